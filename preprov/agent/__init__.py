@@ -1,0 +1,1 @@
+"""The program on a node, local or cloud: standard library only."""

@@ -1,0 +1,1 @@
+"""DAGs, schedules and history become a DemandCurve: expansion, recurrence, forest, aggregation, calibration."""

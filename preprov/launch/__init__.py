@@ -1,0 +1,1 @@
+"""Warm nodes handed to work: local tasks, Slurm, Kubernetes, Airflow, Prefect."""

@@ -1,0 +1,1 @@
+"""Work and usage in: Airflow, Prefect, Slurm, Kubernetes, Prometheus, SWF, WfFormat, tables."""

@@ -1,0 +1,1 @@
+"""Intent and history: SQLModel rows with Alembic migrations, samples in Parquet read by DuckDB."""
