@@ -1,0 +1,557 @@
+"""Every boundary on one page. An adapter implements one of these; a use case is handed them by `app`.
+
+Rules that hold for all: instants are aware; an absent thing is `None` or an empty tuple, never an exception, unless the
+docstring says so; every write is idempotent by the key it names; a `retryable` error may be tried again later by the
+caller's next pass, nothing here retries by itself except an SDK inside its own call.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from preprov.model.agent import Usage
+from preprov.model.demand import DemandCurve
+from preprov.model.plans import ActionRecord, CapacityPlan
+from preprov.model.pools import Mode, Node, Offering, Override, Pool, PoolObservation, Preload, Standby
+from preprov.model.reservations import Reservation
+from preprov.model.resources import Resources
+from preprov.model.series import SeriesHistory
+from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun
+from preprov.model.worktable import WorkTable
+
+Progress: TypeAlias = Callable[[float, str], None]
+"""Called with a share in [0, 1] (or NaN if the total is unknown) and a short text."""
+
+
+class Clock(Protocol):
+    """The only way to ask what time it is."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, never going backwards."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Return after `seconds` of this clock (a virtual clock moves on at once)."""
+        ...
+
+
+# --------------------------------------------------------------------------- sources
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that was kept aside: where it stood, why, and what it said."""
+
+    line: int
+    reason: str
+    raw: str = ""
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """A part of what a source holds. Runs are whole: no run is spread over batches."""
+
+    work: WorkTable
+    schedules: tuple[Schedule, ...] = ()
+    rejects: tuple[Reject, ...] = ()
+    notes: tuple[str, ...] = ()
+    imputed: Mapping[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class WorkSource(Protocol):
+    """Work read from outside: a log, a table, an orchestrator.
+
+    Attributes:
+        key: stable name of what is read (for a file its name); digest: of its content, "" if it has none.
+        zone: IANA zone of its wall clock; capacity: of the whole machine it describes, None if it does not say.
+    """
+
+    key: str
+    digest: str
+    zone: str
+    capacity: Resources | None
+
+    def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
+        """Yield batches in any order; reading twice yields the same.
+
+        A broken row becomes a `Reject`. Raises SourceError if the source is unreadable as a whole (a truncated
+        archive, a missing column): what was yielded before must then not be kept. SourceUnavailableError is retryable.
+        """
+        ...
+
+
+class UsageSource(Protocol):
+    """Usage over time of tasks that ran elsewhere."""
+
+    def samples(self, since: datetime, until: datetime) -> Iterator[tuple[str, Usage]]:
+        """(claimant, usage) in time order per claimant; what cannot be observed is None."""
+        ...
+
+
+# --------------------------------------------------------------------------- pools
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do with a group; differences between clouds are these, not `if`s."""
+
+    standby_states: frozenset[Standby]
+    mixes_states: bool = True
+    chooses_offering: bool = True
+    chooses_zone: bool = False
+    leases: bool = False
+    preloads: bool = True
+    interrupts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """Ask for `count` new nodes.
+
+    Attributes:
+        token: the same token never makes more than `count` nodes in all, however often it is sent.
+        expires_at: lease of the raise; enforced by the vendor itself where it can.
+    """
+
+    pool: Pool
+    group: str
+    offering: Offering
+    count: int
+    token: str
+    preload: Preload
+    tags: Mapping[str, str] = field(default_factory=dict)
+    expires_at: datetime | None = None
+
+
+class PoolProvider(Protocol):
+    """Supplies nodes for the groups whose `provider` names it. The world is asked, never remembered."""
+
+    name: str
+
+    def capabilities(self, pool: Pool, group: str) -> Capabilities:
+        """What this group can do. Constant for the life of the group."""
+        ...
+
+    def observe(self, pool: Pool) -> PoolObservation:
+        """All nodes that carry this pool's tag, in every state, ended ones left out.
+
+        May lag behind writes (then a launch is found again by its token). A group that could not be listed is named in
+        `problems` and makes `complete` False: absence then proves nothing.
+        """
+        ...
+
+    def launch(self, request: LaunchRequest) -> tuple[str, ...]:
+        """Begin to launch; returns the ids of the nodes of this token (fewer than `count` if fewer could be had).
+
+        Idempotent by token. Raises InsufficientCapacityError, QuotaExceededError, ThrottledError, NotAuthorisedError.
+        Returns long before the nodes are ready: watch `observe`.
+        """
+        ...
+
+    def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
+        """Bring stopped or hibernated nodes back; a running one is left alone. NotFoundError names the missing."""
+        ...
+
+    def hibernate(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """Suspend idle nodes, memory kept. NodeBusyError, before anything is done, if one runs a task."""
+        ...
+
+    def stop(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """Stop idle nodes, disk kept. NodeBusyError, before anything is done, if one runs a task."""
+        ...
+
+    def drain(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """The nodes take no new task from now on; what runs there ends by itself. Idempotent."""
+        ...
+
+    def terminate(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """End idle nodes and their disks; an absent node is success.
+
+        NodeBusyError as for `stop`: the check and the end are one step on the node itself, so that no task slips in
+        between.
+        """
+        ...
+
+
+class PriceBook(Protocol):
+    """What things cost."""
+
+    def usd_per_hour(self, offering: Offering, at: datetime) -> float | None:
+        """Price of a running node-hour; None = not known (plan by node-hours and say so)."""
+        ...
+
+    def standby_usd_per_hour(self, offering: Offering, state: Standby, at: datetime) -> float | None:
+        """Price of a kept node-hour in that state; 0 for COLD."""
+        ...
+
+
+# --------------------------------------------------------------------------- launching tasks
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What a scheduler saw of a task instance. `ended_at` None = it runs."""
+
+    claimant: str
+    node_id: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    usage: tuple[Usage, ...] = ()
+
+
+class Scheduler(Protocol):
+    """Hands prepared capacity to tasks."""
+
+    name: str
+
+    def start(self, task: TaskRun, instance: int, node: Node) -> None:
+        """Run the task on the node. Idempotent by claimant: a second call while it runs, or after, does nothing.
+
+        Raises PoolError (retryable ones leave the task where it was) and NotFoundError if the node is gone.
+        """
+        ...
+
+    def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
+        """Everything these nodes run or ran, with the usage since the last poll. A silent node is left out."""
+        ...
+
+    def cancel(self, claimant: str, node: Node) -> None:
+        """End this one task because its owner asked for it. Absent = success."""
+        ...
+
+    def logs(self, claimant: str) -> Iterator[str]:
+        """Lines of its output so far; none if it never ran."""
+        ...
+
+
+# --------------------------------------------------------------------------- the store, in narrow ports
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What an ingest did. `already` = this very content was in the store, nothing changed."""
+
+    key: str
+    pool: str
+    runs: int
+    tasks: int
+    rejects: int
+    already: bool = False
+    notes: tuple[str, ...] = ()
+    rejects_file: str = ""
+    imputed: Mapping[str, int] = field(default_factory=dict)
+
+
+class WorkStore(Protocol):
+    """Runs and tasks: what was ingested and what is live, in the same tables."""
+
+    def ingest(self, pool: str, key: str, digest: str, batches: Iterable[SourceBatch]) -> IngestResult:
+        """Write all batches in one transaction, or nothing.
+
+        Idempotent by (pool, digest) and by run id: a run already there is left as it is. Raises SourceError if no run
+        is usable, and lets an error of the batches through; the store is then as it was.
+        """
+        ...
+
+    def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:
+        """Runs of the pool submitted in [since, until] with their tasks, by submit time. Unknown pool = empty."""
+        ...
+
+    def schedules(self, pool: str) -> tuple[Schedule, ...]:
+        """Declared schedules of the pool."""
+        ...
+
+    def write_series(self, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:
+        """Keep a demand series as this pool's history; same idempotency as `ingest`."""
+        ...
+
+    def series(self, pool: str) -> SeriesHistory | None:
+        """The demand series ingested for this pool; None if its history is runs."""
+        ...
+
+    def submit(self, dag: DagSpec, pool: str, at: datetime, run_id: str | None = None) -> DagRun | None:
+        """Register a DAG and create a run of it. Idempotent by run_id.
+
+        A DAG with a schedule has the schedule declared and its spec kept; a run of it is then made only if `due` is
+        set, else None is returned and `materialise` makes the runs.
+        """
+        ...
+
+    def materialise(self, schedule: Schedule, scheduled_for: datetime, at: datetime) -> DagRun:
+        """Create the run of a declared schedule's turn from the DAG's last spec. Idempotent by (dag, turn)."""
+        ...
+
+    def runs(self, pool: str | None = None, *, live: bool = False, limit: int | None = None) -> tuple[DagRun, ...]:
+        """Runs, newest first; `live` leaves out final ones."""
+        ...
+
+    def run(self, run_id: str) -> DagRun | None:
+        """One run by id or unique prefix."""
+        ...
+
+    def task_runs(self, run_ids: Sequence[str]) -> tuple[TaskRun, ...]:
+        """All tasks of these runs, parents before children."""
+        ...
+
+    def save_tasks(self, tasks: Sequence[TaskRun]) -> None:
+        """Write states and times of live tasks (one transaction). A final state is never overwritten."""
+        ...
+
+    def save_run(self, run_id: str, state: State, ended_at: datetime | None, reason: str = "") -> None:
+        """Write the state of a live run. A final state is never overwritten."""
+        ...
+
+
+class ForecastStore(Protocol):
+    """Issued forecasts."""
+
+    def save(self, curve: DemandCurve) -> str:
+        """Keep it; returns its id. The same (pool, issued_at, kind) replaces the earlier one."""
+        ...
+
+    def latest(self, pool: str, at: datetime | None = None) -> tuple[str, DemandCurve] | None:
+        """The last one issued at or before `at`."""
+        ...
+
+    def get(self, forecast_id: str) -> DemandCurve | None:
+        """One by id."""
+        ...
+
+
+class PlanStore(Protocol):
+    """Made plans."""
+
+    def save(self, plan: CapacityPlan) -> None:
+        """Keep it, by plan_id."""
+        ...
+
+    def get(self, plan_id: str) -> CapacityPlan | None:
+        """One by id or unique prefix."""
+        ...
+
+    def latest(self, pool: str) -> CapacityPlan | None:
+        """The last one made."""
+        ...
+
+
+class AuditLog(Protocol):
+    """Who did what, why, and what came of it. Rows are only added."""
+
+    def record(self, record: ActionRecord) -> None:
+        """Add a row."""
+        ...
+
+    def records(
+        self,
+        pool: str | None = None,
+        *,
+        since: datetime | None = None,
+        node_id: str | None = None,
+        action_id: str | None = None,
+    ) -> tuple[ActionRecord, ...]:
+        """Rows in time order."""
+        ...
+
+
+class ReservationLedger(Protocol):
+    """Soft reservations, commitments, releases: exact under concurrency.
+
+    Invariants: at no instant do committed segments on a node exceed its allocatable; at most one live reservation per
+    (pool, claimant); nothing committed is lost by a crash.
+    """
+
+    def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
+        """Add a SOFT reservation. A live one of the same claimant is returned instead of a second.
+
+        Raises OverbookedError if `capacity` is given and the peak of all live claims in the window would exceed it.
+        """
+        ...
+
+    def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
+        """Bind to a node. Idempotent. Raises OverbookedError, ReservationError (not found, expired, final)."""
+        ...
+
+    def release(self, reservation_id: str, reason: str = "") -> Reservation:
+        """Give back. Idempotent. Raises ReservationError if there is none of that id."""
+        ...
+
+    def expire(self, pool: str, at: datetime) -> int:
+        """Void soft claims whose time is over; returns how many."""
+        ...
+
+    def reservations(
+        self, pool: str | None = None, *, live: bool = True, node_id: str | None = None
+    ) -> tuple[Reservation, ...]:
+        """Reservations by start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LeadObservation:
+    """One warming, from decision to ready. `outcome`: "ready", "failed", "insufficient_capacity".
+
+    Attributes:
+        seconds: until ready, or until it was given up. stages: allocate, boot, image, data, join.
+    """
+
+    at: datetime
+    pool: str
+    provider: str
+    group: str
+    zone: str
+    instance_type: str
+    image: str
+    came_from: Standby
+    seconds: float
+    node_id: str
+    stages: Mapping[str, float] = field(default_factory=dict)
+    outcome: str = "ready"
+
+
+class LeadTimeStore(Protocol):
+    """What warming took."""
+
+    def add(self, observation: LeadObservation) -> None:
+        """Keep it. Idempotent by (node_id, came_from, at)."""
+        ...
+
+    def observations(
+        self, provider: str | None = None, *, since: datetime | None = None
+    ) -> tuple[LeadObservation, ...]:
+        """In time order."""
+        ...
+
+
+class VoteStore(Protocol):
+    """Scale-down hysteresis that survives a restart: since when a node has been found superfluous."""
+
+    def votes(self, pool: str) -> Mapping[str, datetime]:
+        """node_id -> the first of its unbroken votes."""
+        ...
+
+    def replace(self, pool: str, votes: Mapping[str, datetime]) -> None:
+        """Set all votes of the pool; nodes not named lose theirs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A stored model. `format` names the safe format; `sha256` is checked on load."""
+
+    version: str
+    pool: str
+    kind: str
+    format: str
+    sha256: str
+    created_at: datetime
+    champion: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    backtest_id: str = ""
+    reason: str = ""
+
+
+class ModelStore(Protocol):
+    """Model versions, stored in formats that cannot run code."""
+
+    def save(
+        self,
+        pool: str,
+        kind: str,
+        fmt: str,
+        blob: bytes,
+        *,
+        at: datetime,
+        metrics: Mapping[str, float],
+        reason: str = "",
+    ) -> ModelVersion:
+        """Keep a version; the first of a (pool, kind) becomes champion. UnsafeModelError if it is a pickle."""
+        ...
+
+    def load(self, pool: str, kind: str, version: str | None = None) -> tuple[ModelVersion, bytes] | None:
+        """The champion, or the version named; None if absent. UnsafeModelError if digest or format is wrong."""
+        ...
+
+    def versions(self, pool: str | None = None) -> tuple[ModelVersion, ...]:
+        """Newest first."""
+        ...
+
+    def promote(self, version: str, *, reason: str) -> ModelVersion:
+        """Make it champion of its (pool, kind). Raises StoreError if there is none."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """One pass over one pool at a time."""
+
+    def hold(self, pool: str, holder: str, ttl_s: float, now: datetime) -> AbstractContextManager[None]:
+        """Hold the pool's lease inside the `with`; an expired one is taken over. LeaseHeldError if another has it."""
+        ...
+
+
+class SampleStore(Protocol):
+    """Usage samples, many millions."""
+
+    def append(self, pool: str, samples: Iterable[tuple[str, Usage]]) -> int:
+        """Keep (claimant, usage); returns how many. A half-written file is never seen."""
+        ...
+
+    def samples(self, claimant: str) -> tuple[Usage, ...]:
+        """In time order."""
+        ...
+
+
+class IntentStore(Protocol):
+    """What people asked for at run time: halt, drains, overrides, and node facts worth keeping for `why`."""
+
+    def halted(self) -> str:
+        """Reason if all writes are stopped, else ""."""
+        ...
+
+    def set_halt(self, reason: str, *, actor: str, at: datetime) -> None:
+        """Stop all writes ("" = go on)."""
+        ...
+
+    def mode(self, pool: str, now: datetime) -> Mode | None:
+        """A mode set at run time that has not expired; None = as configured."""
+        ...
+
+    def set_mode(self, pool: str, mode: Mode, until: datetime | None, *, actor: str, at: datetime) -> None:
+        """Set the mode until an instant."""
+        ...
+
+    def overrides(self, pool: str, at: datetime) -> tuple[Override, ...]:
+        """Floors in force."""
+        ...
+
+    def add_override(self, override: Override) -> None:
+        """Keep a floor."""
+        ...
+
+    def drains(self, pool: str) -> frozenset[str]:
+        """Node ids a person asked to drain ("*" = all)."""
+        ...
+
+    def set_drain(self, pool: str, node_ids: Iterable[str]) -> None:
+        """Replace the set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The store as use cases see it."""
+
+    work: WorkStore
+    forecasts: ForecastStore
+    plans: PlanStore
+    audit: AuditLog
+    ledger: ReservationLedger
+    leads: LeadTimeStore
+    votes: VoteStore
+    models: ModelStore
+    leases: LeaseStore
+    samples: SampleStore
+    intent: IntentStore

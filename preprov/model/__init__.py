@@ -1,0 +1,1 @@
+"""The nouns: frozen, validated, pure values. Import the module you need; nothing heavy is loaded here."""

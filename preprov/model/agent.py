@@ -1,0 +1,102 @@
+"""Messages between a node's agent and the controller. Standard library only: the agent runs on any node."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+PROTOCOL: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one task used at an instant. None = not observed, never 0.
+
+    Attributes:
+        at: epoch seconds. cpu: cores. memory: GiB. disk_io, network: MB/s. gpu: devices.
+    """
+
+    at: float
+    cpu: float | None = None
+    memory: float | None = None
+    disk_io: float | None = None
+    network: float | None = None
+    gpu: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """A task instance on this node.
+
+    Attributes:
+        claimant: `run_id/task_id#instance`.
+        exit_code: None while it runs; negative = ended by that signal.
+    """
+
+    claimant: str
+    pid: int
+    started_at: float
+    ended_at: float | None = None
+    exit_code: int | None = None
+    log: str = ""
+    usage: tuple[Usage, ...] = ()
+    limits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PreloadStatus:
+    """One image or dataset on its way onto the disk."""
+
+    key: str
+    kind: str
+    state: str
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    digest: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The agent's answer on its health socket.
+
+    Attributes:
+        phase: warming, ready, draining, failed (as model.pools.Phase).
+        limits: how limits are kept: "cgroup1", "cgroup2" or "rlimit".
+        stages: seconds spent per stage of warming (allocate, boot, image, data, join).
+    """
+
+    node_id: str
+    phase: str
+    at: float
+    pid: int
+    started_at: float
+    ready_at: float | None = None
+    tasks: tuple[TaskStatus, ...] = ()
+    preload: tuple[PreloadStatus, ...] = ()
+    progress: float = 0.0
+    limits: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    protocol: int = PROTOCOL
+
+
+def encode(message: Any) -> bytes:
+    """One JSON line."""
+    return json.dumps(asdict(message), separators=(",", ":")).encode() + b"\n"
+
+
+def decode_health(line: bytes) -> Health:
+    """Parse what `encode` wrote.
+
+    Raises:
+        ValueError: not a health message of this protocol.
+    """
+    raw = json.loads(line)
+    if raw.get("protocol") != PROTOCOL:
+        raise ValueError(f"agent speaks protocol {raw.get('protocol')}, this controller {PROTOCOL}")
+    raw["tasks"] = tuple(
+        TaskStatus(**{**t, "usage": tuple(Usage(**u) for u in t.get("usage", ()))}) for t in raw.get("tasks", ())
+    )
+    raw["preload"] = tuple(PreloadStatus(**p) for p in raw.get("preload", ()))
+    return Health(**raw)

@@ -1,0 +1,366 @@
+"""Pools: groups, offerings, nodes, lead times, modes and guards."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from statistics import NormalDist
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from preprov.model.errors import ConfigError
+from preprov.model.resources import KINDS, Resources
+from preprov.model.work import DatasetRef, ImageRef
+
+_Z95: Final = NormalDist().inv_cdf(0.95)
+
+
+class Standby(StrEnum):
+    """The state a node is kept in. COLD means it does not exist and must be launched."""
+
+    RUNNING = "running"
+    HIBERNATED = "hibernated"
+    STOPPED = "stopped"
+    COLD = "cold"
+
+
+class Phase(StrEnum):
+    """Where a node is on its way, as observed."""
+
+    WARMING = "warming"
+    """Launched or started, not yet ready: booting, unpacking, staging, being checked."""
+    READY = "ready"
+    """Verified; can take a task now."""
+    DRAINING = "draining"
+    """Takes no new work; what runs there ends by itself."""
+    HIBERNATED = "hibernated"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """Failed its check or never answered; it is never handed out."""
+    LOST = "lost"
+    """Exists, but its agent has not answered within its time to live."""
+
+
+class CapacityType(StrEnum):
+    """How the machine is bought."""
+
+    ON_DEMAND = "on_demand"
+    SPOT = "spot"
+    RESERVED = "reserved"
+
+
+class Mode(StrEnum):
+    """How far preprov may act on a pool; each includes the one before."""
+
+    OBSERVE = "observe"
+    RECOMMEND = "recommend"
+    FLOOR = "floor"
+    """May only raise, within its window and step."""
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """Instance type x zone x capacity type, with what it holds and costs.
+
+    Attributes:
+        capacity: of the machine. overhead: what the system itself takes.
+        usd_per_hour: None = no price known; plans are then made by node-hours.
+        minimum_billing_s: a launch is billed at least this long.
+    """
+
+    instance_type: str
+    capacity: Resources
+    zone: str = ""
+    capacity_type: CapacityType = CapacityType.ON_DEMAND
+    usd_per_hour: float | None = None
+    minimum_billing_s: float = 60.0
+    overhead: Resources = field(default_factory=Resources)
+
+    @property
+    def key(self) -> str:
+        """Stable name of the offering."""
+        return f"{self.instance_type}/{self.zone or 'any'}/{self.capacity_type}"
+
+    @property
+    def allocatable(self) -> Resources:
+        """Capacity less overhead."""
+        return self.capacity.minus_clamped(self.overhead)
+
+
+@dataclass(frozen=True, slots=True)
+class LeadTime:
+    """Time from decision to ready, lognormal with a floor of zero.
+
+    Attributes:
+        median_s: median, seconds; 0 = at once. p95_s: 95th percentile.
+        observations: how many lie behind it; 0 = as configured.
+    """
+
+    median_s: float
+    p95_s: float
+    observations: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.median_s <= self.p95_s or not math.isfinite(self.p95_s):
+            raise ConfigError(f"lead time needs 0 <= median <= p95, got {self.median_s}, {self.p95_s}")
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the logarithm."""
+        return math.log(self.p95_s / self.median_s) / _Z95 if self.median_s > 0 else 0.0
+
+    def quantile(self, q: float) -> float:
+        """Seconds within which a share q is ready; q in (0, 1)."""
+        if self.median_s == 0:
+            return 0.0
+        return self.median_s * math.exp(self.sigma * NormalDist().inv_cdf(q))
+
+    @property
+    def mean_s(self) -> float:
+        """Expected seconds."""
+        return self.median_s * math.exp(self.sigma**2 / 2)
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """(n,) draws in seconds."""
+        if self.median_s == 0:
+            return np.zeros(n)
+        return np.asarray(self.median_s * np.exp(self.sigma * rng.standard_normal(n)))
+
+    def scaled(self, factor: float) -> "LeadTime":
+        """The same shape, `factor` times as long."""
+        return LeadTime(self.median_s * factor, self.p95_s * factor, self.observations)
+
+
+NO_LEAD: Final = LeadTime(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Preload:
+    """What must be on a node's disk, checked, before it is ready."""
+
+    images: tuple[ImageRef, ...] = ()
+    datasets: tuple[DatasetRef, ...] = ()
+
+    def merged(self, other: "Preload") -> "Preload":
+        """Union, order kept."""
+        return Preload(
+            tuple(dict.fromkeys(self.images + other.images)), tuple(dict.fromkeys(self.datasets + other.datasets))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One vendor group (ASG, MIG, VMSS, Slurm partition, local) and what it declares it can do.
+
+    Attributes:
+        standby_states: states its nodes can be kept in; always contains RUNNING.
+        mixes_states: nodes of several standby states at once.
+        chooses_offering, chooses_zone: a launch may name them.
+        leases: a raise can carry an expiry the vendor itself enforces.
+        standby_usd_per_hour: price of a kept node per state (disk).
+        lead: configured lead time per state (COLD, STOPPED, HIBERNATED); learnt ones take precedence.
+    """
+
+    name: str
+    provider: str
+    offerings: tuple[Offering, ...]
+    standby_states: frozenset[Standby] = frozenset({Standby.RUNNING})
+    mixes_states: bool = True
+    chooses_offering: bool = True
+    chooses_zone: bool = False
+    leases: bool = False
+    min_nodes: int = 0
+    max_nodes: int = 1000
+    max_step: int = 1000
+    standby_usd_per_hour: Mapping[Standby, float] = field(default_factory=lambda: MappingProxyType({}))
+    lead: Mapping[Standby, LeadTime] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if not self.offerings:
+            raise ConfigError(
+                f"group {self.name} has no offerings", where=self.name, hint="add [[pool.group.offering]]"
+            )
+        if Standby.RUNNING not in self.standby_states:
+            object.__setattr__(self, "standby_states", self.standby_states | {Standby.RUNNING})
+
+    def lead_time(self, state: Standby) -> LeadTime:
+        """Configured lead time from that state; RUNNING is 0, an unknown one is that of COLD."""
+        if state is Standby.RUNNING:
+            return NO_LEAD
+        return self.lead.get(state) or self.lead.get(Standby.COLD) or LeadTime(180.0, 420.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """Hard caps, checked just before each call. They stop launches only; they never end a node."""
+
+    max_nodes: int = 1000
+    max_usd_per_hour: float | None = None
+    max_usd_per_day: float | None = None
+    max_launches_per_minute: int | None = None
+    stale_source_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What the plan is to reach.
+
+    Attributes:
+        shortage_usd_per_core_hour: price of a core-hour of waiting; the service level follows from it.
+        hit_rate: if set, the share of task instances that must start without provision wait; takes precedence.
+    """
+
+    shortage_usd_per_core_hour: float = 1.0
+    hit_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.hit_rate is not None and not 0 < self.hit_rate < 1:
+            raise ConfigError(f"hit_rate must be in (0, 1), got {self.hit_rate}")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Hours of the day (pool's zone) and weekdays in which preprov may raise; may wrap past midnight."""
+
+    start_s: int = 0
+    end_s: int = 86400
+    weekdays: frozenset[int] = frozenset(range(7))
+
+    def contains(self, local: datetime) -> bool:
+        """True if the local wall-clock instant lies within."""
+        s = local.hour * 3600 + local.minute * 60 + local.second
+        if self.start_s <= self.end_s:
+            return local.weekday() in self.weekdays and self.start_s <= s < self.end_s
+        if s >= self.start_s:
+            return local.weekday() in self.weekdays
+        return (local - timedelta(days=1)).weekday() in self.weekdays and s < self.end_s
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A person's floor until a time, with a reason."""
+
+    pool: str
+    floor: int
+    since: datetime
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The nodes one kind of work runs on, managed as one.
+
+    Attributes:
+        binding: the resources that limit how many tasks fit on a node.
+        step_seconds: step of its plans. horizon_s: how far they look.
+        lease_s: a raise expires after this unless renewed.
+        node_ttl_s: a node whose agent is silent this long may be collected as an orphan (see the order of precedence).
+    """
+
+    name: str
+    groups: tuple[Group, ...]
+    zone: str = "UTC"
+    mode: Mode = Mode.OBSERVE
+    binding: tuple[str, ...] = KINDS[:3]
+    objective: Objective = Objective()
+    guards: Guards = Guards()
+    window: Window = Window()
+    preload: Preload = Preload()
+    step_seconds: int = 300
+    horizon_s: int = 86400
+    lease_s: float = 900.0
+    node_ttl_s: float = 600.0
+    country: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            raise ConfigError(f"pool {self.name} has no group", where=self.name, hint="add [[pool.group]]")
+        names = [g.name for g in self.groups]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"pool {self.name}: group names repeat: {names}", where=self.name)
+        bad = set(self.binding) - set(KINDS)
+        if bad:
+            raise ConfigError(f"pool {self.name}: unknown binding resource {sorted(bad)}", where=self.name)
+
+    def group(self, name: str) -> Group:
+        """The group of that name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        for g in self.groups:
+            if g.name == name:
+                return g
+        raise ConfigError(f"pool {self.name} has no group {name}", where=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of a pool, as observed now.
+
+    Attributes:
+        since: when it entered its phase. created_at: when it was launched (billing starts here).
+        running: ids of task runs its agent reports (`run_id/task_id#instance`); None = not observed, treated as busy.
+        preloaded: digests and dataset keys verified on its disk.
+        token: idempotency token of the launch that made it.
+    """
+
+    node_id: str
+    pool: str
+    group: str
+    offering: Offering
+    phase: Phase
+    created_at: datetime
+    since: datetime
+    ready_at: datetime | None = None
+    running: tuple[str, ...] | None = ()
+    preloaded: frozenset[str] = frozenset()
+    last_seen: datetime | None = None
+    token: str = ""
+    progress: float | None = None
+    reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    stages: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Seconds spent per stage of its last warming: allocate, boot, image, data, join."""
+    came_from: Standby = Standby.COLD
+    """The state its last warming began in; with `stages`, one lead-time observation."""
+    address: str = ""
+
+    @property
+    def standby(self) -> Standby:
+        """The standby state this node is kept in (a warming node is on its way to RUNNING)."""
+        if self.phase is Phase.HIBERNATED:
+            return Standby.HIBERNATED
+        if self.phase is Phase.STOPPED:
+            return Standby.STOPPED
+        return Standby.RUNNING
+
+    @property
+    def is_busy(self) -> bool:
+        """True if a task runs there, or nobody can say that none does."""
+        return self.running is None or bool(self.running)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolObservation:
+    """What exists, asked of the provider at an instant; nothing here is remembered.
+
+    Attributes:
+        complete: False if a group could not be listed; absent nodes then prove nothing.
+    """
+
+    pool: str
+    at: datetime
+    nodes: tuple[Node, ...]
+    complete: bool = True
+    problems: tuple[str, ...] = ()
+
+    def in_phase(self, *phases: Phase) -> tuple[Node, ...]:
+        """The nodes in any of these phases."""
+        return tuple(n for n in self.nodes if n.phase in phases)

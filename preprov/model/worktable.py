@@ -1,0 +1,226 @@
+"""WorkTable: many DAG runs and their tasks in columns, and the one place where the future is hidden.
+
+Times are seconds since the epoch (UTC) as float64, NaN where not known; that is an aware instant by construction.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from preprov.model.errors import WorkError
+from preprov.model.resources import KINDS
+from preprov.model.time import epoch
+
+Array: TypeAlias = NDArray[Any]
+
+RUN_COLUMNS: Final = {
+    "run_id": "object",  # unique within a pool
+    "dag_id": "object",
+    "tenant": "object",
+    "priority": "int64",
+    "schedule": "object",  # cron as declared, "" if none
+    "zone": "object",  # zone of the cron
+    "trigger": "object",  # model.work.Trigger
+    "scheduled_for": "float64",  # the instant the cron meant
+    "submit": "float64",  # when the system could first know of this run
+    "due": "float64",  # roots start not before this; = submit if nothing else was said
+    "land_by": "float64",
+    "timing": "object",  # "nominal": times are as if nothing waited; "observed": times happened
+}
+TASK_COLUMNS: Final = {
+    "run": "int64",  # position of its run in `runs`
+    "task_id": "object",  # unique within its run
+    "signature": "object",  # what decides its behaviour; history is grouped by it
+    "operator": "object",
+    "instances": "int64",
+    **{k: "float64" for k in KINDS},  # of ONE instance
+    "gang": "bool",
+    "hint_s": "float64",  # runtime as requested or believed at submit
+    "ready_at": "float64",  # all parents ended (nominal: computed as if nothing waited)
+    "started_at": "float64",  # observed start; NaN if it was never seen
+    "ended_at": "float64",  # observed end; NaN if it was never seen
+    "runtime_s": "float64",  # true runtime; known to the system only once the task ended
+}
+DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
+
+
+@dataclass(frozen=True)
+class WorkTable:
+    """Runs, tasks, and the edges between tasks.
+
+    Attributes:
+        runs: (R rows) columns RUN_COLUMNS, default index.
+        tasks: (T rows) columns TASK_COLUMNS, default index, grouped by run in ascending order.
+        parents: (E,) int64, position of the parent task.
+        children: (E,) int64, position of the child task.
+
+    Raises:
+        WorkError: a column is missing or an edge or run position is out of range.
+    """
+
+    runs: pd.DataFrame
+    tasks: pd.DataFrame
+    parents: Array
+    children: Array
+
+    def __post_init__(self) -> None:
+        for frame, columns, name in ((self.runs, RUN_COLUMNS, "runs"), (self.tasks, TASK_COLUMNS, "tasks")):
+            missing = [c for c in columns if c not in frame.columns]
+            if missing:
+                raise WorkError(f"{name} lacks column {', '.join(missing)}")
+        if len(self.parents) != len(self.children):
+            raise WorkError("edges: parents and children differ in length")
+        for ends in (self.parents, self.children):
+            if len(ends) and (ends.min() < 0 or ends.max() >= len(self.tasks)):
+                raise WorkError("edges: a position is out of range")
+        if len(self.tasks) and not 0 <= self.tasks["run"].min() <= self.tasks["run"].max() < len(self.runs):
+            raise WorkError("tasks: a run position is out of range")
+
+    @classmethod
+    def empty(cls) -> "WorkTable":
+        """No work."""
+        runs = pd.DataFrame({c: pd.Series(dtype=t) for c, t in RUN_COLUMNS.items()})
+        tasks = pd.DataFrame({c: pd.Series(dtype=t) for c, t in TASK_COLUMNS.items()})
+        none = np.empty(0, dtype=np.int64)
+        return cls(runs, tasks, none, none)
+
+    @classmethod
+    def concat(cls, tables: "list[WorkTable]") -> "WorkTable":
+        """The tables one after the other, positions shifted."""
+        tables = [t for t in tables if len(t.runs)]
+        if not tables:
+            return cls.empty()
+        if len(tables) == 1:
+            return tables[0]
+        run_at = np.cumsum([0, *(len(t.runs) for t in tables)])
+        task_at = np.cumsum([0, *(len(t.tasks) for t in tables)])
+        return cls(
+            pd.concat([t.runs for t in tables], ignore_index=True),
+            pd.concat(
+                [t.tasks.assign(run=t.tasks["run"] + o) for t, o in zip(tables, run_at, strict=False)],
+                ignore_index=True,
+            ),
+            np.concatenate([t.parents + o for t, o in zip(tables, task_at, strict=False)]),
+            np.concatenate([t.children + o for t, o in zip(tables, task_at, strict=False)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def select_runs(self, keep: Array) -> "WorkTable":
+        """The runs where `keep` (R,) bool is true, with their tasks and edges."""
+        if keep.all():
+            return self
+        task_keep = keep[self.tasks["run"].to_numpy()]
+        new_run = np.cumsum(keep) - 1
+        new_task = np.cumsum(task_keep) - 1
+        tasks = self.tasks[task_keep].reset_index(drop=True)
+        tasks["run"] = new_run[tasks["run"].to_numpy()]
+        edge = task_keep[self.parents]  # an edge never leaves its run
+        return WorkTable(
+            self.runs[keep].reset_index(drop=True), tasks, new_task[self.parents[edge]], new_task[self.children[edge]]
+        )
+
+    def spans(self) -> tuple[Array, Array]:
+        """(start, end) of each task on its run's own timing, NaN where not known.
+
+        Nominal timing: start = ready_at, end = ready_at + runtime_s. Observed: started_at, ended_at.
+        """
+        nominal = (self.runs["timing"] == "nominal").to_numpy()[self.tasks["run"].to_numpy()]
+        t = self.tasks
+        ready = t["ready_at"].to_numpy()
+        start = np.where(nominal, ready, t["started_at"].to_numpy())
+        end = np.where(nominal, ready + t["runtime_s"].to_numpy(), t["ended_at"].to_numpy())
+        return start, end
+
+    def as_of(self, at: datetime) -> "WorkTable":
+        """What could be known at `at`: the only way history reaches a forecast.
+
+        Runs submitted after `at` are gone. Of the rest, a start, an end or a ready time after `at` becomes NaN, and
+        the runtime of a task that had not ended by `at` becomes NaN, whatever the trace says of it.
+        """
+        now = epoch(at)
+        known = self.select_runs((self.runs["submit"] <= now).to_numpy())
+        _, end = known.spans()
+        tasks = known.tasks.copy()
+        ended = end <= now
+        tasks["runtime_s"] = np.where(ended, tasks["runtime_s"], np.nan)
+        for column in ("ready_at", "started_at", "ended_at"):
+            tasks[column] = np.where(tasks[column] <= now, tasks[column], np.nan)
+        return WorkTable(known.runs, tasks, known.parents, known.children)
+
+    def states(self, at: datetime) -> Array:
+        """(T,) int8: DONE, RUNNING, READY (could run, does not) or PENDING at `at`, of a table seen `as_of(at)`."""
+        now = epoch(at)
+        start, end = self.spans()
+        out = np.full(len(self.tasks), PENDING, dtype=np.int8)
+        out[self.tasks["ready_at"].to_numpy() <= now] = READY
+        out[start <= now] = RUNNING
+        out[end <= now] = DONE
+        return out
+
+
+def nominal_ready(due: Array, runtime: Array, run: Array, parents: Array, children: Array) -> Array:
+    """Ready time of each task if nothing waited: due of its run, or the latest end of its parents.
+
+    Vectorised over tasks, one pass per level of the DAG (Kahn by generations).
+
+    Args:
+        due: (R,) epoch s.
+        runtime: (T,) or (T, S) s.
+        run: (T,) run of each task.
+        parents: (E,) position of the parent of each edge.
+        children: (E,) position of the child of each edge.
+
+    Returns:
+        (T,) or (T, S) epoch s.
+
+    Raises:
+        WorkError: the edges contain a cycle.
+    """
+    shape = runtime.shape
+    ready = np.broadcast_to(due[run].reshape(-1, *([1] * (runtime.ndim - 1))), shape).astype(np.float64)
+    for edges in edge_levels(len(run), parents, children):
+        p, c = parents[edges], children[edges]
+        np.maximum.at(ready, c, ready[p] + runtime[p])
+    return ready
+
+
+def edge_levels(n_tasks: int, parents: Array, children: Array) -> list[Array]:
+    """Edges grouped so that all edges INTO a task come before any edge OUT of it.
+
+    Returns:
+        list of (k,) positions into the edge arrays, by depth of the parent.
+
+    Raises:
+        WorkError: the edges contain a cycle.
+    """
+    if not len(parents):
+        return []
+    order = np.argsort(parents, kind="stable")
+    start = np.searchsorted(parents[order], np.arange(n_tasks + 1))
+    waiting = np.bincount(children, minlength=n_tasks)
+    frontier = np.flatnonzero(waiting == 0)
+    levels, seen = [], 0
+    while len(frontier):
+        lo, hi = start[frontier], start[frontier + 1]
+        counts = hi - lo
+        total = int(counts.sum())
+        if total == 0:
+            break
+        flat = np.repeat(lo - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(total)
+        edges = order[flat]
+        levels.append(edges)
+        seen += total
+        c = children[edges]
+        np.subtract.at(waiting, c, 1)
+        c = np.unique(c)
+        frontier = c[waiting[c] == 0]
+    if seen != len(parents):
+        stuck = np.flatnonzero(waiting > 0)
+        raise WorkError(f"the edges contain a cycle among {len(stuck)} tasks", where=f"task position {stuck[0]}")
+    return levels
