@@ -541,6 +541,40 @@ class IntentStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """What a pass saw of a pool, kept for money spent, pictures and `why`.
+
+    Attributes:
+        nodes: group -> phase -> count. allocatable, used: of ready nodes; used = what tasks on them claim.
+        usd_per_hour: of everything that exists; None = no price known.
+        target: running nodes the plan wanted; waiting: demand that was ready and had no node.
+    """
+
+    pool: str
+    at: datetime
+    nodes: Mapping[str, Mapping[str, int]]
+    allocatable: Resources
+    used: Resources
+    usd_per_hour: float | None
+    target: int
+    waiting: Resources
+
+
+class HistoryStore(Protocol):
+    """Snapshots of pools over time."""
+
+    def record(self, snapshot: PoolSnapshot) -> None:
+        """Keep it. Idempotent by (pool, at)."""
+        ...
+
+    def snapshots(
+        self, pool: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> tuple[PoolSnapshot, ...]:
+        """In time order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """The store as use cases see it."""
 
@@ -555,3 +589,4 @@ class Ports:
     leases: LeaseStore
     samples: SampleStore
     intent: IntentStore
+    history: HistoryStore

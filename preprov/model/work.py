@@ -240,6 +240,8 @@ class TaskRun:
     attempt: int = 1
     exit_code: int | None = None
     reason: str = ""
+    done: tuple[int, ...] = ()
+    """Instances that ended well; the task has succeeded when all have."""
 
 
 @dataclass(frozen=True, slots=True)
