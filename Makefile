@@ -1,0 +1,60 @@
+# Each target sets itself up: python3 (3.11 or newer) with venv, and make, are all it takes. `make` lists the targets.
+
+PYTHON ?= python3
+WORKERS ?= 2
+TESTS ?= $(wildcard tests/unit tests/contract)
+ARGS ?=
+
+BIN := .venv/bin
+LOCKED := pyproject.toml uv.lock scripts/uv
+
+# All paths are relative, so that a clone may lie under a folder with spaces in its name.
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-integration lint docs bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.synced-run ## warm real nodes on this machine before a wave of work, and compare
+	$(BIN)/preprov demo $(ARGS)
+
+test: .venv/.synced-test ## unit and contract tests with branch coverage (TESTS=..., WORKERS=..., ARGS=...)
+	$(BIN)/python -m pytest $(TESTS) -m "not integration" -n $(WORKERS) --dist loadgroup --cov --cov-report term $(ARGS)
+
+test-integration: .venv/.synced-test ## tests against real components; as root, installs what they need
+	scripts/integration $(ARGS)
+
+lint: .venv/.synced-dev ## ruff, formatting, strict types, the import rule
+	@failed=; \
+	for check in "ruff check ." "ruff format --check ." "python -m mypy" "lint-imports --no-logo"; do \
+	    echo "==> $$check"; \
+	    $(BIN)/$$check || failed="$$failed [$$check]"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi
+
+docs: .venv/.synced-dev ## generate the reference
+	@if [ -f scripts/generate_reference.py ]; then set -x; $(BIN)/python scripts/generate_reference.py $(ARGS); \
+	else set -x; $(BIN)/python -m preprov.cli.reference $(ARGS); fi
+
+bench: .venv/.synced-bench ## every figure of the README, as JSON and pictures
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove caches and what tests and builds leave behind (not .venv and .venv-tools)
+	rm -rf .coverage .coverage.* coverage.xml htmlcov dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find preprov flows tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set of groups; it is stale as soon as the lock is.
+.venv/.synced-run: SETS :=
+.venv/.synced-test: SETS := --group test
+.venv/.synced-dev: SETS := --group dev
+.venv/.synced-bench: SETS := --group test --extra bench
+
+# Sets add up: none takes away what another has installed.
+.venv/.synced-%: $(LOCKED) $(BIN)/python
+	PYTHON="$(PYTHON)" scripts/uv sync --frozen --inexact --no-default-groups $(SETS)
+	@touch $@
+
+$(BIN)/python: ; # gone, or its interpreter is: then every stamp is stale

@@ -1,0 +1,81 @@
+"""What every test relies on: a clean environment, the traces, deterministic examples, markers by folder."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Set before anything imports Prefect or a cloud's SDK, for they read the environment once.
+_scratch = tempfile.mkdtemp(prefix="preprov-tests-")
+_CLOUD_VARIABLES = ("AWS_", "GOOGLE_", "CLOUDSDK_", "AZURE_", "PREFECT_")
+_KEPT = ("PREPROV_TRACES", "PREPROV_TEST_")
+
+
+def _clean_environment() -> None:
+    """Take away what points at somebody's store, server or account; a test must never reach one."""
+    for name in list(os.environ):
+        if name.startswith((*_CLOUD_VARIABLES, "PREPROV_")) and not name.startswith(_KEPT):
+            del os.environ[name]
+    os.environ.update(
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        DO_NOT_TRACK="1",
+        PREFECT_HOME=f"{_scratch}/prefect",
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_EC2_METADATA_DISABLED="true",
+        AWS_DEFAULT_REGION="us-east-1",
+        CLOUDSDK_CONFIG=f"{_scratch}/gcloud",
+        AZURE_CONFIG_DIR=f"{_scratch}/azure",
+    )
+
+
+_clean_environment()
+
+# The same examples on every machine and in every run; CI looks at more of them.
+settings.register_profile(
+    "dev",
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=150, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything under tests/integration and tests/e2e, so that no test is left out of both runs."""
+    real = (ROOT / "tests" / "integration", ROOT / "tests" / "e2e")
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in real):
+            item.add_marker(pytest.mark.integration)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the scratch folder of this process."""
+    shutil.rmtree(_scratch, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def preprov_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """PREPROV_HOME of this test alone; its path is short, for sockets live under it."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("PREPROV_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def traces() -> Path:
+    """The folder of public traces: $PREPROV_TRACES, ./traces or ../shared/data."""
+    named = os.environ.get("PREPROV_TRACES")
+    places = [Path(named)] if named else [ROOT / "traces", ROOT.parent / "shared" / "data"]
+    for place in places:
+        if place.is_dir():
+            return place.resolve()
+    pytest.skip(f"no traces in {' or '.join(map(str, places))}: set PREPROV_TRACES")
