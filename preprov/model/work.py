@@ -243,6 +243,11 @@ class TaskRun:
     done: tuple[int, ...] = ()
     """Instances that ended well; the task has succeeded when all have."""
 
+    def claimant(self, instance: int) -> str:
+        """Name of one instance of this attempt: what a scheduler starts once and a reservation is held for."""
+        again = f"@{self.attempt}" if self.attempt > 1 else ""
+        return f"{self.run_id}/{self.task_id}#{instance}{again}"
+
 
 @dataclass(frozen=True, slots=True)
 class DagRun:
