@@ -265,6 +265,10 @@ class WorkStore(Protocol):
         """Declared schedules of the pool."""
         ...
 
+    def has_template(self, pool: str, dag_id: str) -> bool:
+        """True if a spec with commands is kept for this DAG, so that `materialise` can make runs of it."""
+        ...
+
     def write_series(self, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:
         """Keep a demand series as this pool's history; same idempotency as `ingest`."""
         ...

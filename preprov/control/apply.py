@@ -1,0 +1,215 @@
+"""Carry out the actions of a plan that are due: guards just before each call, an audit row before and after it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from preprov.contracts import LaunchRequest
+from preprov.control.context import Context
+from preprov.control.observing import committed_by_node, observe
+from preprov.model.errors import GuardError, NodeBusyError, PoolError, StalePlanError
+from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan
+from preprov.model.pools import Mode, Phase, Pool, PoolObservation, Preload
+from preprov.planning.plan import fingerprint
+
+log = structlog.get_logger(__name__)
+
+_LOWERS = (ActionKind.HIBERNATE, ActionKind.STOP, ActionKind.TERMINATE)
+_RECOVER_FOR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One provider call, ready to be made."""
+
+    action: Action
+    make: Callable[[], tuple[str, ...]]
+
+
+def apply_plan(
+    ctx: Context, pool: Pool, plan: CapacityPlan, observation: PoolObservation, preload: Preload | None = None
+) -> tuple[ActionRecord, ...]:
+    """Do what is due, in the mode that is in force. Safe to repeat: an action already done is not done again.
+
+    Raises:
+        StalePlanError: the plan's time is over.
+    """
+    now = ctx.clock.now()
+    if now > plan.valid_until:
+        raise StalePlanError(
+            f"plan {plan.plan_id} was valid until {plan.valid_until:%H:%M:%S}Z",
+            where=pool.name,
+            hint="preprov plan make, then apply the new one",
+        )
+    due = plan.due(now)
+    if not due:
+        return ()
+    done = {r.action.action_id for r in _recent(ctx, pool, now) if r.result == "done"}
+    return tuple(
+        _act(ctx, pool, plan, action, observation, preload or pool.preload)
+        for action in due
+        if action.action_id not in done
+    )
+
+
+def apply_stored(ctx: Context, pool: Pool, plan: CapacityPlan) -> tuple[ActionRecord, ...]:
+    """Apply a plan made earlier, if the world is still the one it was made for.
+
+    Raises:
+        StalePlanError: its time is over, or the pool has changed since.
+    """
+    observation = observe(ctx, pool)
+    if plan.observed and plan.observed != fingerprint(observation):
+        raise StalePlanError(
+            f"pool {pool.name} has changed since plan {plan.plan_id} was made", where=pool.name, hint="preprov plan make"
+        )
+    return apply_plan(ctx, pool, plan, observation)
+
+
+def recover(ctx: Context, pool: Pool) -> tuple[ActionRecord, ...]:
+    """Send launches again whose answer was never recorded: the same token makes no second node."""
+    now = ctx.clock.now()
+    last: dict[str, ActionRecord] = {}
+    for r in _recent(ctx, pool, now):
+        last[r.action.action_id] = r
+    out = []
+    for r in last.values():
+        if r.result == "intended" and r.action.kind is ActionKind.LAUNCH and not ctx.ports.intent.halted():
+            out.append(_finish(ctx, pool, r.plan_id, _launch(ctx, pool, r.action, pool.preload)))
+    return tuple(out)
+
+
+def _recent(ctx: Context, pool: Pool, now: datetime) -> tuple[ActionRecord, ...]:
+    return ctx.ports.audit.records(pool.name, since=now - _RECOVER_FOR)
+
+
+def _act(
+    ctx: Context, pool: Pool, plan: CapacityPlan, action: Action, observation: PoolObservation, preload: Preload
+) -> ActionRecord:
+    mode = ctx.mode(pool, ctx.clock.now())
+    refused = _refusal(ctx, pool, action, observation, mode)
+    if refused:
+        result = "recommended" if mode in (Mode.OBSERVE, Mode.RECOMMEND) else "skipped"
+        return _record(ctx, pool, plan.plan_id, action, result, refused, quiet=mode is Mode.OBSERVE)
+    _record(ctx, pool, plan.plan_id, action, "intended")
+    return _finish(ctx, pool, plan.plan_id, _call(ctx, pool, action, preload))
+
+
+def _refusal(ctx: Context, pool: Pool, action: Action, observation: PoolObservation, mode: Mode) -> str:
+    """Why this action may not be carried out; "" if it may."""
+    halted = ctx.ports.intent.halted()
+    if halted:
+        return f"halted: {halted}"
+    if mode in (Mode.OBSERVE, Mode.RECOMMEND):
+        return f"mode is {mode}"
+    if mode is Mode.FLOOR and action.kind in _LOWERS:
+        return "mode floor never lowers"
+    try:
+        if action.kind.raises:
+            check_guards(ctx, pool, action, observation)
+        elif action.kind in _LOWERS:
+            _check_idle(ctx, pool, action)
+    except (GuardError, NodeBusyError) as e:
+        return str(e)
+    return ""
+
+
+def check_guards(ctx: Context, pool: Pool, action: Action, observation: PoolObservation) -> None:
+    """Hard caps just before a raise.
+
+    Raises:
+        GuardError: naming the guard.
+    """
+    now, guards = ctx.clock.now(), pool.guards
+    alive = [n for n in observation.nodes if n.phase is not Phase.FAILED]
+    if action.kind is ActionKind.LAUNCH and len(alive) + action.count > guards.max_nodes:
+        raise GuardError(f"max_nodes {guards.max_nodes}: {len(alive)} exist, {action.count} more asked", where=pool.name)
+    if guards.max_launches_per_minute is not None:
+        recent = sum(
+            r.action.count
+            for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
+            if r.result == "done" and r.action.kind is ActionKind.LAUNCH
+        )
+        if recent + action.count > guards.max_launches_per_minute:
+            raise GuardError(f"max_launches_per_minute {guards.max_launches_per_minute} reached", where=pool.name)
+    if guards.max_usd_per_hour is not None:
+        rate = sum(ctx.prices.usd_per_hour(n.offering, now) or 0.0 for n in alive)
+        offering = next((o for o in pool.group(action.group).offerings if o.key == action.offering), None)
+        price = (ctx.prices.usd_per_hour(offering, now) if offering else None) or 0.0
+        if rate + price * action.count > guards.max_usd_per_hour:
+            raise GuardError(f"max_usd_per_hour {guards.max_usd_per_hour}: now {rate:.2f}", where=pool.name)
+
+
+def _check_idle(ctx: Context, pool: Pool, action: Action) -> None:
+    held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
+    busy = [n for n in action.node_ids if n in held]
+    if busy:
+        raise NodeBusyError(f"committed reservations name {', '.join(busy)}", where=pool.name)
+
+
+def _call(ctx: Context, pool: Pool, action: Action, preload: Preload) -> _Call:
+    if action.kind is ActionKind.LAUNCH:
+        return _launch(ctx, pool, action, preload)
+    provider = ctx.provider(pool.group(action.group).provider)
+    ids = action.node_ids
+    calls: Mapping[ActionKind, Callable[[], None]] = {
+        ActionKind.START: lambda: provider.start(pool, ids, preload),
+        ActionKind.HIBERNATE: lambda: provider.hibernate(pool, ids),
+        ActionKind.STOP: lambda: provider.stop(pool, ids),
+        ActionKind.DRAIN: lambda: provider.drain(pool, ids),
+        ActionKind.TERMINATE: lambda: provider.terminate(pool, ids),
+    }
+
+    def make() -> tuple[str, ...]:
+        calls[action.kind]()
+        return ids
+
+    return _Call(action, make)
+
+
+def _launch(ctx: Context, pool: Pool, action: Action, preload: Preload) -> _Call:
+    group = pool.group(action.group)
+    offering = next((o for o in group.offerings if o.key == action.offering), group.offerings[0])
+    request = LaunchRequest(
+        pool=pool,
+        group=group.name,
+        offering=offering,
+        count=action.count,
+        token=action.action_id,
+        preload=preload,
+        expires_at=ctx.clock.now() + timedelta(seconds=pool.lease_s),
+    )
+    return _Call(action, lambda: ctx.provider(group.provider).launch(request))
+
+
+def _finish(ctx: Context, pool: Pool, plan_id: str, call: _Call) -> ActionRecord:
+    try:
+        ids = call.make()
+    except NodeBusyError as e:
+        return _record(ctx, pool, plan_id, call.action, "skipped", str(e))
+    except PoolError as e:
+        return _record(ctx, pool, plan_id, call.action, "failed", f"{e.kind}: {e}")
+    short = call.action.count - len(ids) if call.action.kind is ActionKind.LAUNCH else 0
+    return _record(ctx, pool, plan_id, call.action, "done", f"{short} fewer than asked" if short > 0 else "", ids)
+
+
+def _record(
+    ctx: Context,
+    pool: Pool,
+    plan_id: str,
+    action: Action,
+    result: str,
+    detail: str = "",
+    node_ids: tuple[str, ...] = (),
+    *,
+    quiet: bool = False,
+) -> ActionRecord:
+    row = ActionRecord(action, pool.name, plan_id, ctx.actor, ctx.clock.now(), result, detail, node_ids or action.node_ids)
+    ctx.ports.audit.record(row)
+    if not quiet:
+        log.info("action", pool=pool.name, kind=str(action.kind), count=action.count, result=result, reason=action.reason)
+    return row
+
+

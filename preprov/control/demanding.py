@@ -1,0 +1,82 @@
+"""The demand of a pool as it is known now: the one door from the store to the pure demand room."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from preprov.control.context import Context
+from preprov.demand.curve import DemandInputs, demand_curve
+from preprov.demand.learnt import LearntModel
+from preprov.demand.runtimes import RuntimeModel
+from preprov.model.demand import DemandCurve
+from preprov.model.errors import UnsafeModelError
+from preprov.model.plans import stable_id
+from preprov.model.pools import Pool
+
+T = TypeVar("T")
+
+LOOK_BACK = timedelta(days=400)
+"""History that a forecast may use."""
+_RUNTIMES_FRESH = timedelta(hours=1)
+_LEARNT_FRESH = timedelta(minutes=10)
+LEARNT_KIND = "learnt-demand"
+
+
+def remembered(ctx: Context, key: tuple[str, ...], fresh: timedelta, make: Callable[[], T]) -> T:
+    """A value learnt at most `fresh` ago, else made anew."""
+    now = ctx.clock.now()
+    held = ctx.memo.get(key)
+    if held is not None and timedelta(0) <= now - held[0] < fresh:
+        return held[1]  # type: ignore[return-value]
+    value = make()
+    ctx.memo[key] = (now, value)
+    return value
+
+
+def inputs(
+    ctx: Context,
+    pool: Pool,
+    at: datetime,
+    *,
+    start: datetime | None = None,
+    step_seconds: int | None = None,
+    horizon_s: int | None = None,
+) -> DemandInputs:
+    """Everything the demand room may know at `at`; what came later is cut off here and again inside."""
+    seen = ctx.ports.work.work(pool.name, since=at - LOOK_BACK, until=at).as_of(at)
+    runtimes = remembered(ctx, (pool.name, "runtimes"), _RUNTIMES_FRESH, lambda: RuntimeModel.learn(seen, at))
+    return DemandInputs(
+        pool=pool,
+        at=at,
+        seen=seen,
+        schedules=ctx.ports.work.schedules(pool.name),
+        series=ctx.ports.work.series(pool.name),
+        start=start or at,
+        horizon_s=horizon_s or pool.horizon_s,
+        step_seconds=step_seconds or pool.step_seconds,
+        runtimes=runtimes,
+        learnt=remembered(ctx, (pool.name, "learnt"), _LEARNT_FRESH, lambda: stored_model(ctx, pool)),
+        n_samples=ctx.n_samples,
+        seed=ctx.seed,
+    )
+
+
+def stored_model(ctx: Context, pool: Pool) -> LearntModel | None:
+    """The champion for what is not known; None if there is none (the demand room then falls back, and says so)."""
+    held = ctx.ports.models.load(pool.name, LEARNT_KIND)
+    if held is None:
+        return None
+    version, blob = held
+    try:
+        return LearntModel.from_bytes(blob, version=version.version)
+    except ValueError as e:
+        raise UnsafeModelError(
+            f"model {version.version} cannot be read: {e}", where=pool.name, hint="preprov forecast run makes a new one"
+        ) from e
+
+
+def current_demand(ctx: Context, pool: Pool) -> tuple[str, DemandCurve]:
+    """The demand over the pool's planning horizon from now, on the pool's step. Not stored: it is made each pass."""
+    now = ctx.clock.now()
+    curve = demand_curve(inputs(ctx, pool, now))
+    return stable_id(pool.name, "tick", now.isoformat()), curve

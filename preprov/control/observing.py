@@ -1,0 +1,129 @@
+"""Ask the providers what exists, and keep what is worth learning from it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from preprov.contracts import LeadObservation, PoolSnapshot
+from preprov.control.context import Context
+from preprov.model.errors import PoolError
+from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
+from preprov.model.reservations import Reservation, ReservationState
+from preprov.model.resources import ZERO, Resources
+
+
+def observe(ctx: Context, pool: Pool) -> PoolObservation:
+    """All nodes of the pool over all its providers; a provider that does not answer makes it incomplete."""
+    nodes: list[Node] = []
+    problems: list[str] = []
+    complete = True
+    for name in dict.fromkeys(g.provider for g in pool.groups):
+        try:
+            seen = ctx.provider(name).observe(pool)
+        except PoolError as e:
+            complete = False
+            problems.append(f"{name}: {e}")
+            continue
+        nodes.extend(seen.nodes)
+        problems.extend(seen.problems)
+        complete = complete and seen.complete
+    return PoolObservation(pool.name, ctx.clock.now(), tuple(nodes), complete, tuple(problems))
+
+
+def learn_leads(ctx: Context, pool: Pool, observation: PoolObservation, known: set[tuple[str, datetime]]) -> int:
+    """Keep one lead-time observation per warming that ended; returns how many were new.
+
+    Args:
+        ctx: the context.
+        pool: the pool.
+        observation: what exists now.
+        known: (node_id, ready_at) already kept, by this process; the store is idempotent anyway.
+    """
+    added = 0
+    for n in observation.nodes:
+        if n.ready_at is None or (n.node_id, n.ready_at) in known:
+            continue
+        known.add((n.node_id, n.ready_at))
+        begun = n.created_at if n.came_from is Standby.COLD else n.since
+        seconds = sum(n.stages.values()) or max((n.ready_at - begun).total_seconds(), 0.0)
+        ctx.ports.leads.add(
+            LeadObservation(
+                at=n.ready_at,
+                pool=pool.name,
+                provider=pool.group(n.group).provider,
+                group=n.group,
+                zone=n.offering.zone,
+                instance_type=n.offering.instance_type,
+                image=",".join(sorted(n.preloaded))[:200],
+                came_from=n.came_from,
+                seconds=seconds,
+                node_id=n.node_id,
+                stages=dict(n.stages),
+            )
+        )
+        added += 1
+    return added
+
+
+def committed_by_node(reservations: tuple[Reservation, ...]) -> Mapping[str, list[Reservation]]:
+    """Committed reservations of each node."""
+    out: dict[str, list[Reservation]] = {}
+    for r in reservations:
+        if r.state is ReservationState.COMMITTED and r.node_id:
+            out.setdefault(r.node_id, []).append(r)
+    return out
+
+
+def claim(reservation: Reservation) -> Resources:
+    """The largest amount a reservation claims at once."""
+    top = ZERO
+    for s in reservation.segments:
+        top = top.maximum(s.amount)
+    return top
+
+
+def snapshot(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    reservations: tuple[Reservation, ...],
+    *,
+    target: int,
+    waiting: Resources,
+) -> PoolSnapshot:
+    """Counts, use and price rate of a pool at this instant."""
+    counts: dict[str, dict[str, int]] = {g.name: {} for g in pool.groups}
+    allocatable, rate, priced = ZERO, 0.0, True
+    for n in observation.nodes:
+        phases = counts.setdefault(n.group, {})
+        phases[str(n.phase)] = phases.get(str(n.phase), 0) + 1
+        if n.phase in (Phase.READY, Phase.DRAINING):
+            allocatable = allocatable + n.offering.allocatable
+        if n.standby is Standby.RUNNING:
+            usd = ctx.prices.usd_per_hour(n.offering, observation.at)
+        else:
+            usd = ctx.prices.standby_usd_per_hour(n.offering, n.standby, observation.at)
+        priced = priced and usd is not None
+        rate += usd or 0.0
+    used = ZERO
+    for held in committed_by_node(reservations).values():
+        for r in held:
+            used = used + claim(r)
+    return PoolSnapshot(
+        pool=pool.name,
+        at=observation.at,
+        nodes=counts,
+        allocatable=allocatable,
+        used=used,
+        usd_per_hour=rate if priced else None,
+        target=target,
+        waiting=waiting,
+    )
+
+
+def spent_usd(ctx: Context, pool: Pool, since: datetime, now: datetime) -> float:
+    """Money spent on the pool in [since, now], from the snapshots (each rate holds until the next one)."""
+    rows = ctx.ports.history.snapshots(pool.name, since=since, until=now)
+    total = 0.0
+    for row, after in zip(rows, [*(r.at for r in rows[1:]), now], strict=False):
+        total += (row.usd_per_hour or 0.0) * max((after - row.at).total_seconds(), 0.0) / 3600
+    return total

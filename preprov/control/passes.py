@@ -1,0 +1,133 @@
+"""One pass over one pool: observe, dispatch, forecast, plan, act. Idempotent; safe to run again after a crash."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import perf_counter
+
+from preprov.control.apply import apply_plan, recover
+from preprov.control.context import Context
+from preprov.control.demanding import current_demand, remembered
+from preprov.control.dispatch import DispatchResult, dispatch
+from preprov.control.orphans import collect_orphans
+from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
+from preprov.model.demand import DemandCurve
+from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
+from preprov.model.pools import Pool, PoolObservation, Standby
+from preprov.model.resources import ZERO, Resources
+from preprov.planning.leads import Leads, learn_leads as fit_leads
+from preprov.planning.plan import PlanInputs, PlanOutcome, make_plan
+
+LEASE_S = 60.0
+_LEADS_FRESH = timedelta(minutes=5)
+_LEADS_BACK = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one pass saw, decided and did."""
+
+    pool: str
+    at: datetime
+    observation: PoolObservation
+    plan: CapacityPlan | None
+    records: tuple[ActionRecord, ...]
+    dispatched: DispatchResult | None
+    demand: DemandCurve | None
+    seconds: float
+
+
+def pool_pass(ctx: Context, pool: Pool, *, plan: bool = True, serve: bool = True) -> PassResult:
+    """One pass under the pool's lease.
+
+    Args:
+        ctx: the context.
+        pool: the pool.
+        plan: also forecast, plan and act (else only dispatch: the quick tick).
+        serve: also dispatch work to nodes (replay has its own engine for that).
+
+    Raises:
+        LeaseHeldError: another pass over this pool is under way.
+        PreprovError: the store or the demand room refused; a provider that fails is a problem in the result instead.
+    """
+    began = perf_counter()
+    with ctx.ports.leases.hold(pool.name, ctx.holder, LEASE_S, ctx.clock.now()):
+        records = recover(ctx, pool) if plan else ()
+        observation = observe(ctx, pool)
+        dispatched = dispatch(ctx, pool, observation) if serve else None
+        made, demand = None, None
+        if plan:
+            made, demand, acted = _plan_and_act(ctx, pool, observation, dispatched)
+            records = (*records, *acted)
+    return PassResult(
+        pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
+    )
+
+
+def _plan_and_act(
+    ctx: Context, pool: Pool, observation: PoolObservation, dispatched: DispatchResult | None
+) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
+    known = remembered(ctx, (pool.name, "leads-seen"), timedelta(days=1), set[tuple[str, datetime]])
+    learn_leads(ctx, pool, observation, known)
+    forecast_id, demand = current_demand(ctx, pool)
+    waiting = dispatched.waiting if dispatched else ZERO
+    outcome = plan_for(ctx, pool, observation, demand, forecast_id, waiting)
+    plan = outcome.plan
+    if any(a.kind is not ActionKind.HOLD and a.at <= plan.valid_until for a in plan.actions):
+        ctx.ports.plans.save(plan)
+    ctx.ports.votes.replace(pool.name, outcome.votes)
+    acted = apply_plan(ctx, pool, plan, observation)
+    acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id))
+    target = sum(t.count for t in plan.targets if t.standby_state is Standby.RUNNING and t.at <= plan.valid_until)
+    reservations = ctx.ports.ledger.reservations(pool.name)
+    ctx.ports.history.record(snapshot(ctx, pool, observation, reservations, target=target, waiting=waiting))
+    return plan, demand, acted
+
+
+def plan_for(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    demand: DemandCurve,
+    forecast_id: str,
+    waiting: Resources = ZERO,
+) -> PlanOutcome:
+    """Hand the planning room everything it may know now."""
+    now = ctx.clock.now()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    launched = sum(
+        r.action.count
+        for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
+        if r.result == "done" and r.action.kind is ActionKind.LAUNCH
+    )
+    return make_plan(
+        PlanInputs(
+            pool=pool,
+            mode=ctx.mode(pool, now),
+            now=now,
+            observation=observation,
+            demand=demand,
+            leads=current_leads(ctx, pool),
+            prices=ctx.prices,
+            votes=ctx.ports.votes.votes(pool.name),
+            overrides=ctx.ports.intent.overrides(pool.name, now),
+            drains=ctx.ports.intent.drains(pool.name),
+            committed=ctx.ports.ledger.reservations(pool.name),
+            waiting=waiting,
+            spent_today_usd=spent_usd(ctx, pool, midnight, now) if pool.guards.max_usd_per_day else 0.0,
+            launched_last_minute=launched,
+            forecast_id=forecast_id,
+            source_age_s=0.0,
+        )
+    )
+
+
+def current_leads(ctx: Context, pool: Pool) -> Leads:
+    """Lead times as learnt so far, refreshed every few minutes."""
+    now = ctx.clock.now()
+    return remembered(
+        ctx,
+        (pool.name, "leads"),
+        _LEADS_FRESH,
+        lambda: fit_leads(pool, ctx.ports.leads.observations(since=now - _LEADS_BACK), now),
+    )
+
