@@ -249,7 +249,13 @@ class IngestResult:
 class WorkStore(Protocol):
     """Runs and tasks: what was ingested and what is live, in the same tables."""
 
-    def ingest(self, pool: str, key: str, digest: str, batches: Iterable[SourceBatch]) -> IngestResult:
+    def pools(self) -> Mapping[str, str]:
+        """Pools that have history: name -> zone of their wall clock as last ingested."""
+        ...
+
+    def ingest(
+        self, pool: str, key: str, digest: str, batches: Iterable[SourceBatch], *, zone: str = "UTC"
+    ) -> IngestResult:
         """Write all batches in one transaction, or nothing.
 
         Idempotent by (pool, digest) and by run id: a run already there is left as it is. Raises SourceError if no run

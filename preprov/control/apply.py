@@ -63,7 +63,9 @@ def apply_stored(ctx: Context, pool: Pool, plan: CapacityPlan) -> tuple[ActionRe
     observation = observe(ctx, pool)
     if plan.observed and plan.observed != fingerprint(observation):
         raise StalePlanError(
-            f"pool {pool.name} has changed since plan {plan.plan_id} was made", where=pool.name, hint="preprov plan make"
+            f"pool {pool.name} has changed since plan {plan.plan_id} was made",
+            where=pool.name,
+            hint="preprov plan make",
         )
     return apply_plan(ctx, pool, plan, observation)
 
@@ -125,7 +127,9 @@ def check_guards(ctx: Context, pool: Pool, action: Action, observation: PoolObse
     now, guards = ctx.clock.now(), pool.guards
     alive = [n for n in observation.nodes if n.phase is not Phase.FAILED]
     if action.kind is ActionKind.LAUNCH and len(alive) + action.count > guards.max_nodes:
-        raise GuardError(f"max_nodes {guards.max_nodes}: {len(alive)} exist, {action.count} more asked", where=pool.name)
+        raise GuardError(
+            f"max_nodes {guards.max_nodes}: {len(alive)} exist, {action.count} more asked", where=pool.name
+        )
     if guards.max_launches_per_minute is not None:
         recent = sum(
             r.action.count
@@ -206,10 +210,12 @@ def _record(
     *,
     quiet: bool = False,
 ) -> ActionRecord:
-    row = ActionRecord(action, pool.name, plan_id, ctx.actor, ctx.clock.now(), result, detail, node_ids or action.node_ids)
+    row = ActionRecord(
+        action, pool.name, plan_id, ctx.actor, ctx.clock.now(), result, detail, node_ids or action.node_ids
+    )
     ctx.ports.audit.record(row)
     if not quiet:
-        log.info("action", pool=pool.name, kind=str(action.kind), count=action.count, result=result, reason=action.reason)
+        log.info(
+            "action", pool=pool.name, kind=str(action.kind), count=action.count, result=result, reason=action.reason
+        )
     return row
-
-

@@ -51,7 +51,9 @@ class Context:
         except KeyError:
             known = ", ".join(sorted(self.pools)) or "none"
             raise ConfigError(
-                f"there is no pool {name!r}", where="preprov.toml", hint=f"pools: {known}; `preprov init` writes an example"
+                f"there is no pool {name!r}",
+                where="preprov.toml",
+                hint=f"pools: {known}; `preprov init` writes an example",
             ) from None
 
     def provider(self, name: str) -> PoolProvider:

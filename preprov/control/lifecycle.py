@@ -107,9 +107,7 @@ def lost_with_nodes(ctx: Context, pool: Pool, live: Live, existing: frozenset[st
         now: the present instant.
     """
     changed = []
-    gone = {
-        r.claimant: r for r in ctx.ports.ledger.reservations(pool.name) if r.node_id and r.node_id not in existing
-    }
+    gone = {r.claimant: r for r in ctx.ports.ledger.reservations(pool.name) if r.node_id and r.node_id not in existing}
     for r in gone.values():
         ctx.ports.ledger.release(r.reservation_id, f"node {r.node_id} is gone")
     for task in live.tasks.values():
@@ -160,7 +158,9 @@ def _advance_run(run: DagRun, tasks: list[TaskRun], now: datetime) -> dict[tuple
         if any(p.state in (State.FAILED, State.SKIPPED, State.CANCELLED) for p in parents):
             failed = next(p.task_id for p in parents if p.state is not State.SUCCEEDED)
             # a task that never ran has a span of zero length, so that it wants nothing
-            new = replace(task, state=State.SKIPPED, started_at=now, ended_at=now, reason=f"parent {failed} did not succeed")
+            new = replace(
+                task, state=State.SKIPPED, started_at=now, ended_at=now, reason=f"parent {failed} did not succeed"
+            )
         elif now >= due and all(p.state is State.SUCCEEDED for p in parents):
             ready = max([due, *(p.ended_at for p in parents if p.ended_at)])
             new = replace(task, state=State.READY, ready_at=ready)

@@ -11,9 +11,7 @@ from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation, Standb
 log = structlog.get_logger(__name__)
 
 
-def collect_orphans(
-    ctx: Context, pool: Pool, observation: PoolObservation, plan_id: str
-) -> tuple[ActionRecord, ...]:
+def collect_orphans(ctx: Context, pool: Pool, observation: PoolObservation, plan_id: str) -> tuple[ActionRecord, ...]:
     """End nodes that are silent beyond their time to live and that no committed reservation names.
 
     Anything less certain is only reported. Nothing is ended below mode full, or while halted.
@@ -26,7 +24,11 @@ def collect_orphans(
         silent = (now - (node.last_seen or node.since)).total_seconds()
         if node.node_id in held or silent < pool.node_ttl_s or not may_act:
             log.warning(
-                "node does not answer", pool=pool.name, node=node.node_id, silent_s=round(silent), held=node.node_id in held
+                "node does not answer",
+                pool=pool.name,
+                node=node.node_id,
+                silent_s=round(silent),
+                held=node.node_id in held,
             )
             continue
         out.append(_end(ctx, pool, node, plan_id, silent))

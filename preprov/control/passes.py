@@ -8,13 +8,14 @@ from preprov.control.apply import apply_plan, recover
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.dispatch import DispatchResult, dispatch
-from preprov.control.orphans import collect_orphans
 from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
+from preprov.control.orphans import collect_orphans
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
 from preprov.model.resources import ZERO, Resources
-from preprov.planning.leads import Leads, learn_leads as fit_leads
+from preprov.planning.leads import Leads
+from preprov.planning.leads import learn_leads as fit_leads
 from preprov.planning.plan import PlanInputs, PlanOutcome, make_plan
 
 LEASE_S = 60.0
@@ -130,4 +131,3 @@ def current_leads(ctx: Context, pool: Pool) -> Leads:
         _LEADS_FRESH,
         lambda: fit_leads(pool, ctx.ports.leads.observations(since=now - _LEADS_BACK), now),
     )
-
