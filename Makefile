@@ -57,4 +57,5 @@ clean: ## remove caches and what tests and builds leave behind (not .venv and .v
 	PYTHON="$(PYTHON)" scripts/uv sync --frozen --inexact --no-default-groups $(SETS)
 	@touch $@
 
-$(BIN)/python: ; # gone, or its interpreter is: then every stamp is stale
+# Where it is gone, or the interpreter it points to, every stamp is stale.
+$(BIN)/python: ;

@@ -38,7 +38,9 @@ def tracked_texts() -> dict[str, str]:
     """Every tracked file that is text, by its path from the root."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    # A checkout may belong to another user than the one CI runs as; git wants to be told that this is meant.
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     texts = {}
     for name in filter(None, listing.split("\0")):
         path = ROOT / name
