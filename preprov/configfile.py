@@ -1,0 +1,373 @@
+"""preprov.toml: controller, guards, pools and groups, sources, routes, overrides, tenants. Unknown keys are refused."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from preprov.model.errors import ConfigError
+from preprov.model.pools import (
+    CapacityType,
+    Group,
+    Guards,
+    LeadTime,
+    Mode,
+    Objective,
+    Offering,
+    Override,
+    Pool,
+    Preload,
+    Standby,
+    Window,
+)
+from preprov.model.resources import Resources
+from preprov.model.work import DatasetRef, ImageRef
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        near = difflib.get_close_matches(value, available_timezones(), 1)
+        raise ValueError(f"unknown time zone {value!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return value
+
+
+class ControllerSection(_Section):
+    """[controller]."""
+
+    zone: str = "UTC"
+    tick_seconds: float = Field(default=5.0, gt=0)
+    plan_seconds: float = Field(default=60.0, gt=0)
+    _check_zone = field_validator("zone")(_zone)
+
+
+class GuardSection(_Section):
+    """[guard] and [pool.guard]."""
+
+    max_nodes: int = Field(default=1000, ge=0)
+    max_usd_per_hour: float | None = Field(default=None, ge=0)
+    max_usd_per_day: float | None = Field(default=None, ge=0)
+    max_launches_per_minute: int | None = Field(default=None, ge=0)
+    stale_source: float = Field(default=900.0, gt=0, description="seconds")
+
+    def build(self) -> Guards:
+        """The domain value."""
+        return Guards(
+            max_nodes=self.max_nodes,
+            max_usd_per_hour=self.max_usd_per_hour,
+            max_usd_per_day=self.max_usd_per_day,
+            max_launches_per_minute=self.max_launches_per_minute,
+            stale_source_s=self.stale_source,
+        )
+
+
+class LeadSection(_Section):
+    """Lead time of one standby state, seconds."""
+
+    median: float = Field(ge=0)
+    p95: float = Field(ge=0)
+
+    def build(self) -> LeadTime:
+        """The domain value."""
+        return LeadTime(self.median, self.p95)
+
+
+class OfferingSection(_Section):
+    """[[pool.group.offering]]."""
+
+    type: str
+    zone: str = ""
+    capacity_type: CapacityType = CapacityType.ON_DEMAND
+    cpu: float = Field(gt=0)
+    memory: float = Field(gt=0)
+    gpu: float = Field(default=0, ge=0)
+    disk_io: float = Field(default=0, ge=0)
+    network: float = Field(default=0, ge=0)
+    usd_per_hour: float | None = Field(default=None, ge=0)
+    minimum_billing: float = Field(default=60.0, ge=0)
+    overhead: dict[str, float] = Field(default_factory=dict)
+
+    def build(self) -> Offering:
+        """The domain value."""
+        return Offering(
+            instance_type=self.type,
+            zone=self.zone,
+            capacity_type=self.capacity_type,
+            capacity=Resources(self.cpu, self.memory, self.gpu, self.disk_io, self.network),
+            usd_per_hour=self.usd_per_hour,
+            minimum_billing_s=self.minimum_billing,
+            overhead=Resources.of(self.overhead),
+        )
+
+
+class ImageSection(_Section):
+    """An image to preload."""
+
+    uri: str
+    digest: str = ""
+
+
+class DatasetSection(_Section):
+    """A dataset to preload."""
+
+    uri: str
+    version: str = ""
+    sha256: str = ""
+    size_gib: float | None = Field(default=None, ge=0)
+
+
+class PreloadSection(_Section):
+    """[pool.preload]."""
+
+    images: list[ImageSection] = Field(default_factory=list)
+    datasets: list[DatasetSection] = Field(default_factory=list)
+
+    def build(self) -> Preload:
+        """The domain value."""
+        return Preload(
+            tuple(ImageRef(i.uri, i.digest) for i in self.images),
+            tuple(DatasetRef(d.uri, d.version, d.sha256, d.size_gib) for d in self.datasets),
+        )
+
+
+class ObjectiveSection(_Section):
+    """[pool.objective]."""
+
+    shortage_usd_per_core_hour: float = Field(default=1.0, ge=0)
+    hit_rate: float | None = Field(default=None, gt=0, lt=1)
+
+
+class WindowSection(_Section):
+    """[pool.window]: when preprov may raise; wall clock of the pool's zone."""
+
+    start: str = "00:00"
+    end: str = "24:00"
+    weekdays: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = Field(default_factory=list)
+
+    def build(self) -> Window:
+        """The domain value."""
+        names = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+        days = frozenset(names.index(d) for d in self.weekdays) or frozenset(range(7))
+        return Window(_clock_seconds(self.start), _clock_seconds(self.end), days)
+
+
+class GroupSection(_Section):
+    """[[pool.group]]."""
+
+    name: str
+    provider: Literal["local", "sim", "aws", "gcp", "azure", "terraform"] = "local"
+    states: list[Standby] = Field(default_factory=lambda: [Standby.RUNNING])
+    mixes_states: bool = True
+    chooses_offering: bool = True
+    chooses_zone: bool = False
+    min_nodes: int = Field(default=0, ge=0)
+    max_nodes: int = Field(default=1000, ge=0)
+    max_step: int = Field(default=1000, ge=1)
+    offering: list[OfferingSection] = Field(min_length=1)
+    lead: dict[Literal["cold", "stopped", "hibernated"], LeadSection] = Field(default_factory=dict)
+    standby_usd_per_hour: dict[Standby, float] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> Group:
+        """The domain value."""
+        return Group(
+            name=self.name,
+            provider=self.provider,
+            offerings=tuple(o.build() for o in self.offering),
+            standby_states=frozenset(self.states) | {Standby.RUNNING},
+            mixes_states=self.mixes_states,
+            chooses_offering=self.chooses_offering,
+            chooses_zone=self.chooses_zone,
+            min_nodes=self.min_nodes,
+            max_nodes=self.max_nodes,
+            max_step=self.max_step,
+            standby_usd_per_hour=self.standby_usd_per_hour,
+            lead={Standby(k): v.build() for k, v in self.lead.items()},
+            options=self.options,
+        )
+
+
+class PoolSection(_Section):
+    """[[pool]]."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    zone: str | None = None
+    country: str | None = None
+    mode: Mode = Mode.OBSERVE
+    binding: list[str] = Field(default_factory=lambda: ["cpu", "memory", "gpu"])
+    step: int = Field(default=300, gt=0, description="seconds")
+    horizon: int = Field(default=86400, gt=0, description="seconds")
+    lease: float = Field(default=900.0, gt=0, description="seconds")
+    node_ttl: float = Field(default=600.0, gt=0, description="seconds")
+    guard: GuardSection | None = None
+    objective: ObjectiveSection = ObjectiveSection()
+    window: WindowSection = WindowSection()
+    preload: PreloadSection = PreloadSection()
+    group: list[GroupSection] = Field(min_length=1)
+    _check_zone = field_validator("zone")(lambda v: v if v is None else _zone(v))
+
+
+class SourceSection(_Section):
+    """[[source]]: a file that is ingested again whenever it changed."""
+
+    name: str
+    kind: Literal["swf", "wfformat", "dags", "series"]
+    path: Path
+    pool: str
+
+
+class RouteSection(_Section):
+    """[[route]]: which tasks belong to which pool; the first that matches wins. `*` and `?` match as in file names."""
+
+    pool: str
+    dag: str = "*"
+    queue: str = "*"
+    tenant: str = "*"
+    land_by: str | None = None
+    default_request: dict[str, float] | None = None
+
+
+class OverrideSection(_Section):
+    """[[override]]: a floor until a time, with a reason."""
+
+    pool: str
+    floor: int = Field(ge=0)
+    since: datetime | None = None
+    until: datetime
+    reason: str = Field(min_length=3)
+
+
+class TenantSection(_Section):
+    """[[tenant]]."""
+
+    name: str
+    priority: int = 0
+    quota: dict[str, float] = Field(default_factory=dict)
+
+
+class ConfigFile(_Section):
+    """The whole file."""
+
+    controller: ControllerSection = ControllerSection()
+    guard: GuardSection = GuardSection()
+    pool: list[PoolSection] = Field(default_factory=list)
+    source: list[SourceSection] = Field(default_factory=list)
+    route: list[RouteSection] = Field(default_factory=list)
+    override: list[OverrideSection] = Field(default_factory=list)
+    tenant: list[TenantSection] = Field(default_factory=list)
+
+    def pools(self) -> dict[str, Pool]:
+        """The configured pools by name.
+
+        Raises:
+            ConfigError: two have the same name, or a value makes no sense.
+        """
+        out: dict[str, Pool] = {}
+        for p in self.pool:
+            if p.name in out:
+                raise ConfigError(f"pool {p.name} is there twice", where="[[pool]]")
+            out[p.name] = Pool(
+                name=p.name,
+                groups=tuple(g.build() for g in p.group),
+                zone=p.zone or self.controller.zone,
+                mode=p.mode,
+                binding=tuple(p.binding),
+                objective=Objective(p.objective.shortage_usd_per_core_hour, p.objective.hit_rate),
+                guards=(p.guard or self.guard).build(),
+                window=p.window.build(),
+                preload=p.preload.build(),
+                step_seconds=p.step,
+                horizon_s=p.horizon,
+                lease_s=p.lease,
+                node_ttl_s=p.node_ttl,
+                country=p.country,
+            )
+        return out
+
+    def overrides(self, pools: Mapping[str, Pool]) -> tuple[Override, ...]:
+        """The configured floors; a time without an offset is in the pool's zone.
+
+        Raises:
+            ConfigError: it names a pool that is not there.
+        """
+        out = []
+        for o in self.override:
+            if o.pool not in pools:
+                raise ConfigError(f"override names unknown pool {o.pool}", where="[[override]]")
+            zone = ZoneInfo(pools[o.pool].zone)
+            until = o.until if o.until.tzinfo else o.until.replace(tzinfo=zone)
+            since = o.since or until - timedelta(days=36500)
+            out.append(
+                Override(o.pool, o.floor, since if since.tzinfo else since.replace(tzinfo=zone), until, o.reason)
+            )
+        return tuple(out)
+
+
+def load(path: Path | None) -> ConfigFile:
+    """Read and check the file; None = all defaults.
+
+    Raises:
+        ConfigError: unreadable, not TOML, an unknown key (with the nearest right name), a wrong value.
+    """
+    if path is None:
+        return ConfigFile()
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"cannot read {path}: {e.strerror}", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} is not TOML: {e}", where=str(path)) from None
+    try:
+        return ConfigFile.model_validate(raw)
+    except ValidationError as e:
+        raise _explained(e, path) from None
+
+
+def _explained(error: ValidationError, path: Path) -> ConfigError:
+    """The first problem of a validation error, in plain words."""
+    first = error.errors()[0]
+    loc = first["loc"]
+    where = f"{path}: {_dotted(loc)}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(ConfigFile, loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), known, 1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        return ConfigError(f"unknown key {loc[-1]!r}{more}", where=where, hint=hint)
+    return ConfigError(f"{_dotted(loc)}: {first['msg']}{more}", where=where, hint="`preprov init` shows an example")
+
+
+def _dotted(loc: Sequence[int | str]) -> str:
+    return "".join(f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Names of the fields of the section at `loc`."""
+    for part in loc:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        annotation = model.model_fields[part].annotation
+        for inner in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+                break
+    return list(model.model_fields)
+
+
+def _clock_seconds(text: str) -> int:
+    try:
+        hours, minutes = text.split(":")
+        value = int(hours) * 3600 + int(minutes) * 60
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a time of day", hint="HH:MM") from None
+    if not 0 <= value <= 86400:
+        raise ConfigError(f"{text!r} is not a time of day", hint="00:00 to 24:00")
+    return value

@@ -1,0 +1,105 @@
+"""Issue a day-ahead forecast: fit what is not known where that pays, join it with what is known, keep both."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from preprov.contracts import ModelVersion
+from preprov.control.context import Context
+from preprov.control.demanding import LEARNT_KIND, inputs
+from preprov.demand.analyzer import QueueAnalysis, analyze
+from preprov.demand.curve import demand_curve
+from preprov.demand.learnt import fit_learnt
+from preprov.model.demand import QUANTILES, DemandCurve
+from preprov.model.errors import ForecastError
+from preprov.model.pools import Pool
+from preprov.model.time import aware
+
+_REFIT_AFTER = timedelta(days=7)
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class IssuedForecast:
+    """A forecast and where it is kept."""
+
+    forecast_id: str
+    curve: DemandCurve
+    model: ModelVersion | None
+
+
+def issue_forecast(
+    ctx: Context,
+    pool: Pool,
+    at: datetime | None = None,
+    *,
+    horizon_s: int = 24 * HOUR,
+    step_seconds: int = HOUR,
+    refit: bool = False,
+) -> IssuedForecast:
+    """Forecast the pool's demand from the top of the hour at or after `at`.
+
+    Args:
+        ctx: the context.
+        pool: the pool.
+        at: the cutoff: nothing known later is used; None = now.
+        horizon_s: how far.
+        step_seconds: length of a step.
+        refit: fit the learnt part anew even if the stored one is fresh.
+
+    Raises:
+        ForecastError: the pool has no history at all.
+    """
+    live = at is None
+    at = aware(at) if at else ctx.clock.now()
+    start = _next_step(at, step_seconds, pool.zone)
+    given = inputs(ctx, pool, at, start=start, step_seconds=step_seconds, horizon_s=horizon_s)
+    if not len(given.seen.runs) and given.series is None:
+        raise ForecastError(
+            f"pool {pool.name} has no history before {at:%Y-%m-%dT%H:%MZ}",
+            where=pool.name,
+            hint="preprov ingest …, or submit work first",
+        )
+    version = _latest(ctx, pool)
+    stale = version is None or refit or at - version.created_at > _REFIT_AFTER or at < version.created_at
+    if stale:
+        learnt = fit_learnt(given)
+        given = given.with_learnt(learnt)
+        if live or version is None:
+            version = ctx.ports.models.save(
+                pool.name, LEARNT_KIND, learnt.format, learnt.to_bytes(), at=at, metrics=learnt.metrics, reason="fit"
+            )
+            if not version.champion:
+                version = ctx.ports.models.promote(version.version, reason="refit on newer history")
+    curve = demand_curve(given)
+    return IssuedForecast(ctx.ports.forecasts.save(curve), curve, version)
+
+
+def _latest(ctx: Context, pool: Pool) -> ModelVersion | None:
+    held = ctx.ports.models.load(pool.name, LEARNT_KIND)
+    return held[0] if held else None
+
+
+def _next_step(at: datetime, step_seconds: int, zone: str) -> datetime:
+    """The first wall-clock multiple of the step (in the pool's zone) at or after `at`."""
+    local = at.astimezone(ZoneInfo(zone))
+    offset = (local.utcoffset() or timedelta()).total_seconds()
+    wall = at.timestamp() + offset
+    gap = -wall % step_seconds
+    return aware(at + timedelta(seconds=gap))
+
+
+def analyze_queue(
+    ctx: Context, pool: Pool, at: datetime | None = None, *, horizon_s: int | None = None, step_seconds: int = 300
+) -> QueueAnalysis:
+    """What is queued, running and due as of an instant, and its expansion; later facts cannot show."""
+    at = aware(at) if at else ctx.clock.now()
+    seen = ctx.ports.work.work(pool.name, since=at - timedelta(days=60), until=at).as_of(at)
+    return analyze(
+        seen,
+        ctx.ports.work.schedules(pool.name),
+        at,
+        horizon_s=horizon_s or min(pool.horizon_s, 24 * HOUR),
+        step_seconds=step_seconds,
+        quantiles=QUANTILES,
+    )

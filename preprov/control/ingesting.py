@@ -1,0 +1,72 @@
+"""Bring history into the store: runs from logs and tables, or a demand series."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from preprov.contracts import IngestResult, Progress, Reject, SourceBatch, WorkSource
+from preprov.control.context import Context
+from preprov.model.errors import SourceError
+from preprov.model.series import SeriesHistory
+
+RejectSink = Callable[[tuple[Reject, ...]], None]
+
+
+@dataclass
+class _Tally:
+    """What passed through on the way to the store."""
+
+    rejects: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def ingest_work(
+    ctx: Context, pool: str, source: WorkSource, *, sink: RejectSink | None = None, progress: Progress | None = None
+) -> IngestResult:
+    """Write everything the source holds into the pool's history, or nothing.
+
+    Args:
+        ctx: the context.
+        pool: name of the pool.
+        source: what is read.
+        sink: takes the rejects as they come (a file); they are counted anyway.
+        progress: told how far it is.
+
+    Raises:
+        SourceError: unreadable as a whole, or no usable row; the store is then as it was.
+    """
+    tally = _Tally()
+
+    def batches() -> Iterator[SourceBatch]:
+        for batch in source.read(progress):
+            tally.rejects += len(batch.rejects)
+            tally.notes += tuple(n for n in batch.notes if n not in tally.notes)
+            if batch.rejects and sink is not None:
+                sink(batch.rejects)
+            if batch.schedules:
+                batch = replace(batch, schedules=tuple(replace(s, pool=pool) for s in batch.schedules))
+            yield batch
+
+    result = ctx.ports.work.ingest(pool, source.key, source.digest, batches(), zone=source.zone)
+    forget(ctx, pool)
+    if result.already:
+        return result
+    return replace(result, rejects=tally.rejects, notes=tuple(dict.fromkeys((*result.notes, *tally.notes))))
+
+
+def ingest_series(ctx: Context, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:
+    """Keep a demand series as the pool's history.
+
+    Raises:
+        SourceError: it holds no value.
+    """
+    if not len(series.values):
+        raise SourceError("the series holds no value", where=key)
+    result = ctx.ports.work.write_series(pool, key, digest, series)
+    forget(ctx, pool)
+    return result
+
+
+def forget(ctx: Context, pool: str) -> None:
+    """Drop what was learnt of a pool, because its history has changed."""
+    for key in [k for k in ctx.memo if k[0] == pool]:
+        del ctx.memo[key]
