@@ -1,0 +1,116 @@
+"""The one place that wires adapters to use cases."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preprov import configfile
+from preprov.clocks import WallClock
+from preprov.contracts import Clock, PoolProvider, Scheduler
+from preprov.control.context import Context
+from preprov.control.routing import Route
+from preprov.model.errors import ConfigError
+from preprov.model.pools import Pool
+from preprov.model.reference import reference_pool
+from preprov.settings import Settings
+
+if TYPE_CHECKING:
+    from preprov.store.database import Store
+
+
+@dataclass(frozen=True)
+class App:
+    """A wired preprov: settings, configuration, store and the context of its use cases."""
+
+    settings: Settings
+    config: configfile.ConfigFile
+    store: "Store"
+    ctx: Context
+    speed: float = 1.0
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The configured routes, in order."""
+        return tuple(
+            Route(r.pool, r.dag, r.queue, r.tenant, r.land_by or "", r.default_request or {}) for r in self.config.route
+        )
+
+    def acting_as(self, actor: str) -> "App":
+        """The same app under another name in the audit log."""
+        return replace(self, ctx=replace(self.ctx, actor=actor))
+
+
+@contextmanager
+def open_app(
+    settings: Settings | None = None,
+    *,
+    clock: Clock | None = None,
+    actor: str = "cli",
+    pools: Mapping[str, Pool] | None = None,
+) -> Iterator[App]:
+    """Open the store, read the configuration and wire everything; closed again at the end of the `with`.
+
+    Args:
+        settings: None = from the environment.
+        clock: None = wall time. A scaled clock also speeds up the provisioning of local nodes.
+        actor: who is asking, for the audit log.
+        pools: None = as configured, and one in mode observe for each pool that only has history.
+
+    Raises:
+        ConfigError: the environment or the file is wrong.
+        StoreError: the store cannot be opened.
+    """
+    from preprov.planning.prices import TablePriceBook
+    from preprov.store.database import open_store
+
+    settings = settings or Settings.load()
+    config = configfile.load(settings.config_path())
+    clock = clock or WallClock()
+    speed = float(getattr(clock, "speed", 1.0))
+    configured = dict(pools) if pools is not None else config.pools()
+    store = open_store(settings.store_url, settings.home)
+    try:
+        ports = store.ports()
+        for name, zone in ports.work.pools().items():
+            if name not in configured:
+                configured[name] = replace(reference_pool(name), zone=zone)
+        for override in config.overrides(configured):
+            ports.intent.add_override(override)
+        ctx = Context(
+            ports=ports,
+            providers=_providers(settings.home, clock, speed, configured),
+            schedulers=_schedulers(settings.home, clock, speed),
+            prices=TablePriceBook.of_pools(configured.values()),
+            clock=clock,
+            pools=configured,
+            actor=actor,
+            n_samples=settings.samples,
+            seed=settings.seed,
+        )
+        yield App(settings, config, store, ctx, speed)
+    finally:
+        store.close()
+
+
+def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]) -> dict[str, PoolProvider]:
+    """One provider per name that a pool uses."""
+    wanted = {g.provider for p in pools.values() for g in p.groups}
+    out: dict[str, PoolProvider] = {}
+    if "local" in wanted:
+        from preprov.pools.local import LocalProvider
+
+        out["local"] = LocalProvider(home, clock, speed=speed)
+    missing = wanted - set(out) - {"sim"}
+    if missing:
+        raise ConfigError(
+            f"no provider for {', '.join(sorted(missing))}", where="[[pool.group]]", hint='use provider = "local"'
+        )
+    return out
+
+
+def _schedulers(home: Path, clock: Clock, speed: float) -> dict[str, Scheduler]:
+    from preprov.launch.local import LocalScheduler
+
+    return {"local": LocalScheduler(home, clock, speed=speed)}
