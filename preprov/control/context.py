@@ -3,17 +3,32 @@
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from preprov.contracts import Clock, PoolProvider, Ports, PriceBook, Scheduler
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Mode, Pool
+from preprov.model.time import aware
 
 
 def default_holder() -> str:
     """Name of this process for leases."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True)
+class FixedClock:
+    """A clock that stands still: "now" as a person named it."""
+
+    instant: datetime
+
+    def now(self) -> datetime:
+        """Always the same instant."""
+        return self.instant
+
+    def sleep(self, seconds: float) -> None:
+        """Return at once: this clock does not move."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,8 @@ class Context:
         actor: who is asking, for the audit log.
         holder: name under which leases are held.
         n_samples: joint demand samples per forecast. seed: of every random draw.
+        live: False when "now" is an instant a person named: the pool is then taken as empty, for what exists now says
+            nothing about then.
         memo: values that are expensive to learn and only need refreshing now and then; never the state of the world.
     """
 
@@ -38,7 +55,14 @@ class Context:
     holder: str = field(default_factory=default_holder)
     n_samples: int = 200
     seed: int = 0
+    live: bool = True
     memo: dict[tuple[str, ...], tuple[datetime, object]] = field(default_factory=dict)
+
+    def at(self, when: datetime | None) -> "Context":
+        """The same context at an instant named by a person; None = as it is."""
+        if when is None:
+            return self
+        return replace(self, clock=FixedClock(aware(when)), live=False, memo={})
 
     def pool(self, name: str) -> Pool:
         """The configured pool of that name.

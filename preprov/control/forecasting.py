@@ -31,18 +31,16 @@ class IssuedForecast:
 def issue_forecast(
     ctx: Context,
     pool: Pool,
-    at: datetime | None = None,
     *,
     horizon_s: int = 24 * HOUR,
     step_seconds: int = HOUR,
     refit: bool = False,
 ) -> IssuedForecast:
-    """Forecast the pool's demand from the top of the hour at or after `at`.
+    """Forecast the pool's demand from the top of the hour at or after the context's present.
 
     Args:
-        ctx: the context.
+        ctx: the context; its present is the cutoff: nothing known later is used.
         pool: the pool.
-        at: the cutoff: nothing known later is used; None = now.
         horizon_s: how far.
         step_seconds: length of a step.
         refit: fit the learnt part anew even if the stored one is fresh.
@@ -50,8 +48,7 @@ def issue_forecast(
     Raises:
         ForecastError: the pool has no history at all.
     """
-    live = at is None
-    at = aware(at) if at else ctx.clock.now()
+    at = ctx.clock.now()
     start = _next_step(at, step_seconds, pool.zone)
     given = inputs(ctx, pool, at, start=start, step_seconds=step_seconds, horizon_s=horizon_s)
     if not len(given.seen.runs) and given.series is None:
@@ -65,7 +62,7 @@ def issue_forecast(
     if stale:
         learnt = fit_learnt(given)
         given = given.with_learnt(learnt)
-        if live or version is None:
+        if ctx.live or version is None:
             version = ctx.ports.models.save(
                 pool.name, LEARNT_KIND, learnt.format, learnt.to_bytes(), at=at, metrics=learnt.metrics, reason="fit"
             )
@@ -89,11 +86,9 @@ def _next_step(at: datetime, step_seconds: int, zone: str) -> datetime:
     return aware(at + timedelta(seconds=gap))
 
 
-def analyze_queue(
-    ctx: Context, pool: Pool, at: datetime | None = None, *, horizon_s: int | None = None, step_seconds: int = 300
-) -> QueueAnalysis:
-    """What is queued, running and due as of an instant, and its expansion; later facts cannot show."""
-    at = aware(at) if at else ctx.clock.now()
+def analyze_queue(ctx: Context, pool: Pool, *, horizon_s: int | None = None, step_seconds: int = 300) -> QueueAnalysis:
+    """What is queued, running and due at the context's present, and its expansion; later facts cannot show."""
+    at = ctx.clock.now()
     seen = ctx.ports.work.work(pool.name, since=at - timedelta(days=60), until=at).as_of(at)
     return analyze(
         seen,

@@ -13,6 +13,8 @@ from preprov.model.resources import ZERO, Resources
 
 def observe(ctx: Context, pool: Pool) -> PoolObservation:
     """All nodes of the pool over all its providers; a provider that does not answer makes it incomplete."""
+    if not ctx.live:
+        return PoolObservation(pool.name, ctx.clock.now(), ())
     nodes: list[Node] = []
     problems: list[str] = []
     complete = True

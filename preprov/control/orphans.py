@@ -42,7 +42,7 @@ def _end(ctx: Context, pool: Pool, node: Node, plan_id: str, silent: float) -> A
         at=ctx.clock.now(),
         group=node.group,
         count=1,
-        reason=f"orphan: silent for {silent:.0f} s (more than {pool.node_ttl_s:.0f} s), no committed reservation names it",
+        reason=f"orphan: silent for {silent:.0f} s (limit {pool.node_ttl_s:.0f} s), no committed reservation names it",
         offering=node.offering.key,
         standby_state=Standby.COLD,
         node_ids=(node.node_id,),

@@ -122,6 +122,15 @@ def plan_for(
     )
 
 
+def make_plan_now(ctx: Context, pool: Pool) -> tuple[CapacityPlan, DemandCurve]:
+    """Plan for the present of the context without acting, and keep the plan so that it can be applied or explained."""
+    observation = observe(ctx, pool)
+    forecast_id, demand = current_demand(ctx, pool)
+    plan = plan_for(ctx, pool, observation, demand, forecast_id).plan
+    ctx.ports.plans.save(plan)
+    return plan, demand
+
+
 def current_leads(ctx: Context, pool: Pool) -> Leads:
     """Lead times as learnt so far, refreshed every few minutes."""
     now = ctx.clock.now()
@@ -129,5 +138,7 @@ def current_leads(ctx: Context, pool: Pool) -> Leads:
         ctx,
         (pool.name, "leads"),
         _LEADS_FRESH,
-        lambda: fit_leads(pool, ctx.ports.leads.observations(since=now - _LEADS_BACK), now),
+        lambda: fit_leads(
+            pool, tuple(o for o in ctx.ports.leads.observations(since=now - _LEADS_BACK) if o.at <= now), now
+        ),
     )
