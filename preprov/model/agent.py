@@ -1,10 +1,14 @@
 """Messages between a node's agent and the controller. Standard library only: the agent runs on any node."""
 
+import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 PROTOCOL: Final = 1
+LONGEST_LINE: Final = 64 * 1024 * 1024
+"""Bytes of the longest message; a longer one is a fault of the speaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class TaskStatus:
 
     Attributes:
         claimant: `run_id/task_id#instance`.
-        exit_code: None while it runs; negative = ended by that signal.
+        exit_code: None while it runs, and if nobody saw it end; negative = ended by that signal.
+        attempt: counts from 1; a start with a higher one runs an ended instance again.
     """
 
     claimant: str
@@ -40,6 +45,7 @@ class TaskStatus:
     log: str = ""
     usage: tuple[Usage, ...] = ()
     limits: str = ""
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,49 @@ def decode_health(line: bytes) -> Health:
     raw = json.loads(line)
     if raw.get("protocol") != PROTOCOL:
         raise ValueError(f"agent speaks protocol {raw.get('protocol')}, this controller {PROTOCOL}")
-    raw["tasks"] = tuple(
-        TaskStatus(**{**t, "usage": tuple(Usage(**u) for u in t.get("usage", ()))}) for t in raw.get("tasks", ())
-    )
+    raw["tasks"] = tuple(task_status(t) for t in raw.get("tasks", ()))
     raw["preload"] = tuple(PreloadStatus(**p) for p in raw.get("preload", ()))
     return Health(**raw)
+
+
+def task_status(raw: dict[str, Any]) -> TaskStatus:
+    """Parse one task instance as it stands in a message."""
+    return TaskStatus(**{**raw, "usage": tuple(Usage(**u) for u in raw.get("usage", ()))})
+
+
+class Stream(Protocol):
+    """A connected byte stream, such as `socket.makefile("rwb")`."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """Send bytes."""
+        ...
+
+    def flush(self) -> None:
+        """Send what is kept back."""
+        ...
+
+    def readline(self, limit: int = -1, /) -> bytes:
+        """Receive up to and with the next newline."""
+        ...
+
+
+def exchange(stream: Stream, verb: str, **arguments: Any) -> bytes:
+    """Send one request, return the line that answers it.
+
+    A request is one JSON line `{"verb": …, arguments}`, an answer one JSON line; then the agent closes the stream.
+
+    Raises:
+        ConnectionError: the agent hung up before it had answered whole.
+    """
+    stream.write(json.dumps({"verb": verb, **arguments}, separators=(",", ":")).encode() + b"\n")
+    stream.flush()
+    line = stream.readline(LONGEST_LINE)
+    if not line.endswith(b"\n"):
+        raise ConnectionError(f"the agent hung up without an answer to {verb}")
+    return line
+
+
+def task_folder(claimant: str) -> str:
+    """Name of the folder a task instance has under `tasks/` on its node: readable, safe and distinct."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", claimant).strip("._")[:80]
+    return f"{readable}-{hashlib.sha256(claimant.encode()).hexdigest()[:12]}"
