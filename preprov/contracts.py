@@ -197,7 +197,7 @@ class TaskReport:
 
     Attributes:
         ended_at: None = it runs. exit_code: None if it runs or nobody saw it end; negative = ended by that signal.
-        usage: since the last poll. attempt: the `TaskRun.attempt` this is about.
+        usage: since the last poll.
     """
 
     claimant: str
@@ -206,7 +206,6 @@ class TaskReport:
     ended_at: datetime | None = None
     exit_code: int | None = None
     usage: tuple[Usage, ...] = ()
-    attempt: int = 1
 
 
 class Scheduler(Protocol):
@@ -215,8 +214,7 @@ class Scheduler(Protocol):
     name: str
 
     def start(self, task: TaskRun, instance: int, node: Node) -> None:
-        """Run the task on the node. Idempotent by claimant and attempt: a second call while it runs, or after, does
-        nothing; a higher attempt runs an ended instance again.
+        """Run the task on the node. Idempotent by claimant: a second call while it runs, or after, does nothing.
 
         Raises PoolError (retryable ones leave the task where it was) and NotFoundError if the node is gone.
         """

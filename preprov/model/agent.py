@@ -32,9 +32,8 @@ class TaskStatus:
     """A task instance on this node.
 
     Attributes:
-        claimant: `run_id/task_id#instance`.
+        claimant: as `TaskRun.claimant` names it.
         exit_code: None while it runs, and if nobody saw it end; negative = ended by that signal.
-        attempt: counts from 1; a start with a higher one runs an ended instance again.
     """
 
     claimant: str
@@ -45,7 +44,6 @@ class TaskStatus:
     log: str = ""
     usage: tuple[Usage, ...] = ()
     limits: str = ""
-    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
