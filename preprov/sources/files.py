@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from preprov.model.errors import SourceError
 
@@ -39,7 +39,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def digest_of(path: Path, *options: object) -> str:
-    """SHA-256 of the file's bytes (of a folder: of its files' names and bytes) and of the options that change its meaning.
+    """SHA-256 of the file's bytes (of a folder: of its files' names and bytes) and of the options that matter.
 
     Raises:
         SourceError: it cannot be read.
@@ -77,7 +77,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raw.seek(0)
         if packed:
             with gzip.GzipFile(fileobj=raw) as unpacked:
-                yield unpacked
+                yield cast(IO[bytes], unpacked)
         else:
             yield raw
 

@@ -46,10 +46,10 @@ class RejectsWriter:
 
 @contextmanager
 def rejects_file(path: Path) -> Iterator[RejectsWriter]:
-    r"""A rejects file at `path`, JSON lines if its suffix is .jsonl, else tab-separated (line, reason, raw; \t and \n escaped).
+    r"""A rejects file at `path`: JSON lines if its suffix is .jsonl, else tab-separated with a header, \t and \n escaped.
 
     It appears whole under its name when the block ends, and not at all if the block raises or nothing was rejected;
-    a file of an earlier ingest under that name is then removed or left, in that order.
+    a file that stood there before is left if the block raises, and removed if nothing was rejected.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as f:

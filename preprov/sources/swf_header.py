@@ -17,7 +17,7 @@ _LEADING_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 
 @dataclass
 class SwfHeader:
-    """What the header says, by name (of a name that stands twice, the first), and the unpacked size of the log in bytes."""
+    """What the header says, by name (the first, if one stands twice), and the unpacked size of the log in bytes."""
 
     values: dict[str, str] = field(default_factory=dict)
     size: int = 0

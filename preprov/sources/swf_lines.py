@@ -60,7 +60,7 @@ class Lines:
 
 
 def parse_block(block: bytes, first: int) -> Lines:
-    """Read a block of whole lines of which the first has the number `first`; comments and empty lines are passed over."""
+    """Read a block of whole lines, the first of which has the number `first`; comments and empty lines are skipped."""
     raw = block.split(b"\n")
     if not raw[-1]:
         raw.pop()

@@ -46,7 +46,7 @@ _FIRST_LOOK: Final = 24
 
 
 def canonical_zone(name: str) -> str | None:
-    """The IANA name of today for a zone name of any age (US/Pacific -> America/Los_Angeles); None if there is no such zone."""
+    """Today's IANA name for a zone of any age (US/Pacific -> America/Los_Angeles); None if there is no such zone."""
     name = name.strip().strip(":\"'")
     try:
         ZoneInfo(name)
@@ -165,7 +165,7 @@ def _hits(pairs: Sequence[tuple[str, datetime]], offsets: Sequence[timedelta | N
 
 @lru_cache(maxsize=1 << 16)
 def _is_turn(cron: str, wall: datetime) -> bool:
-    """True if the wall clock (carried as if it were UTC, so that no change of clocks disturbs it) is a turn of the cron."""
+    """True if the wall clock is a turn of the cron; it is carried as if it were UTC, where no clock ever changes."""
     from cronsim import CronSim, CronSimError
 
     try:

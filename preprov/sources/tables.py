@@ -1,0 +1,268 @@
+"""DAG task tables: Parquet or CSV, one task of one run a row."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from preprov.contracts import Progress, Reject, SourceBatch
+from preprov.model.errors import ConfigError, SourceError
+from preprov.model.resources import Resources
+from preprov.model.time import epoch as seconds_of
+from preprov.model.work import Schedule
+from preprov.model.worktable import WorkTable, nominal_ready
+from preprov.sources.building import batches, runs_frame, tasks_frame
+from preprov.sources.files import digest_of
+from preprov.sources.table_columns import Bools, Ints, Objects, coded, instants
+from preprov.sources.table_files import column_names, load_table, renamed
+from preprov.sources.table_shapes import SHAPES, Reading, Rows, Shape, shape_of
+from preprov.sources.zones import canonical_zone, infer_zone
+
+_KNOWN: Final = frozenset(c for s in SHAPES for c in (*s.required, *s.optional))
+_ZONE_KEYS: Final = ("zone", "timezone", "tz")
+_SURE: Final = 0.5
+
+
+class DagTableSource:
+    """A table of DAG tasks as runs, tasks and declared schedules. See `table_shapes` for what the columns mean.
+
+    Times are nominal: a run is known, and its roots are ready, at submit; a task is ready when its last parent ended.
+    A row that cannot be used is rejected, and a parent that points to one is dropped and counted. A run whose tasks
+    wait for each other in a circle is rejected with all its rows. The table is held in memory; what is made of it
+    comes in batches.
+
+    The zone of the crons is, in this order: the option, the table's `zone` column, the file's metadata (or the zone of
+    its time columns, if it is not UTC), the zone in which the declared crons have their turns when the table says
+    they had, UTC. A note says so where it was inferred.
+
+    Attributes:
+        key: the file's name. digest: of its bytes and the options. zone: of its crons and of times that carry none.
+        capacity: None. shape: which shape was recognised.
+
+    Args:
+        path: Parquet, or CSV with a header (gzipped or not).
+        mapping: our column -> theirs, for columns with other names.
+        epoch: instant of second 0, for times given in seconds; 1970, or 2018-01-01T00:00Z for the Alibaba table.
+        zone: of the crons, and of times that carry none.
+        likely: zones to prefer where the crons fit several equally well: the pool's, the controller's.
+
+    Raises:
+        SourceError: unreadable, or a required column is lacking. ConfigError: the mapping or the zone is wrong.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        mapping: Mapping[str, str] | None = None,
+        epoch: datetime | None = None,
+        *,
+        zone: str | None = None,
+        likely: Sequence[str] = (),
+    ) -> None:
+        self.path = Path(path)
+        self.key = self.path.name
+        self.capacity: Resources | None = None
+        options = sorted((mapping or {}).items()), epoch and epoch.isoformat(), zone
+        self.digest = digest_of(self.path, *options)
+        names = column_names(self.path)
+        self._theirs = renamed(names, mapping or {}, _KNOWN, str(self.path))
+        self._shape = _recognised(self.path, names, frozenset(self._theirs))
+        self.shape = self._shape.name
+        self._loaded = load_table(self.path, list(dict.fromkeys(self._theirs.values())))
+        self._table = pa.table({ours: self._loaded.table[theirs] for ours, theirs in self._theirs.items()})
+        self.zone, self._zone_note = _zone(self._table, self._loaded.metadata, zone, likely, str(self.path))
+        self._reading = Reading(self.zone, None if epoch is None else seconds_of(epoch))
+
+    def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
+        """Batches of whole runs, about 50,000 tasks each, by submit time; rejects and notes come with the first.
+
+        Raises:
+            SourceError: no usable row.
+        """
+        tell = progress or (lambda share, text: None)
+        tell(0.0, f"{self._table.num_rows:,} rows")
+        rows = self._shape.rows(self._table, self._reading)
+        tell(0.3, "rows understood")
+        made = _assemble(rows, self.zone)
+        rejects = self._rejects(made.reasons)
+        if not len(made.work):
+            raise SourceError(
+                f"{self.key} holds no usable row ({len(rejects)} rejected{_most_common(rejects)})", where=str(self.path)
+            )
+        tell(0.5, "dependencies followed")
+        notes = (*((self._zone_note,) if self._zone_note else ()), *made.notes)
+        schedules = _schedules(made.work)
+        for work, part in batches(made.work):
+            imputed = {k: int(v[part].sum()) for k, v in made.imputed.items() if v[part].any()}
+            tell(0.5 + 0.5 * part.stop / len(made.work), f"{part.stop:,} tasks")
+            yield SourceBatch(work, schedules, rejects, notes, imputed)
+            schedules, rejects, notes = (), (), ()
+
+    def _rejects(self, reasons: Objects) -> tuple[Reject, ...]:
+        where = np.flatnonzero(reasons != "")
+        raw = self._loaded.table.take(pa.array(where)).to_pandas()
+        texts = raw.to_json(orient="records", lines=True, date_format="iso").splitlines() if len(where) else []
+        lines = self._loaded.lines[where]
+        mine = [Reject(int(n), str(r), t) for n, r, t in zip(lines, reasons[where], texts, strict=True)]
+        return tuple(sorted((*self._loaded.rejects, *mine), key=lambda r: r.line))
+
+
+def _recognised(path: Path, names: list[str], ours: frozenset[str]) -> Shape:
+    shape, missing = shape_of(ours)
+    if missing:
+        one = missing[0]
+        raise SourceError(
+            f"{path.name} lacks column {', '.join(missing)} of a {shape.name} DAG table; it has {', '.join(names)}",
+            where=str(path),
+            hint=f"if it goes by another name: --map {one}=THEIR_NAME",
+        )
+    return shape
+
+
+def _most_common(rejects: Sequence[Reject]) -> str:
+    if not rejects:
+        return ""
+    reasons = pd.Series([r.reason for r in rejects]).value_counts()
+    return f", most for: {reasons.index[0]}"
+
+
+# --------------------------------------------------------------------------- zone
+
+
+def _zone(
+    table: pa.Table, metadata: Mapping[str, str], given: str | None, likely: Sequence[str], where: str
+) -> tuple[str, str]:
+    """(zone, a note on how it was found, if it was not simply said)."""
+    if given is not None:
+        return _checked(given, where), ""
+    if "zone" in table.column_names:
+        column = coded(table["zone"])
+        if len(column.words):
+            return _checked(str(column.words[np.argmax(np.bincount(column.codes[column.codes >= 0]))]), where), ""
+    said = [metadata[k] for k in _ZONE_KEYS if k in metadata]
+    said += [str(c.type.tz) for c in table.columns if pa.types.is_timestamp(c.type) and c.type.tz]
+    for name in said:
+        if (zone := canonical_zone(name)) and zone != "UTC":
+            return zone, f"zone {zone}, as the file says"
+    guess = infer_zone(_turns(table), likely)
+    if guess is None:
+        return "UTC", ""
+    if guess.share < _SURE:
+        return "UTC", "no zone fits the crons and the times they meant: UTC is used; --zone names another"
+    return guess.zone, str(guess)
+
+
+def _checked(zone: str, where: str) -> str:
+    name = canonical_zone(zone)
+    if name is None:
+        raise ConfigError(f"unknown time zone {zone!r}", where=where, hint="an IANA name such as Europe/Zurich")
+    return name
+
+
+def _turns(table: pa.Table) -> Iterator[tuple[str, datetime]]:
+    """(cron, instant it meant), each once."""
+    if not {"schedule", "scheduled_for"} <= set(table.column_names):
+        return
+    at, _ = instants(table["scheduled_for"], zone="UTC", zero=0.0)
+    pairs = pd.DataFrame({"cron": pd.Series(coded(table["schedule"]).values(), dtype=object), "at": at})
+    for cron, second in pairs.dropna().drop_duplicates().itertuples(index=False):
+        if cron:
+            yield cron, datetime.fromtimestamp(second, UTC)
+
+
+# --------------------------------------------------------------------------- rows to runs
+
+
+@dataclass(frozen=True)
+class _Made:
+    work: WorkTable
+    reasons: Objects
+    notes: tuple[str, ...]
+    imputed: Mapping[str, Bools]
+
+
+def _assemble(rows: Rows, zone: str) -> _Made:
+    """Throw out what cannot be used, group by run in order of submit, and follow the edges to the ready times."""
+    reasons = rows.reasons.copy()
+    whole = (reasons == "")[rows.parent_row] & (reasons == "")[rows.child_row]
+    to_rejected = int(((reasons != "")[rows.parent_row] & (reasons == "")[rows.child_row]).sum())
+    circular = _circular_runs(rows.run.codes, rows.parent_row[whole], rows.child_row[whole])
+    if len(circular):
+        reasons[np.isin(rows.run.codes, circular) & (reasons == "")] = "its run's tasks wait for each other in a circle"
+        whole &= (reasons == "")[rows.child_row]
+    kept = np.flatnonzero(reasons == "")
+    run, order = _by_submit(rows.run.codes[kept], rows.run_columns["submit"][kept])
+    kept = kept[order]
+    position = np.full(len(reasons), -1, dtype=np.int64)
+    position[kept] = np.arange(len(kept))
+    parents, children = position[rows.parent_row[whole]], position[rows.child_row[whole]]
+    runs = _runs(rows, kept, run, zone)
+    tasks = {k: v[kept] for k, v in rows.task_columns.items()}
+    tasks |= {"run": run, "task_id": rows.task.values()[kept]}
+    with np.errstate(invalid="ignore"):  # what waits for a task without an end is not known to become ready
+        tasks["ready_at"] = nominal_ready(runs["due"].to_numpy(), tasks["runtime_s"], run, parents, children)
+    work = WorkTable(runs, tasks_frame(len(kept), tasks), parents, children)
+    counts = (
+        (rows.lost_parents, "parents that are no task of their run were dropped"),
+        (to_rejected, "parents that point to a rejected row were dropped"),
+        (len(circular), "runs with a circle of dependencies were rejected"),
+        (int(rows.ongoing[kept].sum()), "tasks had not ended when the table was written: their runtime is not known"),
+    )
+    notes = tuple(f"{n:,} {text}" for n, text in counts if n)
+    return _Made(work, reasons, notes, {k: v[kept] for k, v in rows.imputed.items()})
+
+
+def _circular_runs(run: Ints, parents: Ints, children: Ints) -> Ints:
+    """Codes of the runs whose edges contain a circle: those with a strong component of several tasks, or a loop."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(parents):
+        return np.empty(0, dtype=np.int64)
+    graph = coo_array((np.ones(len(parents), dtype=np.int8), (parents, children)), shape=(len(run), len(run)))
+    _, component = connected_components(graph.tocsr(), directed=True, connection="strong")
+    inside = component[parents] == component[children]
+    return np.unique(run[parents[inside]])
+
+
+def _by_submit(codes: Ints, submit: NDArray[np.float64]) -> tuple[Ints, Ints]:
+    """Number the runs by their earliest submit.
+
+    Returns:
+        (K,) run number of each row after sorting, and (K,) the order that sorts the rows by it, else as they stood.
+    """
+    dense, _ = pd.factorize(codes)
+    earliest = np.full(int(dense.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(earliest, dense, submit)
+    rank = np.empty(len(earliest), dtype=np.int64)
+    rank[np.argsort(earliest, kind="stable")] = np.arange(len(earliest))
+    number = rank[dense]
+    order = np.argsort(number, kind="stable")
+    return number[order], order
+
+
+def _runs(rows: Rows, kept: Ints, run: Ints, zone: str) -> pd.DataFrame:
+    n = int(run[-1]) + 1 if len(run) else 0
+    first = kept[np.searchsorted(run, np.arange(n))]
+    columns: dict[str, Any] = {k: v[first] for k, v in rows.run_columns.items()}
+    submit = np.full(n, np.inf)
+    np.minimum.at(submit, run, rows.run_columns["submit"][kept])
+    columns |= {"run_id": rows.run.values()[first], "submit": submit}
+    own = columns.get("zone", np.full(n, "", dtype=object))
+    columns["zone"] = np.where(own == "", zone, own)
+    return runs_frame(n, columns)
+
+
+def _schedules(work: WorkTable) -> tuple[Schedule, ...]:
+    """What the last run of each DAG that has a cron says of it; the caller says of which pool."""
+    declared = work.runs[work.runs["schedule"] != ""].drop_duplicates("dag_id", keep="last").sort_values("dag_id")
+    return tuple(
+        Schedule(r["dag_id"], "", r["schedule"], r["zone"], tenant=r["tenant"], priority=int(r["priority"]))
+        for r in declared.to_dict("records")
+    )
