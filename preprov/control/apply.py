@@ -1,6 +1,6 @@
 """Carry out the actions of a plan that are due: guards just before each call, an audit row before and after it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,7 +29,12 @@ class _Call:
 
 
 def apply_plan(
-    ctx: Context, pool: Pool, plan: CapacityPlan, observation: PoolObservation, preload: Preload | None = None
+    ctx: Context,
+    pool: Pool,
+    plan: CapacityPlan,
+    observation: PoolObservation,
+    *,
+    kinds: Container[ActionKind] = frozenset(ActionKind),
 ) -> tuple[ActionRecord, ...]:
     """Do what is due, in the mode that is in force. Safe to repeat: an action already done is not done again.
 
@@ -48,9 +53,9 @@ def apply_plan(
         return ()
     done = {r.action.action_id for r in _recent(ctx, pool, now) if r.result == "done"}
     return tuple(
-        _act(ctx, pool, plan, action, observation, preload or pool.preload)
+        _act(ctx, pool, plan, action, observation, pool.preload)
         for action in due
-        if action.action_id not in done
+        if action.action_id not in done and action.kind in kinds
     )
 
 

@@ -19,6 +19,9 @@ from preprov.planning.leads import learn_leads as fit_leads
 from preprov.planning.plan import PlanInputs, PlanOutcome, make_plan
 
 LEASE_S = 60.0
+EVERYTHING = frozenset(ActionKind)
+RAISES = frozenset({ActionKind.LAUNCH, ActionKind.START})
+LOWERS = EVERYTHING - RAISES
 _LEADS_FRESH = timedelta(minutes=5)
 _LEADS_BACK = timedelta(days=90)
 
@@ -37,7 +40,9 @@ class PassResult:
     seconds: float
 
 
-def pool_pass(ctx: Context, pool: Pool, *, plan: bool = True, serve: bool = True) -> PassResult:
+def pool_pass(
+    ctx: Context, pool: Pool, *, plan: bool = True, serve: bool = True, kinds: frozenset[ActionKind] = EVERYTHING
+) -> PassResult:
     """One pass under the pool's lease.
 
     Args:
@@ -45,6 +50,7 @@ def pool_pass(ctx: Context, pool: Pool, *, plan: bool = True, serve: bool = True
         pool: the pool.
         plan: also forecast, plan and act (else only dispatch: the quick tick).
         serve: also dispatch work to nodes (replay has its own engine for that).
+        kinds: the kinds of action this pass may take; others stay in the plan for the next one.
 
     Raises:
         LeaseHeldError: another pass over this pool is under way.
@@ -57,7 +63,7 @@ def pool_pass(ctx: Context, pool: Pool, *, plan: bool = True, serve: bool = True
         dispatched = dispatch(ctx, pool, observation) if serve else None
         made, demand = None, None
         if plan:
-            made, demand, acted = _plan_and_act(ctx, pool, observation, dispatched)
+            made, demand, acted = _plan_and_act(ctx, pool, observation, dispatched, kinds)
             records = (*records, *acted)
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
@@ -65,7 +71,11 @@ def pool_pass(ctx: Context, pool: Pool, *, plan: bool = True, serve: bool = True
 
 
 def _plan_and_act(
-    ctx: Context, pool: Pool, observation: PoolObservation, dispatched: DispatchResult | None
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    dispatched: DispatchResult | None,
+    kinds: frozenset[ActionKind],
 ) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
     known = remembered(ctx, (pool.name, "leads-seen"), timedelta(days=1), set[tuple[str, datetime]])
     learn_leads(ctx, pool, observation, known)
@@ -76,7 +86,7 @@ def _plan_and_act(
     if any(a.kind is not ActionKind.HOLD and a.at <= plan.valid_until for a in plan.actions):
         ctx.ports.plans.save(plan)
     ctx.ports.votes.replace(pool.name, outcome.votes)
-    acted = apply_plan(ctx, pool, plan, observation)
+    acted = apply_plan(ctx, pool, plan, observation, kinds=kinds)
     acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id))
     target = sum(t.count for t in plan.targets if t.standby_state is Standby.RUNNING and t.at <= plan.valid_until)
     reservations = ctx.ports.ledger.reservations(pool.name)

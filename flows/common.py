@@ -1,0 +1,50 @@
+"""What the flows share: the wired app, the pools to work on, artifacts."""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+
+from preprov.app import App, open_app
+
+
+@contextmanager
+def opened(flow: str) -> Iterator[App]:
+    """The app, acting under the flow's name."""
+    with open_app(actor=f"flow {flow}") as app:
+        yield app
+
+
+def chosen(pools: Sequence[str] | None) -> list[str]:
+    """The pools named, else all there are."""
+    if pools:
+        return list(pools)
+    with opened("choose") as app:
+        return sorted(app.ctx.pools)
+
+
+def key(*parts: str) -> str:
+    """An artifact key: lower case, digits and dashes only."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def table(name: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
+    """Keep rows as a table artifact."""
+    create_table_artifact(
+        key=key(name),
+        table=[{k: "" if v is None else str(v) for k, v in r.items()} for r in rows],
+        description=description,
+    )
+
+
+def text(name: str, markdown: str, description: str) -> None:
+    """Keep a text as a markdown artifact."""
+    create_markdown_artifact(key=key(name), markdown=markdown, description=description)
+
+
+def picture(name: str, png: bytes, description: str) -> None:
+    """Keep a picture as an image artifact; it carries its own bytes, so that no file has to be reachable."""
+    url = "data:image/png;base64," + base64.b64encode(png).decode()
+    create_image_artifact(image_url=url, key=key(name), description=description)

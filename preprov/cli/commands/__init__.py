@@ -1,0 +1,11 @@
+"""The commands, noun by noun."""
+
+import typer
+
+from preprov.cli.commands import admin, demand, demo, ingest, plan, pool, reservation, up, why, work
+
+
+def attach(app: typer.Typer) -> None:
+    """Hang every command on the root."""
+    for module in (admin, demo, up, work, ingest, demand, plan, pool, reservation, why):
+        module.attach(app)

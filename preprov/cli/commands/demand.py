@@ -1,0 +1,198 @@
+"""queue analyze, forecast run|show, model list."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from preprov.cli import common
+from preprov.cli.common import AnyPoolOption, AtOption, Output, OutputOption, PoolOption, TzOption
+
+if TYPE_CHECKING:
+    from preprov.model.demand import DemandCurve
+
+queue_app = typer.Typer(help="What is queued, running and due.", no_args_is_help=True)
+forecast_app = typer.Typer(help="Demand a day ahead.", no_args_is_help=True)
+model_app = typer.Typer(help="Stored models.", no_args_is_help=True)
+ResourceOption = Annotated[str, typer.Option("--resource", "-r", help="cpu, memory, gpu, disk_io or network.")]
+
+
+def attach(app: typer.Typer) -> None:
+    """Hang the commands on the root."""
+    app.add_typer(queue_app, name="queue")
+    app.add_typer(forecast_app, name="forecast")
+    app.add_typer(model_app, name="model")
+
+
+def _resource(name: str) -> str:
+    from preprov.model.errors import ConfigError
+    from preprov.model.resources import KINDS
+
+    if name not in KINDS:
+        raise ConfigError(f"unknown resource {name!r}", hint=f"one of {', '.join(KINDS)}")
+    return name
+
+
+@queue_app.command("analyze")
+def queue_analyze(
+    pool: PoolOption,
+    at: AtOption = None,
+    resource: ResourceOption = "cpu",
+    tz: TzOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Runs queued, running and due by schedule, with features, and the demand they expand to."""
+    with common.opened("queue analyze", output) as app:
+        from preprov.control.forecasting import analyze_queue
+
+        target = app.ctx.pool(pool)
+        when = common.parse_time(at, target.zone, app.ctx.clock.now())
+        ctx = app.ctx.at(when)
+        analysis = analyze_queue(ctx, target)
+        body = analysis.as_dict(_resource(resource))
+        if output is Output.JSON:
+            common.print_json(common.envelope("queue analyze", pool, ctx.clock.now(), body))
+            return
+        zone = tz or target.zone
+        typer.echo(f"{pool} at {common.both_times(ctx.clock.now(), zone)}")
+        rows = [(k, *(v.get(c) for c in ("runs", "tasks", "cores"))) for k, v in analysis.summary().items()]
+        common.print_table("", ("", "runs", "task instances", "cores"), rows)
+        runs = [
+            (
+                r.run_id,
+                r.dag_id,
+                r.state,
+                r.tasks,
+                r.width,
+                r.depth,
+                round(r.critical_path_p50_s),
+                round(r.core_hours_left, 2),
+            )
+            for r in analysis.runs[:30]
+        ]
+        columns = ("run", "dag", "state", "tasks", "width", "depth", "critical path s", "core-h left")
+        note = f"… and {len(analysis.runs) - 30} more" if len(analysis.runs) > 30 else ""
+        common.print_table("", columns, runs, note=note)
+        _print_curve(analysis.curve, resource, zone)
+
+
+def _print_curve(curve: "DemandCurve", resource: str, zone: str) -> None:
+    from preprov.model.resources import UNITS
+
+    hours = curve.resample(3600) if 3600 % curve.step_seconds == 0 and curve.step_seconds < 3600 else curve
+    chosen = [curve.quantiles.index(q) for q in (0.5, 0.9, 0.99) if q in curve.quantiles]
+    rows = [
+        (common.both_times(t, zone), *(round(float(row[i]), 1) for i in chosen))
+        for t, row in zip(hours.times(), hours.table(resource), strict=True)
+    ]
+    names = [f"p{curve.quantiles[i] * 100:g}" for i in chosen]
+    common.print_table(f"demand, {resource} ({UNITS[resource]})", ("from", *names), rows)
+
+
+@forecast_app.command("run")
+def forecast_run(
+    pool: PoolOption,
+    at: AtOption = None,
+    resource: ResourceOption = "cpu",
+    hours: Annotated[int, typer.Option("--hours", min=1, max=168, help="How far ahead.")] = 24,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit the learnt part anew.")] = False,
+    tz: TzOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Issue a forecast by the hour, from what is known at --at and not a second later; it is kept in the store."""
+    with common.opened("forecast run", output) as app:
+        from preprov.control.forecasting import issue_forecast
+
+        target = app.ctx.pool(pool)
+        ctx = app.ctx.at(common.parse_time(at, target.zone, app.ctx.clock.now()))
+        with common.progress(f"forecast {pool}"):
+            issued = issue_forecast(ctx, target, horizon_s=hours * 3600, refit=refit)
+        version = issued.model.version if issued.model else None
+        _show(issued.forecast_id, issued.curve, resource, tz or target.zone, output, "forecast run", version)
+
+
+@forecast_app.command("show")
+def forecast_show(
+    pool: PoolOption,
+    at: AtOption = None,
+    resource: ResourceOption = "cpu",
+    tz: TzOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """The last forecast issued at or before --at."""
+    with common.opened("forecast show", output) as app:
+        from preprov.model.errors import ForecastError
+
+        target = app.ctx.pool(pool)
+        when = common.parse_time(at, target.zone, app.ctx.clock.now())
+        found = app.ctx.ports.forecasts.latest(pool, when)
+        if found is None:
+            raise ForecastError(f"no forecast of pool {pool} is stored", hint=f"preprov forecast run --pool {pool}")
+        _show(found[0], found[1], resource, tz or target.zone, output, "forecast show", None)
+
+
+def _show(
+    forecast_id: str, curve: "DemandCurve", resource: str, zone: str, output: Output, command: str, model: str | None
+) -> None:
+    from preprov.model.resources import UNITS
+
+    kind = _resource(resource)
+    if output is Output.TABLE:
+        typer.echo(f"forecast {forecast_id} of pool {curve.pool}, issued {common.both_times(curve.issued_at, zone)}")
+        _print_curve(curve, kind, zone)
+        for name, value in curve.basis.items():
+            common.say(f"{name}: {value}")
+        return
+    from preprov.model.resources import KINDS
+
+    column = KINDS.index(kind)
+    body = {
+        "forecast_id": forecast_id,
+        "resource": kind,
+        "unit": UNITS[kind],
+        "tz": zone,
+        "step_seconds": curve.step_seconds,
+        "quantiles": list(curve.quantiles),
+        "points": curve.points(kind),
+        "parts": {p: [round(float(v), 6) for v in a[:, column]] for p, a in curve.parts.items()},
+        "basis": dict(curve.basis),
+        "model": model,
+    }
+    common.print_json(common.envelope(command, curve.pool, curve.issued_at, body))
+
+
+@model_app.command("list")
+def model_list(pool: AnyPoolOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Model versions, newest first; * is the champion."""
+    with common.opened("model list", output) as app:
+        versions = app.ctx.ports.models.versions(pool)
+        if output is Output.JSON:
+            models = [
+                {
+                    "version": v.version,
+                    "pool": v.pool,
+                    "kind": v.kind,
+                    "format": v.format,
+                    "sha256": v.sha256,
+                    "created_at": v.created_at,
+                    "champion": v.champion,
+                    "metrics": dict(v.metrics),
+                    "reason": v.reason,
+                }
+                for v in versions
+            ]
+            common.print_json(common.envelope("model list", pool, app.ctx.clock.now(), {"models": models}))
+            return
+        rows = [
+            (
+                "*" if v.champion else "",
+                v.version,
+                v.pool,
+                v.kind,
+                v.format,
+                f"{v.created_at:%Y-%m-%d %H:%M}Z",
+                v.reason,
+            )
+            for v in versions
+        ]
+        columns = ("", "version", "pool", "kind", "format", "made", "reason")
+        common.print_table("", columns, rows, note="" if rows else "no models yet")

@@ -1,0 +1,72 @@
+"""why node|run|action: the story behind a thing."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from preprov.cli import common
+from preprov.cli.common import Output, OutputOption, TzOption
+
+if TYPE_CHECKING:
+    from preprov.app import App
+    from preprov.control.why import Story
+
+why_app = typer.Typer(help="Ask every decision why.", no_args_is_help=True)
+
+
+def attach(app: typer.Typer) -> None:
+    """Hang the commands on the root."""
+    app.add_typer(why_app, name="why")
+
+
+@why_app.command("node")
+def node(node_id: str, tz: TzOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Why a node exists (or existed): decision, warming, tasks, end."""
+    with common.opened("why node", output) as app:
+        from preprov.control.why import why_node
+
+        _tell(app, "why node", why_node(app.ctx, node_id), tz, output)
+
+
+@why_app.command("run")
+def run(run_id: str, tz: TzOption = None, output: OutputOption = Output.TABLE) -> None:
+    """What happened to a run, task by task."""
+    with common.opened("why run", output) as app:
+        from preprov.control.why import why_run
+
+        _tell(app, "why run", why_run(app.ctx, run_id), tz, output)
+
+
+@why_app.command("action")
+def action(action_id: str, tz: TzOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Who decided an action, on which figures, what else was considered, and what came of it."""
+    with common.opened("why action", output) as app:
+        from preprov.control.why import why_action
+
+        _tell(app, "why action", why_action(app.ctx, action_id), tz, output)
+
+
+def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Output) -> None:
+    from preprov.cli.commands.plan import plan_body
+
+    pool = story.plans[0].pool if story.plans else None
+    if output is Output.JSON:
+        body = {
+            "subject": story.subject,
+            "events": [e.as_dict() for e in story.events],
+            "plans": [plan_body(p) for p in story.plans],
+        }
+        common.print_json(common.envelope(command, pool, app.ctx.clock.now(), body))
+        return
+    zone = tz or (app.ctx.pool(pool).zone if pool in app.ctx.pools else app.config.controller.zone)
+    typer.echo(story.subject)
+    for e in story.events:
+        typer.echo(f"  {common.both_times(e.at, zone)}  {e.what}" + (f"  [{e.who}]" if e.who else ""))
+        if e.why:
+            typer.echo(f"      because: {e.why}")
+    for plan in story.plans[:3]:
+        for a in plan.alternatives:
+            cost = "no price" if a.cost_usd is None else f"{a.cost_usd:.2f} USD"
+            typer.echo(
+                f"  plan {plan.plan_id} instead of {a.name}: {cost}, {a.wait_core_hours:.2f} core-h waiting; {a.why_not}"
+            )

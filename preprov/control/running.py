@@ -1,0 +1,84 @@
+"""The long-lived loop of one machine: a quick tick serves work, a slower one plans. One bad pass ends nothing."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from preprov.control.context import Context
+from preprov.control.passes import PassResult, pool_pass
+from preprov.model.errors import LeaseHeldError, PreprovError
+from preprov.model.pools import Mode, Pool
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Runner:
+    """Ticks over pools until told to stop.
+
+    Attributes:
+        tick_s: between rounds of dispatch. plan_s: between plans of a pool; both in seconds of the context's clock.
+        on_pass: told of every pass (a live view, metrics).
+    """
+
+    ctx: Context
+    pools: Sequence[Pool]
+    tick_s: float = 5.0
+    plan_s: float = 60.0
+    on_pass: Callable[[PassResult], None] | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _planned: dict[str, datetime] = field(default_factory=dict)
+    _seen_work: dict[str, int] = field(default_factory=dict)
+
+    def stop(self) -> None:
+        """Finish the round under way, then return from `run`."""
+        self.stopping.set()
+
+    def run(self, until: datetime | None = None) -> None:
+        """Tick until stopped, or until that instant."""
+        while not self.stopping.is_set() and (until is None or self.ctx.clock.now() < until):
+            began = self.ctx.clock.now()
+            for pool in self.pools:
+                self.round(pool)
+            spent = (self.ctx.clock.now() - began).total_seconds()
+            speed = float(getattr(self.ctx.clock, "speed", 1.0))
+            self.stopping.wait(max(self.tick_s - spent, 0.0) / speed)
+
+    def round(self, pool: Pool) -> PassResult | None:
+        """One tick of one pool; errors are logged and the next tick tries again."""
+        now = self.ctx.clock.now()
+        acts = self.ctx.mode(pool, now) in (Mode.FLOOR, Mode.FULL)
+        plan = self._plan_is_due(pool, now)
+        if not plan and not acts:
+            return None
+        try:
+            result = pool_pass(self.ctx, pool, plan=plan, serve=acts)
+        except LeaseHeldError:
+            log.debug("another pass holds the lease", pool=pool.name)
+            return None
+        except PreprovError as e:
+            log.error("pass failed", pool=pool.name, error=e.kind, what=e.what, where=e.where, hint=e.hint)
+            return None
+        if plan:
+            self._planned[pool.name] = now
+        if result.dispatched is not None:
+            self._seen_work[pool.name] = result.dispatched.live_tasks
+        if self.on_pass is not None:
+            self.on_pass(result)
+        return result
+
+    def _plan_is_due(self, pool: Pool, now: datetime) -> bool:
+        """Every plan_s; at once when work came that the last plan did not know of."""
+        last = self._planned.get(pool.name)
+        if last is None or now - last >= timedelta(seconds=self.plan_s):
+            return True
+        live = sum(1 for _ in self.ctx.ports.work.runs(pool.name, live=True))
+        return self._new_runs(pool, live)
+
+    def _new_runs(self, pool: Pool, live: int) -> bool:
+        before = self._seen_work.get(f"{pool.name}/runs", 0)
+        self._seen_work[f"{pool.name}/runs"] = live
+        return live > before

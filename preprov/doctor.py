@@ -1,0 +1,130 @@
+"""What preprov needs and whether it is there: read-only, plain words."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from preprov.model.errors import PreprovError
+
+State = Literal["ok", "warn", "bad"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    what: str
+    state: State
+    found: str
+    hint: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return asdict(self)
+
+
+def examine() -> tuple[Check, ...]:
+    """All checks, none of which changes anything but an empty store."""
+    out = []
+    for check in (_python, _packages, _home, _config, _store, _limits, _prefect):
+        try:
+            out.append(check())
+        except PreprovError as e:
+            out.append(Check(check.__name__.strip("_"), "bad", e.what, e.hint))
+    return tuple(out)
+
+
+def _python() -> Check:
+    found = ".".join(str(p) for p in sys.version_info[:3])
+    good = sys.version_info >= (3, 11)
+    return Check("python", "ok" if good else "bad", found, "" if good else "python 3.11 or newer is needed")
+
+
+def _packages() -> Check:
+    names = ("prefect", "boto3", "google-cloud-compute", "azure-mgmt-compute", "scikit-learn", "sqlmodel", "duckdb")
+    missing = [n for n in names if not _has(n)]
+    if missing:
+        return Check("packages", "bad", f"missing: {', '.join(missing)}", "install preprov again")
+    return Check("packages", "ok", f"prefect {version('prefect')}, scikit-learn {version('scikit-learn')}")
+
+
+def _has(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _home() -> Check:
+    from preprov.settings import Settings
+
+    home = Settings.load().home
+    place = home if home.exists() else _nearest(home)
+    if not os.access(place, os.W_OK):
+        return Check("home", "bad", f"{home} cannot be written", "set PREPROV_HOME to a folder of your own")
+    free = shutil.disk_usage(place).free / 2**30
+    return Check("home", "ok" if free > 2 else "warn", f"{home}, {free:.0f} GiB free", "" if free > 2 else "make room")
+
+
+def _nearest(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _config() -> Check:
+    from preprov import configfile
+    from preprov.settings import Settings
+
+    path = Settings.load().config_path()
+    if path is None:
+        return Check("configuration", "warn", "no preprov.toml", "`preprov init` writes an annotated example")
+    pools = configfile.load(path).pools()
+    return Check("configuration", "ok", f"{path}: {len(pools)} pools ({', '.join(pools) or 'none'})")
+
+
+def _store() -> Check:
+    from preprov.logs import mask
+    from preprov.settings import Settings
+    from preprov.store.database import open_store
+
+    settings = Settings.load()
+    store = open_store(settings.store_url, settings.home)
+    try:
+        return Check("store", "ok", f"{mask(settings.store_url)}, schema {store.current()}")
+    finally:
+        store.close()
+
+
+def _limits() -> Check:
+    from preprov.agent.limits import detect
+
+    kind = detect()
+    hint = "" if kind != "rlimit" else "cgroups are not writable here: memory is limited per process, cpu is not"
+    return Check("limits of local nodes", "ok" if kind != "rlimit" else "warn", str(kind), hint)
+
+
+def _prefect() -> Check:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return Check("prefect", "ok", "no server named: `preprov up` starts one on loopback")
+    return _answers(url)
+
+
+def _answers(url: str) -> Check:
+    import httpx
+
+    from preprov.logs import mask
+
+    get: Callable[..., httpx.Response] = httpx.get
+    try:
+        get(f"{url.rstrip('/')}/health", timeout=3).raise_for_status()
+    except httpx.HTTPError as e:
+        return Check("prefect", "bad", f"{mask(url)} does not answer: {type(e).__name__}", "check PREFECT_API_URL")
+    return Check("prefect", "ok", f"{mask(url)} answers")
