@@ -1,0 +1,30 @@
+"""The whole store in memory: for tests, for replay, and for what-if questions that must leave no trace."""
+
+from preprov.contracts import Ports
+from preprov.sim.facts import MemoryAudit, MemoryForecasts, MemoryHistory, MemoryLeads, MemoryPlans, MemorySamples
+from preprov.sim.intent import MemoryIntent, MemoryLeases, MemoryModels, MemoryVotes
+from preprov.sim.ledger import MemoryLedger
+from preprov.sim.workstore import MemoryWorkStore
+
+
+def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None = None) -> Ports:
+    """Every port of the store, empty, in memory.
+
+    Args:
+        work: a work store to use, already holding a trace.
+        keep_plans: keep only the newest plans; None = all.
+    """
+    return Ports(
+        work=work or MemoryWorkStore(),
+        forecasts=MemoryForecasts(),
+        plans=MemoryPlans(keep_plans),
+        audit=MemoryAudit(),
+        ledger=MemoryLedger(),
+        leads=MemoryLeads(),
+        votes=MemoryVotes(),
+        models=MemoryModels(),
+        leases=MemoryLeases(),
+        samples=MemorySamples(),
+        intent=MemoryIntent(),
+        history=MemoryHistory(),
+    )
