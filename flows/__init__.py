@@ -1,1 +1,1 @@
-"""Prefect flows: typed parameters, one use case each. Loaded by entrypoint string, e.g. `flows.warm_pools.warm_pools`."""
+"""Prefect flows: typed parameters, one use case each; loaded by entrypoint string (`flows.adjust.adjust`)."""
