@@ -333,7 +333,8 @@ def load(path: Path | None) -> ConfigFile:
 
 def _explained(error: ValidationError, path: Path) -> ConfigError:
     """The first problem of a validation error, in plain words."""
-    first = error.errors()[0]
+    problems = error.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     loc = first["loc"]
     where = f"{path}: {_dotted(loc)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -32,7 +32,7 @@ def up(
     pool: Annotated[list[str] | None, typer.Option("--pool", "-p", help="Only these pools; repeat it.")] = None,
     for_: Annotated[str | None, typer.Option("--for", help="Stop after this long: 10m, 2h.")] = None,
 ) -> None:
-    """Run the controller, and Prefect with the flows deployed, until Ctrl-C. Nodes and running work stay when it stops."""
+    """Run the controller, and Prefect with the flows, until Ctrl-C; nodes and running work stay when it stops."""
     with common.opened("up", actor="controller") as app, ExitStack() as stack:
         from preprov.control.running import Runner
 

@@ -67,6 +67,5 @@ def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Outp
     for plan in story.plans[:3]:
         for a in plan.alternatives:
             cost = "no price" if a.cost_usd is None else f"{a.cost_usd:.2f} USD"
-            typer.echo(
-                f"  plan {plan.plan_id} instead of {a.name}: {cost}, {a.wait_core_hours:.2f} core-h waiting; {a.why_not}"
-            )
+            waits = f"{a.wait_core_hours:.2f} core-h waiting"
+            typer.echo(f"  plan {plan.plan_id} instead of {a.name}: {cost}, {waits}; {a.why_not}")
