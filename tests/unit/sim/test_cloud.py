@@ -189,10 +189,7 @@ def test_bill_counts_from_launch_with_a_minimum_and_standby_by_its_price():
     assert group.standby_hours == {Standby.STOPPED: pytest.approx(2.0)}
     assert group.standby_usd == pytest.approx(2 * STANDBY_USD[Standby.STOPPED])
     assert bill.usd == pytest.approx((1 + 60 / 3600) * ON_DEMAND_USD + 2 * STANDBY_USD[Standby.STOPPED])
-    parts = [
-        cloud.bill(T0 + timedelta(hours=h + 1), since=T0 + timedelta(hours=h)).usd
-        for h in range(3)
-    ]
+    parts = [cloud.bill(T0 + timedelta(hours=h + 1), since=T0 + timedelta(hours=h)).usd for h in range(3)]
     assert sum(p or 0 for p in parts) == pytest.approx(bill.usd)
 
 
