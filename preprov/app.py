@@ -82,7 +82,7 @@ def open_app(
             ports=ports,
             providers=_providers(settings.home, clock, speed, configured),
             schedulers=_schedulers(settings.home, clock, speed),
-            prices=TablePriceBook.of_pools(configured.values()),
+            prices=TablePriceBook.from_pools(configured.values()),
             clock=clock,
             pools=configured,
             actor=actor,

@@ -9,15 +9,14 @@ import structlog
 from preprov.contracts import TaskReport
 from preprov.control import lifecycle
 from preprov.control.context import Context
-from preprov.control.observing import claim, committed_by_node
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
 from preprov.model.reservations import Reservation, ReservationState, Segment
 from preprov.model.resources import ZERO, Resources
 from preprov.model.work import DagRun, State, TaskRun
-from preprov.planning.order import launch_order
-from preprov.planning.placement import NodeRoom, Request, first_fit
+from preprov.planning.order import ReadyTask, launch_order
+from preprov.planning.placement import PlacementRequest, first_fit, misfit, rooms_of
 
 log = structlog.get_logger(__name__)
 
@@ -129,50 +128,70 @@ def _soft(pool: Pool, task: TaskRun, instance: int, start: datetime) -> Reservat
     )
 
 
-def _rooms(
-    observation: PoolObservation, reservations: tuple[Reservation, ...], asked_to_drain: frozenset[str]
-) -> tuple[dict[str, Node], list[NodeRoom]]:
-    held = committed_by_node(reservations)
-    nodes, rooms = {}, []
-    for n in observation.nodes:
-        if n.phase is not Phase.READY or n.node_id in asked_to_drain or "*" in asked_to_drain:
-            continue
-        used = ZERO
-        for r in held.get(n.node_id, ()):
-            used = used + claim(r)
-        nodes[n.node_id] = n
-        rooms.append(NodeRoom(n.node_id, n.offering.allocatable.minus_clamped(used), n.preloaded, dict(n.tags)))
-    return nodes, rooms
-
-
 def _place(
     ctx: Context, pool: Pool, live: lifecycle.Live, observation: PoolObservation, now: datetime
 ) -> DispatchResult:
     reservations = ctx.ports.ledger.reservations(pool.name)
-    nodes, rooms = _rooms(observation, reservations, ctx.ports.intent.drains(pool.name))
-    started_already = {r.claimant for r in reservations if r.state is ReservationState.COMMITTED}
-    requests: dict[str, tuple[TaskRun, int]] = {}
-    # RUNNING ones too: some of their instances may still wait for room
-    wanting = [t for t in live.tasks.values() if t.state in (State.READY, State.RUNNING)]
-    ordered = launch_order(wanting, live.runs, now)
-    asked = []
-    for task in ordered:
-        for i in range(task.spec.instances):
-            if task.claimant(i) in started_already or i in task.done:
-                continue
-            requests[task.claimant(i)] = (task, i)
-            asked.append(Request.of(task, i))
-    placement = first_fit(asked, rooms, pool.binding)
+    drained = ctx.ports.intent.drains(pool.name)
+    rooms = [r for r in rooms_of(observation, reservations) if "*" not in drained and r.node_id not in drained]
+    nodes = {n.node_id: n for n in observation.nodes}
+    committed = {r.claimant for r in reservations if r.state is ReservationState.COMMITTED}
+    wanting = _wanting(live, committed)
+    placement = first_fit([_request(*wanting[c]) for c in _in_order(live, wanting, now)], rooms, pool.binding)
     started = []
-    for claimant, node_id in placement.assigned.items():
-        task, i = requests[claimant]
+    for claimant, node_id in placement.placed.items():
+        task, i = wanting[claimant]
         if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now):
             started.append(claimant)
     waiting = ZERO
-    left = [c for c in requests if c not in set(started)]
-    for claimant in left:
-        waiting = waiting + requests[claimant][0].spec.request
-    return DispatchResult(tuple(started), waiting, len(left), dict(placement.unplaceable), len(live.tasks))
+    for claimant in wanting.keys() - set(started):
+        waiting = waiting + wanting[claimant][0].spec.request
+    whole = [o for g in pool.groups for o in g.offerings]
+    nowhere = {c: misfit(wanting[c][0].spec.request, whole, pool.binding) for c in placement.unplaced}
+    return DispatchResult(
+        tuple(started), waiting, len(wanting) - len(started), {c: w for c, w in nowhere.items() if w}, len(live.tasks)
+    )
+
+
+def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskRun, int]]:
+    """Instances that want a node now; a RUNNING task may have some that found no room yet."""
+    return {
+        t.claimant(i): (t, i)
+        for t in live.tasks.values()
+        if t.state in (State.READY, State.RUNNING)
+        for i in range(t.spec.instances)
+        if t.claimant(i) not in committed and i not in t.done
+    }
+
+
+def _in_order(live: lifecycle.Live, wanting: Mapping[str, tuple[TaskRun, int]], now: datetime) -> list[str]:
+    """Claimants in launch order."""
+    remaining: dict[tuple[str, str], float] = {}
+    for run_id in {t.run_id for t, _ in wanting.values()}:
+        # tasks come parents first, so that going backwards every child is known before its parents
+        for task in reversed(live.of_run(run_id)):
+            own = (task.spec.runtime_hint_s or 0.0) + remaining.get((run_id, task.task_id), 0.0)
+            remaining[(run_id, task.task_id)] = own
+            for parent in task.spec.parents:
+                remaining[(run_id, parent)] = max(remaining.get((run_id, parent), 0.0), own)
+    ready = [
+        ReadyTask(
+            claimant, t.priority, live.runs[t.run_id].land_by, remaining.get((t.run_id, t.task_id), 0.0), t.ready_at
+        )
+        for claimant, (t, _) in wanting.items()
+    ]
+    return [r.key for r in launch_order(ready, now)]
+
+
+def _request(task: TaskRun, instance: int) -> PlacementRequest:
+    spec = task.spec
+    return PlacementRequest(
+        claimant=task.claimant(instance),
+        amount=spec.request,
+        gang=f"{task.run_id}/{task.task_id}" if spec.gang and spec.instances > 1 else "",
+        affinity=spec.affinity,
+        preload=frozenset({*(i.digest for i in spec.images if i.digest), *(d.key for d in spec.datasets)}),
+    )
 
 
 def _start(ctx: Context, pool: Pool, run: DagRun, task: TaskRun, instance: int, node: Node, now: datetime) -> bool:

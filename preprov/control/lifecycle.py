@@ -38,7 +38,7 @@ def load(ctx: Context, pool: Pool) -> Live:
 
 def materialise_due(ctx: Context, pool: Pool, now: datetime) -> list[DagRun]:
     """Create the runs of declared schedules whose turn came in the last hour: a short outage loses none."""
-    made = []
+    made: list[DagRun] = []
     for schedule in ctx.ports.work.schedules(pool.name):
         if schedule.paused or not ctx.ports.work.has_template(pool.name, schedule.dag_id):
             continue

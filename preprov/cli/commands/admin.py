@@ -130,7 +130,7 @@ def config_show(output: OutputOption = Output.TABLE) -> None:
 
     settings = Settings.load()
     path = settings.config_path()
-    body = {
+    body: dict[str, dict[str, object]] = {
         "settings": {
             "home": str(settings.home),
             "config": str(path) if path else None,
@@ -139,7 +139,7 @@ def config_show(output: OutputOption = Output.TABLE) -> None:
             "seed": settings.seed,
             "log_level": settings.log_level,
         },
-        "configuration": masked(configfile.load(path).model_dump(mode="json", exclude_none=True)),
+        "configuration": _masked_tree(configfile.load(path).model_dump(mode="json", exclude_none=True)),
     }
     if output is Output.JSON:
         common.print_json(common.envelope("config show", None, datetime.now(UTC), body))
@@ -149,6 +149,10 @@ def config_show(output: OutputOption = Output.TABLE) -> None:
     import json
 
     typer.echo(json.dumps(body["configuration"], indent=2))
+
+
+def _masked_tree(tree: dict[str, object]) -> dict[str, object]:
+    return {k: masked(v, k) for k, v in tree.items()}
 
 
 def masked(value: object, name: str = "") -> object:

@@ -117,14 +117,14 @@ def _ingest(app: "App", command: str, pool: str, source: "WorkSource", output: O
     from dataclasses import replace
 
     from preprov.control.ingesting import ingest_work
-    from preprov.sources.rejects import RejectsFile
+    from preprov.sources.rejects import rejects_file
 
     known = pool in app.ctx.pools
-    with RejectsFile(app.settings.home / "rejects" / pool / f"{source.key}.rejects.jsonl") as rejects:
-        with common.progress(f"ingest {source.key}") as progress:
-            result = ingest_work(app.ctx, pool, source, sink=rejects.add, progress=progress)
-        kept = rejects.path if result.rejects else None
-    _report(app, command, pool, replace(result, rejects_file=str(kept or "")), known, output)
+    path = app.settings.home / "rejects" / pool / f"{source.key}.rejects.jsonl"
+    with rejects_file(path) as rejects, common.progress(f"ingest {source.key}") as progress:
+        result = ingest_work(app.ctx, pool, source, sink=rejects.write, progress=progress)
+    kept = str(path) if result.rejects else ""
+    _report(app, command, pool, replace(result, rejects_file=kept), known, output)
 
 
 def _report(app: "App", command: str, pool: str, result: "IngestResult", known: bool, output: Output) -> None:

@@ -58,7 +58,7 @@ def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Outp
         }
         common.print_json(common.envelope(command, pool, app.ctx.clock.now(), body))
         return
-    zone = tz or (app.ctx.pool(pool).zone if pool in app.ctx.pools else app.config.controller.zone)
+    zone = tz or (app.ctx.pools[pool].zone if pool in app.ctx.pools else app.config.controller.zone)
     typer.echo(story.subject)
     for e in story.events:
         typer.echo(f"  {common.both_times(e.at, zone)}  {e.what}" + (f"  [{e.who}]" if e.who else ""))
