@@ -1,0 +1,118 @@
+"""Hard caps. They stop launches and starts only; nothing here ends a node."""
+
+import math
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from preprov.model.pools import Mode
+from preprov.planning.inputs import PlanInputs
+from preprov.planning.offers import Choice
+from preprov.planning.supply import Supply
+
+_NO_LIMIT: Final = 10**9
+
+
+class Allowance:
+    """How many more nodes the guards let us raise in this pass; each grant uses some of it up.
+
+    Args:
+        rates: USD per hour of what is billed now, running and standby together; None = a price is not known.
+    """
+
+    def __init__(self, inputs: PlanInputs, supply: Supply, rate_usd: float | None) -> None:
+        self.inputs = inputs
+        self.guards = inputs.pool.guards
+        self.rate = rate_usd
+        self.notes: list[str] = []
+        self.nodes = len(inputs.observation.nodes)
+        self.launched = inputs.launched_last_minute
+        self.in_group: dict[str, int] = {}
+        self.stepped: dict[str, int] = {}
+        for n in inputs.observation.nodes:
+            self.in_group[n.group] = self.in_group.get(n.group, 0) + 1
+        self.blocked = self._blocked()
+        priced = self.guards.max_usd_per_hour is not None or self.guards.max_usd_per_day is not None
+        if priced and rate_usd is None:
+            self._say("max_usd_per_hour and max_usd_per_day cannot be kept where no price is known")
+
+    def _blocked(self) -> str:
+        """Why nothing at all may be raised; "" if something may."""
+        i = self.inputs
+        if i.halted:
+            return f"halted: {i.halted}"
+        if i.source_age_s > self.guards.stale_source_s:
+            return f"the source of work is {i.source_age_s:.0f} s old (stale_source {self.guards.stale_source_s:.0f} s)"
+        if i.mode is Mode.FLOOR and not i.pool.window.contains(i.now.astimezone(ZoneInfo(i.pool.zone))):
+            return "outside the pool's window (mode floor)"
+        return ""
+
+    def grant(self, choice: Choice, wanted: int, *, launch: bool, standby_usd: float = 0.0) -> int:
+        """How many of `wanted` nodes may be launched (or started), noting the guard that says no to the rest."""
+        if wanted <= 0:
+            return 0
+        if self.blocked:
+            self._say(f"nothing is raised: {self.blocked}")
+            return 0
+        if launch and not self.inputs.observation.complete:
+            self._say("nothing is launched: the pool could not be listed completely, absent nodes prove nothing")
+            return 0
+        limits = self._limits(choice, launch=launch, standby_usd=standby_usd)
+        granted = max(0, min([wanted, *limits.values()]))
+        for name, limit in limits.items():
+            if limit < wanted and limit == min(limits.values()):
+                self._say(f"{name} lets {granted} of {wanted} x {choice.offering.instance_type} be raised")
+        self._use(choice, granted, launch=launch, standby_usd=standby_usd)
+        return granted
+
+    def _limits(self, choice: Choice, *, launch: bool, standby_usd: float) -> dict[str, int]:
+        g, group = self.guards, choice.group
+        limits = {f"max_step of {group.name}": group.max_step - self.stepped.get(group.name, 0)}
+        if launch:
+            limits["max_nodes"] = g.max_nodes - self.nodes
+            limits[f"max_nodes of {group.name}"] = group.max_nodes - self.in_group.get(group.name, 0)
+            if g.max_launches_per_minute is not None:
+                limits["max_launches_per_minute"] = g.max_launches_per_minute - self.launched
+        if self.rate is None or choice.usd is None:
+            return limits
+        if g.max_usd_per_hour is not None:
+            limits["max_usd_per_hour"] = _fits(g.max_usd_per_hour - self.rate, choice.usd - standby_usd)
+        if g.max_usd_per_day is not None:
+            hours = committed_hours(self.inputs, choice)
+            left = g.max_usd_per_day - self.inputs.spent_today_usd - self.rate * hours
+            limits["max_usd_per_day"] = _fits(left, (choice.usd - standby_usd) * hours)
+        return limits
+
+    def _use(self, choice: Choice, n: int, *, launch: bool, standby_usd: float) -> None:
+        group = choice.group.name
+        self.stepped[group] = self.stepped.get(group, 0) + n
+        if self.rate is not None and choice.usd is not None:
+            self.rate += n * (choice.usd - standby_usd)
+        if launch:
+            self.nodes += n
+            self.launched += n
+            self.in_group[group] = self.in_group.get(group, 0) + n
+
+    def _say(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def committed_hours(inputs: PlanInputs, choice: Choice) -> float:
+    """Hours that a raise spends for certain: its lease, its minimum billing, or the way to ready."""
+    return max(inputs.pool.lease_s, choice.offering.minimum_billing_s, choice.lead.p95_s) / 3600.0
+
+
+def running_cap(inputs: PlanInputs, choice: Choice) -> tuple[int, str]:
+    """Most running nodes of the reference offering at any later time, and the guard that says so."""
+    g = inputs.pool.guards
+    limits = {"max_nodes": g.max_nodes, "max_nodes of the groups": sum(x.max_nodes for x in inputs.pool.groups)}
+    if g.max_usd_per_hour is not None and choice.usd:
+        limits["max_usd_per_hour"] = _fits(g.max_usd_per_hour, choice.usd)
+    name = min(limits, key=lambda k: limits[k])
+    return limits[name], name
+
+
+def _fits(money: float, price: float) -> int:
+    if price <= 0:
+        return _NO_LIMIT
+    return max(0, math.floor(money / price + 1e-9))

@@ -1,0 +1,218 @@
+"""What a plan costs and how much waiting it leaves, part by part, and the courses not taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.model.plans import ActionKind, Alternative
+from preprov.model.pools import Node, Standby
+from preprov.planning.decide import Move, Situation
+from preprov.planning.need import window_max
+from preprov.planning.trajectory import Owners
+
+Array: TypeAlias = NDArray[Any]
+
+REACTIVE_IDLE_S = 600.0
+"""A reactive autoscaler keeps an idle node this long."""
+
+
+class Waiting:
+    """Expected demand beyond a capacity, E[(D - x)+], summed over steps: core-hours that find no node.
+
+    Samples are sorted once per step; each query then costs one comparison pass over the steps it covers.
+    """
+
+    def __init__(self, cores: Array, lengths_h: Array) -> None:
+        self.sorted = np.sort(np.ascontiguousarray(cores.T, dtype=np.float64), axis=1)
+        n = self.sorted.shape[1]
+        self.tail = np.zeros((len(self.sorted), n + 1))
+        self.tail[:, :n] = np.cumsum(self.sorted[:, ::-1], axis=1)[:, ::-1]
+        self.lengths_h = lengths_h
+
+    def beyond(self, capacity: Array | float, first: int = 0, last: int | None = None) -> float:
+        """Core-hours beyond `capacity` cores, scalar or (T,), within steps [first, last)."""
+        rows = self.sorted[first:last]
+        n = rows.shape[1]
+        x = np.broadcast_to(np.asarray(capacity, dtype=np.float64), (len(rows),))
+        below = (rows <= x[:, None]).sum(axis=1)
+        tail = self.tail[first:last][np.arange(len(rows)), below]
+        return float(((tail - x * (n - below)) / n) @ self.lengths_h[first:last])
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of the plan as a whole; node-hours take the place of USD where no price is known.
+
+    Attributes:
+        base: of leaving everything as it is. total = base + the moves' own costs.
+        node_hours: running node-hours. wait_core_h: expected core-hours that find no node.
+    """
+
+    base: float
+    total: float
+    node_hours: float
+    wait_core_h: float
+    waiting: Waiting
+
+
+def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners: Owners) -> Costs:
+    """Fill in cost and saved waiting of each move.
+
+    A move costs the change of rate it makes on its levels, against leaving them as they are now, until the next move on
+    the same level or the end of the horizon. So a launch costs what it runs for, an end saves what it spares, and base
+    plus all moves is the integral of the rate over the horizon: nothing is counted twice.
+    """
+    moves = [*now, *later]
+    end_h = s.horizon_s / 3600.0
+    size = max([len(owners.index), *(m.hi for m in moves)]) + 1
+    base_rate = _base_rates(s, now, owners, size)
+    rate, since, doer = base_rate.copy(), np.zeros(size), np.full(size, -1)
+    cost, closes, lives = np.zeros(len(moves)), np.zeros(len(moves)), np.zeros(size, dtype=bool)
+
+    def settle(levels: slice, at_h: float) -> None:
+        owner = doer[levels]
+        some = owner >= 0
+        amount = (rate[levels] - base_rate[levels]) * (at_h - since[levels])
+        np.add.at(cost, owner[some], amount[some])
+        np.maximum.at(closes, owner[some], at_h)
+
+    for i, m in enumerate(moves):
+        if m.hi <= m.lo:
+            cost[i] = _unleveled(s, m) * end_h
+            continue
+        levels, at_h = slice(m.lo, m.hi), m.at_s / 3600.0
+        settle(levels, at_h)
+        rate[levels], since[levels], doer[levels] = _rate(m), at_h, i
+        lives[levels] = m.kind.raises
+    settle(slice(0, size), end_h)
+
+    waiting = Waiting(s.horizon.cores, s.horizon.lengths_h())
+    per_node = s.reference.cores
+    for i, m in enumerate(moves):
+        m.cost_usd = float(cost[i])
+        if m.kind.raises and m.hi > m.lo:
+            first, last = _steps(s, m.at_s + _lead_s(m), closes[i] * 3600.0)
+            low = waiting.beyond(m.lo * per_node, first, last)
+            m.saves_core_h = max(0.0, low - waiting.beyond(m.hi * per_node, first, last))
+    base = sum(_node_rate(s, n) for n in s.supply.billed) * end_h
+    base += sum(_node_rate(s, n) for n in (*s.supply.standby, *s.supply.strangers)) * end_h
+    ready, running = _ready_levels(s, moves)
+    return Costs(
+        base=base,
+        total=base + float(cost.sum()),
+        node_hours=float(running @ s.horizon.lengths_h()),
+        wait_core_h=waiting.beyond(ready * per_node),
+        waiting=waiting,
+    )
+
+
+def _base_rates(s: Situation, now: Sequence[Move], owners: Owners, size: int) -> Array:
+    """Rate of each level if nothing is done: running, standby, or not there."""
+    out = np.zeros(size)
+    rates = np.array([c.rate for c in owners.choices])
+    raised = [(m.lo, m.hi) for m in now if m.kind.raises]
+    first_new = min((lo for lo, _ in raised), default=int(s.supply.running_size + 1e-6))
+    out[:first_new] = rates[owners.index[:first_new]]
+    for k, state in enumerate(owners.states):
+        if state is not None:
+            out[k] = owners.of(k).standby_usd.get(state, 0.0)
+    for m in now:
+        if m.kind is ActionKind.START:
+            out[m.lo : m.hi] = m.choice.standby_usd.get(m.came_from, 0.0)
+        elif not m.kind.raises and m.hi > m.lo:
+            out[m.lo : m.hi] = m.choice.rate if m.came_from is Standby.RUNNING else m.choice.standby_usd[m.came_from]
+    return out
+
+
+def _rate(m: Move) -> float:
+    if m.kind.raises:
+        return m.choice.rate
+    return m.choice.standby_usd.get(m.state, 0.0)
+
+
+def _unleveled(s: Situation, m: Move) -> float:
+    """Change of rate of a move on nodes that are not counted on (drained, failed)."""
+    if m.kind is not ActionKind.TERMINATE:
+        return 0.0
+    gone = set(m.node_ids)
+    return -sum(_node_rate(s, n) for n in s.inputs.observation.nodes if n.node_id in gone)
+
+
+def _node_rate(s: Situation, n: Node) -> float:
+    choice = s.by_offering.get((n.group, n.offering.key))
+    if choice is None:
+        return n.offering.usd_per_hour or 0.0
+    return choice.rate if n.standby is Standby.RUNNING else choice.standby_usd.get(n.standby, 0.0)
+
+
+def _lead_s(m: Move) -> float:
+    if m.came_from is Standby.COLD:
+        return m.choice.lead.median_s
+    return m.choice.standby_lead[m.came_from].median_s if m.came_from in m.choice.standby_lead else 0.0
+
+
+def _steps(s: Situation, start_s: float, end_s: float) -> tuple[int, int]:
+    into = (s.inputs.now - s.horizon.start).total_seconds()
+    first = int((start_s + into) // s.horizon.step_s)
+    last = int(-(-(end_s + into) // s.horizon.step_s))
+    return min(first, s.horizon.steps), min(max(last, first), s.horizon.steps)
+
+
+def _ready_levels(s: Situation, moves: Sequence[Move]) -> tuple[Array, Array]:
+    """(T,) nodes ready to take work and (T,) nodes billed as running, by plan."""
+    t = s.horizon.steps
+    ready, running = np.zeros(t + 1), np.zeros(t + 1)
+    ready[0] = s.supply.sizes(s.supply.ready) + s.supply.draining_size
+    running[0] = len(s.supply.billed)
+    for node, due in s.supply.warming:
+        ready[_steps(s, (due - s.inputs.now).total_seconds(), 0.0)[0]] += s.supply.size[node.node_id]
+    for m in moves:
+        if m.kind.raises:
+            running[_steps(s, m.at_s, 0.0)[0]] += m.count
+            ready[_steps(s, m.at_s + _lead_s(m), 0.0)[0]] += m.hi - m.lo
+        elif m.came_from is Standby.RUNNING and m.kind is not ActionKind.DRAIN:
+            i = _steps(s, m.at_s, 0.0)[0]
+            running[i] -= m.count
+            ready[i] -= m.hi - m.lo
+    return np.maximum(np.cumsum(ready)[:t], 0.0), np.maximum(np.cumsum(running)[:t], 0.0)
+
+
+def alternatives(s: Situation, costs: Costs, priced: bool) -> tuple[Alternative, ...]:
+    """Doing nothing, holding the most that is ever needed, and reacting to what is pending."""
+    per_node, lengths = s.reference.cores, s.horizon.lengths_h()
+    ready, _ = _ready_levels(s, ())
+    nothing = costs.waiting.beyond(ready * per_node)
+    top = int(s.cold_target().max(initial=0))
+    held = costs.waiting.beyond(top * per_node)
+    top_usd = top * s.reference.rate * s.horizon_s / 3600.0
+    react_usd, react_wait = _reactive(s, lengths)
+
+    def course(name: str, cost: float, wait: float) -> Alternative:
+        extra, more = cost - costs.total, wait - costs.wait_core_h
+        unit = "USD" if priced else "node-hours"
+        why = f"{extra:+.2f} {unit} and {more:+.1f} core-h of waiting against this plan"
+        return Alternative(name, round(cost, 6) if priced else None, round(wait, 6), why)
+
+    return (
+        course("do nothing", costs.base, nothing),
+        course(f"static: {top} nodes all the time", top_usd, held),
+        course("reactive: launch when work is pending, 10 min idle", react_usd, react_wait),
+    )
+
+
+def _reactive(s: Situation, lengths: Array) -> tuple[float, float]:
+    """Expected cost and waiting of launching only once work is pending.
+
+    What is kept is the maximum of the last ten minutes; a rise above it waits for a launch.
+    """
+    idle = max(1, round(REACTIVE_IDLE_S / s.horizon.step_s)) + 1
+    counts = s.need.counts
+    kept = window_max(counts[:, ::-1], idle)[:, ::-1]
+    first = np.full((counts.shape[0], 1), int(s.supply.running_size), dtype=kept.dtype)
+    rises = np.maximum(counts - np.concatenate([first, kept[:, :-1]], axis=1), 0).sum(axis=1).mean()
+    lead_h = s.reference.lead.mean_s / 3600.0
+    hours = float((kept * lengths).sum(axis=1).mean())
+    return s.reference.rate * hours, float(rises) * s.reference.cores * lead_h

@@ -1,0 +1,393 @@
+"""What is due now: raises through the guards, ends by vote, drains and failures; in the order of precedence."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.model.plans import ActionKind
+from preprov.model.pools import Mode, Node, Offering, Standby
+from preprov.planning.caps import Allowance
+from preprov.planning.inputs import PlanInputs
+from preprov.planning.need import Horizon, Need
+from preprov.planning.offers import Choice, relative_size
+from preprov.planning.scaledown import Fate, fate
+from preprov.planning.supply import Supply, billing_start
+
+Array: TypeAlias = NDArray[Any]
+
+_EPS: Final = 1e-6
+LOWER: Final = {
+    Standby.HIBERNATED: ActionKind.HIBERNATE,
+    Standby.STOPPED: ActionKind.STOP,
+    Standby.COLD: ActionKind.TERMINATE,
+}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that a decision looks at, read once.
+
+    Attributes:
+        choices: offerings, best first; the first is the reference in whose nodes need and supply are counted.
+        by_offering: (group, offering key) -> choice, also of nodes whose offering is no longer configured.
+    """
+
+    inputs: PlanInputs
+    horizon: Horizon
+    choices: list[Choice]
+    by_offering: Mapping[tuple[str, str], Choice]
+    supply: Supply
+    need: Need
+    level_why: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> Choice:
+        """The offering that counts are in."""
+        return self.choices[0]
+
+    @property
+    def tick_s(self) -> float:
+        """Seconds until the next plan."""
+        return self.inputs.tick_s or float(self.horizon.step_s)
+
+    @property
+    def horizon_s(self) -> float:
+        """Seconds from now to the end of the horizon."""
+        return float(self.horizon.lengths_h().sum()) * 3600.0
+
+    def choice(self, group: str, offering: Offering) -> Choice:
+        """Of a node."""
+        return self.by_offering[(group, offering.key)]
+
+    def target(self, lead_s: float) -> Array:
+        """(T,) nodes to be ready or on the way at each step, for a way to ready of `lead_s`."""
+        return self.need.order_up_to(self.horizon.window(lead_s + self.tick_s))
+
+    def cold_target(self) -> Array:
+        """`target` for a launch of the reference offering."""
+        return self.target(self.reference.lead.p95_s)
+
+    def seconds_to(self, i: int) -> float:
+        """Seconds from now to the beginning of step i."""
+        return (self.horizon.at(i) - self.inputs.now).total_seconds()
+
+
+@dataclass
+class Move:
+    """Part of a plan before it is priced and put into words.
+
+    Attributes:
+        at_s: seconds from now. lo, hi: the levels [lo, hi) of running nodes (in nodes of the reference) it concerns.
+        state: the nodes end in. came_from: the nodes were in. due_s: when they are needed (raises).
+        fate: the comparison behind an end. why: what else to say.
+        cost_usd, saves_core_h: filled in by pricing.
+    """
+
+    kind: ActionKind
+    choice: Choice
+    count: int
+    lo: int
+    hi: int
+    state: Standby
+    at_s: float = 0.0
+    came_from: Standby = Standby.COLD
+    node_ids: tuple[str, ...] = ()
+    due_s: float = 0.0
+    fate: Fate | None = None
+    why: str = ""
+    cost_usd: float = 0.0
+    saves_core_h: float = 0.0
+
+
+@dataclass
+class Decision:
+    """Moves due now, the votes, and what to tell the reader.
+
+    Attributes:
+        running: size of running nodes after the moves; standby: nodes left in standby, quickest back first.
+    """
+
+    running: float
+    standby: list[Node]
+    moves: list[Move] = field(default_factory=list)
+    votes: dict[str, datetime] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def decide(s: Situation, allowance: Allowance) -> Decision:
+    """Raise what is short; else vote on what is superfluous. Then drains, failures and what cannot be touched."""
+    d = Decision(s.supply.running_size, list(s.supply.standby))
+    _start(s, d, allowance)
+    _launch(s, d, allowance)
+    raised = bool(d.moves)
+    if not raised:
+        _end_running(s, d)
+    _end_standby(s, d)
+    _drain(s, d)
+    _remark(s, d)
+    d.notes.extend(allowance.notes)
+    if s.inputs.halted:
+        d.moves.clear()
+        d.running, d.standby = s.supply.running_size, list(s.supply.standby)
+    return d
+
+
+# --------------------------------------------------------------------------- raises
+
+
+def _start(s: Situation, d: Decision, allowance: Allowance) -> None:
+    """Bring back standby nodes, each tier for what its own lead window wants beyond the quicker tiers."""
+    wanted: dict[tuple[str, str, Standby], list[Node]] = {}
+    reach = d.running
+    for node in s.supply.standby:
+        lead = s.inputs.leads(node.group, node.offering, node.standby)
+        if s.target(lead.p95_s)[0] > reach + _EPS:
+            wanted.setdefault((node.group, node.offering.key, node.standby), []).append(node)
+        reach += s.supply.size[node.node_id]
+    for (group, _, state), nodes in wanted.items():
+        choice = s.choice(group, nodes[0].offering)
+        n = allowance.grant(choice, len(nodes), launch=False, standby_usd=choice.standby_usd.get(state, 0.0))
+        if not n:
+            continue
+        taken = nodes[:n]
+        lo, d.running = d.running, d.running + s.supply.sizes(taken)
+        gone = {t.node_id for t in taken}
+        d.standby = [x for x in d.standby if x.node_id not in gone]
+        lead = s.inputs.leads(group, nodes[0].offering, state)
+        d.moves.append(
+            Move(
+                ActionKind.START,
+                choice,
+                n,
+                _level(lo),
+                _level(d.running),
+                Standby.RUNNING,
+                came_from=state,
+                node_ids=tuple(sorted(gone)),
+                due_s=_due_s(s, _level(d.running), lead.p95_s),
+            )
+        )
+
+
+def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
+    """Launch what neither running nor standby nodes can cover; the groups' own minima first."""
+    for group in s.inputs.pool.groups:
+        have = sum(n.group == group.name for n in s.supply.ready)
+        have += sum(n.group == group.name for n, _ in s.supply.warming)
+        have += sum(m.count for m in d.moves if m.choice.group.name == group.name)
+        best = next(c for c in s.choices if c.group.name == group.name)
+        if group.min_nodes > have:
+            _launch_some(
+                s, d, allowance, best, group.min_nodes - have, why=f"group {group.name} keeps {group.min_nodes}"
+            )
+    if s.need.order_up_to(s.horizon.window(s.reference.lead.p95_s + s.tick_s))[0] <= 0:
+        return
+    for choice in s.choices:
+        reach = d.running + s.supply.sizes(d.standby)
+        short = float(s.target(choice.lead.p95_s)[0]) - reach
+        if short <= _EPS:
+            return
+        if min(choice.share, _relative(s, choice)) > _EPS:
+            _launch_some(s, d, allowance, choice, ceil(short / _relative(s, choice) - _EPS))
+
+
+def _launch_some(
+    s: Situation, d: Decision, allowance: Allowance, choice: Choice, wanted: int, *, why: str = ""
+) -> None:
+    n = allowance.grant(choice, wanted, launch=True)
+    if not n:
+        return
+    lo, d.running = d.running, d.running + n * _relative(s, choice)
+    d.moves.append(
+        Move(
+            ActionKind.LAUNCH,
+            choice,
+            n,
+            _level(lo),
+            _level(d.running),
+            Standby.RUNNING,
+            due_s=_due_s(s, _level(d.running), choice.lead.p95_s),
+            why=why,
+        )
+    )
+
+
+def _relative(s: Situation, choice: Choice) -> float:
+    return relative_size(choice.offering, s.reference.offering, s.inputs.pool.binding)
+
+
+def _due_s(s: Situation, level: int, lead_s: float) -> float:
+    """Seconds from now to the first step that wants this many nodes; the end of the lead window if none alone does."""
+    window = s.horizon.window(lead_s + s.tick_s)
+    alone = s.need.order_up_to(1)[:window] >= level
+    i = int(alone.argmax()) if alone.any() else min(window, s.horizon.steps) - 1
+    return s.seconds_to(i)
+
+
+def _level(size: float) -> int:
+    return int(size + _EPS)
+
+
+# --------------------------------------------------------------------------- ends
+
+
+def _end_running(s: Situation, d: Decision) -> None:
+    """Vote on idle nodes beyond the target; give up those whose vote has held, to the cheapest state."""
+    target = s.cold_target()
+    top = d.running
+    left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
+    for node in _given_up_first(s):
+        size = s.supply.size[node.node_id]
+        if top - size < target[0] - _EPS or left[node.group] <= s.inputs.pool.group(node.group).min_nodes:
+            continue
+        states = _allowed_states(s, node)
+        course = _fate(s, node, target, top - size, states=states)
+        if _vote(s, d, node, course, top, size, paid_for=True):
+            d.running -= size
+        left[node.group] -= 1
+        top -= size
+
+
+def _end_standby(s: Situation, d: Decision) -> None:
+    """Give up standby nodes that cost more to keep than to launch anew, the slowest tier first."""
+    target = s.cold_target()
+    top = d.running + s.supply.sizes(d.standby)
+    for node in reversed(list(d.standby)):
+        size = s.supply.size[node.node_id]
+        if node.node_id not in s.supply.protected and top - size >= target[0] - _EPS:
+            course = _fate(s, node, target, top - size, states=(), now_in=node.standby)
+            if course.state is Standby.COLD and _vote(s, d, node, course, top, size, paid_for=False):
+                d.standby.remove(node)
+        top -= size
+
+
+def _vote(s: Situation, d: Decision, node: Node, course: Fate, top: float, size: float, *, paid_for: bool) -> bool:
+    """Cast or keep the vote; True if the node is given up now."""
+    now = s.inputs.now
+    since = min(s.inputs.votes.get(node.node_id, now), now)
+    d.votes[node.node_id] = since
+    at = since + timedelta(seconds=course.hold_s)
+    if paid_for:
+        at = max(at, billing_start(node) + timedelta(seconds=node.offering.minimum_billing_s))
+    if s.inputs.mode is Mode.FLOOR or at > now:
+        return False
+    d.moves.append(
+        Move(
+            LOWER[course.instead],
+            s.choice(node.group, node.offering),
+            1,
+            _level(top - size),
+            _level(top),
+            course.instead,
+            came_from=node.standby,
+            node_ids=(node.node_id,),
+            fate=course,
+        )
+    )
+    return True
+
+
+def _fate(
+    s: Situation,
+    node: Node,
+    target: Array,
+    below: float,
+    *,
+    states: Iterable[Standby],
+    now_in: Standby = Standby.RUNNING,
+) -> Fate:
+    """The cheapest course for the node that serves levels above `below`."""
+    again = np.flatnonzero(target > below + _EPS)
+    until = int(again[0]) if len(again) else s.horizon.steps
+    reached = (s.need.counts[:, : max(until, 1)] > below + _EPS).any(axis=1)
+    return fate(
+        s.choice(node.group, node.offering),
+        gap_s=s.seconds_to(until) if len(again) else None,
+        horizon_s=s.horizon_s,
+        surprise=float(reached.mean()),
+        shortage_usd_per_core_hour=s.inputs.pool.objective.shortage_usd_per_core_hour,
+        states=states,
+        now_in=now_in,
+    )
+
+
+def _allowed_states(s: Situation, node: Node) -> tuple[Standby, ...]:
+    """States its group can keep it in; a group that does not mix keeps to the one it has nodes in."""
+    group = s.inputs.pool.group(node.group)
+    states = sorted(group.standby_states & {Standby.HIBERNATED, Standby.STOPPED})
+    if not group.mixes_states:
+        there = {n.standby for n in s.supply.standby if n.group == group.name}
+        states = [x for x in states if not there or x in there]
+    return tuple(states)
+
+
+def _given_up_first(s: Situation) -> list[Node]:
+    """Idle ready nodes: those voted on longest, then the dearest, the least preloaded, the youngest."""
+    votes = s.inputs.votes
+    wanted = {i.digest for i in s.inputs.pool.preload.images} | {d.key for d in s.inputs.pool.preload.datasets}
+
+    def rank(n: Node) -> tuple[bool, float, float, int, float, str]:
+        since = votes.get(n.node_id)
+        rate = s.choice(n.group, n.offering).rate / max(s.supply.size[n.node_id], _EPS)
+        return (
+            since is None,
+            since.timestamp() if since else 0.0,
+            -rate,
+            len(wanted & n.preloaded),
+            -n.created_at.timestamp(),
+            n.node_id,
+        )
+
+    return sorted((n for n in s.supply.ready if n.node_id not in s.supply.protected), key=rank)
+
+
+def _drain(s: Situation, d: Decision) -> None:
+    """Drains that were asked for, then the end of what is drained or failed and idle."""
+    ends = [n for n in (*s.supply.draining, *s.supply.failed) if n.node_id not in s.supply.protected]
+    if s.inputs.mode is Mode.FLOOR:
+        if ends or s.supply.to_drain:
+            d.notes.append("mode floor never lowers: drains and failed nodes are left as they are")
+        return
+    for group, nodes in _by_group(s.supply.to_drain).items():
+        d.moves.append(_plain(s, ActionKind.DRAIN, group, nodes, Standby.RUNNING, "a person asked to drain"))
+    failed = {n.node_id for n in s.supply.failed}
+    for group, nodes in _by_group(n for n in ends if n.node_id in failed).items():
+        why = "; ".join(sorted({n.reason for n in nodes if n.reason})) or "the check failed"
+        d.moves.append(_plain(s, ActionKind.TERMINATE, group, nodes, Standby.COLD, f"failed: {why}"))
+    for group, nodes in _by_group(n for n in ends if n.node_id not in failed).items():
+        d.moves.append(_plain(s, ActionKind.TERMINATE, group, nodes, Standby.COLD, "drained and idle"))
+
+
+def _by_group(nodes: Iterable[Node]) -> dict[tuple[str, str, Standby], list[Node]]:
+    out: dict[tuple[str, str, Standby], list[Node]] = {}
+    for n in nodes:
+        out.setdefault((n.group, n.offering.key, n.standby), []).append(n)
+    return out
+
+
+def _plain(
+    s: Situation, kind: ActionKind, key: tuple[str, str, Standby], nodes: list[Node], state: Standby, why: str
+) -> Move:
+    ids = tuple(n.node_id for n in nodes)
+    return Move(kind, s.choice(key[0], nodes[0].offering), len(ids), 0, 0, state, 0.0, key[2], ids, why=why)
+
+
+def _remark(s: Situation, d: Decision) -> None:
+    """Say what is there but cannot be counted on or touched."""
+    sup = s.supply
+    busy_failed = [n for n in sup.failed if n.node_id in sup.protected]
+    for nodes, text in (
+        (sup.overdue, "warming for longer than a launch is likely to take, not counted on"),
+        (sup.lost, "silent, not counted on and left to the orphan rule"),
+        (busy_failed, "failed but may run work, left alone"),
+        (sup.strangers, "of a group that the pool does not have, left alone"),
+    ):
+        if nodes:
+            names = ", ".join(n.node_id for n in list(nodes)[:5])
+            d.notes.append(f"{len(nodes)} {text}: {names}{' …' if len(nodes) > 5 else ''}")

@@ -1,0 +1,61 @@
+"""What a plan is made from, and what making it returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from preprov.contracts import PriceBook
+from preprov.model.demand import DemandCurve
+from preprov.model.plans import CapacityPlan
+from preprov.model.pools import Mode, Override, Pool, PoolObservation
+from preprov.model.reservations import Reservation
+from preprov.model.resources import ZERO, Resources
+from preprov.planning.leads import Leads
+
+
+@dataclass(frozen=True)
+class PlanInputs:
+    """Everything a plan depends on; equal inputs make an equal plan.
+
+    Attributes:
+        votes: node_id -> since when it has been found superfluous, as the last plan left them.
+        drains: node ids a person asked to drain ("*" = all).
+        committed: live reservations; a node named by a COMMITTED one is never ended, and what they claim over time is a
+            floor under the demand (the larger of both counts, so nothing counts twice).
+        waiting: demand that is ready now and has no node.
+        source_age_s: age of the newest fact about work; older than guards.stale_source_s stops raises.
+        largest: the largest request of one task; a node that cannot hold it is not chosen.
+        grain: the usual request of one task, weighted by what it occupies: whole tasks must fit on a node.
+        halted: reason if all writes are stopped, else "".
+        tick_s: until the next plan; None = the demand's step.
+    """
+
+    pool: Pool
+    mode: Mode
+    now: datetime
+    observation: PoolObservation
+    demand: DemandCurve
+    leads: Leads
+    prices: PriceBook
+    votes: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: tuple[Override, ...] = ()
+    drains: frozenset[str] = frozenset()
+    committed: tuple[Reservation, ...] = ()
+    waiting: Resources = ZERO
+    spent_today_usd: float = 0.0
+    launched_last_minute: int = 0
+    forecast_id: str = ""
+    source_age_s: float = 0.0
+    largest: Resources | None = None
+    grain: Resources | None = None
+    halted: str = ""
+    tick_s: float | None = None
+
+
+@dataclass(frozen=True)
+class PlanOutcome:
+    """The plan, and the scale-down votes to keep until the next one (nodes not named lose theirs)."""
+
+    plan: CapacityPlan
+    votes: Mapping[str, datetime]

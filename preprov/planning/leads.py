@@ -1,0 +1,170 @@
+"""Lead times learnt from warmings, robust to few of them: each level of detail leans on the coarser one above it."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import NormalDist
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from preprov.contracts import LeadObservation
+from preprov.model.pools import NO_LEAD, Group, LeadTime, Offering, Pool, Standby
+
+PRIOR_WEIGHT: Final = 4.0
+"""The coarser level counts as this many observations."""
+HALF_LIFE_S: Final = 14 * 86400.0
+"""An observation counts half after this time: images grow, vendors change."""
+INSUFFICIENT_S: Final = 900.0
+"""An offering that had no capacity is tried last for this long."""
+_FAILURES_PRIOR: Final = (0.4, 20.0)
+_SIGMA: Final = (0.05, 1.5)
+_Z95: Final = NormalDist().inv_cdf(0.95)
+_SHORTEST_S: Final = 0.1
+
+_Key: TypeAlias = tuple[str, str, Standby]
+
+
+@dataclass(frozen=True)
+class Leads:
+    """Callable table (group, offering, state) -> LeadTime.
+
+    Attributes:
+        pool: its groups' configured leads answer where nothing was learnt.
+        table: (group, offering key, state) -> learnt lead time.
+        failures: same key -> share of warmings that fail; `failure_rate` has a prior for the rest.
+        insufficient: (group, offering key) that had no capacity a short while ago.
+    """
+
+    pool: Pool
+    table: Mapping[_Key, LeadTime] = field(default_factory=lambda: MappingProxyType({}))
+    failures: Mapping[_Key, float] = field(default_factory=lambda: MappingProxyType({}))
+    insufficient: frozenset[tuple[str, str]] = frozenset()
+
+    def __call__(self, group: str, offering: Offering, state: Standby) -> LeadTime:
+        """Time from decision to ready from that state; RUNNING is 0. ConfigError if the group is unknown."""
+        if state is Standby.RUNNING:
+            return NO_LEAD
+        return self.table.get((group, offering.key, state)) or self.pool.group(group).lead_time(state)
+
+    def failure_rate(self, group: str, offering: Offering, state: Standby) -> float:
+        """Share of warmings from that state that never become ready, in (0, 1)."""
+        return self.failures.get((group, offering.key, state), _FAILURES_PRIOR[0] / _FAILURES_PRIOR[1])
+
+    def available(self, group: str, offering: Offering) -> bool:
+        """False for a while after the vendor said it has none."""
+        return (group, offering.key) not in self.insufficient
+
+
+def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: datetime) -> Leads:
+    """Fit a lognormal per (provider, zone, type, image, state).
+
+    Location is the weighted median of the logarithms and spread their weighted MAD (robust to a stuck boot), both drawn
+    to the next coarser level: image -> type and zone -> type -> provider -> as configured. Failures tell nothing about
+    the time and are counted apart; `insufficient_capacity` sets the offering back for a while.
+
+    Args:
+        observations: in any order; those after `now` or of other providers are ignored.
+    """
+    seen = [o for o in observations if o.at <= now and o.outcome in ("ready", "failed")]
+    table: dict[_Key, LeadTime] = {}
+    failures: dict[_Key, float] = {}
+    image = _images(pool, seen)
+    for group in pool.groups:
+        own = [o for o in seen if o.provider == group.provider]
+        for offering in group.offerings:
+            for state in (Standby.COLD, *sorted(group.standby_states - {Standby.RUNNING, Standby.COLD})):
+                levels = _levels(own, offering, state, image.get(group.name, ""))
+                key = (group.name, offering.key, state)
+                if any(o.outcome == "ready" for o in levels[0]):
+                    table[key] = _fit(levels, group.lead_time(state), now)
+                if levels[0]:
+                    failures[key] = _failure_rate(levels)
+    return Leads(pool, table, failures, _insufficient(pool, observations, now))
+
+
+def _images(pool: Pool, seen: Iterable[LeadObservation]) -> dict[str, str]:
+    """The image each group launches now: that of its latest warming."""
+    latest: dict[str, LeadObservation] = {}
+    for o in seen:
+        if o.pool == pool.name and (o.group not in latest or o.at >= latest[o.group].at):
+            latest[o.group] = o
+    return {g: o.image for g, o in latest.items()}
+
+
+def _levels(own: list[LeadObservation], offering: Offering, state: Standby, image: str) -> list[list[LeadObservation]]:
+    """Observations from the coarsest level to the finest, each within the one before."""
+    provider = [o for o in own if o.came_from is state]
+    kind = [o for o in provider if o.instance_type == offering.instance_type]
+    zone = [o for o in kind if o.zone == offering.zone]
+    return [provider, kind, zone, [o for o in zone if o.image == image]]
+
+
+def _fit(levels: list[list[LeadObservation]], configured: LeadTime, now: datetime) -> LeadTime:
+    mu = math.log(max(configured.median_s, _SHORTEST_S))
+    sigma = min(max(configured.sigma, _SIGMA[0]), _SIGMA[1])
+    count = 0
+    for level in levels:
+        ready = [o for o in level if o.outcome == "ready"]
+        if not ready:
+            break
+        count = len(ready)
+        logs = np.log(np.maximum([o.seconds for o in ready], _SHORTEST_S))
+        weights = np.exp2(-np.array([(now - o.at).total_seconds() for o in ready]) / HALF_LIFE_S)
+        own_mu = _weighted_median(logs, weights)
+        own_sigma = _spread(logs, weights, own_mu)
+        n = float(weights.sum())
+        trust = n / (n + PRIOR_WEIGHT)
+        mu = trust * own_mu + (1 - trust) * mu
+        # A spread takes a few more observations to be believed than a median.
+        trust = n / (n + 2 * PRIOR_WEIGHT)
+        sigma = math.sqrt(trust * own_sigma**2 + (1 - trust) * sigma**2)
+    sigma = min(max(sigma, _SIGMA[0]), _SIGMA[1])
+    return LeadTime(math.exp(mu), math.exp(mu + _Z95 * sigma), count)
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    half = reached[-1] / 2
+    i = int(np.searchsorted(reached, half - 1e-12))
+    if abs(reached[i] - half) < 1e-9 and i + 1 < len(values):
+        return float(values[order[i]] + values[order[i + 1]]) / 2
+    return float(values[order[i]])
+
+
+def _spread(logs: np.ndarray, weights: np.ndarray, center: float) -> float:
+    """MAD, or the upper tail where that is longer: a lead time is asked for its 95th percentile."""
+    deviation = np.abs(logs - center)
+    mad = 1.4826 * _weighted_median(deviation, weights)
+    if len(logs) < 20:
+        return mad
+    order = np.argsort(logs, kind="stable")
+    reached = np.cumsum(weights[order]) / weights.sum()
+    p95 = float(logs[order[int(np.searchsorted(reached, 0.95 - 1e-12))]])
+    return max(mad, (p95 - center) / _Z95)
+
+
+def _failure_rate(levels: list[list[LeadObservation]]) -> float:
+    bad, n = _FAILURES_PRIOR
+    rate = bad / n
+    for level in levels:
+        failed = sum(o.outcome == "failed" for o in level)
+        rate = (failed + rate * n) / (len(level) + n)
+    return rate
+
+
+def _insufficient(pool: Pool, observations: Iterable[LeadObservation], now: datetime) -> frozenset[tuple[str, str]]:
+    since = now - timedelta(seconds=INSUFFICIENT_S)
+    lacking = {
+        (o.provider, o.instance_type, o.zone)
+        for o in observations
+        if o.outcome == "insufficient_capacity" and since < o.at <= now
+    }
+    return frozenset((g.name, o.key) for g in pool.groups for o in g.offerings if _names(g, o) in lacking)
+
+
+def _names(group: Group, offering: Offering) -> tuple[str, str, str]:
+    return (group.provider, offering.instance_type, offering.zone)

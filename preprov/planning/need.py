@@ -1,0 +1,227 @@
+"""Nodes needed per sample and step, and the level to order up to: a quantile of the maximum over the lead window."""
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.model.pools import Phase
+from preprov.model.reservations import ReservationState
+from preprov.model.resources import KINDS, ZERO, Resources
+from preprov.planning.inputs import PlanInputs
+from preprov.planning.offers import Choice
+from preprov.planning.placement import nodes_for
+from preprov.planning.supply import Supply
+
+Array: TypeAlias = NDArray[Any]
+
+NO_PRICE_LEVEL: Final = 0.95
+"""Service level where neither a hit rate nor a price says better."""
+_LEVELS: Final = (0.01, 0.999)
+_CPU: Final = KINDS.index("cpu")
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """The demand from now on, cut to the pool's horizon.
+
+    Attributes:
+        samples: (S, T, 5) peak within the step. cores: (S, T) mean cpu within the step.
+        start: of the first step, at or before `now`.
+    """
+
+    now: datetime
+    start: datetime
+    step_s: int
+    samples: Array
+    cores: Array
+    note: str = ""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.samples.shape[1])
+
+    def at(self, i: int) -> datetime:
+        """Beginning of step i, never before now."""
+        return max(self.now, self.start + timedelta(seconds=self.step_s * i))
+
+    def window(self, seconds: float) -> int:
+        """Number of steps that [now, now + seconds) touches, at least 1."""
+        into = (self.now - self.start).total_seconds()
+        return max(1, math.ceil((into + seconds) / self.step_s - 1e-9))
+
+    def lengths_h(self) -> Array:
+        """(T,) hours of each step from now on: the first is what is left of it."""
+        out = np.full(self.steps, self.step_s / 3600.0)
+        if self.steps:
+            out[0] -= (self.now - self.start).total_seconds() / 3600.0
+        return out
+
+
+def horizon_of(inputs: PlanInputs) -> Horizon:
+    """Cut the curve at now and at the pool's horizon; a curve that has ended leaves one empty step and a note."""
+    curve, step = inputs.demand, inputs.demand.step_seconds
+    steps = max(1, inputs.pool.horizon_s // step)
+    skip = math.floor((inputs.now - curve.start).total_seconds() / step)
+    empty = np.zeros((max(1, curve.samples.shape[0]), 1, len(KINDS)), dtype=np.float32)
+    if curve.samples.shape[0] == 0 or skip >= curve.steps:
+        note = f"the forecast ends before now ({curve.end.isoformat()}): only waiting work, claims and floors count"
+        return Horizon(inputs.now, inputs.now, step, empty, empty[:, :, _CPU], note)
+
+    def cut(a: Array) -> Array:
+        kept = a[:, max(skip, 0) : max(skip, 0) + steps]
+        return kept if skip >= 0 else np.concatenate([np.repeat(empty, -skip, axis=1), kept], axis=1)[:, :steps]
+
+    samples = cut(curve.samples)
+    mean = samples if curve.mean is None else cut(curve.mean)
+    return Horizon(inputs.now, curve.start + timedelta(seconds=step * skip), step, samples, mean[:, :, _CPU])
+
+
+def service_level(inputs: PlanInputs, choice: Choice) -> tuple[float, str]:
+    """Share of futures to be ready for, and how it came about.
+
+    The hit rate if one is set. Else the critical ratio of the newsvendor, cu / (cu + co), per node-hour:
+    cu = price of the waiting of a node's cores; co = price of an idle node, raised where minimum billing makes a node
+    cost more than the lead window it is held for.
+    """
+    objective = inputs.pool.objective
+    if objective.hit_rate is not None:
+        return objective.hit_rate, f"hit rate {objective.hit_rate:g}"
+    if choice.usd is None:
+        return NO_PRICE_LEVEL, f"no price: {NO_PRICE_LEVEL:g}"
+    held = max(choice.lead.p95_s + inputs.demand.step_seconds, 1.0)
+    under = objective.shortage_usd_per_core_hour * choice.cores
+    over = choice.usd * max(1.0, choice.offering.minimum_billing_s / held)
+    ratio = under / (under + over) if under + over > 0 else _LEVELS[1]
+    level = min(max(ratio, _LEVELS[0]), _LEVELS[1])
+    return level, f"waiting {under:.3g} against idling {over:.3g} USD per node-hour"
+
+
+@dataclass
+class Need:
+    """Nodes of the reference offering that each future wants.
+
+    Attributes:
+        counts: (S, T) int32 per sample and step, floors included. floor: (T,) int32, what must run whatever the demand.
+        level: service level. waiting: nodes wanted now because of work that waits already.
+    """
+
+    counts: Array
+    floor: Array
+    level: float
+    waiting: int
+    _cache: dict[int, Array] = field(default_factory=dict)
+
+    def order_up_to(self, window: int) -> Array:
+        """(T,) int: quantile over samples of the maximum over `window` steps from each step on.
+
+        The maximum is taken inside each future, never across quantiles; the quantile is the smallest count that
+        covers the service level, so it is a whole number and rises with the level.
+        """
+        if window not in self._cache:
+            self._cache[window] = upper_quantile(window_max(self.counts, window), self.level)
+        return self._cache[window]
+
+
+def needed(inputs: PlanInputs, horizon: Horizon, supply: Supply, choice: Choice, level: float) -> Need:
+    """Nodes per sample and step: demand, claims, waiting work, and floors."""
+    pool = inputs.pool
+    offering = choice.offering
+    counts = nodes_for(horizon.samples, offering, pool.binding, inputs.grain).astype(np.int32)
+    claims = _claimed(inputs, horizon)
+    if claims is not None:
+        np.maximum(counts, nodes_for(claims, offering, pool.binding).astype(np.int32), out=counts)
+    now_need = _needed_now(inputs, supply, choice)
+    if now_need:
+        # What waits now still waits when a node launched now is ready.
+        until = horizon.window(choice.lead.p95_s + 1.0)
+        counts[:, :until] = np.maximum(counts[:, :until], now_need)
+    floor = floors(inputs, horizon)
+    np.maximum(counts, floor, out=counts)
+    return Need(counts, floor, level, now_need)
+
+
+def floors(inputs: PlanInputs, horizon: Horizon) -> Array:
+    """(T,) int32 nodes that must run: the groups' minima together, or a person's override where it is higher."""
+    out = np.full(horizon.steps, sum(g.min_nodes for g in inputs.pool.groups), dtype=np.int32)
+    for o in inputs.overrides:
+        first = (o.since - horizon.start).total_seconds() / horizon.step_s
+        last = (o.until - horizon.start).total_seconds() / horizon.step_s
+        lo, hi = max(0, math.floor(first)), max(0, math.ceil(last))
+        if o.until > inputs.now:
+            out[lo:hi] = np.maximum(out[lo:hi], o.floor)
+    return out
+
+
+def _claimed(inputs: PlanInputs, horizon: Horizon) -> Array | None:
+    """(T, 5) sum per step of what live reservations claim; None if there are none."""
+    live = [r for r in inputs.committed if r.is_live]
+    if not live:
+        return None
+    edges = np.zeros((horizon.steps + 1, len(KINDS)))
+    for r in live:
+        for s in r.segments:
+            lo = max(0, math.floor((s.start - horizon.start).total_seconds() / horizon.step_s))
+            hi = min(horizon.steps, math.ceil((s.end - horizon.start).total_seconds() / horizon.step_s))
+            if lo < hi:
+                amount = s.amount.as_tuple()
+                edges[lo] += amount
+                edges[hi] -= amount
+    return np.maximum(np.cumsum(edges[:-1], axis=0), 0.0)
+
+
+def _needed_now(inputs: PlanInputs, supply: Supply, choice: Choice) -> int:
+    """Nodes that would let the waiting work start: the busy ones, and what it needs beyond their free room."""
+    if inputs.waiting.is_zero:
+        return 0
+    busy = [n for n in supply.ready if n.node_id in supply.protected]
+    free = _free_room(inputs, {n.node_id for n in busy}, choice)
+    rest = inputs.waiting.minus_clamped(free)
+    extra = int(nodes_for(np.array(rest.as_tuple()), choice.offering, inputs.pool.binding, inputs.grain))
+    return math.ceil(supply.sizes(busy) + supply.draining_size - 1e-9) + extra
+
+
+def _free_room(inputs: PlanInputs, busy: set[str], choice: Choice) -> Resources:
+    """What whole tasks can still use of busy nodes. Unknown use (no reservation) counts as full."""
+    used: dict[str, Resources] = {}
+    for r in inputs.committed:
+        if r.state is ReservationState.COMMITTED and r.node_id in busy:
+            for s in r.segments:
+                if s.start <= inputs.now < s.end or len(r.segments) == 1:
+                    used[r.node_id] = used.get(r.node_id, ZERO) + s.amount
+    total = ZERO
+    for node in inputs.observation.in_phase(Phase.READY):
+        if node.node_id in used:
+            room = node.offering.allocatable.minus_clamped(used[node.node_id])
+            if inputs.grain is not None and not inputs.grain.fits_in(room, inputs.pool.binding):
+                continue
+            total = total + room
+    return total
+
+
+def window_max(counts: Array, window: int) -> Array:
+    """(S, T): maximum over this step and the next window-1, by doubling: log2(window) passes, no Python per step."""
+    out = counts
+    covered = 1
+    while covered < window:
+        shift = min(covered, window - covered)
+        if shift >= out.shape[1]:
+            break
+        wider = out.copy()
+        np.maximum(out[:, :-shift], out[:, shift:], out=wider[:, :-shift])
+        out = wider
+        covered += shift
+    return out
+
+
+def upper_quantile(counts: Array, level: float) -> Array:
+    """(T,): the smallest count that at least a share `level` of the (S, T) samples does not exceed."""
+    n = counts.shape[0]
+    k = min(max(math.ceil(level * n - 1e-9) - 1, 0), n - 1)
+    columns = np.ascontiguousarray(counts.T)
+    columns.partition(k, axis=1)
+    return columns[:, k].astype(np.int64)

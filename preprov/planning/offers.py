@@ -1,0 +1,127 @@
+"""Which offering a node is launched as: the cheapest per unit of what binds, among those that hold the largest task."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from preprov.contracts import PriceBook
+from preprov.model.pools import Group, LeadTime, Offering, Standby
+from preprov.model.resources import KINDS, Resources
+from preprov.planning.inputs import PlanInputs
+from preprov.planning.placement import misfit, usable_capacity
+
+STANDBY_SHARE: Final = {Standby.HIBERNATED: 0.025, Standby.STOPPED: 0.015}
+"""Price of a kept node as a share of a running one where none is known: 100 GiB of disk beside 16 cores."""
+_EPS: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An offering of a group as the planner sees it.
+
+    Attributes:
+        usd: per running node-hour; None = not known. lead: from cold.
+        standby_usd: state -> USD per kept node-hour. standby_lead: state -> lead time back to ready.
+        share: of the typical demand that one node holds (larger = fewer nodes).
+        holds_largest: the largest known task fits on it.
+    """
+
+    group: Group
+    offering: Offering
+    usd: float | None
+    lead: LeadTime
+    standby_usd: dict[Standby, float]
+    standby_lead: dict[Standby, LeadTime]
+    share: float
+    available: bool
+    holds_largest: bool
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(group, offering key)."""
+        return (self.group.name, self.offering.key)
+
+    @property
+    def cores(self) -> float:
+        """Allocatable cores."""
+        return self.offering.allocatable.cpu
+
+    @property
+    def rate(self) -> float:
+        """USD per running node-hour; 1 where no price is known, so that costs are node-hours."""
+        return 1.0 if self.usd is None else self.usd
+
+    @property
+    def billed_minimum_s(self) -> float:
+        """A launch costs at least this many seconds."""
+        return max(self.offering.minimum_billing_s, self.lead.mean_s)
+
+
+def choices(inputs: PlanInputs, typical: Resources) -> tuple[list[Choice], list[str]]:
+    """All offerings of the pool, best first, and what a reader should know about them.
+
+    Args:
+        typical: demand whose proportions decide which resource binds.
+
+    Order: holds the largest task; available lately; priced; price per unit of the binding resource (nodes per unit if
+    no price is known); shorter lead; then as configured. All are returned: a node of a poor one may exist.
+    """
+    found = [choice_of(inputs, g, o, typical) for g in inputs.pool.groups for o in g.offerings]
+    notes = []
+    if inputs.largest is not None and not any(c.holds_largest for c in found):
+        why = misfit(inputs.largest, [c.offering for c in found], inputs.pool.binding)
+        notes.append(f"the largest task fits on no offering: {why}")
+    if any(c.usd is None for c in found):
+        nameless = ", ".join(sorted({c.offering.instance_type for c in found if c.usd is None}))
+        notes.append(f"no price known for {nameless}: planned by node-hours")
+    set_back = sorted({c.offering.key for c in found if not c.available})
+    if set_back:
+        notes.append(f"had no capacity a short while ago, tried last: {', '.join(set_back)}")
+    ranked = sorted(enumerate(found), key=lambda ic: _rank(ic[1], ic[0]))
+    return [c for _, c in ranked], notes
+
+
+def relative_size(offering: Offering, reference: Offering, binding: Sequence[str]) -> float:
+    """Nodes of `reference` that one node of `offering` stands for: the scarcest binding resource decides."""
+    if offering.allocatable == reference.allocatable:
+        return 1.0
+    have, want = offering.allocatable.as_tuple(), reference.allocatable.as_tuple()
+    shares = [have[KINDS.index(k)] / want[KINDS.index(k)] for k in binding if want[KINDS.index(k)] > 0]
+    return min(shares) if shares else 1.0
+
+
+def choice_of(inputs: PlanInputs, group: Group, offering: Offering, typical: Resources) -> Choice:
+    """What the planner needs to know of one offering of a group."""
+    pool, leads = inputs.pool, inputs.leads
+    usable = usable_capacity(offering, pool.binding, inputs.grain)
+    wanted = typical.as_tuple()
+    shares = [usable[KINDS.index(k)] / wanted[KINDS.index(k)] for k in pool.binding if wanted[KINDS.index(k)] > 0]
+    kept = sorted(group.standby_states & {Standby.HIBERNATED, Standby.STOPPED})
+    return Choice(
+        group=group,
+        offering=offering,
+        usd=inputs.prices.usd_per_hour(offering, inputs.now),
+        lead=leads(group.name, offering, Standby.COLD),
+        standby_usd={s: _standby_price(inputs.prices, group, offering, s, inputs) for s in kept},
+        standby_lead={s: leads(group.name, offering, s) for s in kept},
+        share=min(shares) if shares else usable[0],
+        available=leads.available(group.name, offering),
+        holds_largest=inputs.largest is None or inputs.largest.fits_in(offering.allocatable, pool.binding),
+    )
+
+
+def _standby_price(prices: PriceBook, group: Group, offering: Offering, state: Standby, inputs: PlanInputs) -> float:
+    known = prices.standby_usd_per_hour(offering, state, inputs.now)
+    if known is None:
+        known = group.standby_usd_per_hour.get(state)
+    if known is None:
+        running = prices.usd_per_hour(offering, inputs.now)
+        known = STANDBY_SHARE[state] * (1.0 if running is None else running)
+    return known
+
+
+def _rank(c: Choice, position: int) -> tuple[bool, bool, bool, float, float, int]:
+    unit = 1.0 if c.usd is None else c.usd
+    cost = unit / c.share if c.share > _EPS else math.inf
+    return (not c.holds_largest, not c.available, c.usd is None, cost, c.lead.median_s, position)

@@ -1,0 +1,298 @@
+"""Which request goes on which node, how many nodes a demand needs, and why something fits nowhere."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.model.pools import Offering, Phase, PoolObservation
+from preprov.model.reservations import Reservation, ReservationState
+from preprov.model.resources import KINDS, UNITS, ZERO, Resources
+
+Array: TypeAlias = NDArray[Any]
+
+_DUST: Final = 1e-6
+_MANY: Final = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRoom:
+    """What is free on a node that can take work now.
+
+    Attributes:
+        capacity: allocatable of the whole node: what could ever fit. labels: matched against affinity.
+        preloaded: digests and dataset keys verified on its disk.
+    """
+
+    node_id: str
+    free: Resources
+    capacity: Resources
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    preloaded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRequest:
+    """A claim that wants a node.
+
+    Attributes:
+        claimant: unique among the requests. gang: requests of one non-empty name are placed all or none.
+        affinity: labels the node must have. preload: keys it would like to find on the disk.
+    """
+
+    claimant: str
+    amount: Resources
+    gang: str = ""
+    affinity: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    preload: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """claimant -> node id, and claimant -> why not (a sentence)."""
+
+    placed: Mapping[str, str]
+    unplaced: Mapping[str, str]
+
+
+def nodes_for(
+    demand: Array, offering: Offering, binding: Sequence[str] = KINDS, grain: Resources | None = None
+) -> Array:
+    """Nodes of one offering that hold a demand.
+
+    Args:
+        demand: (..., 5) amounts in the order of KINDS.
+        binding: resources that limit how much fits on a node.
+        grain: size of one task. Whole tasks must fit: where n of them fill a node, n times the task is all of it that
+            can be used. None = demand is a liquid.
+
+    Returns:
+        (...) int64, the largest count over the binding resources. Where a resource is wanted that the offering has none
+        of, a million: more than any cap allows.
+    """
+    usable = usable_capacity(offering, binding, grain)
+    out = np.zeros(np.shape(demand)[:-1], dtype=np.float64)
+    for name in binding:
+        k = KINDS.index(name)
+        have = usable[k]
+        wanted = demand[..., k]
+        if have > 0:
+            np.maximum(out, wanted * (1.0 / have), out=out)
+        else:
+            np.maximum(out, np.where(wanted > _DUST, float(_MANY), 0.0), out=out)
+    np.subtract(out, _DUST, out=out)
+    np.ceil(out, out=out)
+    return np.clip(out, 0, _MANY).astype(np.int64)
+
+
+def usable_capacity(
+    offering: Offering, binding: Sequence[str] = KINDS, grain: Resources | None = None
+) -> tuple[float, ...]:
+    """Allocatable amounts that whole tasks of size `grain` can use, in the order of KINDS.
+
+    A grain that does not fit at all is ignored: it is for `misfit` to say so.
+    """
+    room = offering.allocatable
+    amounts = room.as_tuple()
+    if grain is None:
+        return amounts
+    fit = fit_count(grain, room, binding)
+    if not 0 < fit < _MANY:
+        return amounts
+    # Only the resource that limits the count loses its remainder: the others serve other tasks.
+    out = list(amounts)
+    for name in binding:
+        k = KINDS.index(name)
+        want = grain.as_tuple()[k]
+        if want > 0 and int(amounts[k] / want + _DUST) == fit:
+            out[k] = fit * want
+    return tuple(out)
+
+
+def fit_count(request: Resources, room: Resources, binding: Iterable[str] = KINDS) -> int:
+    """How many times a request fits into a room; a million if it wants nothing that binds."""
+    best = float(_MANY)
+    for name in binding:
+        want, have = getattr(request, name), getattr(room, name)
+        if want > 0:
+            best = min(best, have / want)
+    return int(best + _DUST)
+
+
+def misfit(request: Resources, offerings: Iterable[Offering], binding: Iterable[str] = KINDS) -> str:
+    """Why a request fits on none of the offerings; "" if it fits on one."""
+    binding = tuple(binding)
+    reasons = []
+    for o in offerings:
+        lacking = [k for k in binding if getattr(request, k) > getattr(o.allocatable, k) + _DUST]
+        if not lacking:
+            return ""
+        reasons.append(f"{o.instance_type} has " + _amounts(o.allocatable, lacking))
+    wanted = [k for k in binding if getattr(request, k) > 0]
+    return f"wants {_amounts(request, wanted)}; " + ("; ".join(reasons) or "there is no offering")
+
+
+def rooms_of(observation: PoolObservation, reservations: Iterable[Reservation]) -> tuple[NodeRoom, ...]:
+    """Rooms of the READY nodes, fullest first so that first fit packs tightly and leaves idle nodes idle.
+
+    Args:
+        reservations: COMMITTED ones take their peak from their node; others are ignored.
+    """
+    used: dict[str, Resources] = {}
+    for r in reservations:
+        if r.state is ReservationState.COMMITTED and r.node_id:
+            top = ZERO
+            for s in r.segments:
+                top = top.maximum(s.amount)
+            used[r.node_id] = used.get(r.node_id, ZERO) + top
+    rooms = []
+    for n in observation.in_phase(Phase.READY):
+        whole = n.offering.allocatable
+        taken = used.get(n.node_id, ZERO)
+        labels = {**n.tags, "instance_type": n.offering.instance_type, "zone": n.offering.zone, "group": n.group}
+        room = NodeRoom(n.node_id, whole.minus_clamped(taken), whole, labels, n.preloaded)
+        rooms.append((-min(taken.share_of(whole, ("cpu", "memory")), 1.0), not n.is_busy, n.node_id, room))
+    return tuple(r[-1] for r in sorted(rooms, key=lambda r: r[:3]))
+
+
+def first_fit(
+    requests: Sequence[PlacementRequest], rooms: Sequence[NodeRoom], binding: Sequence[str] = KINDS
+) -> Assignment:
+    """Place requests in the order given; among the nodes that fit, most of the preload present, then room order.
+
+    Runs of like requests are placed at once, so thousands of instances of a task cost as much as one. A request that
+    does not fit is passed over; later ones may still find room.
+    """
+    board = _Board(rooms, tuple(binding))
+    placed: dict[str, str] = {}
+    unplaced: dict[str, str] = {}
+    for batch in _batches(requests):
+        nodes = board.place(batch)
+        gang = batch[0].gang
+        if gang and (None in nodes):
+            board.undo(nodes, batch)
+            why = f"the gang {gang} needs room for {len(batch)} at once; {sum(n is not None for n in nodes)} fit"
+            unplaced.update((r.claimant, board.why(r) if not board.could_fit(r) else why) for r in batch)
+            continue
+        reason = ""
+        for request, row in zip(batch, nodes, strict=True):
+            if row is None:
+                reason = reason or board.why(request)
+                unplaced[request.claimant] = reason
+            else:
+                placed[request.claimant] = rooms[row].node_id
+    return Assignment(placed, unplaced)
+
+
+def _batches(requests: Sequence[PlacementRequest]) -> list[list[PlacementRequest]]:
+    """Whole gangs at the place of their first member; else runs of neighbours that differ in name only."""
+    gangs: dict[str, list[PlacementRequest]] = {}
+    out: list[list[PlacementRequest]] = []
+    for r in requests:
+        if r.gang:
+            if r.gang not in gangs:
+                gangs[r.gang] = []
+                out.append(gangs[r.gang])
+            gangs[r.gang].append(r)
+        elif out and not out[-1][0].gang and _alike(out[-1][0], r):
+            out[-1].append(r)
+        else:
+            out.append([r])
+    return out
+
+
+def _alike(a: PlacementRequest, b: PlacementRequest) -> bool:
+    return a.amount == b.amount and a.preload == b.preload and a.affinity == b.affinity
+
+
+class _Board:
+    """Free amounts of all rooms as one matrix (N, B)."""
+
+    def __init__(self, rooms: Sequence[NodeRoom], binding: tuple[str, ...]) -> None:
+        self.rooms = rooms
+        self.binding = binding
+        self.free = np.array([[getattr(r.free, k) for k in binding] for r in rooms]).reshape(len(rooms), len(binding))
+        self.whole = np.array([[getattr(r.capacity, k) for k in binding] for r in rooms]).reshape(self.free.shape)
+        self._masks: dict[tuple[tuple[str, str], ...], Array] = {}
+        self._orders: dict[frozenset[str], Array | None] = {}
+
+    def place(self, batch: list[PlacementRequest]) -> list[int | None]:
+        """Row of each request, taken from the board; None where there is no room."""
+        if all(_alike(batch[0], r) for r in batch[1:]):
+            return self._place_alike(batch[0], len(batch))
+        return [row for r in batch for row in self._place_alike(r, 1)]
+
+    def undo(self, rows: list[int | None], batch: list[PlacementRequest]) -> None:
+        """Give back what a gang had taken."""
+        for row, r in zip(rows, batch, strict=True):
+            if row is not None:
+                self.free[row] += self._want(r)
+
+    def could_fit(self, r: PlacementRequest) -> bool:
+        """True if some node that matches would hold it when empty."""
+        fits = (self.whole + _DUST >= self._want(r)).all(axis=1) & self._mask(r)
+        return bool(fits.any())
+
+    def why(self, r: PlacementRequest) -> str:
+        """One sentence on why there is no room."""
+        if not self.rooms:
+            return "no node is ready"
+        mask = self._mask(r)
+        if not mask.any():
+            return "no ready node has the labels " + ", ".join(f"{k}={v}" for k, v in sorted(r.affinity.items()))
+        top = self.whole[mask].max(axis=0)
+        short = [k for j, k in enumerate(self.binding) if getattr(r.amount, k) > top[j] + _DUST]
+        if short:
+            biggest = Resources.of({k: float(top[self.binding.index(k)]) for k in short})
+            return f"wants {_amounts(r.amount, short)}; the largest ready node has {_amounts(biggest, short)}"
+        if not self.could_fit(r):
+            return f"no ready node has {_amounts(r.amount, self.binding)} together"
+        return f"{int(mask.sum())} ready nodes have no room for {_amounts(r.amount, self.binding)} now"
+
+    def _want(self, r: PlacementRequest) -> Array:
+        return np.array([getattr(r.amount, k) for k in self.binding])
+
+    def _place_alike(self, r: PlacementRequest, n: int) -> list[int | None]:
+        want = self._want(r)
+        order = self._order(r.preload)
+        mask = self._mask(r)
+        positive = want > 0
+        if n == 1 and order is None:
+            fits = (self.free + _DUST >= want).all(axis=1) & mask
+            row = int(fits.argmax()) if len(fits) and fits.any() else None
+            if row is not None:
+                self.free[row] -= want
+            return [row]
+        if positive.any():
+            slots = np.floor((self.free[:, positive] + _DUST) / want[positive]).min(axis=1).clip(0, n).astype(np.int64)
+        else:
+            slots = np.full(len(self.rooms), n, dtype=np.int64)
+        slots[~mask] = 0
+        rows = order if order is not None else np.arange(len(self.rooms))
+        ahead = np.concatenate([[0], np.cumsum(slots[rows])])
+        take = np.clip(n - ahead[:-1], 0, slots[rows])
+        self.free[rows] -= take[:, None] * want
+        out: list[int | None] = [int(i) for i in np.repeat(rows, take)]
+        return out + [None] * (n - len(out))
+
+    def _mask(self, r: PlacementRequest) -> Array:
+        key = tuple(sorted(r.affinity.items()))
+        if key not in self._masks:
+            self._masks[key] = np.array(
+                [all(room.labels.get(k) == v for k, v in key) for room in self.rooms], dtype=bool
+            )
+        return self._masks[key]
+
+    def _order(self, preload: frozenset[str]) -> Array | None:
+        """Rows by how much of the preload is present, room order within; None = room order."""
+        if preload not in self._orders:
+            hits = np.array([len(preload & room.preloaded) for room in self.rooms], dtype=np.int64)
+            self._orders[preload] = np.argsort(-hits, kind="stable") if hits.any() else None
+        return self._orders[preload]
+
+
+def _amounts(r: Resources, names: Iterable[str]) -> str:
+    return ", ".join(f"{getattr(r, k):g} {UNITS[k]} of {k}" if k != "cpu" else f"{r.cpu:g} cores" for k in names)

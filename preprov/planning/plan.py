@@ -1,0 +1,212 @@
+"""make_plan: demand, lead times, prices and what exists become an immutable plan of actions that explain themselves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+
+from preprov.model.plans import Action, ActionKind, CapacityPlan, Target, stable_id
+from preprov.model.pools import Standby
+from preprov.model.resources import Resources
+from preprov.model.time import floor_to
+from preprov.planning.caps import Allowance, running_cap
+from preprov.planning.costing import Costs, alternatives, price_moves
+from preprov.planning.decide import Decision, Move, Situation, decide
+from preprov.planning.inputs import PlanInputs, PlanOutcome
+from preprov.planning.need import Horizon, horizon_of, needed, service_level
+from preprov.planning.offers import choice_of, choices
+from preprov.planning.reasons import Words
+from preprov.planning.supply import fingerprint, read_supply
+from preprov.planning.trajectory import later_moves
+
+__all__ = ["PlanInputs", "PlanOutcome", "fingerprint", "make_plan"]
+
+MIN_VALID_S: Final = 120.0
+
+
+def make_plan(inputs: PlanInputs) -> PlanOutcome:
+    """Plan one pool.
+
+    Precedence: nothing that runs or may run work is ended > hard caps (which stop raises only) > floors > service
+    level > cost. Counts are whole nodes; equal inputs give an equal plan; a pool that has what it needs gets a HOLD.
+
+    Method: base-stock ordering. The level to order up to is a quantile over joint demand samples of the maximum over
+    the lead window (newsvendor ratio or hit rate), each standby tier for its own lead; ends by ski rental with
+    predictions. Actions after now are the plan as it stands and are made again next time.
+
+    Raises:
+        ConfigError: the pool's zone or a lead time is invalid.
+    """
+    s = situation(inputs)
+    allowance = Allowance(inputs, s.supply, _rate(s))
+    d = decide(s, allowance)
+    cap, guard = running_cap(inputs, s.reference)
+    later, owners = later_moves(s, d, cap)
+    notes = [*s.notes, *d.notes]
+    if int(s.cold_target().max(initial=0)) > cap:
+        notes.append(f"{guard} holds the pool at {cap} nodes; {int(s.cold_target().max())} would be needed")
+    costs = price_moves(s, d.moves, later, owners)
+    priced = all(c.usd is not None for c in s.choices)
+    words = Words(s, priced=priced)
+    actions = _actions(s, d, later, words, costs, priced=priced, blocked=allowance.blocked)
+    observed = fingerprint(inputs.observation)
+    plan = CapacityPlan(
+        plan_id=stable_id(
+            inputs.pool.name,
+            inputs.now.isoformat(),
+            inputs.mode,
+            inputs.forecast_id,
+            observed,
+            *(f"{a.action_id}@{a.at.isoformat()}" for a in actions),
+        ),
+        pool=inputs.pool.name,
+        mode=inputs.mode,
+        issued_at=inputs.now,
+        valid_until=inputs.now + timedelta(seconds=max(inputs.pool.step_seconds, MIN_VALID_S)),
+        actions=actions,
+        targets=_targets(s, d, later),
+        cost_usd=costs.total if priced else None,
+        node_hours=costs.node_hours,
+        expected_wait_core_hours=costs.wait_core_h,
+        forecast_id=inputs.forecast_id,
+        observed=observed,
+        alternatives=alternatives(s, costs, priced),
+        notes=tuple(notes),
+    )
+    return PlanOutcome(plan, d.votes)
+
+
+def situation(inputs: PlanInputs) -> Situation:
+    """Read everything that decisions look at."""
+    horizon = horizon_of(inputs)
+    typical = _typical(inputs, horizon)
+    ranked, notes = choices(inputs, typical)
+    reference = ranked[0]
+    supply = read_supply(inputs, reference.offering)
+    by_offering = {c.key: c for c in ranked}
+    strangers = {n.node_id for n in supply.strangers}
+    for n in inputs.observation.nodes:
+        if n.node_id not in strangers and (n.group, n.offering.key) not in by_offering:
+            old = choice_of(inputs, inputs.pool.group(n.group), n.offering, typical)
+            by_offering[old.key] = old
+    level, why = service_level(inputs, reference)
+    need = needed(inputs, horizon, supply, reference, level)
+    if horizon.note:
+        notes.append(horizon.note)
+    return Situation(inputs, horizon, ranked, by_offering, supply, need, why, tuple(notes))
+
+
+def _typical(inputs: PlanInputs, horizon: Horizon) -> Resources:
+    """Proportions of the demand: what decides which resource binds."""
+    mean = horizon.samples.mean(axis=(0, 1), dtype=np.float64)
+    total = Resources.of(mean.tolist()) + inputs.waiting
+    if total.is_zero:
+        total = inputs.grain or inputs.largest or Resources(cpu=1.0)
+    return total
+
+
+def _rate(s: Situation) -> float | None:
+    """USD per hour of what is billed now; None if the price of something is not known."""
+    total = 0.0
+    for n in s.inputs.observation.nodes:
+        choice = s.by_offering.get((n.group, n.offering.key))
+        usd = choice.usd if choice is not None else n.offering.usd_per_hour
+        if usd is None:
+            return None
+        total += usd if choice is None or n.standby is Standby.RUNNING else choice.standby_usd.get(n.standby, 0.0)
+    return None if s.reference.usd is None else total
+
+
+def _actions(
+    s: Situation, d: Decision, later: Sequence[Move], words: Words, costs: Costs, *, priced: bool, blocked: str
+) -> tuple[Action, ...]:
+    out = [_action(s, m, words, priced) for m in _merged(d.moves)]
+    if not out:
+        out.append(_hold(s, words.hold(d, costs, blocked)))
+    out.extend(_action(s, m, words, priced) for m in later)
+    return tuple(out)
+
+
+def _merged(moves: Sequence[Move]) -> list[Move]:
+    """Ends of like nodes as one move."""
+    out: dict[object, Move] = {}
+    for m in moves:
+        key = (m.kind, m.choice.key, m.state, m.came_from, m.why, m.kind.raises and m.lo)
+        if key not in out:
+            out[key] = m
+            continue
+        first = out[key]
+        out[key] = replace(
+            first,
+            count=first.count + m.count,
+            lo=min(first.lo, m.lo),
+            hi=max(first.hi, m.hi),
+            node_ids=first.node_ids + m.node_ids,
+            cost_usd=first.cost_usd + m.cost_usd,
+        )
+    return list(out.values())
+
+
+def _action(s: Situation, m: Move, words: Words, priced: bool) -> Action:
+    pool, now = s.inputs.pool, s.inputs.now
+    due = floor_to(now + timedelta(seconds=m.due_s if m.kind.raises else m.at_s), s.horizon.step_s)
+    # Without the count: if the same decision grows before the provider shows its nodes, the same token asks for the
+    # larger number and only the difference is launched.
+    basis = (m.lo, fingerprint(s.inputs.observation)) if m.kind.raises else (",".join(m.node_ids), m.lo, m.state)
+    parts = (pool.name, m.kind, m.choice.group.name, m.choice.offering.key, m.came_from, due.isoformat(), m.why, *basis)
+    return Action(
+        action_id=stable_id(*parts),
+        kind=m.kind,
+        at=now + timedelta(seconds=m.at_s),
+        group=m.choice.group.name,
+        count=m.count,
+        reason=words.reason(m),
+        offering=m.choice.offering.key,
+        standby_state=m.state,
+        node_ids=m.node_ids,
+        cost_usd=m.cost_usd if priced else None,
+        numbers=words.numbers(m),
+    )
+
+
+def _hold(s: Situation, reason: str) -> Action:
+    now, group = s.inputs.now, s.reference.group.name
+    since = floor_to(now, s.horizon.step_s).isoformat()
+    return Action(
+        action_id=stable_id(s.inputs.pool.name, ActionKind.HOLD, since, fingerprint(s.inputs.observation)),
+        kind=ActionKind.HOLD,
+        at=now,
+        group=group,
+        count=len(s.supply.ready),
+        reason=reason,
+        cost_usd=0.0 if s.reference.usd is not None else None,
+    )
+
+
+def _targets(s: Situation, d: Decision, later: Sequence[Move]) -> tuple[Target, ...]:
+    """Counts per group and state, now and wherever they change."""
+    now = s.inputs.now
+    counts: dict[tuple[str, Standby], int] = {(g.name, Standby.RUNNING): 0 for g in s.inputs.pool.groups}
+    for n in (*s.supply.ready, *(w for w, _ in s.supply.warming), *s.supply.standby):
+        counts[(n.group, n.standby)] = counts.get((n.group, n.standby), 0) + 1
+    for m in d.moves:
+        if m.hi > m.lo or m.kind.raises:
+            _shift(counts, m)
+    out = [Target(now, g, state, n) for (g, state), n in sorted(counts.items())]
+    for at_s, group in groupby(later, key=lambda m: m.at_s):
+        before = dict(counts)
+        for m in group:
+            _shift(counts, m)
+        at = now + timedelta(seconds=at_s)
+        out.extend(Target(at, k[0], k[1], n) for k, n in sorted(counts.items()) if before.get(k, 0) != n)
+    return tuple(out)
+
+
+def _shift(counts: dict[tuple[str, Standby], int], m: Move) -> None:
+    group = m.choice.group.name
+    for state, sign in ((m.came_from, -1), (m.state, 1)):
+        if state is not Standby.COLD:
+            counts[(group, state)] = max(0, counts.get((group, state), 0) + sign * m.count)
