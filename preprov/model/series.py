@@ -113,7 +113,7 @@ class SeriesHistory:
         """Steps first..last-1 as a history of its own (copied: nothing else stays reachable)."""
         return replace(
             self,
-            start=self.start + timedelta(seconds=self.step_seconds * first),
+            start=self.start + timedelta(seconds=self.step_seconds * int(first)),
             values=self.values[first:last].copy(),
             quarantined=None if self.quarantined is None else self.quarantined[first:last].copy(),
             exogenous={k: v[first:last].copy() for k, v in self.exogenous.items()},
@@ -206,6 +206,6 @@ def _instants(ts: "pd.Series[Any]", zone: str) -> tuple["pd.DatetimeIndex", int]
         return index.tz_convert(UTC), 0
     first_of_pair = ~np.asarray(index.duplicated(keep="first"))
     strict = index.tz_localize(zone, ambiguous=first_of_pair, nonexistent="NaT")
-    nonexistent = np.asarray(strict.isna() & ~index.isna())
+    nonexistent = np.asarray(strict.isna()) & ~np.asarray(index.isna())
     # A row in the hour that was skipped comes from a clock that did not follow the zone: it is left out, and counted.
     return strict.tz_convert(UTC), int(nonexistent.sum())

@@ -1,0 +1,288 @@
+"""ScalerModel: the learnt part of demand. Members, mixed by their record, calibrated, with joint sample paths."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+
+from preprov.demand.forecasting import aggregation, calibration, paths, registry
+from preprov.demand.forecasting.aggregation import MixSettings
+from preprov.demand.forecasting.calibration import CalibrationSettings
+from preprov.demand.forecasting.explain import importances, moved
+from preprov.demand.forecasting.member import FittedMember, Member
+from preprov.demand.forecasting.quantiles import GRID, at_levels, uncross
+from preprov.demand.forecasting.track import Track, said_at
+from preprov.demand.forecasting.view import Floats, Ints, View
+from preprov.model.errors import ForecastError
+from preprov.model.series import SeriesHistory
+
+QUANTILES: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class ScalerConfig:
+    """What a scaler is made of.
+
+    Attributes:
+        members: names known to the registry. horizon: steps ahead that members learn.
+        country: ISO code whose holidays count (CH, US-CA), or None.
+        max_days: history looked at. min_days: known days below which only naive members speak.
+        track_days: past daily origins replayed when a model starts without a record. folds: refits in that replay.
+        track_limit: origins kept. samples: joint paths drawn.
+        effort, mix, calibration: of the trees, the weights and the intervals; see there.
+    """
+
+    members: tuple[str, ...] = registry.DEFAULT
+    horizon: int = 24
+    country: str | None = None
+    max_days: int = 400
+    min_days: float = 28.0
+    track_days: int = 56
+    folds: int = 2
+    track_limit: int = 150
+    samples: int = 200
+    effort: registry.Effort = field(default_factory=registry.Effort)
+    mix: MixSettings = field(default_factory=MixSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class LearntForecast:
+    """A forecast of the steps after `issued_at`.
+
+    Attributes:
+        values: (H, Q) quantiles, non-decreasing along Q. samples: (S, H) joint paths with these marginals: take maxima
+            and differences inside them. quantiles: the Q levels.
+        coverage: of past forecasts of this very model, out of sample: "80" and "90" -> share, "points" -> how many.
+        weights: member -> its share, averaged over the horizon. fallback_reason: why only naive members spoke, or None.
+        left_out: member -> why it has no part. importances: feature -> share of the forest's splits' gain.
+        top_features: per step, the features that moved the forest most from its average, with the signed effect.
+    """
+
+    name: str
+    issued_at: datetime
+    step_seconds: int
+    quantiles: tuple[float, ...]
+    values: Floats
+    samples: Floats
+    coverage: Mapping[str, float]
+    weights: Mapping[str, float]
+    fallback_reason: str | None
+    left_out: Mapping[str, str]
+    importances: Mapping[str, float]
+    top_features: tuple[tuple[tuple[str, float], ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ScalerModel:
+    """A fitted scaler of one series. Make it with `fit`, ask it with `predict`, keep it with `to_bytes`.
+
+    Attributes:
+        members: name -> fitted member. track: what members said before, out of sample.
+        trained_until: number, since the epoch, of the last step learnt from.
+    """
+
+    name: str
+    step_seconds: int
+    config: ScalerConfig
+    seed: int
+    trained_until: int
+    members: Mapping[str, FittedMember]
+    track: Track
+    fallback_reason: str | None
+    left_out: Mapping[str, str]
+
+    @classmethod
+    def fit(
+        cls,
+        history: SeriesHistory,
+        config: ScalerConfig | None = None,
+        seed: int = 0,
+        *,
+        previous: "ScalerModel | None" = None,
+        forecasters: registry.Factories | None = None,
+    ) -> "ScalerModel":
+        """Learn from a history.
+
+        Args:
+            history: the series until now; steps quarantined in it are not learnt from.
+            config: see there. seed: the same seed and history give the same model, bit for bit.
+            previous: the model in use until now: its record goes on, which saves the replay of the past.
+            forecasters: third parties' members by name, for names in config.members.
+
+        Raises:
+            ForecastError: not one known step.
+        """
+        settings = config or ScalerConfig()
+        view = _view(history, settings)
+        known_days = float(view.learnable.sum()) / view.per_day
+        reason = None
+        wanted = settings.members
+        if known_days < settings.min_days:
+            reason = f"{known_days:.1f} days of history, {settings.min_days:g} are needed: naive members only"
+            wanted = tuple(n for n in wanted if n in registry.NAIVE) or ("last",)
+        chosen = registry.members(wanted, forecasters, steps_per_day=view.per_day, effort=settings.effort)
+        names = tuple(m.name for m in chosen)
+        fitted, left_out = _fit_all(chosen, view, settings.horizon, seed)
+        if not fitted:
+            last = registry.members(("last",))
+            names, (fitted, _) = ("last",), _fit_all(last, view, settings.horizon, seed)
+            reason = reason or "no member could be fitted: last value only"
+        track = _continued(previous, view, names, settings)
+        if track is None:
+            track = _replayed(chosen, view, names, settings, seed)
+        until = view.base + len(view) - 1
+        return cls(
+            history.name,
+            history.step_seconds,
+            settings,
+            seed,
+            until,
+            fitted,
+            track.last(settings.track_limit),
+            reason,
+            left_out,
+        )
+
+    def predict(
+        self, history: SeriesHistory, horizon_steps: int | None = None, quantiles: Sequence[float] = QUANTILES
+    ) -> LearntForecast:
+        """Forecast the steps after the end of `history`, the series of `fit` or a longer stretch of it.
+
+        Raises:
+            ForecastError: the history has another step, ends before the model's, or holds no known step.
+        """
+        horizon = horizon_steps or self.config.horizon
+        view = self._checked(history, horizon)
+        track = self._caught_up(view)
+        blocks = aggregation.block_of(track.horizon, view.per_day)
+        learnt = aggregation.learn(track, blocks, self.config.mix)
+        here = np.array([len(view) - 1])
+        said = said_at(view, self.members, track.names, here, horizon)[0].astype(np.float64)
+        weights = aggregation.restrict(learnt.weights, np.isfinite(said).all(axis=(1, 2)))
+        ahead = aggregation.block_of(horizon, view.per_day)
+        moves = calibration.shifts(track.came, learnt.said, blocks, self.config.calibration)
+        inner = uncross(calibration.apply(aggregation.mix(weights, said, ahead), moves, ahead), floor=_floor(view))
+        calibrated = calibration.walk(track.came, learnt.said, blocks, self.config.calibration)
+        levels = paths.levels_of(track.came.ravel(), calibrated.reshape(-1, len(GRID))).reshape(track.came.shape)
+        order = paths.templates(levels, view, horizon)
+        return LearntForecast(
+            name=self.name,
+            issued_at=history.end,
+            step_seconds=self.step_seconds,
+            quantiles=tuple(quantiles),
+            values=uncross(at_levels(inner, GRID, quantiles), floor=_floor(view)),
+            samples=uncrossed_paths(paths.sample_paths(inner, order, self.config.samples, self.seed), _floor(view)),
+            coverage=calibration.coverage(track.came, calibrated),
+            weights={n: float(w) for n, w in zip(track.names, weights[ahead].mean(axis=0), strict=True)},
+            fallback_reason=self.fallback_reason,
+            left_out=self.left_out,
+            importances=importances(self.members, view),
+            top_features=moved(self.members, view, horizon),
+        )
+
+    def to_bytes(self) -> bytes:
+        """See storage.to_bytes."""
+        from preprov.demand.forecasting import storage
+
+        return storage.to_bytes(self)
+
+    @staticmethod
+    def from_bytes(
+        data: bytes, *, sha256: str | None = None, forecasters: registry.Factories | None = None
+    ) -> "ScalerModel":
+        """See storage.from_bytes."""
+        from preprov.demand.forecasting import storage
+
+        return storage.from_bytes(data, sha256=sha256, forecasters=forecasters)
+
+    def _checked(self, history: SeriesHistory, horizon: int) -> View:
+        if horizon < 1:
+            raise ForecastError("the horizon must be at least one step", where=self.name)
+        if history.step_seconds != self.step_seconds:
+            steps = f"{self.step_seconds} s, not {history.step_seconds}"
+            raise ForecastError(f"the model has steps of {steps}", where=self.name)
+        view = _view(history, self.config)
+        if view.base + len(view) - 1 < self.trained_until:
+            raise ForecastError(
+                "the model has learnt from later steps than this history holds",
+                where=self.name,
+                hint="give the whole history, or fit a model on this one",
+            )
+        return view
+
+    def _caught_up(self, view: View) -> Track:
+        """The record with the origins that have passed since the fit: the members are out of sample there."""
+        step = view.per_day
+        start = max(self.trained_until, int(self.track.origins[-1]) + step if len(self.track) else self.trained_until)
+        stop = view.base + len(view) - self.track.horizon
+        positions = np.arange(start, stop, step, dtype=np.int64) - view.base
+        longer = self.track.extended(view, self.members, positions[positions >= 0])
+        return longer.last(self.config.track_limit)
+
+
+def uncrossed_paths(samples: Floats, floor: float | None) -> Floats:
+    """Paths with nothing below the floor."""
+    return samples if floor is None else np.maximum(samples, floor)
+
+
+def _view(history: SeriesHistory, config: ScalerConfig) -> View:
+    limit = config.max_days * history.per_day
+    known = np.flatnonzero(np.isfinite(history.values))
+    if not len(known):
+        raise ForecastError("not one step of the history is known", where=history.name, hint="ingest some demand first")
+    first = max(int(known[0]), len(history) - limit)
+    return View(history.window(first, len(history)) if first else history, config.country)
+
+
+def _floor(view: View) -> float | None:
+    """Demand is never negative; a series that has been (a residual) may be again."""
+    return 0.0 if np.nanmin(view.raw) >= 0 else None
+
+
+Fitted = tuple[dict[str, FittedMember], dict[str, str]]
+
+
+def _fit_all(chosen: list[Member], view: View, horizon: int, seed: int) -> Fitted:
+    fitted: dict[str, FittedMember] = {}
+    left_out: dict[str, str] = {}
+    known = float(view.learnable.sum()) / view.per_day
+    for number, member in enumerate(chosen):
+        if known < member.min_days():
+            left_out[member.name] = f"needs {member.min_days():g} days of known steps, there are {known:.1f}"
+            continue
+        try:
+            fitted[member.name] = member.fit_view(view, horizon, seed + number)
+        except ForecastError as error:
+            left_out[member.name] = error.what
+    return fitted, left_out
+
+
+def _continued(previous: ScalerModel | None, view: View, names: tuple[str, ...], config: ScalerConfig) -> Track | None:
+    """The previous model's record up to now, if it is of the same series, members and horizon."""
+    if previous is None or previous.config != config or previous.track.names != names:
+        return None
+    if not (view.base <= previous.trained_until < view.base + len(view)):
+        return None
+    return previous._caught_up(view)
+
+
+def _replayed(chosen: list[Member], view: View, names: tuple[str, ...], config: ScalerConfig, seed: int) -> Track:
+    """A record made by going back: members fitted at earlier cutoffs forecast the days that follow each of them."""
+    track = Track.empty(names, config.horizon)
+    day = view.per_day
+    last = len(view) - 1 - config.horizon
+    room = max(0, (last - day) // day)
+    days = min(config.track_days, room)
+    if days < 1:
+        return track
+    positions: Ints = last - day * np.arange(days - 1, -1, -1, dtype=np.int64)
+    for part in np.array_split(positions, min(config.folds, days)):
+        known = view.history.window(0, int(part[0]) + 1)
+        if not np.isfinite(known.values).any():
+            continue
+        fitted, _ = _fit_all(chosen, View(known, config.country), config.horizon, seed)
+        track = track.extended(view, fitted, part)
+    return replace(track)
