@@ -1,0 +1,102 @@
+"""Tasks on the in-memory cloud: they run for as long as they were said to, on the virtual clock."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from preprov.contracts import Clock, TaskReport
+from preprov.model.errors import NotFoundError
+from preprov.model.pools import Node, Phase
+from preprov.model.work import TaskRun
+from preprov.sim.cloud import SimCloud
+
+_DEFAULT_S = 60.0
+
+
+@dataclass
+class _Run:
+    node_id: str
+    started_at: datetime
+    ends_at: datetime
+    exit_code: int
+    ended: bool = False
+
+
+@dataclass
+class SimScheduler:
+    """A Scheduler in memory.
+
+    Attributes:
+        clock: says what time it is. cloud: told what runs where, so that busy machines are refused to whoever ends them.
+        seconds: how long an instance runs; default its runtime hint. exit_code: how it ends; default 0.
+        starts: claimants in the order in which they really began (a repeated call adds none).
+    """
+
+    clock: Clock
+    cloud: SimCloud
+    name: str = "sim"
+    seconds: Callable[[TaskRun], float] = lambda t: t.spec.runtime_hint_s or _DEFAULT_S
+    exit_code: Callable[[TaskRun], int] = lambda _: 0
+    starts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._runs: dict[str, _Run] = {}
+        self._busy: dict[str, list[str]] = {}
+        self.cloud.running = self._busy
+
+    def start(self, task: TaskRun, instance: int, node: Node) -> None:
+        """Run the instance on the node; a claimant that has begun already is left alone.
+
+        Raises:
+            NotFoundError: the node cannot take work.
+        """
+        claimant = task.claimant(instance)
+        if claimant in self._runs:
+            return
+        try:
+            machine = self.cloud.machine(node.node_id)
+        except KeyError:
+            machine = None
+        if machine is None or machine.ended is not None or machine.phase is not Phase.READY:
+            raise NotFoundError(f"node {node.node_id} cannot take work", where=node.pool)
+        now = self.clock.now()
+        self._runs[claimant] = _Run(
+            node.node_id, now, now + timedelta(seconds=self.seconds(task)), self.exit_code(task)
+        )
+        self._busy.setdefault(node.node_id, []).append(claimant)
+        self.starts.append(claimant)
+
+    def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
+        """Everything these nodes run or ran."""
+        self.settle()
+        wanted = {n.node_id for n in nodes}
+        return tuple(
+            TaskReport(
+                claimant=claimant,
+                node_id=r.node_id,
+                started_at=r.started_at,
+                ended_at=r.ends_at if r.ended else None,
+                exit_code=r.exit_code if r.ended else None,
+            )
+            for claimant, r in self._runs.items()
+            if r.node_id in wanted
+        )
+
+    def cancel(self, claimant: str, node: Node) -> None:
+        """End one instance; absent is fine."""
+        r = self._runs.get(claimant)
+        if r is not None and not r.ended:
+            r.ends_at, r.exit_code = self.clock.now(), -15
+            self.settle()
+
+    def logs(self, claimant: str) -> Iterator[str]:
+        """Nothing: these tasks print nothing."""
+        return iter(())
+
+    def settle(self) -> None:
+        """End what is over by now."""
+        now = self.clock.now()
+        for claimant, r in self._runs.items():
+            if not r.ended and r.ends_at <= now:
+                r.ended = True
+                self._busy[r.node_id].remove(claimant)
