@@ -46,7 +46,7 @@ class RejectsWriter:
 
 @contextmanager
 def rejects_file(path: Path) -> Iterator[RejectsWriter]:
-    r"""A rejects file at `path`: JSON lines if its suffix is .jsonl, else tab-separated with a header, \t and \n escaped.
+    r"""A rejects file at `path`: JSON lines if its suffix is .jsonl, else tab-separated, \t and \n escaped, with a header.
 
     It appears whole under its name when the block ends, and not at all if the block raises or nothing was rejected;
     a file that stood there before is left if the block raises, and removed if nothing was rejected.

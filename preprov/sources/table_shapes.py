@@ -236,7 +236,7 @@ def _task_numbers(name: Coded) -> Coded:
 
 
 def _shapes(job: Coded, name: Coded) -> Objects:
-    """(N,) the shape of each row's DAG: how many tasks, and a digest of their sorted names, which hold their parents."""
+    """(N,) the shape of each row's DAG: how many tasks, and a digest of their sorted names (which hold the parents)."""
     names = pd.Series(name.values()).groupby(job.codes, sort=True).agg(lambda x: "|".join(sorted(x)))
     sizes = names.str.count(r"\|") + 1
     digest = {text: blake2b(text.encode(), digest_size=5).hexdigest() for text in names.unique()}
