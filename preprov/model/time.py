@@ -1,6 +1,8 @@
 """Instants inside preprov are aware; a naive one is an error, not a guess."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from preprov.model.errors import ConfigError
 
@@ -34,3 +36,26 @@ def floor_to(ts: datetime, step_seconds: int) -> datetime:
 def seconds(delta: timedelta) -> float:
     """Length of an interval in seconds."""
     return delta.total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Timescale:
+    """Wall time as a clock shows it that runs `speed` times as fast.
+
+    Attributes:
+        wall: epoch seconds at which the clock showed `shown`. speed: seconds of the clock per wall second.
+    """
+
+    wall: float
+    shown: datetime
+    speed: float = 1.0
+
+    @classmethod
+    def between(cls, wall: float, shown: datetime, speed: float) -> Self:
+        """Tie the two together; a clock that shows wall time but for reading it a moment later is wall time."""
+        same = speed == 1.0 and abs(epoch(shown) - wall) < 1.0
+        return cls(wall, from_epoch(wall) if same else shown, speed)
+
+    def instant(self, wall: float) -> datetime:
+        """What the clock showed, or will show, at that wall time (epoch seconds)."""
+        return self.shown + timedelta(seconds=(wall - self.wall) * self.speed)

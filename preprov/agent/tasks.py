@@ -1,0 +1,273 @@
+"""The tasks of a node: started once each, adopted after a crash of the agent, observed while they run."""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from preprov.agent import disk, limits, proc, supervise
+from preprov.agent.disk import Json
+from preprov.model.agent import TaskStatus, Usage
+
+_GIB: Final = 1024**3
+_MB: Final = 1e6
+_KEPT: Final = 20_000
+"""Samples kept for a controller that does not fetch them."""
+
+
+@dataclass
+class Task:
+    """One task instance, as on disk and as last measured."""
+
+    folder: Path
+    claimant: str
+    status: Json = field(default_factory=dict)
+    live: bool = True
+    measured_at: float = 0.0
+    cpu_s: float = 0.0
+    io_bytes: int | None = 0
+    memory_bytes: int = 0
+
+    @property
+    def groups(self) -> list[Path]:
+        """Its cgroups."""
+        return [Path(g) for g in self.status.get("groups", ())]
+
+    def message(self, usage: tuple[Usage, ...] = ()) -> TaskStatus:
+        """For the controller."""
+        s = self.status
+        return TaskStatus(
+            claimant=self.claimant,
+            pid=(s.get("process") or s.get("supervisor") or [0])[0],
+            started_at=s.get("started_at", 0.0),
+            ended_at=None if self.live else s.get("ended_at"),
+            exit_code=None if self.live else s.get("exit_code"),
+            log=str(self.folder / "stdout.log"),
+            usage=usage,
+            limits=s.get("limits", ""),
+        )
+
+
+def lives(folder: Path, status: Json) -> bool:
+    """True if the supervisor or the task itself is alive, whoever asks."""
+    return disk.is_held(folder / "lock") or ("ended_at" not in status and proc.is_alive(status.get("process")))
+
+
+def live_claimants(node: disk.NodeDir) -> list[str]:
+    """Tasks that live on a node, found on disk and in /proc, without its agent."""
+    out = []
+    for folder in node.task_dirs():
+        task = disk.read_json(folder / "task.json")
+        if task and lives(folder, disk.read_json(folder / "status.json") or {}):
+            out.append(str(task["claimant"]))
+    return out
+
+
+class Tasks:
+    """All task instances this node ever ran, by claimant."""
+
+    def __init__(self, node: disk.NodeDir, bounds: limits.Limits) -> None:
+        self._node = node
+        self._bounds = bounds
+        self._all: dict[str, Task] = {}
+        self._samples: deque[tuple[int, str, Usage]] = deque(maxlen=_KEPT)
+        self._samples_file = node.path / "samples.jsonl"
+        self._acked_file = node.path / "samples.acked"
+        self._acked = int((disk.read_json(self._acked_file) or {}).get("seq", 0))
+        self._seq = self._acked
+        self._kills: dict[str, float] = {}
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Find again what a former agent of this node ran, and the samples nobody has fetched."""
+        for folder in self._node.task_dirs():
+            spec = disk.read_json(folder / "task.json")
+            if spec is None:
+                continue
+            status = disk.read_json(folder / "status.json") or {}
+            live = lives(folder, status)
+            if status or live:  # else it was about to start when the agent died: it may be started again
+                task = Task(folder, spec["claimant"], status, live, measured_at=time.time())
+                self._all[task.claimant] = task
+                self._baseline(task)
+                if not live:
+                    self._close(task)
+        for seq, claimant, usage in self._stored():
+            self._seq = max(self._seq, seq)
+            if seq > self._acked:
+                self._samples.append((seq, claimant, usage))
+
+    def _stored(self) -> Iterator[tuple[int, str, Usage]]:
+        try:
+            lines = self._samples_file.read_text().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                seq, claimant, values = json.loads(line)
+                yield seq, claimant, Usage(**values)
+            except (ValueError, TypeError):  # the last line of a crash
+                continue
+
+    # ---- questions
+
+    def running(self) -> tuple[TaskStatus, ...]:
+        """Instances that run."""
+        return tuple(t.message() for t in self._all.values() if t.live)
+
+    @property
+    def busy(self) -> bool:
+        """True if one runs."""
+        return any(t.live for t in self._all.values())
+
+    def knows(self, claimant: str) -> bool:
+        """True if this instance runs or ran here."""
+        return claimant in self._all
+
+    def report(self, since: int | None) -> tuple[int, list[TaskStatus]]:
+        """Everything this node runs or ran, with the samples after `since`, and the number of the last sample.
+
+        `since` says which samples have arrived; None = go on after those last said to have.
+        """
+        if since is not None and since > self._acked:
+            self._acked = since
+            disk.write_json(self._acked_file, {"seq": since})
+            while self._samples and self._samples[0][0] <= since:
+                self._samples.popleft()
+            if not self._samples:
+                self._samples_file.unlink(missing_ok=True)
+        by_claimant: dict[str, list[Usage]] = {}
+        for _, claimant, usage in self._samples:
+            by_claimant.setdefault(claimant, []).append(usage)
+        return self._seq, [t.message(tuple(by_claimant.get(c, ()))) for c, t in self._all.items()]
+
+    # ---- changes
+
+    def start(self, spec: Json, prepare: Callable[[], dict[str, str]]) -> None:
+        """Run an instance nobody has run here; `spec` has claimant, argv, env."""
+        folder = self._node.task_dir(spec["claimant"])
+        (folder / "work").mkdir(parents=True, exist_ok=True)
+        lock = disk.Lock(folder / "lock")
+        if not lock.take(0.2):
+            raise BlockingIOError(f"{spec['claimant']} is being started already")
+        disk.write_json(folder / "task.json", spec)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = supervise.run(folder, spec, self._bounds, lock, prepare)
+            except BaseException:  # goes to the log; nothing of the agent may run on in this process
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        status = {"claimant": spec["claimant"], "supervisor": proc.identity(pid), "started_at": time.time()}
+        self._all[spec["claimant"]] = Task(folder, spec["claimant"], status, measured_at=time.time())
+        lock.drop()
+
+    def cancel(self, claimant: str, grace_s: float) -> None:
+        """Ask an instance to end, and make it end after the grace. One that does not run is left as it is."""
+        task = self._all.get(claimant)
+        if task is None or not task.live:
+            return
+        self.refresh()
+        process = task.status.get("process")
+        if process and proc.is_alive(process):
+            proc.send_all(self._pids(task), signal.SIGTERM)
+        elif not process:  # still being prepared
+            proc.send(task.status["supervisor"], signal.SIGKILL)
+        self._kills[claimant] = time.time() + grace_s
+
+    def refresh(self) -> None:
+        """Take note of tasks that have come under way or have ended."""
+        for task in self._all.values():
+            if not task.live:
+                continue
+            if "process" not in task.status or not disk.is_held(task.folder / "lock"):
+                task.status = {**task.status, **(disk.read_json(task.folder / "status.json") or {})}
+            if not lives(task.folder, task.status):
+                task.status = {**task.status, **(disk.read_json(task.folder / "status.json") or {})}
+                self._close(task)
+        now = time.time()
+        for claimant, due in list(self._kills.items()):
+            task = self._all[claimant]
+            if not task.live:
+                del self._kills[claimant]
+            elif now >= due:
+                proc.send_all(self._pids(task), signal.SIGKILL)
+
+    def _close(self, task: Task) -> None:
+        task.live = False
+        if "ended_at" not in task.status:  # the supervisor was killed too: how it ended is not known
+            task.status["ended_at"] = time.time()
+            disk.write_json(task.folder / "status.json", task.status)
+        for group in task.groups:
+            limits.remove_group(group)
+        used = task.status.get("used")
+        if used:
+            # its memory is the peak, so that one between two samples is not missed
+            self._sample(task, task.status["ended_at"], used["cpu_s"], used["memory_bytes"], used["io_bytes"])
+
+    # ---- observation
+
+    def _pids(self, task: Task) -> list[int]:
+        inside = limits.procs(task.groups)
+        if inside:
+            return inside
+        process = task.status.get("process")
+        return proc.tree(process[0]) if process and proc.is_alive(process) else []
+
+    def _baseline(self, task: Task) -> None:
+        """Count from now on: what it used before was reported before."""
+        stats = [s for p in self._pids(task) if (s := proc.stat(p))]
+        counted = limits.cpu_seconds(task.groups)
+        task.cpu_s = counted if counted is not None else sum(s.cpu_s for s in stats)
+        task.io_bytes = _total(proc.io_bytes(s.pid) for s in stats)
+
+    def measure(self) -> None:
+        """Take one sample of every running task."""
+        for task in self._all.values():
+            pids = self._pids(task) if task.live else []
+            stats = [s for p in pids if (s := proc.stat(p))]
+            if not stats:
+                continue
+            counted = limits.cpu_seconds(task.groups)
+            self._sample(
+                task,
+                time.time(),
+                counted if counted is not None else sum(s.cpu_s for s in stats),
+                sum(s.rss for s in stats),
+                _total(proc.io_bytes(s.pid) for s in stats),
+            )
+
+    def _sample(self, task: Task, at: float, cpu_s: float, memory_bytes: int, io_bytes: int | None) -> None:
+        length = at - task.measured_at
+        if length <= 0:
+            return
+        io = None
+        if io_bytes is not None and task.io_bytes is not None:
+            io = max(io_bytes - task.io_bytes, 0) / length / _MB
+        usage = Usage(at=at, cpu=max(cpu_s - task.cpu_s, 0.0) / length, memory=memory_bytes / _GIB, disk_io=io)
+        task.measured_at, task.cpu_s, task.io_bytes, task.memory_bytes = at, cpu_s, io_bytes, memory_bytes
+        self._seq += 1
+        self._samples.append((self._seq, task.claimant, usage))
+        with self._samples_file.open("a") as f:
+            f.write(json.dumps([self._seq, task.claimant, asdict(usage)], separators=(",", ":")) + "\n")
+
+
+def _total(values: Iterator[int | None]) -> int | None:
+    """Sum; None if one of them is not known."""
+    total = 0
+    for v in values:
+        if v is None:
+            return None
+        total += v
+    return total
