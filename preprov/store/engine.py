@@ -1,0 +1,169 @@
+"""One database, SQLite or PostgreSQL: how it is reached, read, written, locked, and how it fails."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine, event, func, make_url, select
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlmodel import Session
+
+from preprov.model.errors import StoreError, StoreUnavailableError
+
+BUSY_TIMEOUT_MS: Final = 30_000
+CONNECT_TIMEOUT_S: Final = 10
+
+
+class Database:
+    """A pool of connections, with `read` and `write` as the only two ways in."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.engine = _engine(url)
+        self._writer = self.engine.execution_options(preprov_write=True)
+        self._reader = (
+            self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
+
+    @property
+    def where(self) -> str:
+        """The address without its password, for people."""
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the database throughout."""
+        with self.errors(), Session(self._reader, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def write(self, *locks: str) -> Iterator[Session]:
+        """A transaction that is kept as a whole or not at all.
+
+        On SQLite it is the only writer from its first moment, so every lock is held. On PostgreSQL it holds the named
+        ones until it ends; they are taken in one order, so that two writers never wait for each other.
+        """
+        with self.errors(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+            if not self.is_sqlite:
+                for name in sorted(set(locks)):
+                    session.execute(select(func.pg_advisory_xact_lock(_lock_key(name))))
+            yield session
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A bare write transaction, for migrations."""
+        with self.errors(), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(_lock_key("schema"))))
+            yield connection
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: SQLAlchemyError) -> StoreError:
+        original = error.orig if isinstance(error, DBAPIError) else None
+        told = self._masked(" ".join(str(original or error).split()))
+        if isinstance(original, StoreError):
+            return original
+        locked = "database is locked" in told
+        gone = isinstance(error, OperationalError | InterfaceError) and (
+            locked or not self.is_sqlite or "unable to open" in told
+        )
+        if gone:
+            hint = "another process has been writing for long; try again" if locked else _REACH_HINT
+            return StoreUnavailableError(f"the database does not answer: {told}", where=self.where, hint=hint)
+        return StoreError(f"the database refused: {told}", where=self.where)
+
+    def _masked(self, told: str) -> str:
+        password = self.url.password
+        return told.replace(str(password), "***") if password else told
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+
+_REACH_HINT = "is the server up, and are host, port, user and password in PREPROV_STORE__URL right?"
+
+
+def resolve(url: str, home: Path) -> URL:
+    """The full address: "" is a file in `home`, and PostgreSQL is spoken to through psycopg 3.
+
+    Raises:
+        StoreError: it is not a database address, or of a database that is not supported.
+    """
+    if not url:
+        return URL.create("sqlite", database=str(home / "preprov.db"))
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        backend = ""
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise StoreError(
+            "the store's address is not one of SQLite or PostgreSQL",
+            where="PREPROV_STORE__URL",
+            hint="sqlite:////path/preprov.db or postgresql://user:password@host/database",
+        )
+    if parsed.database in (None, "", ":memory:"):
+        raise StoreError(
+            "a database in memory is lost with its process, and no second one could see it",
+            where="PREPROV_STORE__URL",
+            hint="sqlite:////path/preprov.db",
+        )
+    return parsed
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        folder = Path(str(url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"cannot make the store's folder: {error.strerror}", where=str(folder)
+            ) from error
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+        event.listen(engine, "connect", _sqlite_connect)
+        event.listen(engine, "begin", _sqlite_begin)
+        return engine
+    try:
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+    except ImportError as error:
+        raise StoreError("PostgreSQL needs psycopg", hint="pip install 'preprov[postgres]'") from error
+
+
+def _sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own would be a deferred one
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=FULL")  # a commitment outlives a power cut
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("preprov_write")
+    # A transaction that begins by reading and writes later can be refused in the middle; this one cannot.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)

@@ -1,0 +1,125 @@
+"""The port for model versions: safe formats only, checked when written and again when read."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from preprov.contracts import ModelVersion
+from preprov.model.errors import StoreError, UnsafeModelError
+from preprov.store import safety
+from preprov.store.codec import dump_json, load_json
+from preprov.store.engine import Database
+from preprov.store.rows import ModelRow
+
+
+class SqlModelStore:
+    """Implements `contracts.ModelStore`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def save(
+        self,
+        pool: str,
+        kind: str,
+        fmt: str,
+        blob: bytes,
+        *,
+        at: datetime,
+        metrics: Mapping[str, float],
+        reason: str = "",
+    ) -> ModelVersion:
+        """Keep a version; the first of a (pool, kind) becomes champion. Saved again, it is the same version."""
+        safety.check(fmt, blob, f"{pool}/{kind}")
+        digest = hashlib.sha256(blob).hexdigest()
+        version = f"{kind}-{at:%Y%m%dT%H%M%S}-{hashlib.sha256(f'{pool}{digest}{at:%f}'.encode()).hexdigest()[:8]}"
+        with self._db.write(f"model:{pool}:{kind}") as session:
+            row = _row(session, version)
+            if row is None:
+                row = ModelRow(
+                    version=version,
+                    pool=pool,
+                    kind=kind,
+                    format=fmt,
+                    sha256=digest,
+                    created_at=at,
+                    champion=_champion(session, pool, kind) is None,
+                    metrics=dump_json(dict(metrics)),
+                    reason=reason,
+                    data=blob,
+                )
+                session.add(row)
+            return _version(row)
+
+    def load(self, pool: str, kind: str, version: str | None = None) -> tuple[ModelVersion, bytes] | None:
+        """The champion, or the version named."""
+        with self._db.read() as session:
+            row = _champion(session, pool, kind) if version is None else _row(session, version)
+            if row is None or (row.pool, row.kind) != (pool, kind):
+                return None
+            found, blob = _version(row), row.data
+        if hashlib.sha256(blob).hexdigest() != found.sha256:
+            raise UnsafeModelError(
+                "the stored model is not what was written: its digest differs",
+                where=f"{pool}/{kind}/{found.version}",
+                hint="train it again, and find out who else writes to the store",
+            )
+        safety.check(found.format, blob, f"{pool}/{kind}/{found.version}")
+        return found, blob
+
+    def versions(self, pool: str | None = None) -> tuple[ModelVersion, ...]:
+        """Newest first."""
+        wanted = select(ModelRow)
+        if pool is not None:
+            wanted = wanted.where(col(ModelRow.pool) == pool)
+        with self._db.read() as session:
+            rows = session.exec(wanted.order_by(col(ModelRow.created_at).desc(), col(ModelRow.id).desc())).all()
+        return tuple(_version(r) for r in rows)
+
+    def promote(self, version: str, *, reason: str) -> ModelVersion:
+        """Make it champion of its (pool, kind)."""
+        with self._db.read() as session:
+            row = _row(session, version)
+            if row is None:
+                raise StoreError(f"no model version {version}", hint="preprov model list")
+            lock = f"model:{row.pool}:{row.kind}"
+        with self._db.write(lock) as session:
+            row = _row(session, version)
+            if row is None:
+                raise StoreError(f"no model version {version}", hint="preprov model list")
+            before = _champion(session, row.pool, row.kind)
+            if before is not None and before.version != version:
+                before.champion = False
+                session.add(before)
+                session.flush()  # at no instant are there two
+            row.champion, row.reason = True, reason
+            session.add(row)
+            return _version(row)
+
+
+def _row(session: Session, version: str) -> ModelRow | None:
+    return session.exec(select(ModelRow).where(col(ModelRow.version) == version)).first()
+
+
+def _champion(session: Session, pool: str, kind: str) -> ModelRow | None:
+    wanted = select(ModelRow).where(
+        col(ModelRow.pool) == pool, col(ModelRow.kind) == kind, col(ModelRow.champion).is_(True)
+    )
+    return session.exec(wanted).first()
+
+
+def _version(row: ModelRow) -> ModelVersion:
+    return ModelVersion(
+        version=row.version,
+        pool=row.pool,
+        kind=row.kind,
+        format=row.format,
+        sha256=row.sha256,
+        created_at=row.created_at,
+        champion=row.champion,
+        metrics=load_json(row.metrics),
+        backtest_id=row.backtest_id,
+        reason=row.reason,
+    )
