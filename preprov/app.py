@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from preprov import configfile
 from preprov.clocks import WallClock
-from preprov.contracts import Clock, PoolProvider, Scheduler
-from preprov.control.context import Context
+from preprov.contracts import Clock, IngestResult, PoolProvider, Scheduler, WorkSource
+from preprov.control.context import Context, Tenant
+from preprov.control.ingesting import ingest_work
 from preprov.control.routing import Route
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Pool
@@ -37,9 +38,13 @@ class App:
             Route(r.pool, r.dag, r.queue, r.tenant, r.land_by or "", r.default_request or {}) for r in self.config.route
         )
 
-    def acting_as(self, actor: str) -> "App":
-        """The same app under another name in the audit log."""
-        return replace(self, ctx=replace(self.ctx, actor=actor))
+    def sync_sources(self) -> tuple[IngestResult, ...]:
+        """Read the configured sources again; one whose content is known already costs a checksum only.
+
+        Raises:
+            SourceError: one is unreadable; those before it are in the store, the others are read next time.
+        """
+        return tuple(ingest_work(self.ctx, s.pool, work_source(s.kind, s.path)) for s in self.config.source)
 
 
 @contextmanager
@@ -85,6 +90,7 @@ def open_app(
             prices=TablePriceBook.from_pools(configured.values()),
             clock=clock,
             pools=configured,
+            tenants={t.name: Tenant(t.priority, t.quota) for t in config.tenant},
             actor=actor,
             n_samples=settings.samples,
             seed=settings.seed,
@@ -92,6 +98,27 @@ def open_app(
         yield App(settings, config, store, ctx, speed)
     finally:
         store.close()
+
+
+def work_source(kind: str, path: Path) -> WorkSource:
+    """The reader of a file of that kind.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if kind == "swf":
+        from preprov.sources.swf import SwfSource
+
+        return SwfSource(path)
+    if kind == "wfformat":
+        from preprov.sources.wfformat import WfFormatSource
+
+        return WfFormatSource(path)
+    if kind == "dags":
+        from preprov.sources.tables import DagTableSource
+
+        return DagTableSource(path)
+    raise ConfigError(f"no source of kind {kind!r}", where="[[source]]", hint="swf, wfformat or dags")
 
 
 def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]) -> dict[str, PoolProvider]:

@@ -219,7 +219,7 @@ class SourceSection(_Section):
     """[[source]]: a file that is ingested again whenever it changed."""
 
     name: str
-    kind: Literal["swf", "wfformat", "dags", "series"]
+    kind: Literal["swf", "wfformat", "dags"]
     path: Path
     pool: str
 

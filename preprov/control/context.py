@@ -32,10 +32,24 @@ class FixedClock:
 
 
 @dataclass(frozen=True)
+class Tenant:
+    """Whose work it is.
+
+    Attributes:
+        priority: of its work where a DAG names none.
+        quota: how much its running work may claim at once in a pool; a resource not named is not limited.
+    """
+
+    priority: int = 0
+    quota: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Context:
     """The outside world as the use cases see it.
 
     Attributes:
+        tenants: what is configured of them; one that is not named has no priority and no limit.
         schedulers: provider name -> how tasks are started on its nodes.
         actor: who is asking, for the audit log.
         holder: name under which leases are held.
@@ -51,6 +65,7 @@ class Context:
     prices: PriceBook
     clock: Clock
     pools: Mapping[str, Pool]
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
     actor: str = "controller"
     holder: str = field(default_factory=default_holder)
     n_samples: int = 200

@@ -9,6 +9,7 @@ import structlog
 from preprov.contracts import TaskReport
 from preprov.control import lifecycle
 from preprov.control.context import Context
+from preprov.control.observing import claim
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
@@ -137,7 +138,8 @@ def _place(
     nodes = {n.node_id: n for n in observation.nodes}
     committed = {r.claimant for r in reservations if r.state is ReservationState.COMMITTED}
     wanting = _wanting(live, committed)
-    placement = first_fit([_request(*wanting[c]) for c in _in_order(live, wanting, now)], rooms, pool.binding)
+    allowed = _within_quota(ctx, reservations, [wanting[c] for c in _in_order(live, wanting, now)])
+    placement = first_fit([_request(t, i) for t, i in allowed], rooms, pool.binding)
     started = []
     for claimant, node_id in placement.placed.items():
         task, i = wanting[claimant]
@@ -181,6 +183,25 @@ def _in_order(live: lifecycle.Live, wanting: Mapping[str, tuple[TaskRun, int]], 
         for claimant, (t, _) in wanting.items()
     ]
     return [r.key for r in launch_order(ready, now)]
+
+
+def _within_quota(
+    ctx: Context, reservations: tuple[Reservation, ...], ordered: list[tuple[TaskRun, int]]
+) -> list[tuple[TaskRun, int]]:
+    """The instances that their tenant may start now; what its committed claims hold counts against its quota."""
+    used: dict[str, Resources] = {}
+    for r in reservations:
+        if r.state is ReservationState.COMMITTED:
+            used[r.tenant] = used.get(r.tenant, ZERO) + claim(r)
+    out = []
+    for task, i in ordered:
+        tenant = ctx.tenants.get(task.tenant)
+        after = used.get(task.tenant, ZERO) + task.spec.request
+        if tenant is not None and any(getattr(after, k) > limit for k, limit in tenant.quota.items()):
+            continue
+        used[task.tenant] = after
+        out.append((task, i))
+    return out
 
 
 def _request(task: TaskRun, instance: int) -> PlacementRequest:

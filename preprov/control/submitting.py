@@ -29,6 +29,9 @@ def route(ctx: Context, dag: DagSpec, routes: tuple[Route, ...]) -> DagSpec:
             hint="name one with --pool, in the file, or add a [[route]] to preprov.toml",
         )
     pool = ctx.pool(chosen)
+    tenant = ctx.tenants.get(dag.tenant)
+    if tenant is not None and not dag.priority:
+        dag = replace(dag, priority=tenant.priority)
     for task in dag.tasks:
         _must_fit(ctx, pool.name, task)
     return dag.in_pool(chosen)

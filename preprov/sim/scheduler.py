@@ -27,7 +27,8 @@ class SimScheduler:
     """A Scheduler in memory.
 
     Attributes:
-        clock: says what time it is. cloud: told what runs where, so that busy machines are refused to whoever ends them.
+        clock: says what time it is.
+        cloud: told what runs where, so that nobody can end a busy machine.
         seconds: how long an instance runs; default its runtime hint. exit_code: how it ends; default 0.
         starts: claimants in the order in which they really began (a repeated call adds none).
     """

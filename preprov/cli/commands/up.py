@@ -42,6 +42,8 @@ def up(
         if prefect:
             url = stack.enter_context(_flows_served(app))
             common.say(f"prefect: {url.removesuffix('/api')}")
+        for result in app.sync_sources():
+            common.say(f"source {result.key}: {'unchanged' if result.already else f'{result.runs} runs'}")
         runner = Runner(
             app.ctx,
             pools,

@@ -1,0 +1,412 @@
+"""What the commands print with `-o json`, as models; docs/reference/schemas holds the JSON Schemas made from them."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Envelope(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_: str = Field(alias="schema", description="Name and version of this document.")
+    command: str
+    pool: str | None
+    issued_at: datetime
+
+
+class Error(_Envelope):
+    """What every command prints instead when it fails."""
+
+    error: str = Field(description="Kind of error.")
+    what: str
+    where: str
+    hint: str = Field(description="What to do next.")
+
+
+class Point(_Part):
+    """Demand in one step."""
+
+    ts: datetime = Field(description="Beginning of the step.")
+    demand: list[float] = Field(description="One value per quantile, not decreasing.")
+
+
+class Forecast(_Envelope):
+    """forecast run, forecast show."""
+
+    forecast_id: str
+    resource: str
+    unit: str
+    tz: str
+    step_seconds: int
+    quantiles: list[float]
+    points: list[Point]
+    parts: dict[str, list[float]] = Field(description="Mean demand per part; they add up to the mean of the whole.")
+    basis: dict[str, Any] = Field(description="How it was made: fallbacks, coverage, model.")
+    model: str | None
+
+
+class PlanAction(_Part):
+    """One action of a plan."""
+
+    action_id: str
+    at: datetime
+    kind: str
+    count: int
+    group: str
+    offering: str
+    standby_state: str
+    node_ids: list[str]
+    reason: str
+    cost_usd: float | None
+    numbers: dict[str, float]
+
+
+class PlanTarget(_Part):
+    """How many nodes should be in a state from an instant on."""
+
+    at: datetime
+    group: str
+    standby_state: str
+    count: int
+
+
+class PlanAlternative(_Part):
+    """A course not taken."""
+
+    name: str
+    cost_usd: float | None
+    wait_core_hours: float
+    why_not: str
+
+
+class _PlanBody(BaseModel):
+    plan_id: str
+    mode: str
+    cost_usd: float | None
+    node_hours: float
+    expected_wait_core_hours: float
+    valid_until: datetime
+    forecast_id: str
+    actions: list[PlanAction]
+    targets: list[PlanTarget]
+    alternatives: list[PlanAlternative]
+    notes: list[str]
+    fallback: str
+
+
+class Plan(_PlanBody, _Envelope):
+    """plan make, plan show, pool reconcile --check."""
+
+
+class PlanPart(_PlanBody, _Part):
+    """A plan inside another document."""
+
+
+class DoneAction(PlanAction):
+    """An action with what came of it."""
+
+    result: str
+    detail: str
+    nodes: list[str] = Field(default_factory=list)
+
+
+class Applied(_Envelope):
+    """plan apply."""
+
+    actions: list[DoneAction]
+
+
+class Reconciled(_Envelope):
+    """pool reconcile."""
+
+    nodes: dict[str, int]
+    started: list[str]
+    actions: list[DoneAction]
+    seconds: float
+
+
+class QueueAnalysis(_Envelope):
+    """queue analyze."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+    queued: dict[str, Any] = Field(description="Runs, task instances and cores that could run but do not.")
+    running: dict[str, Any]
+    runs: list[dict[str, Any]] = Field(description="Features per DAG run.")
+    step_seconds: int
+    quantiles: list[float]
+    points: list[Point]
+
+
+class Ingested(_Envelope):
+    """ingest swf, ingest wfformat, ingest dags, ingest series."""
+
+    key: str
+    runs: int
+    tasks: int
+    rejects: int
+    rejects_file: str | None
+    already: bool
+    notes: list[str]
+    imputed: dict[str, int]
+    pool_created: bool
+
+
+class Run(_Part):
+    """A DAG run."""
+
+    run_id: str
+    dag_id: str
+    pool: str
+    tenant: str
+    trigger: str
+    state: str
+    priority: int
+    submitted_at: datetime
+    scheduled_for: datetime | None
+    due: datetime | None
+    land_by: datetime | None
+    ended_at: datetime | None
+    reason: str
+
+
+class DeclaredSchedule(_Part):
+    """A schedule that was declared with a DAG."""
+
+    dag_id: str
+    cron: str
+    tz: str
+
+
+class Submitted(_Envelope):
+    """submit."""
+
+    runs: list[Run]
+    schedules: list[DeclaredSchedule]
+
+
+class Runs(_Envelope):
+    """run list."""
+
+    runs: list[Run]
+
+
+class Task(_Part):
+    """A task run."""
+
+    task_id: str
+    state: str
+    instances: int
+    ready_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    wait_s: float | None = Field(description="From ready to started; null until it started.")
+    node_id: str | None
+    attempt: int
+    exit_code: int | None
+    reason: str
+
+
+class OneRun(_Envelope):
+    """run show."""
+
+    run: Run
+    tasks: list[Task]
+
+
+class PoolRow(_Part):
+    """A pool in a list."""
+
+    pool: str
+    mode: str
+    zone: str
+    groups: list[str]
+    nodes: dict[str, int]
+    complete: bool
+
+
+class Pools(_Envelope):
+    """pool list."""
+
+    pools: list[PoolRow]
+
+
+class NodeRow(_Part):
+    """A node."""
+
+    node_id: str
+    group: str
+    offering: str
+    phase: str
+    created_at: datetime
+    since: datetime
+    ready_at: datetime | None
+    running: list[str] | None = Field(description="null = not observed.")
+    preloaded: list[str]
+    progress: float | None
+    stages: dict[str, float]
+    reason: str
+    tags: dict[str, str]
+
+
+class OnePool(_Envelope):
+    """pool show."""
+
+    mode: str
+    halted: str
+    complete: bool
+    problems: list[str]
+    nodes: list[NodeRow]
+
+
+class ReservationSegment(_Part):
+    """A constant claim."""
+
+    start: datetime
+    end: datetime
+    cpu: float
+    memory: float
+    gpu: float
+    disk_io: float
+    network: float
+
+
+class ReservationRow(_Part):
+    """A reservation."""
+
+    reservation_id: str
+    pool: str
+    claimant: str
+    state: str
+    tenant: str
+    priority: int
+    node_id: str | None
+    expires_at: datetime | None
+    segments: list[ReservationSegment]
+    reason: str
+
+
+class Reservations(_Envelope):
+    """reservation list."""
+
+    reservations: list[ReservationRow]
+
+
+class OneReservation(_Envelope):
+    """reservation create, reservation commit, reservation release."""
+
+    reservation: ReservationRow
+
+
+class ModelRow(_Part):
+    """A stored model."""
+
+    version: str
+    pool: str
+    kind: str
+    format: str
+    sha256: str
+    created_at: datetime
+    champion: bool
+    metrics: dict[str, float]
+    reason: str
+
+
+class Models(_Envelope):
+    """model list."""
+
+    models: list[ModelRow]
+
+
+class StoryEvent(_Part):
+    """One line of a story."""
+
+    at: datetime
+    what: str
+    who: str
+    why: str
+    ref: str
+
+
+class Why(_Envelope):
+    """why node, why run, why action."""
+
+    subject: str
+    events: list[StoryEvent]
+    plans: list[PlanPart]
+
+
+class Halted(_Envelope):
+    """halt."""
+
+    halted: bool
+    reason: str
+    ended: list[str]
+
+
+class DoctorCheck(_Part):
+    """One thing looked at."""
+
+    what: str
+    state: str
+    found: str
+    hint: str
+
+
+class Doctor(_Envelope):
+    """doctor."""
+
+    ok: bool
+    checks: list[DoctorCheck]
+
+
+class Schema(_Envelope):
+    """db current."""
+
+    revision: str | None
+    url: str
+
+
+class Config(_Envelope):
+    """config show."""
+
+    settings: dict[str, Any]
+    configuration: dict[str, Any]
+
+
+DOCUMENTS: dict[str, type[_Envelope]] = {
+    "forecast run": Forecast,
+    "forecast show": Forecast,
+    "plan make": Plan,
+    "plan show": Plan,
+    "plan apply": Applied,
+    "queue analyze": QueueAnalysis,
+    "ingest swf": Ingested,
+    "ingest wfformat": Ingested,
+    "ingest dags": Ingested,
+    "ingest series": Ingested,
+    "submit": Submitted,
+    "run list": Runs,
+    "run show": OneRun,
+    "pool list": Pools,
+    "pool show": OnePool,
+    "pool reconcile": Reconciled,
+    "reservation list": Reservations,
+    "reservation create": OneReservation,
+    "reservation commit": OneReservation,
+    "reservation release": OneReservation,
+    "model list": Models,
+    "why node": Why,
+    "why run": Why,
+    "why action": Why,
+    "halt": Halted,
+    "doctor": Doctor,
+    "db current": Schema,
+    "config show": Config,
+}
+"""command -> the document it prints."""
