@@ -66,7 +66,7 @@ def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners
     plus all moves is the integral of the rate over the horizon: nothing is counted twice.
     """
     moves = [*now, *later]
-    end_h = s.horizon_s / 3600.0
+    end_h = s.horizon.length_s / 3600.0
     size = max([len(owners.index), *(m.hi for m in moves)]) + 1
     base_rate = _base_rates(s, now, owners, size)
     rate, since, doer = base_rate.copy(), np.zeros(size), np.full(size, -1)
@@ -89,12 +89,13 @@ def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners
         lives[levels] = m.kind.raises
     settle(slice(0, size), end_h)
 
-    waiting = Waiting(s.horizon.cores, s.horizon.lengths_h())
+    waiting = Waiting(s.horizon.cores, s.horizon.lengths_h)
     per_node = s.reference.cores
     for i, m in enumerate(moves):
         m.cost_usd = float(cost[i])
         if m.kind.raises and m.hi > m.lo:
-            first, last = _steps(s, m.at_s + _lead_s(m), closes[i] * 3600.0)
+            first = s.horizon.step_at(m.at_s + _lead_s(m))
+            last = max(first, s.horizon.step_at(closes[i] * 3600.0))
             low = waiting.beyond(m.lo * per_node, first, last)
             m.saves_core_h = max(0.0, low - waiting.beyond(m.hi * per_node, first, last))
     base = sum(_node_rate(s, n) for n in s.supply.billed) * end_h
@@ -103,7 +104,7 @@ def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners
     return Costs(
         base=base,
         total=base + float(cost.sum()),
-        node_hours=float(running @ s.horizon.lengths_h()),
+        node_hours=float(running @ s.horizon.lengths_h),
         wait_core_h=waiting.beyond(ready * per_node),
         waiting=waiting,
     )
@@ -154,13 +155,6 @@ def _lead_s(m: Move) -> float:
     return m.choice.standby_lead[m.came_from].median_s if m.came_from in m.choice.standby_lead else 0.0
 
 
-def _steps(s: Situation, start_s: float, end_s: float) -> tuple[int, int]:
-    into = (s.inputs.now - s.horizon.start).total_seconds()
-    first = int((start_s + into) // s.horizon.step_s)
-    last = int(-(-(end_s + into) // s.horizon.step_s))
-    return min(first, s.horizon.steps), min(max(last, first), s.horizon.steps)
-
-
 def _ready_levels(s: Situation, moves: Sequence[Move]) -> tuple[Array, Array]:
     """(T,) nodes ready to take work and (T,) nodes billed as running, by plan."""
     t = s.horizon.steps
@@ -168,13 +162,13 @@ def _ready_levels(s: Situation, moves: Sequence[Move]) -> tuple[Array, Array]:
     ready[0] = s.supply.sizes(s.supply.ready) + s.supply.draining_size
     running[0] = len(s.supply.billed)
     for node, due in s.supply.warming:
-        ready[_steps(s, (due - s.inputs.now).total_seconds(), 0.0)[0]] += s.supply.size[node.node_id]
+        ready[s.horizon.step_at((due - s.inputs.now).total_seconds())] += s.supply.size[node.node_id]
     for m in moves:
         if m.kind.raises:
-            running[_steps(s, m.at_s, 0.0)[0]] += m.count
-            ready[_steps(s, m.at_s + _lead_s(m), 0.0)[0]] += m.hi - m.lo
+            running[s.horizon.step_at(m.at_s)] += m.count
+            ready[s.horizon.step_at(m.at_s + _lead_s(m))] += m.hi - m.lo
         elif m.came_from is Standby.RUNNING and m.kind is not ActionKind.DRAIN:
-            i = _steps(s, m.at_s, 0.0)[0]
+            i = s.horizon.step_at(m.at_s)
             running[i] -= m.count
             ready[i] -= m.hi - m.lo
     return np.maximum(np.cumsum(ready)[:t], 0.0), np.maximum(np.cumsum(running)[:t], 0.0)
@@ -182,12 +176,12 @@ def _ready_levels(s: Situation, moves: Sequence[Move]) -> tuple[Array, Array]:
 
 def alternatives(s: Situation, costs: Costs, priced: bool) -> tuple[Alternative, ...]:
     """Doing nothing, holding the most that is ever needed, and reacting to what is pending."""
-    per_node, lengths = s.reference.cores, s.horizon.lengths_h()
+    per_node, lengths = s.reference.cores, s.horizon.lengths_h
     ready, _ = _ready_levels(s, ())
     nothing = costs.waiting.beyond(ready * per_node)
     top = int(s.cold_target().max(initial=0))
     held = costs.waiting.beyond(top * per_node)
-    top_usd = top * s.reference.rate * s.horizon_s / 3600.0
+    top_usd = top * s.reference.rate * s.horizon.length_s / 3600.0
     react_usd, react_wait = _reactive(s, lengths)
 
     def course(name: str, cost: float, wait: float) -> Alternative:

@@ -56,11 +56,6 @@ class Situation:
         """Seconds until the next plan."""
         return self.inputs.tick_s or float(self.horizon.step_s)
 
-    @property
-    def horizon_s(self) -> float:
-        """Seconds from now to the end of the horizon."""
-        return float(self.horizon.lengths_h().sum()) * 3600.0
-
     def choice(self, group: str, offering: Offering) -> Choice:
         """Of a node."""
         return self.by_offering[(group, offering.key)]
@@ -73,9 +68,9 @@ class Situation:
         """`target` for a launch of the reference offering."""
         return self.target(self.reference.lead.p95_s)
 
-    def seconds_to(self, i: int) -> float:
-        """Seconds from now to the beginning of step i."""
-        return (self.horizon.at(i) - self.inputs.now).total_seconds()
+    def size(self, choice: Choice) -> float:
+        """One node of it in nodes of the reference."""
+        return relative_size(choice.offering, self.reference.offering, self.inputs.pool.binding)
 
 
 @dataclass
@@ -186,15 +181,13 @@ def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
             _launch_some(
                 s, d, allowance, best, group.min_nodes - have, why=f"group {group.name} keeps {group.min_nodes}"
             )
-    if s.need.order_up_to(s.horizon.window(s.reference.lead.p95_s + s.tick_s))[0] <= 0:
-        return
     for choice in s.choices:
         reach = d.running + s.supply.sizes(d.standby)
         short = float(s.target(choice.lead.p95_s)[0]) - reach
         if short <= _EPS:
             return
-        if min(choice.share, _relative(s, choice)) > _EPS:
-            _launch_some(s, d, allowance, choice, ceil(short / _relative(s, choice) - _EPS))
+        if min(choice.share, s.size(choice)) > _EPS:
+            _launch_some(s, d, allowance, choice, ceil(short / s.size(choice) - _EPS))
 
 
 def _launch_some(
@@ -203,7 +196,7 @@ def _launch_some(
     n = allowance.grant(choice, wanted, launch=True)
     if not n:
         return
-    lo, d.running = d.running, d.running + n * _relative(s, choice)
+    lo, d.running = d.running, d.running + n * s.size(choice)
     d.moves.append(
         Move(
             ActionKind.LAUNCH,
@@ -218,16 +211,12 @@ def _launch_some(
     )
 
 
-def _relative(s: Situation, choice: Choice) -> float:
-    return relative_size(choice.offering, s.reference.offering, s.inputs.pool.binding)
-
-
 def _due_s(s: Situation, level: int, lead_s: float) -> float:
     """Seconds from now to the first step that wants this many nodes; the end of the lead window if none alone does."""
     window = s.horizon.window(lead_s + s.tick_s)
     alone = s.need.order_up_to(1)[:window] >= level
     i = int(alone.argmax()) if alone.any() else min(window, s.horizon.steps) - 1
-    return s.seconds_to(i)
+    return s.horizon.seconds_to(i)
 
 
 def _level(size: float) -> int:
@@ -308,8 +297,8 @@ def _fate(
     reached = (s.need.counts[:, : max(until, 1)] > below + _EPS).any(axis=1)
     return fate(
         s.choice(node.group, node.offering),
-        gap_s=s.seconds_to(until) if len(again) else None,
-        horizon_s=s.horizon_s,
+        gap_s=s.horizon.seconds_to(until) if len(again) else None,
+        horizon_s=s.horizon.length_s,
         surprise=float(reached.mean()),
         shortage_usd_per_core_hour=s.inputs.pool.objective.shortage_usd_per_core_hour,
         states=states,

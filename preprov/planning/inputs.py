@@ -21,9 +21,9 @@ class PlanInputs:
     Attributes:
         votes: node_id -> since when it has been found superfluous, as the last plan left them.
         drains: node ids a person asked to drain ("*" = all).
-        committed: live reservations; a node named by a COMMITTED one is never ended, and what they claim over time is a
-            floor under the demand (the larger of both counts, so nothing counts twice).
-        waiting: demand that is ready now and has no node.
+        committed: live reservations. A node named by a COMMITTED one is never ended. What people claim (any claimant
+            that is not a task instance) adds to the demand; tasks' own claims are in it already.
+        waiting: demand that is ready now, could run on some offering, and found no room on any ready node.
         source_age_s: age of the newest fact about work; older than guards.stale_source_s stops raises.
         largest: the largest request of one task; a node that cannot hold it is not chosen.
         grain: the usual request of one task, weighted by what it occupies: whole tasks must fit on a node.

@@ -1,16 +1,16 @@
 """Nodes needed per sample and step, and the level to order up to: a quantile of the maximum over the lead window."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Phase
-from preprov.model.reservations import ReservationState
-from preprov.model.resources import KINDS, ZERO, Resources
+from preprov.model.resources import KINDS
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.offers import Choice
 from preprov.planning.placement import nodes_for
@@ -22,6 +22,8 @@ NO_PRICE_LEVEL: Final = 0.95
 """Service level where neither a hit rate nor a price says better."""
 _LEVELS: Final = (0.01, 0.999)
 _CPU: Final = KINDS.index("cpu")
+_TASK_CLAIM: Final = re.compile(r".+/.+#\d+(@\d+)?")
+"""How `TaskRun.claimant` names an instance."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,34 @@ class Horizon:
         """T."""
         return int(self.samples.shape[1])
 
-    def at(self, i: int) -> datetime:
-        """Beginning of step i, never before now."""
-        return max(self.now, self.start + timedelta(seconds=self.step_s * i))
-
     def window(self, seconds: float) -> int:
         """Number of steps that [now, now + seconds) touches, at least 1."""
-        into = (self.now - self.start).total_seconds()
-        return max(1, math.ceil((into + seconds) / self.step_s - 1e-9))
+        return max(1, math.ceil((self.into_s + seconds) / self.step_s - 1e-9))
 
+    @cached_property
+    def into_s(self) -> float:
+        """Seconds of the first step that have passed."""
+        return (self.now - self.start).total_seconds()
+
+    @cached_property
     def lengths_h(self) -> Array:
         """(T,) hours of each step from now on: the first is what is left of it."""
         out = np.full(self.steps, self.step_s / 3600.0)
-        if self.steps:
-            out[0] -= (self.now - self.start).total_seconds() / 3600.0
+        out[0] -= self.into_s / 3600.0
         return out
+
+    @property
+    def length_s(self) -> float:
+        """Seconds from now to the end."""
+        return self.steps * self.step_s - self.into_s
+
+    def seconds_to(self, i: int) -> float:
+        """Seconds from now to the beginning of step i; 0 for the present one."""
+        return max(0.0, i * self.step_s - self.into_s)
+
+    def step_at(self, seconds: float) -> int:
+        """The step that holds the instant `seconds` from now, at most T."""
+        return min(max(int((seconds + self.into_s + 1e-6) // self.step_s), 0), self.steps)
 
 
 def horizon_of(inputs: PlanInputs) -> Horizon:
@@ -123,7 +138,7 @@ class Need:
         covers the service level, so it is a whole number and rises with the level.
         """
         if window not in self._cache:
-            self._cache[window] = upper_quantile(window_max(self.counts, window), self.level)
+            self._cache[window] = upper_quantile(window_max(self.counts, window), self.level).astype(np.int64)
         return self._cache[window]
 
 
@@ -131,10 +146,9 @@ def needed(inputs: PlanInputs, horizon: Horizon, supply: Supply, choice: Choice,
     """Nodes per sample and step: demand, claims, waiting work, and floors."""
     pool = inputs.pool
     offering = choice.offering
-    counts = nodes_for(horizon.samples, offering, pool.binding, inputs.grain).astype(np.int32)
     claims = _claimed(inputs, horizon)
-    if claims is not None:
-        np.maximum(counts, nodes_for(claims, offering, pool.binding).astype(np.int32), out=counts)
+    samples = horizon.samples if claims is None else horizon.samples + claims
+    counts = nodes_for(samples, offering, pool.binding, inputs.grain).astype(np.int32)
     now_need = _needed_now(inputs, supply, choice)
     if now_need:
         # What waits now still waits when a node launched now is ready.
@@ -158,8 +172,11 @@ def floors(inputs: PlanInputs, horizon: Horizon) -> Array:
 
 
 def _claimed(inputs: PlanInputs, horizon: Horizon) -> Array | None:
-    """(T, 5) sum per step of what live reservations claim; None if there are none."""
-    live = [r for r in inputs.committed if r.is_live]
+    """(T, 5) sum per step of what people's live reservations claim; None if there are none.
+
+    A task's claim is left out: the task itself is in the demand.
+    """
+    live = [r for r in inputs.committed if r.is_live and not _TASK_CLAIM.fullmatch(r.claimant)]
     if not live:
         return None
     edges = np.zeros((horizon.steps + 1, len(KINDS)))
@@ -175,32 +192,15 @@ def _claimed(inputs: PlanInputs, horizon: Horizon) -> Array | None:
 
 
 def _needed_now(inputs: PlanInputs, supply: Supply, choice: Choice) -> int:
-    """Nodes that would let the waiting work start: the busy ones, and what it needs beyond their free room."""
+    """Nodes that would let the waiting work start: those that are busy, and as many again as it needs.
+
+    Waiting work has been tried on the free room of busy nodes and did not fit, so that room does not count.
+    """
     if inputs.waiting.is_zero:
         return 0
-    busy = [n for n in supply.ready if n.node_id in supply.protected]
-    free = _free_room(inputs, {n.node_id for n in busy}, choice)
-    rest = inputs.waiting.minus_clamped(free)
-    extra = int(nodes_for(np.array(rest.as_tuple()), choice.offering, inputs.pool.binding, inputs.grain))
-    return math.ceil(supply.sizes(busy) + supply.draining_size - 1e-9) + extra
-
-
-def _free_room(inputs: PlanInputs, busy: set[str], choice: Choice) -> Resources:
-    """What whole tasks can still use of busy nodes. Unknown use (no reservation) counts as full."""
-    used: dict[str, Resources] = {}
-    for r in inputs.committed:
-        if r.state is ReservationState.COMMITTED and r.node_id in busy:
-            for s in r.segments:
-                if s.start <= inputs.now < s.end or len(r.segments) == 1:
-                    used[r.node_id] = used.get(r.node_id, ZERO) + s.amount
-    total = ZERO
-    for node in inputs.observation.in_phase(Phase.READY):
-        if node.node_id in used:
-            room = node.offering.allocatable.minus_clamped(used[node.node_id])
-            if inputs.grain is not None and not inputs.grain.fits_in(room, inputs.pool.binding):
-                continue
-            total = total + room
-    return total
+    busy = supply.sizes(n for n in supply.ready if n.node_id in supply.protected)
+    extra = int(nodes_for(np.array(inputs.waiting.as_tuple()), choice.offering, inputs.pool.binding, inputs.grain))
+    return math.ceil(busy + supply.draining_size - 1e-9) + extra
 
 
 def window_max(counts: Array, window: int) -> Array:
@@ -219,9 +219,9 @@ def window_max(counts: Array, window: int) -> Array:
 
 
 def upper_quantile(counts: Array, level: float) -> Array:
-    """(T,): the smallest count that at least a share `level` of the (S, T) samples does not exceed."""
+    """(T,): the smallest value that at least a share `level` of the (S, T) samples does not exceed."""
     n = counts.shape[0]
     k = min(max(math.ceil(level * n - 1e-9) - 1, 0), n - 1)
     columns = np.ascontiguousarray(counts.T)
     columns.partition(k, axis=1)
-    return columns[:, k].astype(np.int64)
+    return columns[:, k]

@@ -23,7 +23,7 @@ class Choice:
     Attributes:
         usd: per running node-hour; None = not known. lead: from cold.
         standby_usd: state -> USD per kept node-hour. standby_lead: state -> lead time back to ready.
-        share: of the typical demand that one node holds (larger = fewer nodes).
+        share: of the typical demand that one node holds (larger = fewer nodes). cores: allocatable.
         holds_largest: the largest known task fits on it.
     """
 
@@ -34,6 +34,7 @@ class Choice:
     standby_usd: dict[Standby, float]
     standby_lead: dict[Standby, LeadTime]
     share: float
+    cores: float
     available: bool
     holds_largest: bool
 
@@ -41,11 +42,6 @@ class Choice:
     def key(self) -> tuple[str, str]:
         """(group, offering key)."""
         return (self.group.name, self.offering.key)
-
-    @property
-    def cores(self) -> float:
-        """Allocatable cores."""
-        return self.offering.allocatable.cpu
 
     @property
     def rate(self) -> float:
@@ -106,6 +102,7 @@ def choice_of(inputs: PlanInputs, group: Group, offering: Offering, typical: Res
         standby_usd={s: _standby_price(inputs.prices, group, offering, s, inputs) for s in kept},
         standby_lead={s: leads(group.name, offering, s) for s in kept},
         share=min(shares) if shares else usable[0],
+        cores=offering.allocatable.cpu,
         available=leads.available(group.name, offering),
         holds_largest=inputs.largest is None or inputs.largest.fits_in(offering.allocatable, pool.binding),
     )

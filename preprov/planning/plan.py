@@ -13,7 +13,7 @@ from preprov.model.pools import Standby
 from preprov.model.resources import Resources
 from preprov.model.time import floor_to
 from preprov.planning.caps import Allowance, running_cap
-from preprov.planning.costing import Costs, alternatives, price_moves
+from preprov.planning.costing import alternatives, price_moves
 from preprov.planning.decide import Decision, Move, Situation, decide
 from preprov.planning.inputs import PlanInputs, PlanOutcome
 from preprov.planning.need import Horizon, horizon_of, needed, service_level
@@ -51,8 +51,9 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
     costs = price_moves(s, d.moves, later, owners)
     priced = all(c.usd is not None for c in s.choices)
     words = Words(s, priced=priced)
-    actions = _actions(s, d, later, words, costs, priced=priced, blocked=allowance.blocked)
     observed = fingerprint(inputs.observation)
+    hold = words.hold(d, allowance.blocked)
+    actions = _actions(s, d, later, words, observed, hold)
     plan = CapacityPlan(
         plan_id=stable_id(
             inputs.pool.name,
@@ -121,12 +122,12 @@ def _rate(s: Situation) -> float | None:
 
 
 def _actions(
-    s: Situation, d: Decision, later: Sequence[Move], words: Words, costs: Costs, *, priced: bool, blocked: str
+    s: Situation, d: Decision, later: Sequence[Move], words: Words, observed: str, hold: str
 ) -> tuple[Action, ...]:
-    out = [_action(s, m, words, priced) for m in _merged(d.moves)]
+    out = [_action(s, m, words, observed) for m in _merged(d.moves)]
     if not out:
-        out.append(_hold(s, words.hold(d, costs, blocked)))
-    out.extend(_action(s, m, words, priced) for m in later)
+        out.append(_hold(s, hold, observed))
+    out.extend(_action(s, m, words, observed) for m in later)
     return tuple(out)
 
 
@@ -150,12 +151,12 @@ def _merged(moves: Sequence[Move]) -> list[Move]:
     return list(out.values())
 
 
-def _action(s: Situation, m: Move, words: Words, priced: bool) -> Action:
+def _action(s: Situation, m: Move, words: Words, observed: str) -> Action:
     pool, now = s.inputs.pool, s.inputs.now
     due = floor_to(now + timedelta(seconds=m.due_s if m.kind.raises else m.at_s), s.horizon.step_s)
     # Without the count: if the same decision grows before the provider shows its nodes, the same token asks for the
     # larger number and only the difference is launched.
-    basis = (m.lo, fingerprint(s.inputs.observation)) if m.kind.raises else (",".join(m.node_ids), m.lo, m.state)
+    basis = (m.lo, observed) if m.kind.raises else (",".join(m.node_ids), m.lo, m.state)
     parts = (pool.name, m.kind, m.choice.group.name, m.choice.offering.key, m.came_from, due.isoformat(), m.why, *basis)
     return Action(
         action_id=stable_id(*parts),
@@ -167,16 +168,16 @@ def _action(s: Situation, m: Move, words: Words, priced: bool) -> Action:
         offering=m.choice.offering.key,
         standby_state=m.state,
         node_ids=m.node_ids,
-        cost_usd=m.cost_usd if priced else None,
+        cost_usd=m.cost_usd if words.priced else None,
         numbers=words.numbers(m),
     )
 
 
-def _hold(s: Situation, reason: str) -> Action:
+def _hold(s: Situation, reason: str, observed: str) -> Action:
     now, group = s.inputs.now, s.reference.group.name
     since = floor_to(now, s.horizon.step_s).isoformat()
     return Action(
-        action_id=stable_id(s.inputs.pool.name, ActionKind.HOLD, since, fingerprint(s.inputs.observation)),
+        action_id=stable_id(s.inputs.pool.name, ActionKind.HOLD, since, observed),
         kind=ActionKind.HOLD,
         at=now,
         group=group,

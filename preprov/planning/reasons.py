@@ -1,14 +1,13 @@
 """Sentences that say why, with the figures behind them."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from zoneinfo import ZoneInfo
-
-import numpy as np
 
 from preprov.model.plans import ActionKind
 from preprov.model.pools import LeadTime, Standby
-from preprov.planning.costing import Costs
+from preprov.model.resources import KINDS
 from preprov.planning.decide import Decision, Move, Situation
+from preprov.planning.need import upper_quantile
 from preprov.planning.scaledown import Fate
 
 _WORD = {Standby.RUNNING: "keep", Standby.HIBERNATED: "hibernate", Standby.STOPPED: "stop", Standby.COLD: "end"}
@@ -22,7 +21,9 @@ class Words:
         self.zone = ZoneInfo(s.inputs.pool.zone)
         self.today = s.inputs.now.astimezone(self.zone).date()
         self.label = f"p{s.need.level * 100:.4g}"
+        self.priced = priced
         self.unit = "USD" if priced else "node-h"
+        self.cores = upper_quantile(s.horizon.samples[:, :, KINDS.index("cpu")], s.need.level)
 
     def clock(self, seconds: float) -> str:
         """Local wall time, with the weekday if it is not today."""
@@ -54,7 +55,7 @@ class Words:
             out |= {"hold_s": round(m.fate.hold_s, 1), "break_even_s": round(m.fate.break_even_s, 1)}
         return out
 
-    def hold(self, d: Decision, costs: Costs, blocked: str) -> str:
+    def hold(self, d: Decision, blocked: str) -> str:
         """Why nothing is done now."""
         s = self.s
         ready = len(s.supply.ready)
@@ -102,13 +103,10 @@ class Words:
         return m.choice.standby_lead.get(m.came_from, m.choice.lead)
 
     def _due_step(self, m: Move) -> int:
-        h = self.s.horizon
-        into = (self.s.inputs.now - h.start).total_seconds()
-        return min(int((m.due_s + into) // h.step_s), h.steps - 1)
+        return min(self.s.horizon.step_at(m.due_s), self.s.horizon.steps - 1)
 
     def _due_cores(self, m: Move) -> float:
-        cores = self.s.horizon.samples[:, self._due_step(m), 0]
-        return float(np.quantile(cores, self.s.need.level)) if len(cores) else 0.0
+        return float(self.cores[self._due_step(m)])
 
     def _is_floor(self, m: Move) -> bool:
         return int(self.s.need.floor[self._due_step(m)]) >= m.hi
@@ -124,8 +122,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.2g} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"
-
-
-def moment(at: datetime, zone: str) -> str:
-    """Local and UTC time of an instant."""
-    return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M %Z} ({at:%H:%M} UTC)"

@@ -146,7 +146,9 @@ def _keep_where_cheaper(s: Situation, levels: Array, standing: list[tuple[int, i
         if seg.drop is None or seg.drop == THERE or seg.back is None:
             continue
         course = _course(s, seg, owners)
-        if course.state is Standby.RUNNING or s.seconds_to(seg.drop) + course.hold_s >= s.seconds_to(seg.back):
+        if course.state is Standby.RUNNING or s.horizon.seconds_to(seg.drop) + course.hold_s >= s.horizon.seconds_to(
+            seg.back
+        ):
             np.maximum(out[seg.drop : seg.back], seg.hi, out=out[seg.drop : seg.back])
     return out
 
@@ -158,8 +160,8 @@ def _course(s: Situation, seg: Segment, owners: Owners, now_in: Standby = Standb
     reached = s.need.counts[:, drop : max(until, drop + 1)].max(axis=1) > seg.lo
     return fate(
         choice,
-        gap_s=None if seg.back is None else s.seconds_to(until) - s.seconds_to(drop),
-        horizon_s=s.horizon_s - s.seconds_to(drop),
+        gap_s=None if seg.back is None else s.horizon.seconds_to(until) - s.horizon.seconds_to(drop),
+        horizon_s=s.horizon.length_s - s.horizon.seconds_to(drop),
         surprise=float(reached.mean()),
         shortage_usd_per_core_hour=s.inputs.pool.objective.shortage_usd_per_core_hour,
         states=choice.standby_usd,
@@ -180,10 +182,10 @@ def _moves_of(s: Situation, seg: Segment, owners: Owners, levels: Array) -> list
     elif seg.drop is not None:
         course = _course(s, seg, owners)
         state = course.instead
-        out.append(_down(seg, choice, course, Standby.RUNNING, s.seconds_to(seg.drop) + course.hold_s))
+        out.append(_down(seg, choice, course, Standby.RUNNING, s.horizon.seconds_to(seg.drop) + course.hold_s))
     if seg.back is not None:
         out.append(_up(s, seg, choice, state, levels))
-    return [m for m in out if m.at_s < s.horizon_s]
+    return [m for m in out if m.at_s < s.horizon.length_s]
 
 
 def _down(seg: Segment, choice: Choice, course: Fate, came_from: Standby, at_s: float) -> Move:
@@ -212,7 +214,7 @@ def _up(s: Situation, seg: Segment, choice: Choice, state: Standby, levels: Arra
         seg.lo,
         seg.hi,
         Standby.RUNNING,
-        at_s=s.seconds_to(at),
+        at_s=s.horizon.seconds_to(at),
         came_from=state,
-        due_s=s.seconds_to(due),
+        due_s=s.horizon.seconds_to(due),
     )
