@@ -76,7 +76,7 @@ def duration(value: Any) -> float:
 
 
 def instant(value: Any, *, now: datetime, after: datetime, zone: str) -> datetime:
-    """A point in time: "now", "+2m" (from `after` on), "02:00" (the next after `after`, wall clock), ISO 8601, a TOML time.
+    """A point in time: "now", "+2m" (from `after` on), "02:00" (the next after `after`), ISO 8601, a TOML time.
 
     What carries no zone is in `zone`; a wall-clock time that a change of clocks skips is moved on by the gap.
 

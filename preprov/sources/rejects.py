@@ -46,10 +46,10 @@ class RejectsWriter:
 
 @contextmanager
 def rejects_file(path: Path) -> Iterator[RejectsWriter]:
-    r"""A rejects file at `path`: JSON lines if its suffix is .jsonl, else tab-separated, \t and \n escaped, with a header.
+    r"""A rejects file at `path`: JSON lines if its suffix is .jsonl, else tab-separated with \t and \n escaped.
 
-    It appears whole under its name when the block ends, and not at all if the block raises or nothing was rejected;
-    a file that stood there before is left if the block raises, and removed if nothing was rejected.
+    It appears whole under its name when the block ends; if the block raises, or nothing was rejected, a file that
+    stood there before is left as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as f:
@@ -67,4 +67,3 @@ def rejects_file(path: Path) -> Iterator[RejectsWriter]:
         part.replace(path)
     else:
         part.unlink()
-        path.unlink(missing_ok=True)

@@ -96,7 +96,7 @@ def _run(path: Path) -> Mapping[str, Any]:
         raise
     except FileNotFoundError as e:
         raise ConfigError(f"cannot read {e.filename}: {e.strerror}", where=str(path), hint="check the path") from None
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         frames = [f for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]
         line = f":{frames[-1].lineno}" if frames else ""
         raise ConfigError(f"it raised {type(e).__name__}: {e}", where=f"{path}{line}", hint="run it by itself") from e
@@ -123,9 +123,10 @@ def _entries(path: Path, raw: Mapping[str, Any]) -> list[tuple[str, Any]]:
         return listed
     if len(listed) == 1 and isinstance(listed[0][1], dict) and set(beside) <= set(_TASK_KEYS):
         return [("", {**listed[0][1], **beside})]
-    lost = ", ".join(beside)
     raise ConfigError(
-        f"{lost} stands beside the DAG, not in it", where=str(path), hint="with several DAGs write [[dag.task]]"
+        f"{', '.join(beside)} stands beside the DAG, not in it",
+        where=str(path),
+        hint="beside [dag] only [[task]] may stand; of several DAGs each has its own: [[dag.task]]",
     )
 
 

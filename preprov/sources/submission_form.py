@@ -129,7 +129,7 @@ class DagForm(_Form):
     queue: str = ""
     priority: int = 0
     due: Moment | None = None
-    land_by: Moment | None = None
+    land_by: Moment | None = Field(default=None, validation_alias=AliasChoices("land_by", "deadline"))
     schedule: str | None = None
     zone: str | None = None
     max_cost: float | None = Field(default=None, ge=0, validation_alias=AliasChoices("max_cost", "max_cost_usd"))
@@ -203,7 +203,7 @@ class DagForm(_Form):
 
 
 def explained(error: ValidationError, where: str) -> ConfigError:
-    """The first problem of a validation error in plain words, with its key; if that is unknown, the nearest right one."""
+    """The first problem of a validation error in plain words, with its key, or the nearest right one."""
     problems = error.errors()
     first = problems[0]
     key = _dotted(first["loc"])

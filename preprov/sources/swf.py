@@ -77,7 +77,7 @@ class SwfSource:
             self._median_kib = _median_memory(self.path)
         seen: set[int] = set()
         first, done, jobs, rejects = 1, 0, 0, 0
-        notes = self._notes
+        notes = self._notes if self._median_kib else (*self._notes, "the log knows no memory: its jobs want none")
         for block in line_blocks(self.path):
             lines = parse_block(block, first)
             first += len(lines.raw)

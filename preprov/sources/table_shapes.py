@@ -19,6 +19,7 @@ from preprov.sources.table_columns import Bools, Coded, Floats, Ints, Objects, c
 
 ALIBABA_EPOCH: Final = 1514764800.0  # 2018-01-01T00:00Z is its second 0, by convention
 _GIB_PER_SHARE: Final = 5.12  # a machine is 100 units of memory; 1.0 of it is taken as this much
+_YES: Final = ("true", "1", "1.0", "yes", "t")
 _TRIGGERS: Final = {
     "scheduled": Trigger.SCHEDULED.value,
     "dataset": Trigger.DATASET.value,
@@ -112,7 +113,7 @@ def plain_rows(table: pa.Table, reading: Reading) -> Rows:
             **amounts,
             "operator": operator,
             "signature": _joined(parts),
-            "gang": _number(table, "gang", faults, 0.0) > 0,
+            "gang": np.isin(np.char.lower(_words(table, "gang").astype(str)), _YES),
             "hint_s": _number(table, "hint_s", faults),
             "started_at": at["start"],
             "ended_at": at["end"],
@@ -148,7 +149,7 @@ def _amounts(table: pa.Table, faults: _Faults) -> tuple[dict[str, Any], dict[str
     ):
         values = _number(table, theirs, faults, least)
         faults.add(values < least, f"{theirs} is below {least:g}")
-        out[ours], missing = _with_median(values)
+        out[ours], missing = _with_median(values, least)
         if missing.any():
             imputed[ours] = missing
     out["instances"] = np.rint(out["instances"]).astype(np.int64)
@@ -271,10 +272,10 @@ def _words(table: pa.Table, column: str, absent: str = "") -> Objects:
     return coded(table[column]).values(absent)
 
 
-def _with_median(values: Floats) -> tuple[Floats, Bools]:
-    """The values, the column's median where there is none, and where that was (0 if the whole column is empty)."""
+def _with_median(values: Floats, least: float = 0.0) -> tuple[Floats, Bools]:
+    """The values, the column's median where there is none (`least` if it is empty), and where that was."""
     missing = np.isnan(values)
-    median = float(np.nanmedian(values)) if (~missing).any() else 0.0
+    median = float(np.nanmedian(values)) if (~missing).any() else least
     return np.where(missing, median, values), missing
 
 
@@ -304,8 +305,10 @@ def _edges(parents: pa.ChunkedArray, run: Coded, names: Mapping[str, Coded]) -> 
             hit = (parent < 0) & (code >= 0) & (run.codes[child] >= 0) & (key[order[at]] == sought)
             parent[hit] = order[at[hit]]
     found = parent >= 0
-    pairs = np.unique(parent[found] * len(run.codes) + child[found])
-    return pairs // max(len(run.codes), 1), pairs % max(len(run.codes), 1), int((~found).sum())
+    n = max(len(run.codes), 1)
+    pairs = np.sort(parent[found] * n + child[found])
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
+    return pairs // n, pairs % n, int((~found).sum())
 
 
 def _joined(parts: list[Objects]) -> Objects:

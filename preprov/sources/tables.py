@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from preprov.contracts import Progress, Reject, SourceBatch
-from preprov.model.errors import ConfigError, SourceError
+from preprov.model.errors import ConfigError, SourceError, WorkError
 from preprov.model.resources import Resources
 from preprov.model.time import epoch as seconds_of
 from preprov.model.work import Schedule
@@ -190,45 +190,58 @@ class _Made:
 def _assemble(rows: Rows, zone: str) -> _Made:
     """Throw out what cannot be used, group by run in order of submit, and follow the edges to the ready times."""
     reasons = rows.reasons.copy()
-    whole = (reasons == "")[rows.parent_row] & (reasons == "")[rows.child_row]
     to_rejected = int(((reasons != "")[rows.parent_row] & (reasons == "")[rows.child_row]).sum())
-    circular = _circular_runs(rows.run.codes, rows.parent_row[whole], rows.child_row[whole])
-    if len(circular):
+    circles = 0
+    try:
+        work, kept = _work(rows, reasons, zone)
+    except WorkError:  # looked for only now, for it hardly ever happens
+        circular = _circular_runs(rows, reasons)
         reasons[np.isin(rows.run.codes, circular) & (reasons == "")] = "its run's tasks wait for each other in a circle"
-        whole &= (reasons == "")[rows.child_row]
-    kept = np.flatnonzero(reasons == "")
-    run, order = _by_submit(rows.run.codes[kept], rows.run_columns["submit"][kept])
-    kept = kept[order]
-    position = np.full(len(reasons), -1, dtype=np.int64)
-    position[kept] = np.arange(len(kept))
-    parents, children = position[rows.parent_row[whole]], position[rows.child_row[whole]]
-    runs = _runs(rows, kept, run, zone)
-    tasks = {k: v[kept] for k, v in rows.task_columns.items()}
-    tasks |= {"run": run, "task_id": rows.task.values()[kept]}
-    with np.errstate(invalid="ignore"):  # what waits for a task without an end is not known to become ready
-        tasks["ready_at"] = nominal_ready(runs["due"].to_numpy(), tasks["runtime_s"], run, parents, children)
-    work = WorkTable(runs, tasks_frame(len(kept), tasks), parents, children)
+        circles = len(circular)
+        work, kept = _work(rows, reasons, zone)
     counts = (
         (rows.lost_parents, "parents that are no task of their run were dropped"),
         (to_rejected, "parents that point to a rejected row were dropped"),
-        (len(circular), "runs with a circle of dependencies were rejected"),
+        (circles, "runs with a circle of dependencies were rejected"),
         (int(rows.ongoing[kept].sum()), "tasks had not ended when the table was written: their runtime is not known"),
     )
     notes = tuple(f"{n:,} {text}" for n, text in counts if n)
     return _Made(work, reasons, notes, {k: v[kept] for k, v in rows.imputed.items()})
 
 
-def _circular_runs(run: Ints, parents: Ints, children: Ints) -> Ints:
+def _work(rows: Rows, reasons: Objects, zone: str) -> tuple[WorkTable, Ints]:
+    """The usable rows as a WorkTable, and which rows they are.
+
+    Raises:
+        WorkError: the edges contain a circle.
+    """
+    usable = reasons == ""
+    kept = np.flatnonzero(usable)
+    run, order = _by_submit(rows.run.codes[kept], rows.run_columns["submit"][kept])
+    kept = kept[order]
+    position = np.full(len(reasons), -1, dtype=np.int64)
+    position[kept] = np.arange(len(kept))
+    whole = usable[rows.parent_row] & usable[rows.child_row]
+    parents, children = position[rows.parent_row[whole]], position[rows.child_row[whole]]
+    runs = _runs(rows, kept, run, zone)
+    tasks = {k: v[kept] for k, v in rows.task_columns.items()}
+    tasks |= {"run": run, "task_id": rows.task.values()[kept]}
+    with np.errstate(invalid="ignore"):  # what waits for a task without an end is not known to become ready
+        tasks["ready_at"] = nominal_ready(runs["due"].to_numpy(), tasks["runtime_s"], run, parents, children)
+    return WorkTable(runs, tasks_frame(len(kept), tasks), parents, children), kept
+
+
+def _circular_runs(rows: Rows, reasons: Objects) -> Ints:
     """Codes of the runs whose edges contain a circle: those with a strong component of several tasks, or a loop."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if not len(parents):
-        return np.empty(0, dtype=np.int64)
-    graph = coo_array((np.ones(len(parents), dtype=np.int8), (parents, children)), shape=(len(run), len(run)))
+    usable = reasons == ""
+    whole = usable[rows.parent_row] & usable[rows.child_row]
+    parents, children = rows.parent_row[whole], rows.child_row[whole]
+    graph = coo_array((np.ones(len(parents), dtype=np.int8), (parents, children)), shape=(len(reasons), len(reasons)))
     _, component = connected_components(graph.tocsr(), directed=True, connection="strong")
-    inside = component[parents] == component[children]
-    return np.unique(run[parents[inside]])
+    return np.unique(rows.run.codes[parents[component[parents] == component[children]]])
 
 
 def _by_submit(codes: Ints, submit: NDArray[np.float64]) -> tuple[Ints, Ints]:

@@ -4,8 +4,9 @@ Format: Coleman et al., "WfCommons: a framework for enabling scientific workflow
 schema at github.com/wfcommons/WfFormat.
 """
 
+import math
+import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +20,12 @@ from preprov.model.resources import Resources
 from preprov.model.time import epoch as seconds_of
 from preprov.model.worktable import WorkTable, nominal_ready
 from preprov.sources.building import BATCH_TASKS, labels, runs_frame, tasks_frame
-from preprov.sources.files import digest_of, members, reading
+from preprov.sources.files import digest_of, members, opened, reading
 from preprov.sources.wfformat_file import Workflow, parse_workflow
 
 _GIB: Final = 1024.0**3
 _DEFAULT_GIB_PER_CORE: Final = 2.0
+_ARCHIVE: Final = re.compile(r"\.(tar(\.\w+)?|tgz|txz|tbz2?)$", re.IGNORECASE)
 
 
 class WfFormatSource:
@@ -98,57 +100,48 @@ class WfFormatSource:
                 f"{self.key} holds no usable workflow ({len(rejects)} rejects"
                 + (f", the first: {rejects[0].reason})" if rejects else ")"),
                 where=str(self.path),
-                hint="WfFormat 1.5 is JSON with workflow.specification.tasks; --at sets a submit time where there is none",
+                hint="WfFormat 1.5 is JSON with workflow.specification.tasks; --at gives a submit time",
             )
         if waiting or rejects:
             yield _batch(waiting, rejects, notes, imputed)
 
     def _workflows(self, progress: Progress | None) -> tuple[list[Workflow], list[Reject]]:
-        found: list[Workflow] = []
-        rejects: list[Reject] = []
-        used: Counter[str] = Counter()
+        """All usable workflows by name, and what is rejected, by name of file."""
+        found: dict[str, Workflow] = {}
+        rejects: dict[str, list[Reject]] = {}
         for name, text, share in _texts(self.path):
             if progress is not None:
                 progress(share, name)
-            workflow, bad = parse_workflow(name, text, at=self._at)
-            rejects += bad
-            if workflow is None:
-                continue
-            used[workflow.run_id] += 1
-            if used[workflow.run_id] > 1:
-                rejects.append(Reject(1, f"a second workflow of the name {workflow.run_id}", name))
-            else:
-                found.append(workflow)
-        return found, rejects
+            workflow, rejects[name] = parse_workflow(name, text, at=self._at)
+            if workflow is not None:
+                found[name] = workflow
+        out: dict[str, Workflow] = {}
+        for name, workflow in sorted(found.items()):
+            if out.setdefault(workflow.run_id, workflow) is not workflow:
+                rejects[name].append(Reject(1, f"a second workflow called {workflow.run_id}", name))
+        return list(out.values()), [r for name in sorted(rejects) for r in rejects[name]]
 
 
 def _texts(path: Path) -> Iterator[tuple[str, bytes, float]]:
-    """(name, text, share of the whole) of each workflow file, by name."""
+    """(name, text, share of the whole, NaN if that is not known) of each workflow file."""
     with reading(path):
         if path.is_dir():
             files = members(path, "*.json")
             for i, file in enumerate(files):
                 yield file.relative_to(path).as_posix(), file.read_bytes(), (i + 1) / len(files)
-        elif tarfile.is_tarfile(path) or _looks_packed(path):
+        elif _ARCHIVE.search(path.name):
             yield from _unpacked(path)
         else:
-            yield path.name, path.read_bytes(), 1.0
-
-
-def _looks_packed(path: Path) -> bool:
-    return any(s in (".tar", ".tgz", ".txz", ".xz", ".gz", ".bz2") for s in path.suffixes)
+            with opened(path) as f:
+                yield path.name.removesuffix(".gz"), f.read(), 1.0
 
 
 def _unpacked(path: Path) -> Iterator[tuple[str, bytes, float]]:
-    # A packed stream can only be walked forwards at speed, so its files are sorted after reading.
     with tarfile.open(path, "r:*") as archive:
-        texts = []
         for member in archive:
-            if member.isfile() and member.name.endswith(".json"):
-                content = archive.extractfile(member)
-                texts.append((member.name.removeprefix("./"), content.read() if content else b""))
-    for i, (name, text) in enumerate(sorted(texts)):
-        yield name, text, (i + 1) / len(texts)
+            content = archive.extractfile(member) if member.name.endswith(".json") else None
+            if content is not None:
+                yield member.name.removeprefix("./"), content.read(), math.nan
 
 
 def _medians(workflows: list[Workflow]) -> dict[str, float]:
