@@ -33,6 +33,7 @@ class State:
     Attributes:
         standby: running, hibernated, stopped, ended. phase: as in Health. since: of the phase, epoch seconds.
         serial: of the warming order in node.json that led here.
+        verified: digests of images and keys of datasets on the disk.
         asked_at: when that was ordered. ready_at: when it was done. stages: what it took.
     """
 
@@ -47,6 +48,7 @@ class State:
     stages: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     limits: str = ""
+    verified: list[str] = field(default_factory=list)
 
 
 class Refused(Exception):
@@ -130,6 +132,7 @@ class Agent:
             s.ready_at = time.time()
             s.stages |= {"image": self._stager.seconds("image"), "data": self._stager.seconds("dataset")}
             s.stages["join"] = max(s.ready_at - s.asked_at - sum(s.stages.values()), 0.0)
+        s.verified = self._stager.verified()
         draining = self._node.draining_file.exists()
         if s.phase != (DRAINING if draining else READY):
             self._enter(DRAINING if draining else READY)
@@ -255,8 +258,12 @@ class Agent:
 
     def _more(self, preload: Json) -> Json:
         """Put more on the disk of a node that stays ready meanwhile; a failure there does not make the node fail."""
-        self._stager.stage(preload, read_back=False, again=False, done=lambda: None)
+        self._stager.stage(preload, read_back=False, again=False, done=self._noted)
         return {"ok": True}
+
+    def _noted(self) -> None:
+        self._state.verified = self._stager.verified()
+        self._save()
 
     # ---- the end, or a rest: only ever of an idle node, decided here and at once
 

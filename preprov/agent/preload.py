@@ -46,8 +46,8 @@ class Item:
 
     @classmethod
     def all_of(cls, preload: Json) -> list["Item"]:
-        """Items of `{"images": [{uri, digest}], "datasets": [{key, uri, sha256}]}`, images first."""
-        images = [cls("image", i["digest"] or i["uri"], i["uri"], i["digest"]) for i in preload.get("images", ())]
+        """Items of `{"images": [{key, uri, digest}], "datasets": [{key, uri, sha256}]}`, images first."""
+        images = [cls("image", i["key"], i["uri"], i["digest"]) for i in preload.get("images", ())]
         return images + [cls("dataset", d["key"], d["uri"], d["sha256"]) for d in preload.get("datasets", ())]
 
     def place(self, node: disk.NodeDir) -> Path:

@@ -101,6 +101,10 @@ class Stager:
         found = (self.statuses.get((i.kind, i.key)) for i in preload.Item.all_of(wanted))
         return "; ".join(s.error for s in found if s is not None and s.state == "failed")
 
+    def verified(self) -> list[str]:
+        """Digests of images and keys of datasets that are on the disk for sure."""
+        return [s.digest if s.kind == "image" else s.key for s in self.statuses.values() if s.state == "verified"]
+
     def seconds(self, kind: str) -> float:
         """Time the items of a kind took."""
         return sum(s.seconds for s in self.statuses.values() if s.kind == kind)

@@ -1,0 +1,314 @@
+"""Real nodes on this machine: each a supervised agent process with a directory as its disk."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from preprov.contracts import Capabilities, Clock, LaunchRequest
+from preprov.model.errors import (
+    ConflictError,
+    InsufficientCapacityError,
+    NodeBusyError,
+    NotFoundError,
+    PoolError,
+    QuotaExceededError,
+)
+from preprov.model.pools import Pool, PoolObservation, Preload, Standby
+from preprov.model.time import Timescale
+from preprov.pools import agents, local_view
+from preprov.pools.local_disk import (
+    Json,
+    NodeFiles,
+    PoolDisk,
+    delay_s,
+    facts_of,
+    merged,
+    preload_as_json,
+    write_json,
+)
+
+log = structlog.get_logger(__name__)
+
+_LOOK_S: Final = 0.5
+_HOLD_S: Final = 10.0
+_END_S: Final = 20.0
+_FORGOTTEN_S: Final = 1.0
+"""A node made this long ago whose agent never ran was left by a crash: its launch is finished by whoever looks next."""
+_STATES: Final = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED, Standby.COLD})
+
+
+class LocalProvider:
+    """Nodes as processes under `home`, which outlive this object and are found again by scanning their tags.
+
+    Options of a group: `delay` (see `local_disk.delay_s`), `capacity` (nodes this "cloud" has; more are refused),
+    `limits` ("rlimit" leaves cgroups alone), `sample_s`, `pass_env` (names of variables tasks see).
+
+    Args:
+        home: node disks live under home/nodes.
+        clock: instants given to and taken from this object are on it.
+        speed: seconds of the clock per wall second; delays are that much shorter.
+    """
+
+    name = "local"
+
+    def __init__(self, home: Path, clock: Clock, *, speed: float = 1.0) -> None:
+        self._home = Path(home).absolute()
+        self._clock = clock
+        self._scale = Timescale.between(time.time(), clock.now(), speed)
+
+    def capabilities(self, pool: Pool, group: str) -> Capabilities:
+        """As the contract says; a group has the standby states it declares."""
+        declared = pool.group(group).standby_states
+        return Capabilities(standby_states=declared & _STATES, chooses_zone=True)
+
+    # ---- what exists
+
+    def observe(self, pool: Pool) -> PoolObservation:
+        """As the contract says. Finishes launches that a crash cut short, as a cloud does with what it has accepted."""
+        disk = PoolDisk(self._home, pool.name)
+        nodes = [n for n in disk.nodes() if n.facts["tags"].get("preprov:pool") == pool.name]
+        now = time.time()
+        forgotten = [n for n in nodes if n.half_made and now - n.facts["created_at"] > _FORGOTTEN_S]
+        problems = self._start_agents(n.path for n in forgotten)
+        seen = self._look(nodes)
+        out = [local_view.node(s, self._scale, now, pool.node_ttl_s) for s in seen]
+        return PoolObservation(pool.name, self._clock.now(), tuple(n for n in out if n is not None), True, problems)
+
+    def _look(self, nodes: Sequence[NodeFiles]) -> list[local_view.Seen]:
+        awake = [n for n in nodes if n.alive and n.standby == Standby.RUNNING]
+        lines = agents.ask_all([n.path for n in awake], "health", timeout=_LOOK_S)
+        answers = {n.path: local_view.health(line) for n, line in zip(awake, lines, strict=True)}
+        dead = [n.path for n in nodes if not n.alive and n.state and n.standby == Standby.RUNNING]
+        found = agents.run("inspect", dead)
+        return [
+            local_view.Seen(n, answers.get(n.path), tuple(found[n.path]["tasks"]) if n.path in found else None)
+            for n in nodes
+        ]
+
+    def _start_agents(self, paths: Iterable[Path]) -> tuple[str, ...]:
+        """Start agents; returns what went wrong, a line per node."""
+        results = agents.run("start", paths)
+        return tuple(f"{p.name}: {r['error']}" for p, r in results.items() if r.get("error"))
+
+    # ---- more
+
+    def launch(self, request: LaunchRequest) -> tuple[str, ...]:
+        """As the contract says. Killed anywhere in it, the next such call or `observe` goes on from there."""
+        disk = PoolDisk(self._home, request.pool.name)
+        with disk.locked():
+            disk.sweep()
+            ids = disk.intent(request)
+            new = [i for i in ids if disk.node(i) is None]
+            allowed = self._room(disk, request, len(new)) if new else 0
+            for node_id in new[:allowed]:
+                disk.make(node_id, facts_of(request, node_id, self._order(request, node_id)))
+        mine = [n for i in ids if (n := disk.node(i)) is not None]
+        problems = self._start_agents(n.path for n in mine if n.half_made)
+        if problems:
+            raise PoolError(f"agents did not start: {'; '.join(problems)}", where=request.pool.name)
+        return tuple(n.node_id for n in mine)
+
+    def _room(self, disk: PoolDisk, request: LaunchRequest, wanted: int) -> int:
+        """How many of the nodes wanted may be made.
+
+        Raises:
+            QuotaExceededError, InsufficientCapacityError: none, though some are wanted.
+        """
+        group = request.pool.group(request.group)
+        used = sum(1 for n in disk.nodes() if n.facts["group"] == group.name and n.standby != "ended")
+        where = f"{request.pool.name}/{group.name}"
+        if group.max_nodes - used <= 0:
+            raise QuotaExceededError(
+                f"the group has {used} nodes, its max_nodes is {group.max_nodes}", where=where, hint="raise max_nodes"
+            )
+        capacity = group.options.get("capacity")
+        have = int(capacity) if isinstance(capacity, int | float) else group.max_nodes
+        if have - used <= 0:
+            raise InsufficientCapacityError(
+                f"all {have} machines of this group are in use", where=where, hint="try again later, or elsewhere"
+            )
+        return min(wanted, group.max_nodes - used, have - used)
+
+    def _order(self, request: LaunchRequest, node_id: str) -> Json:
+        group = request.pool.group(request.group)
+        delay = delay_s(group, Standby.COLD, request.token, node_id, 0)
+        return {"serial": 0, "from": "cold", "at": time.time(), "delay_s": delay / self._scale.speed}
+
+    def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
+        """As the contract says; a node whose agent died is started again too, and finds its tasks again."""
+        disk = PoolDisk(self._home, pool.name)
+        with disk.locked():
+            nodes = self._existing(disk, node_ids)
+            missing = sorted(set(node_ids) - {n.node_id for n in nodes})
+            if missing:
+                raise NotFoundError(f"no such node: {', '.join(missing)}", where=pool.name)
+            asleep = [n for n in nodes if n.sleeps]
+            dead = [n for n in nodes if not n.alive]
+            orders = {n.node_id: self._write_order(pool, n, preload) for n in (*asleep, *dead)}
+        problems = [*self._start_agents(n.path for n in dead), *self._wake(asleep, orders)]
+        if problems:
+            raise PoolError(f"nodes did not start: {'; '.join(problems)}", where=pool.name)
+
+    def _write_order(self, pool: Pool, n: NodeFiles, preload: Preload) -> Json:
+        """Put into node.json what is to be done next; returns the new node.json.
+
+        An agent that merely died goes on with the order it had.
+        """
+        facts = {**n.facts, "preload": merged(n.facts["preload"], preload_as_json(preload))}
+        if n.standby in (Standby.HIBERNATED, Standby.STOPPED):
+            came_from = Standby.HIBERNATED if n.sleeps else Standby.STOPPED
+            serial = int(n.facts["warming"]["serial"]) + 1
+            group = pool.group(str(facts["group"]))
+            delay = delay_s(group, came_from, str(facts["token"]), n.node_id, serial) / self._scale.speed
+            facts["warming"] = {"serial": serial, "from": str(came_from), "at": time.time(), "delay_s": delay}
+            (n.path / "draining").unlink(missing_ok=True)
+        write_json(n.path / "node.json", facts)
+        return facts
+
+    def _wake(self, nodes: Sequence[NodeFiles], orders: dict[str, Json]) -> list[str]:
+        agents.run("thaw", (n.path for n in nodes))
+        problems = []
+        for n in nodes:
+            facts = orders[n.node_id]
+            line = agents.ask(n.path, "resume", order=facts["warming"], preload=facts["preload"])
+            error, detail = local_view.refusal(line)
+            problems.extend([f"{n.node_id}: {detail}"] if error else [])
+        return problems
+
+    # ---- less
+
+    def hibernate(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says. A sleeping node is left alone; one that cannot is a ConflictError."""
+        disk = PoolDisk(self._home, pool.name)
+        with disk.locked():
+            nodes = [n for n in self._all(disk, pool, node_ids) if not n.sleeps]
+            dead = [n.node_id for n in nodes if not n.alive]
+            if dead:
+                raise ConflictError(f"not running: {', '.join(dead)}", where=pool.name, hint="observe again")
+            self._hold(pool, nodes)
+            for n in nodes:
+                self._must(pool, n, agents.ask(n.path, "suspend"))
+
+    def stop(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says. A stopped node is left alone."""
+        disk = PoolDisk(self._home, pool.name)
+        with disk.locked():
+            nodes = [n for n in self._all(disk, pool, node_ids) if n.alive or n.standby != Standby.STOPPED]
+            self._shut(pool, nodes, "stopped")
+            self._done(pool, agents.run("settle", (n.path for n in nodes if not n.alive)))
+
+    def terminate(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says. An agent silent beyond its time to live is ended if nothing is found to run there."""
+        disk = PoolDisk(self._home, pool.name)
+        with disk.locked():
+            nodes = self._existing(disk, node_ids)
+            self._shut(pool, nodes, "ended")
+            for n in nodes:
+                disk.note_end(str(n.facts["token"]), n.node_id)
+            self._done(pool, agents.run("remove", (n.path for n in nodes)))
+
+    def drain(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says; a node that does not answer drains from when it does."""
+        for n in self._all(PoolDisk(self._home, pool.name), pool, node_ids):
+            (n.path / "draining").touch()
+            if n.alive and not n.sleeps:
+                agents.ask(n.path, "drain")
+
+    def _shut(self, pool: Pool, nodes: Sequence[NodeFiles], standby: str) -> None:
+        """End the agents of idle nodes, or nothing at all.
+
+        Raises:
+            NodeBusyError: one runs a task. ConflictError: one does not answer, and not for long enough to be lost.
+        """
+        alive = [n for n in nodes if n.alive]
+        self._idle_without_agent(pool, [n for n in nodes if not n.alive])
+        agents.run("thaw", (n.path for n in alive if n.sleeps))
+        lost = self._hold(pool, alive)
+        agents.run("kill", (n.path for n in lost))
+        for n in alive:
+            if n not in lost:
+                self._must(pool, n, agents.ask(n.path, "shutdown", standby=standby))
+        disk = PoolDisk(self._home, pool.name)
+        _wait(lambda: not any(m.alive for n in alive if (m := disk.node(n.node_id)) is not None), pool.name)
+
+    def _idle_without_agent(self, pool: Pool, dead: Sequence[NodeFiles]) -> None:
+        found = agents.run("inspect", (n.path for n in dead))
+        busy = {p.name: r["tasks"] for p, r in found.items() if r["tasks"]}
+        if busy:
+            raise _busy(pool, busy)
+
+    def _hold(self, pool: Pool, nodes: Sequence[NodeFiles]) -> list[NodeFiles]:
+        """Have nodes take no task for a moment; returns those that are lost and run nothing.
+
+        Raises:
+            NodeBusyError, ConflictError: nothing was done to any of them.
+        """
+        lines = agents.ask_all([n.path for n in nodes], "hold", seconds=_HOLD_S)
+        answers = [(n, *local_view.refusal(line)) for n, line in zip(nodes, lines, strict=True)]
+        silent = [n for n, error, _ in answers if error == "silent"]
+        now = time.time()
+        lost = [n for n in silent if (now - (n.heartbeat or 0.0)) * self._scale.speed > pool.node_ttl_s]
+        try:
+            self._refuse(pool, answers, lost)
+            self._idle_without_agent(pool, lost)
+        except PoolError:
+            agents.ask_all([n.path for n, error, _ in answers if not error], "release")
+            raise
+        return lost
+
+    def _refuse(self, pool: Pool, answers: Sequence[tuple[NodeFiles, str, str]], lost: Sequence[NodeFiles]) -> None:
+        busy = {n.node_id: [detail] for n, error, detail in answers if error == "busy"}
+        if busy:
+            raise _busy(pool, busy)
+        other = [f"{n.node_id}: {detail}" for n, error, detail in answers if error and n not in lost]
+        if other:
+            raise ConflictError("; ".join(other), where=pool.name, hint="observe again, then decide again")
+
+    def _must(self, pool: Pool, n: NodeFiles, line: bytes | None) -> None:
+        error, detail = local_view.refusal(line)
+        if error == "busy":
+            raise _busy(pool, {n.node_id: [detail]})
+        if error:
+            raise ConflictError(f"{n.node_id}: {detail}", where=pool.name, hint="observe again, then decide again")
+
+    def _done(self, pool: Pool, results: dict[Path, dict[str, Any]]) -> None:
+        """Loud about what the agent's program could not do."""
+        busy = {p.name: r["busy"] for p, r in results.items() if r.get("busy")}
+        if busy:
+            raise _busy(pool, busy)
+        failed = [f"{p.name}: {r['error']}" for p, r in results.items() if r.get("error")]
+        if failed:
+            raise PoolError("; ".join(failed), where=pool.name)
+
+    # ---- which
+
+    def _existing(self, disk: PoolDisk, node_ids: Sequence[str]) -> list[NodeFiles]:
+        return [n for i in dict.fromkeys(node_ids) if (n := disk.node(i)) is not None]
+
+    def _all(self, disk: PoolDisk, pool: Pool, node_ids: Sequence[str]) -> list[NodeFiles]:
+        nodes = self._existing(disk, node_ids)
+        missing = sorted(set(node_ids) - {n.node_id for n in nodes})
+        if missing:
+            raise NotFoundError(f"no such node: {', '.join(missing)}", where=pool.name)
+        return nodes
+
+
+def _busy(pool: Pool, tasks: dict[str, Any]) -> NodeBusyError:
+    text = "; ".join(f"{node} runs {', '.join(map(str, running))}" for node, running in tasks.items())
+    return NodeBusyError(text, where=pool.name, hint="drain it; it can be ended when its work has ended")
+
+
+def _wait(over: Callable[[], bool], where: str) -> None:
+    """Wait for something on this machine that takes milliseconds.
+
+    Raises:
+        PoolError: it did not come.
+    """
+    until = time.monotonic() + _END_S
+    while not over():
+        if time.monotonic() > until:
+            raise PoolError(f"an agent did not end within {_END_S:g} s", where=where, hint="see agent.log of the node")
+        time.sleep(0.003)
