@@ -62,17 +62,27 @@ class SourceBatch:
 
 @runtime_checkable
 class WorkSource(Protocol):
-    """Work read from outside: a log, a table, an orchestrator.
+    """Work read from outside: a log, a table, an orchestrator."""
 
-    Attributes:
-        key: stable name of what is read (for a file its name); digest: of its content, "" if it has none.
-        zone: IANA zone of its wall clock; capacity: of the whole machine it describes, None if it does not say.
-    """
+    @property
+    def key(self) -> str:
+        """Stable name of what is read (for a file its name)."""
+        ...
 
-    key: str
-    digest: str
-    zone: str
-    capacity: Resources | None
+    @property
+    def digest(self) -> str:
+        """Of its content, "" if it has none. Cheap: content that is known already is recognised by it alone."""
+        ...
+
+    @property
+    def zone(self) -> str:
+        """IANA zone of its wall clock. May have to look into the content, and raise as `read` does."""
+        ...
+
+    @property
+    def capacity(self) -> Resources | None:
+        """Of the whole machine it describes, None if it does not say. As for `zone`."""
+        ...
 
     def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
         """Yield batches in any order; reading twice yields the same.
@@ -252,7 +262,7 @@ class IngestResult:
 
 
 class WorkStore(Protocol):
-    """Runs and tasks: what was ingested and what is live, in the same tables."""
+    """Runs and tasks: what was ingested, which never changes, and what is served here; `work` gives both as one."""
 
     def pools(self) -> Mapping[str, str]:
         """Pools that have history: name -> zone of their wall clock as last ingested."""
@@ -301,7 +311,7 @@ class WorkStore(Protocol):
         ...
 
     def runs(self, pool: str | None = None, *, live: bool = False, limit: int | None = None) -> tuple[DagRun, ...]:
-        """Runs, newest first; `live` leaves out final ones."""
+        """Runs served here (not what was ingested), newest first; `live` leaves out final ones."""
         ...
 
     def run(self, run_id: str) -> DagRun | None:

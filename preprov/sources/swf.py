@@ -7,6 +7,7 @@ that wants as many cores as the job has processors, marked as a gang, so that no
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +21,12 @@ from preprov.model.resources import Resources
 from preprov.model.worktable import WorkTable
 from preprov.sources.building import labels, runs_frame, tasks_frame
 from preprov.sources.files import digest_of, line_blocks, stem
-from preprov.sources.swf_header import survey
+from preprov.sources.swf_header import SwfHeader, survey
 from preprov.sources.swf_lines import Lines, columns, parse_block
 
 _KIB_PER_GIB: Final = 1024.0**2
 _PARTIAL: Final = (2, 3, 4)
+_NO_MEMORY: Final = "the log knows no memory: its jobs want none"
 _TASK_ID: Final = "job"
 
 Floats = NDArray[np.float64]
@@ -41,9 +43,7 @@ class SwfSource:
     its tenant the group, or the user where there is none, its hint the requested time.
 
     Attributes:
-        key: the file's name. digest: of its bytes and the options. zone: TimeZoneString, else TimeZone, else UTC.
-        capacity: MaxProcs (else MaxNodes) cores; None if the header does not say.
-        header: what the header lines say, by name; of a name that stands twice, the first.
+        key: the file's name. digest: of its bytes and the options.
 
     Args:
         path: the log, gzipped or not.
@@ -57,15 +57,27 @@ class SwfSource:
         self.path = Path(path)
         self.key = self.path.name
         self.digest = digest_of(self.path, epoch and epoch.isoformat(), zone)
-        header = survey(self.path)
-        self.header: Mapping[str, str] = header.values
-        self._size = header.size
-        self.zone, zone_note = header.zone(zone)
-        self._start, start_note = header.start(epoch)
-        self._notes = tuple(n for n in (zone_note, start_note) if n)
-        processors = header.processors()
-        self.capacity: Resources | None = Resources(cpu=processors) if processors else None
-        self._median_kib: float | None = None
+        self._given = zone, epoch
+
+    @cached_property
+    def header(self) -> SwfHeader:
+        """What the header lines say. Looked for, through the whole file, when first asked."""
+        return survey(self.path)
+
+    @cached_property
+    def zone(self) -> str:
+        """IANA zone of the log: as given, else TimeZoneString, else TimeZone, else UTC."""
+        return self.header.zone(self._given[0])[0]
+
+    @cached_property
+    def capacity(self) -> Resources | None:
+        """MaxProcs (else MaxNodes) cores; None if the header does not say."""
+        processors = self.header.processors()
+        return Resources(cpu=processors) if processors else None
+
+    @cached_property
+    def _median_kib(self) -> float:
+        return _median_memory(self.path)
 
     def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
         """One batch per block of the file (about 40,000 jobs), in its order. See WorkSource.
@@ -73,20 +85,20 @@ class SwfSource:
         Raises:
             SourceError: damaged, cut short, or without a usable job.
         """
-        if self._median_kib is None:
-            self._median_kib = _median_memory(self.path)
         seen: set[int] = set()
         first, done, jobs, rejects = 1, 0, 0, 0
-        notes = self._notes if self._median_kib else (*self._notes, "the log knows no memory: its jobs want none")
+        start, start_note = self.header.start(self._given[1])
+        said = self.header.zone(self._given[0])[1], start_note, "" if self._median_kib else _NO_MEMORY
+        notes = tuple(n for n in said if n)
         for block in line_blocks(self.path):
             lines = parse_block(block, first)
             first += len(lines.raw)
             done += len(block)
-            batch = self._batch(lines, seen, notes)
+            batch = self._batch(lines, seen, start, notes)
             jobs += len(batch.work)
             rejects += len(batch.rejects)
             if progress is not None:
-                progress(min(1.0, done / max(self._size, 1)), f"{jobs:,} jobs")
+                progress(min(1.0, done / max(self.header.size, 1)), f"{jobs:,} jobs")
             if len(batch.work) or batch.rejects:
                 notes = ()
                 yield batch
@@ -97,7 +109,7 @@ class SwfSource:
                 hint="a Standard Workload Format line has 18 numbers and a runtime > 0",
             )
 
-    def _batch(self, lines: Lines, seen: set[int], notes: tuple[str, ...]) -> SourceBatch:
+    def _batch(self, lines: Lines, seen: set[int], start: float, notes: tuple[str, ...]) -> SourceBatch:
         jobs = lines.fields
         reasons = _unusable(jobs, seen)
         part = reasons == _PART
@@ -111,17 +123,17 @@ class SwfSource:
             notes = (*notes, "lines that are parts of a job already told as a whole were passed over")
         good = jobs[reasons == ""]
         seen.update(good["job"].astype(np.int64).tolist())
-        work, imputed = self._work(good)
+        work, imputed = self._work(good, start)
         return SourceBatch(work, rejects=tuple(rejects), notes=notes, imputed={"memory": imputed} if imputed else {})
 
-    def _work(self, jobs: pd.DataFrame) -> tuple[WorkTable, int]:
+    def _work(self, jobs: pd.DataFrame, start: float) -> tuple[WorkTable, int]:
         n = len(jobs)
         if not n:
             return WorkTable.empty(), 0
         column = {name: jobs[name].to_numpy() for name in jobs.columns}
         procs = _processors(column)
-        memory, imputed = _memory(column, procs, self._median_kib or 0.0)
-        submit = column["submit"] + self._start
+        memory, imputed = _memory(column, procs, self._median_kib)
+        submit = column["submit"] + start
         started = np.where(column["wait"] >= 0, submit + column["wait"], np.nan)
         who = _identity(column, procs)
         name = stem(self.path)

@@ -1,8 +1,9 @@
 """DAG task tables: Parquet or CSV, one task of one run a row."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +21,12 @@ from preprov.model.worktable import WorkTable, nominal_ready
 from preprov.sources.building import batches, runs_frame, tasks_frame
 from preprov.sources.files import digest_of
 from preprov.sources.table_columns import Bools, Ints, Objects, coded, instants
-from preprov.sources.table_files import column_names, load_table, renamed
+from preprov.sources.table_files import LoadedTable, column_names, load_table, renamed
 from preprov.sources.table_shapes import SHAPES, Reading, Rows, Shape, shape_of
 from preprov.sources.zones import canonical_zone, infer_zone
 
 _KNOWN: Final = frozenset(c for s in SHAPES for c in (*s.required, *s.optional))
+_TELLING: Final = ("zone", "schedule", "scheduled_for", "submit")
 _ZONE_KEYS: Final = ("zone", "timezone", "tz")
 _SURE: Final = 0.5
 
@@ -34,15 +36,15 @@ class DagTableSource:
 
     Times are nominal: a run is known, and its roots are ready, at submit; a task is ready when its last parent ended.
     A row that cannot be used is rejected, and a parent that points to one is dropped and counted. A run whose tasks
-    wait for each other in a circle is rejected with all its rows. The table is held in memory; what is made of it
-    comes in batches.
+    wait for each other in a circle is rejected with all its rows. The table is held in memory while it is read; what is
+    made of it comes in batches.
 
     The zone of the crons is, in this order: the option, the table's `zone` column, the file's metadata (or the zone of
     its time columns, if it is not UTC), the zone in which the declared crons have their turns when the table says
     they had, UTC. A note says so where it was inferred.
 
     Attributes:
-        key: the file's name. digest: of its bytes and the options. zone: of its crons and of times that carry none.
+        key: the file's name. digest: of its bytes and the options.
         capacity: None. shape: which shape was recognised.
 
     Args:
@@ -74,10 +76,27 @@ class DagTableSource:
         self._theirs = renamed(names, mapping or {}, _KNOWN, str(self.path))
         self._shape = _recognised(self.path, names, frozenset(self._theirs))
         self.shape = self._shape.name
-        self._loaded = load_table(self.path, list(dict.fromkeys(self._theirs.values())))
-        self._table = pa.table({ours: self._loaded.table[theirs] for ours, theirs in self._theirs.items()})
-        self.zone, self._zone_note = _zone(self._table, self._loaded.metadata, zone, likely, str(self.path))
-        self._reading = Reading(self.zone, None if epoch is None else seconds_of(epoch))
+        self._given_zone = None if zone is None else _checked(zone, str(self.path))
+        self._likely = likely
+        self._zero = None if epoch is None else seconds_of(epoch)
+
+    @cached_property
+    def _found_zone(self) -> tuple[str, str]:
+        """The zone and a note on it; of the table only the columns that tell it are looked at."""
+        if self._given_zone is not None:
+            return self._given_zone, ""
+        return _zone(*self._load([c for c in _TELLING if c in self._theirs]), self._likely, str(self.path))
+
+    @cached_property
+    def zone(self) -> str:
+        """IANA zone of the crons and of times that carry none. Looked for when first asked."""
+        return self._found_zone[0]
+
+    def _load(self, ours: Iterable[str]) -> tuple[pa.Table, LoadedTable]:
+        """These columns by our names, and what was loaded."""
+        theirs = {name: self._theirs[name] for name in ours}
+        loaded = load_table(self.path, list(dict.fromkeys(theirs.values())))
+        return pa.table({our: loaded.table[their] for our, their in theirs.items()}), loaded
 
     def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
         """Batches of whole runs, about 50,000 tasks each, by submit time; rejects and notes come with the first.
@@ -86,17 +105,18 @@ class DagTableSource:
             SourceError: no usable row.
         """
         tell = progress or (lambda share, text: None)
-        tell(0.0, f"{self._table.num_rows:,} rows")
-        rows = self._shape.rows(self._table, self._reading)
+        table, loaded = self._load(self._theirs)
+        tell(0.1, f"{table.num_rows:,} rows")
+        rows = self._shape.rows(table, Reading(self.zone, self._zero))
         tell(0.3, "rows understood")
         made = _assemble(rows, self.zone)
-        rejects = self._rejects(made.reasons)
+        rejects = _rejects(loaded, made.reasons)
         if not len(made.work):
             raise SourceError(
                 f"{self.key} holds no usable row ({len(rejects)} rejected{_most_common(rejects)})", where=str(self.path)
             )
         tell(0.5, "dependencies followed")
-        notes = (*((self._zone_note,) if self._zone_note else ()), *made.notes)
+        notes = (*(n for n in self._found_zone[1:] if n), *made.notes)
         schedules = _schedules(made.work)
         for work, part in batches(made.work):
             imputed = {k: int(v[part].sum()) for k, v in made.imputed.items() if v[part].any()}
@@ -104,13 +124,13 @@ class DagTableSource:
             yield SourceBatch(work, schedules, rejects, notes, imputed)
             schedules, rejects, notes = (), (), ()
 
-    def _rejects(self, reasons: Objects) -> tuple[Reject, ...]:
-        where = np.flatnonzero(reasons != "")
-        raw = self._loaded.table.take(pa.array(where)).to_pandas()
-        texts = raw.to_json(orient="records", lines=True, date_format="iso").splitlines() if len(where) else []
-        lines = self._loaded.lines[where]
-        mine = [Reject(int(n), str(r), t) for n, r, t in zip(lines, reasons[where], texts, strict=True)]
-        return tuple(sorted((*self._loaded.rejects, *mine), key=lambda r: r.line))
+
+def _rejects(loaded: LoadedTable, reasons: Objects) -> tuple[Reject, ...]:
+    where = np.flatnonzero(reasons != "")
+    raw = loaded.table.take(pa.array(where)).to_pandas()
+    texts = raw.to_json(orient="records", lines=True, date_format="iso").splitlines() if len(where) else []
+    mine = [Reject(int(n), str(r), t) for n, r, t in zip(loaded.lines[where], reasons[where], texts, strict=True)]
+    return tuple(sorted((*loaded.rejects, *mine), key=lambda r: r.line))
 
 
 def _recognised(path: Path, names: list[str], ours: frozenset[str]) -> Shape:
@@ -135,17 +155,13 @@ def _most_common(rejects: Sequence[Reject]) -> str:
 # --------------------------------------------------------------------------- zone
 
 
-def _zone(
-    table: pa.Table, metadata: Mapping[str, str], given: str | None, likely: Sequence[str], where: str
-) -> tuple[str, str]:
+def _zone(table: pa.Table, loaded: LoadedTable, likely: Sequence[str], where: str) -> tuple[str, str]:
     """(zone, a note on how it was found, if it was not simply said)."""
-    if given is not None:
-        return _checked(given, where), ""
     if "zone" in table.column_names:
         column = coded(table["zone"])
         if len(column.words):
             return _checked(str(column.words[np.argmax(np.bincount(column.codes[column.codes >= 0]))]), where), ""
-    said = [metadata[k] for k in _ZONE_KEYS if k in metadata]
+    said = [loaded.metadata[k] for k in _ZONE_KEYS if k in loaded.metadata]
     said += [str(c.type.tz) for c in table.columns if pa.types.is_timestamp(c.type) and c.type.tz]
     for name in said:
         if (zone := canonical_zone(name)) and zone != "UTC":
