@@ -103,9 +103,9 @@ def _store() -> Check:
 
 
 def _limits() -> Check:
-    from preprov.agent.limits import detect
+    from preprov.pools.agents import limits
 
-    kind = detect()
+    kind = limits()
     hint = "" if kind != "rlimit" else "cgroups are not writable here: memory is limited per process, cpu is not"
     return Check("limits of local nodes", "ok" if kind != "rlimit" else "warn", str(kind), hint)
 

@@ -190,7 +190,13 @@ VERBS: Final[dict[str, Callable[[disk.NodeDir], Json]]] = {
 
 
 def main(argv: list[str]) -> int:
-    """`python -m preprov.agent start|inspect|thaw|settle|remove|kill FOLDER…`; one JSON object per folder on stdout."""
+    """`python -m preprov.agent start|inspect|thaw|settle|remove|kill FOLDER…`: one JSON object per folder on stdout.
+
+    `python -m preprov.agent limits` says how nodes of this user would be limited.
+    """
+    if argv == ["limits"]:
+        sys.stdout.write(json.dumps({"kind": limits.detect()}) + "\n")
+        return 0
     if len(argv) < 2 or (argv[0] != "start" and argv[0] not in VERBS):
         sys.stderr.write(f"usage: python -m preprov.agent {'|'.join(['start', *VERBS])} FOLDER...\n")
         return 2

@@ -8,6 +8,7 @@ import math
 import os
 import resource
 import signal
+import tempfile
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -185,6 +186,15 @@ def establish(node: disk.NodeDir, cpu: float, memory: float, *, allow: str = "")
     limits.cpu, limits.memory = cpu, memory
     limits.save(node)
     return limits
+
+
+def detect() -> str:
+    """The kind of limits this user's nodes get, found by trying."""
+    with tempfile.TemporaryDirectory(prefix="preprov-") as folder:
+        found = establish(disk.NodeDir(folder), 1.0, 1.0)
+        found.leave()
+        found.remove()
+    return found.kind
 
 
 def mounts() -> tuple[dict[str, tuple[Path, str]], tuple[Path, str] | None]:

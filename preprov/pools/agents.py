@@ -53,17 +53,32 @@ def run(verb: str, folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
     names = [str(f) for f in folders]
     if not names:
         return {}
-    command = [sys.executable, "-m", "preprov.agent", verb, *names]
+    return {Path(k): v for k, v in _program([verb, *names], verb).items()}
+
+
+def _program(arguments: list[str], what: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "preprov.agent", *arguments]
+    where = arguments[-1]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), timeout=_PROGRAM_S, check=True
         )
-        return {Path(k): v for k, v in json.loads(done.stdout).items()}
+        answer = json.loads(done.stdout)
     except subprocess.CalledProcessError as e:
         said = e.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise PoolError(f"the agent's program could not {verb}: {' '.join(said)}", where=names[0]) from e
+        raise PoolError(f"the agent's program could not {what}: {' '.join(said)}", where=where) from e
     except (OSError, ValueError, subprocess.TimeoutExpired) as e:
-        raise PoolError(f"the agent's program could not {verb}: {e}", where=names[0]) from e
+        raise PoolError(f"the agent's program could not {what}: {e}", where=where) from e
+    return dict(answer)
+
+
+def limits() -> str:
+    """How nodes started by this user are limited: "cgroup2", "cgroup1" or "rlimit".
+
+    Raises:
+        PoolError: the agent's program does not run.
+    """
+    return str(_program(["limits"], "try limits")["kind"])
 
 
 def environment(ours: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -102,8 +102,7 @@ class LocalProvider:
             disk.sweep()
             ids = disk.intent(request)
             new = [i for i in ids if disk.node(i) is None]
-            allowed = self._room(disk, request, len(new)) if new else 0
-            for node_id in new[:allowed]:
+            for node_id in self._affordable(disk, request, new, some_already=len(new) < len(ids)):
                 disk.make(node_id, facts_of(request, node_id, self._order(request, node_id)))
         mine = [n for i in ids if (n := disk.node(i)) is not None]
         problems = self._start_agents(n.path for n in mine if n.half_made)
@@ -111,26 +110,35 @@ class LocalProvider:
             raise PoolError(f"agents did not start: {'; '.join(problems)}", where=request.pool.name)
         return tuple(n.node_id for n in mine)
 
-    def _room(self, disk: PoolDisk, request: LaunchRequest, wanted: int) -> int:
-        """How many of the nodes wanted may be made.
+    def _affordable(
+        self, disk: PoolDisk, request: LaunchRequest, new: Sequence[str], *, some_already: bool
+    ) -> Sequence[str]:
+        """Those of the nodes wanted that may be made.
 
         Raises:
-            QuotaExceededError, InsufficientCapacityError: none, though some are wanted.
+            QuotaExceededError, InsufficientCapacityError: none may, and the token has none already.
         """
+        if not new:
+            return ()
         group = request.pool.group(request.group)
         used = sum(1 for n in disk.nodes() if n.facts["group"] == group.name and n.standby != "ended")
         where = f"{request.pool.name}/{group.name}"
-        if group.max_nodes - used <= 0:
+        room = max(min(group.max_nodes, self._machines(request)) - used, 0)
+        if room or some_already:
+            return new[:room]
+        if used >= group.max_nodes:
             raise QuotaExceededError(
                 f"the group has {used} nodes, its max_nodes is {group.max_nodes}", where=where, hint="raise max_nodes"
             )
+        raise InsufficientCapacityError(
+            f"all {used} machines of this group are in use", where=where, hint="try again later, or elsewhere"
+        )
+
+    def _machines(self, request: LaunchRequest) -> int:
+        """How many machines this "cloud" has for the group."""
+        group = request.pool.group(request.group)
         capacity = group.options.get("capacity")
-        have = int(capacity) if isinstance(capacity, int | float) else group.max_nodes
-        if have - used <= 0:
-            raise InsufficientCapacityError(
-                f"all {have} machines of this group are in use", where=where, hint="try again later, or elsewhere"
-            )
-        return min(wanted, group.max_nodes - used, have - used)
+        return int(capacity) if isinstance(capacity, int | float) else group.max_nodes
 
     def _order(self, request: LaunchRequest, node_id: str) -> Json:
         group = request.pool.group(request.group)
@@ -138,19 +146,20 @@ class LocalProvider:
         return {"serial": 0, "from": "cold", "at": time.time(), "delay_s": delay / self._scale.speed}
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
-        """As the contract says; a node whose agent died is started again too, and finds its tasks again."""
+        """As the contract says; a node whose agent died is started again too, and finds its tasks again.
+
+        Where some are missing, the others are started all the same.
+        """
         disk = PoolDisk(self._home, pool.name)
         with disk.locked():
             nodes = self._existing(disk, node_ids)
-            missing = sorted(set(node_ids) - {n.node_id for n in nodes})
-            if missing:
-                raise NotFoundError(f"no such node: {', '.join(missing)}", where=pool.name)
             asleep = [n for n in nodes if n.sleeps]
             dead = [n for n in nodes if not n.alive]
             orders = {n.node_id: self._write_order(pool, n, preload) for n in (*asleep, *dead)}
         problems = [*self._start_agents(n.path for n in dead), *self._wake(asleep, orders)]
         if problems:
             raise PoolError(f"nodes did not start: {'; '.join(problems)}", where=pool.name)
+        self._all(disk, pool, node_ids)
 
     def _write_order(self, pool: Pool, n: NodeFiles, preload: Preload) -> Json:
         """Put into node.json what is to be done next; returns the new node.json.
@@ -182,6 +191,7 @@ class LocalProvider:
 
     def hibernate(self, pool: Pool, node_ids: Sequence[str]) -> None:
         """As the contract says. A sleeping node is left alone; one that cannot is a ConflictError."""
+        self._can(pool, Standby.HIBERNATED, node_ids)
         disk = PoolDisk(self._home, pool.name)
         with disk.locked():
             nodes = [n for n in self._all(disk, pool, node_ids) if not n.sleeps]
@@ -194,6 +204,7 @@ class LocalProvider:
 
     def stop(self, pool: Pool, node_ids: Sequence[str]) -> None:
         """As the contract says. A stopped node is left alone."""
+        self._can(pool, Standby.STOPPED, node_ids)
         disk = PoolDisk(self._home, pool.name)
         with disk.locked():
             nodes = [n for n in self._all(disk, pool, node_ids) if n.alive or n.standby != Standby.STOPPED]
@@ -284,6 +295,14 @@ class LocalProvider:
             raise PoolError("; ".join(failed), where=pool.name)
 
     # ---- which
+
+    def _can(self, pool: Pool, state: Standby, node_ids: Sequence[str]) -> None:
+        disk = PoolDisk(self._home, pool.name)
+        for name in {str(n.facts["group"]) for n in self._all(disk, pool, node_ids)}:
+            if state not in self.capabilities(pool, name).standby_states:
+                raise PoolError(
+                    f"group {name} keeps no {state} nodes", where=pool.name, hint=f"add {state} to its states"
+                )
 
     def _existing(self, disk: PoolDisk, node_ids: Sequence[str]) -> list[NodeFiles]:
         return [n for i in dict.fromkeys(node_ids) if (n := disk.node(i)) is not None]

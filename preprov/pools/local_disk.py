@@ -168,7 +168,7 @@ def facts_of(request: LaunchRequest, node_id: str, order: Json) -> Json:
         "created_at": order["at"],
         "tags": {**request.tags, **mine},
         "offering": offering_as_json(request.offering),
-        "preload": preload_as_json(request.preload),
+        "preload": preload_as_json(request.pool.preload.merged(request.preload)),
         "warming": order,
         **{k: options[k] for k in ("limits", "sample_s", "pass_env") if k in options},
     }
