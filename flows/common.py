@@ -2,10 +2,18 @@
 
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
+from uuid import UUID
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 from preprov.app import App, open_app
 
@@ -48,3 +56,10 @@ def picture(name: str, png: bytes, description: str) -> None:
     """Keep a picture as an image artifact; it carries its own bytes, so that no file has to be reachable."""
     url = "data:image/png;base64," + base64.b64encode(png).decode()
     create_image_artifact(image_url=url, key=key(name), description=description)
+
+
+def progress(name: str, description: str) -> Callable[[float], None]:
+    """Begin a progress artifact; returns what moves it on, in percent."""
+    made = create_progress_artifact(progress=0.0, key=key(name), description=description)
+    artifact = cast(UUID, made)  # a coroutine only inside an event loop
+    return lambda percent: cast(None, update_progress_artifact(artifact_id=artifact, progress=percent))

@@ -1,11 +1,13 @@
 """The deployments of one machine: `python -m flows.deployments` serves them until it is stopped."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
 from prefect.flows import load_flow_from_entrypoint
+from prefect.types.entrypoint import EntrypointType
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,18 @@ DEPLOYMENTS = (
 
 def runner_deployments() -> list[RunnerDeployment]:
     """All of them, for a process that serves; one run of each at a time."""
-    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
-    return [
-        load_flow_from_entrypoint(d.entrypoint).to_deployment(
-            name=d.name,
-            cron=d.cron,
-            concurrency_limit=one,
-            tags=["preprov"],
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
-        for d in DEPLOYMENTS
-    ]
+    return [_runner_deployment(d) for d in DEPLOYMENTS]
+
+
+def _runner_deployment(d: Deployment) -> RunnerDeployment:
+    made = load_flow_from_entrypoint(d.entrypoint).to_deployment(
+        name=d.name,
+        cron=d.cron,
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+        tags=["preprov"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    return cast(RunnerDeployment, made)  # a coroutine only inside an event loop
 
 
 if __name__ == "__main__":

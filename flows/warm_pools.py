@@ -1,7 +1,6 @@
 """warm_pools: bring each pool up to its plan."""
 
 from prefect import flow, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows import common
 
@@ -13,13 +12,13 @@ def provision(pool: str) -> dict[str, object]:
     """One pass over one pool that may only raise. Idempotent: a repeated action is not done twice."""
     from preprov.control.passes import RAISES, pool_pass
 
-    progress = create_progress_artifact(progress=0.0, key=common.key("provision", pool), description=f"Warming {pool}")
+    progress = common.progress(f"provision {pool}", f"Warming {pool}")
     with common.opened("warm_pools") as app:
         result = pool_pass(app.ctx, app.ctx.pool(pool), serve=False, kinds=RAISES)
     actions = result.plan.actions if result.plan else ()
     rows = [a.as_dict() for a in actions] or [{"reason": "nothing to do"}]
     common.table(f"plan {pool}", rows, f"Plan of pool {pool}")
-    update_progress_artifact(artifact_id=progress, progress=100.0)
+    progress(100.0)
     return {
         "pool": pool,
         "plan_id": result.plan.plan_id if result.plan else None,

@@ -69,7 +69,7 @@ class DemandCurve:
     def quantile(self, q: float | Sequence[float], kind: str = "cpu") -> Array:
         """(T,) or (T, Q) marginal quantiles of one resource."""
         out: Array = np.quantile(self.samples[:, :, KINDS.index(kind)], q, axis=0)
-        return out if np.ndim(q) == 0 else np.moveaxis(out, 0, -1)
+        return out if isinstance(q, int | float) else np.moveaxis(out, 0, -1)
 
     def table(self, kind: str = "cpu") -> Array:
         """(T, Q) marginal quantiles, never crossing."""
@@ -84,7 +84,8 @@ class DemandCurve:
 
         This, not the sum of arrivals, is what a lead window needs: short tasks hand their cores on.
         """
-        return np.maximum(_window_max(self.samples, steps) - self.samples, 0.0)
+        out: Array = np.maximum(_window_max(self.samples, steps) - self.samples, 0.0)
+        return out
 
     def at(self, q: float, when: datetime) -> Resources:
         """Marginal quantile of all five resources at an instant; zero outside the curve."""

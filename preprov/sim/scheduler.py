@@ -54,11 +54,7 @@ class SimScheduler:
         claimant = task.claimant(instance)
         if claimant in self._runs:
             return
-        try:
-            machine = self.cloud.machine(node.node_id)
-        except KeyError:
-            machine = None
-        if machine is None or machine.ended is not None or machine.phase is not Phase.READY:
+        if not self._serves(node.node_id):
             raise NotFoundError(f"node {node.node_id} cannot take work", where=node.pool)
         now = self.clock.now()
         self._runs[claimant] = _Run(
@@ -93,6 +89,10 @@ class SimScheduler:
     def logs(self, claimant: str) -> Iterator[str]:
         """Nothing: these tasks print nothing."""
         return iter(())
+
+    def _serves(self, node_id: str) -> bool:
+        alive = {m.node_id: m.phase for m in self.cloud.machines() if m.ended is None}
+        return alive.get(node_id) is Phase.READY
 
     def settle(self) -> None:
         """End what is over by now."""

@@ -96,26 +96,36 @@ def db_upgrade() -> None:
     """Bring the store's schema up to date."""
     common.begin("db upgrade", Output.TABLE)
     from preprov.settings import Settings
-    from preprov.store.database import upgrade_store
+    from preprov.store.database import open_store
 
     settings = Settings.load()
-    revision = upgrade_store(settings.store_url, settings.home)
-    typer.echo(f"schema at {revision}")
+    store = open_store(settings.store_url, settings.home, check=False)
+    try:
+        typer.echo(f"schema at {store.upgrade()} in {store.where}")
+    finally:
+        store.close()
 
 
 @db_app.command("current")
 def db_current(output: OutputOption = Output.TABLE) -> None:
     """The schema's revision, and where the store is (without its password)."""
-    with common.opened("db current", output) as app:
-        from preprov.logs import mask
+    common.begin("db current", output)
+    from datetime import UTC, datetime
 
-        revision, url = app.store.current(), mask(app.settings.store_url)
-        if output is Output.JSON:
-            common.print_json(
-                common.envelope("db current", None, app.ctx.clock.now(), {"revision": revision, "url": url})
-            )
-            return
-        typer.echo(f"{revision} at {url}")
+    from preprov.settings import Settings
+    from preprov.store.database import open_store
+
+    settings = Settings.load()
+    store = open_store(settings.store_url, settings.home, check=False)
+    try:
+        revision, where = store.current(), store.where
+    finally:
+        store.close()
+    if output is Output.JSON:
+        body = {"revision": revision, "url": where}
+        common.print_json(common.envelope("db current", None, datetime.now(UTC), body))
+        return
+    typer.echo(f"{revision or 'empty'} in {where}")
 
 
 @config_app.command("show")

@@ -58,7 +58,8 @@ def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Outp
         }
         common.print_json(common.envelope(command, pool, app.ctx.clock.now(), body))
         return
-    zone = tz or (app.ctx.pools[pool].zone if pool in app.ctx.pools else app.config.controller.zone)
+    known = app.ctx.pools.get(pool or "")
+    zone = tz or (known.zone if known else app.config.controller.zone)
     typer.echo(story.subject)
     for e in story.events:
         typer.echo(f"  {common.both_times(e.at, zone)}  {e.what}" + (f"  [{e.who}]" if e.who else ""))
