@@ -1,0 +1,46 @@
+"""The company's history as a source of work: whole weeks of runs and the schedules that made them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from preprov.contracts import Progress, SourceBatch
+from preprov.demo.workload import Workload, work_table
+from preprov.model.resources import Resources
+from preprov.model.work import DagSpec
+
+_WEEK = timedelta(weeks=1)
+
+
+class HistorySource:
+    """A WorkSource that reads a workload instead of a file.
+
+    Attributes:
+        key, digest, zone, capacity: as in `contracts.WorkSource`; the digest follows from what is drawn.
+    """
+
+    def __init__(self, workload: Workload, specs: Mapping[str, DagSpec], until: datetime) -> None:
+        """Everything submitted from the workload's origin until then.
+
+        Args:
+            workload: what is drawn. specs: of its DAGs; they decide the task signatures. until: end of the history.
+        """
+        self.key = "six-weeks-of-a-retailer"
+        self.zone = workload.company.zone
+        self.capacity: Resources | None = None
+        self._workload, self._specs, self._until = workload, specs, until
+        parts = (repr(workload), until.isoformat(), *(repr(s) for s in specs.values()))
+        self.digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+    def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
+        """One batch a week; the schedules come with the first."""
+        start, schedules = self._workload.origin, self._workload.schedules("", self._workload.origin)
+        whole = self._until - self._workload.origin
+        while start < self._until:
+            end = min(start + _WEEK, self._until)
+            runs = self._workload.runs(start, end)
+            yield SourceBatch(work_table(runs, self._specs, self.zone), schedules)
+            schedules = ()
+            if progress is not None:
+                progress((end - self._workload.origin) / whole, f"{end:%Y-%m-%d}")
+            start = end
