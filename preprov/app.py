@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprov import configfile
-from preprov.clocks import WallClock
+from preprov import clocks, configfile
 from preprov.contracts import Clock, IngestResult, PoolProvider, Scheduler, WorkSource
 from preprov.control.context import Context, Tenant
 from preprov.control.ingesting import ingest_work
@@ -59,7 +58,7 @@ def open_app(
 
     Args:
         settings: None = from the environment.
-        clock: None = wall time. A scaled clock also speeds up the provisioning of local nodes.
+        clock: None = as in the settings, else wall time. A scaled clock also speeds up the provisioning of local nodes.
         actor: who is asking, for the audit log.
         pools: None = as configured, and one in mode observe for each pool that only has history.
 
@@ -72,7 +71,7 @@ def open_app(
 
     settings = settings or Settings.load()
     config = configfile.load(settings.config_path())
-    clock = clock or WallClock()
+    clock = clock or clocks.named(settings.clock)
     speed = float(getattr(clock, "speed", 1.0))
     configured = dict(pools) if pools is not None else config.pools()
     store = open_store(settings.store_url, settings.home)

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
         home: node disks, samples, reports. config: path of preprov.toml.
         samples: joint demand samples per forecast. seed: of every random draw.
         log_level: of the program's own log on stderr.
+        clock: a night that is played faster than it is (see `clocks.named`), so that every process of it agrees on what
+            time it is; None = wall time.
     """
 
     model_config = SettingsConfigDict(
@@ -49,6 +51,7 @@ class Settings(BaseSettings):
     samples: int = Field(default=200, ge=20, le=5000)
     seed: int = 0
     log_level: str = "warning"
+    clock: str | None = None
 
     @classmethod
     def load(cls) -> Self:
