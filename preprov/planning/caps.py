@@ -1,11 +1,16 @@
 """Hard caps. They stop launches and starts only; nothing here ends a node."""
 
 import math
+from datetime import timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import numpy as np
+from numpy.typing import NDArray
+
 from preprov.model.pools import Mode
 from preprov.planning.inputs import PlanInputs
+from preprov.planning.need import Horizon
 from preprov.planning.offers import Choice
 from preprov.planning.supply import Supply
 
@@ -110,6 +115,30 @@ def running_cap(inputs: PlanInputs, choice: Choice) -> tuple[int, str]:
         limits["max_usd_per_hour"] = _fits(g.max_usd_per_hour, choice.usd)
     name = min(limits, key=lambda k: limits[k])
     return limits[name], name
+
+
+def within_day(
+    inputs: PlanInputs, horizon: Horizon, levels: NDArray[np.int64], choice: Choice
+) -> tuple[NDArray[np.int64], bool]:
+    """Running nodes per step that the daily budget lets be raised to, and whether it holds anything back.
+
+    Walks the days of the pool's zone: a rise needs money left for what it is committed to; what runs stays.
+    """
+    cap = inputs.pool.guards.max_usd_per_day
+    if cap is None or not choice.usd:
+        return levels, False
+    zone = ZoneInfo(inputs.pool.zone)
+    commitment = choice.usd * committed_hours(inputs, choice)
+    day, left, previous = inputs.now.astimezone(zone).date(), cap - inputs.spent_today_usd, int(levels[0])
+    out = levels.copy()
+    for i in range(1, len(levels)):
+        left -= previous * choice.usd * float(horizon.lengths_h[i - 1])
+        today = (horizon.start + timedelta(seconds=i * horizon.step_s)).astimezone(zone).date()
+        if today != day:
+            day, left = today, cap
+        previous = min(int(levels[i]), max(previous, _fits(left, commitment)))
+        out[i] = previous
+    return out, bool((out < levels).any())
 
 
 def _fits(money: float, price: float) -> int:

@@ -22,24 +22,30 @@ REACTIVE_IDLE_S = 600.0
 class Waiting:
     """Expected demand beyond a capacity, E[(D - x)+], summed over steps: core-hours that find no node.
 
-    Samples are sorted once per step; each query then costs one comparison pass over the steps it covers.
+    Samples are sorted once per step and laid end to end, each step shifted beyond the last, so that one binary search
+    answers for all steps at once.
     """
 
     def __init__(self, cores: Array, lengths_h: Array) -> None:
-        self.sorted = np.sort(np.ascontiguousarray(cores.T, dtype=np.float64), axis=1)
-        n = self.sorted.shape[1]
-        self.tail = np.zeros((len(self.sorted), n + 1))
-        self.tail[:, :n] = np.cumsum(self.sorted[:, ::-1], axis=1)[:, ::-1]
+        rows = np.ascontiguousarray(cores.T)
+        rows.sort(axis=1)
+        steps, self.n = int(rows.shape[0]), int(rows.shape[1])
+        self.tail = np.zeros((steps, self.n + 1))
+        self.tail[:, : self.n] = np.cumsum(rows[:, ::-1], axis=1, dtype=np.float64)[:, ::-1]
+        self.top = float(rows.max(initial=0.0)) + 1.0
+        self.offset = np.arange(steps) * self.top
+        self.flat = (rows + self.offset[:, None]).ravel()
+        self.start = np.arange(steps) * self.n
         self.lengths_h = lengths_h
 
     def beyond(self, capacity: Array | float, first: int = 0, last: int | None = None) -> float:
         """Core-hours beyond `capacity` cores, scalar or (T,), within steps [first, last)."""
-        rows = self.sorted[first:last]
-        n = rows.shape[1]
-        x = np.broadcast_to(np.asarray(capacity, dtype=np.float64), (len(rows),))
-        below = (rows <= x[:, None]).sum(axis=1)
-        tail = self.tail[first:last][np.arange(len(rows)), below]
-        return float(((tail - x * (n - below)) / n) @ self.lengths_h[first:last])
+        steps = slice(first, last)
+        x = np.minimum(capacity, self.top - 0.5)
+        at = np.searchsorted(self.flat, x + self.offset[steps], side="right") - self.start[steps]
+        rest = self.tail[np.arange(len(self.offset))[steps], at] - x * (self.n - at)
+        total = float(np.sum(rest * self.lengths_h[steps]))
+        return total / self.n
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners
     size = max([len(owners.index), *(m.hi for m in moves)]) + 1
     base_rate = _base_rates(s, now, owners, size)
     rate, since, doer = base_rate.copy(), np.zeros(size), np.full(size, -1)
-    cost, closes, lives = np.zeros(len(moves)), np.zeros(len(moves)), np.zeros(size, dtype=bool)
+    cost, closes = np.zeros(len(moves)), np.zeros(len(moves))
 
     def settle(levels: slice, at_h: float) -> None:
         owner = doer[levels]
@@ -81,12 +87,12 @@ def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners
 
     for i, m in enumerate(moves):
         if m.hi <= m.lo:
-            cost[i] = _unleveled(s, m) * end_h
+            cost[i] = _unleveled(m) * end_h
             continue
         levels, at_h = slice(m.lo, m.hi), m.at_s / 3600.0
         settle(levels, at_h)
-        rate[levels], since[levels], doer[levels] = _rate(m), at_h, i
-        lives[levels] = m.kind.raises
+        rate[levels] = m.count * m.choice.in_state(m.state) / (m.hi - m.lo)
+        since[levels], doer[levels] = at_h, i
     settle(slice(0, size), end_h)
 
     waiting = Waiting(s.horizon.cores, s.horizon.lengths_h)
@@ -113,40 +119,31 @@ def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners
 def _base_rates(s: Situation, now: Sequence[Move], owners: Owners, size: int) -> Array:
     """Rate of each level if nothing is done: running, standby, or not there."""
     out = np.zeros(size)
-    rates = np.array([c.rate for c in owners.choices])
+    rates = np.array([c.rate / max(s.size(c), 1e-9) for c in owners.choices])
     raised = [(m.lo, m.hi) for m in now if m.kind.raises]
     first_new = min((lo for lo, _ in raised), default=int(s.supply.running_size + 1e-6))
     out[:first_new] = rates[owners.index[:first_new]]
     for k, state in enumerate(owners.states):
         if state is not None:
-            out[k] = owners.of(k).standby_usd.get(state, 0.0)
+            out[k] = owners.of(k).in_state(state)
     for m in now:
-        if m.kind is ActionKind.START:
-            out[m.lo : m.hi] = m.choice.standby_usd.get(m.came_from, 0.0)
-        elif not m.kind.raises and m.hi > m.lo:
-            out[m.lo : m.hi] = m.choice.rate if m.came_from is Standby.RUNNING else m.choice.standby_usd[m.came_from]
+        if m.hi > m.lo and m.kind is not ActionKind.LAUNCH:
+            out[m.lo : m.hi] = m.count * m.choice.in_state(m.came_from) / (m.hi - m.lo)
     return out
 
 
-def _rate(m: Move) -> float:
-    if m.kind.raises:
-        return m.choice.rate
-    return m.choice.standby_usd.get(m.state, 0.0)
-
-
-def _unleveled(s: Situation, m: Move) -> float:
-    """Change of rate of a move on nodes that are not counted on (drained, failed)."""
-    if m.kind is not ActionKind.TERMINATE:
+def _unleveled(m: Move) -> float:
+    """Change of rate of a move on nodes that make no level of their own (small, drained, failed)."""
+    if m.kind is ActionKind.DRAIN:
         return 0.0
-    gone = set(m.node_ids)
-    return -sum(_node_rate(s, n) for n in s.inputs.observation.nodes if n.node_id in gone)
+    return m.count * (m.choice.in_state(m.state) - m.choice.in_state(m.came_from))
 
 
 def _node_rate(s: Situation, n: Node) -> float:
     choice = s.by_offering.get((n.group, n.offering.key))
     if choice is None:
         return n.offering.usd_per_hour or 0.0
-    return choice.rate if n.standby is Standby.RUNNING else choice.standby_usd.get(n.standby, 0.0)
+    return choice.in_state(n.standby)
 
 
 def _lead_s(m: Move) -> float:

@@ -48,6 +48,10 @@ class Choice:
         """USD per running node-hour; 1 where no price is known, so that costs are node-hours."""
         return 1.0 if self.usd is None else self.usd
 
+    def in_state(self, state: Standby) -> float:
+        """`rate` of a node kept in that state; 0 for COLD."""
+        return self.rate if state is Standby.RUNNING else self.standby_usd.get(state, 0.0)
+
     @property
     def billed_minimum_s(self) -> float:
         """A launch costs at least this many seconds."""

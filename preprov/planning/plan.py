@@ -12,7 +12,7 @@ from preprov.model.plans import Action, ActionKind, CapacityPlan, Target, stable
 from preprov.model.pools import Standby
 from preprov.model.resources import Resources
 from preprov.model.time import floor_to
-from preprov.planning.caps import Allowance, running_cap
+from preprov.planning.caps import Allowance
 from preprov.planning.costing import alternatives, price_moves
 from preprov.planning.decide import Decision, Move, Situation, decide
 from preprov.planning.inputs import PlanInputs, PlanOutcome
@@ -43,11 +43,7 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
     s = situation(inputs)
     allowance = Allowance(inputs, s.supply, _rate(s))
     d = decide(s, allowance)
-    cap, guard = running_cap(inputs, s.reference)
-    later, owners = later_moves(s, d, cap)
-    notes = [*s.notes, *d.notes]
-    if int(s.cold_target().max(initial=0)) > cap:
-        notes.append(f"{guard} holds the pool at {cap} nodes; {int(s.cold_target().max())} would be needed")
+    later, owners = later_moves(s, d)
     costs = price_moves(s, d.moves, later, owners)
     priced = all(c.usd is not None for c in s.choices)
     words = Words(s, priced=priced)
@@ -75,7 +71,7 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
         forecast_id=inputs.forecast_id,
         observed=observed,
         alternatives=alternatives(s, costs, priced),
-        notes=tuple(notes),
+        notes=(*s.notes, *d.notes),
     )
     return PlanOutcome(plan, d.votes)
 
@@ -156,7 +152,9 @@ def _action(s: Situation, m: Move, words: Words, observed: str) -> Action:
     due = floor_to(now + timedelta(seconds=m.due_s if m.kind.raises else m.at_s), s.horizon.step_s)
     # Without the count: if the same decision grows before the provider shows its nodes, the same token asks for the
     # larger number and only the difference is launched.
-    basis = (m.lo, observed) if m.kind.raises else (",".join(m.node_ids), m.lo, m.state)
+    basis: tuple[object, ...] = (m.lo, observed) if m.kind.raises else (",".join(m.node_ids), m.lo, m.state)
+    if m.at_s > 0:
+        basis = (*basis, m.at_s)
     parts = (pool.name, m.kind, m.choice.group.name, m.choice.offering.key, m.came_from, due.isoformat(), m.why, *basis)
     return Action(
         action_id=stable_id(*parts),

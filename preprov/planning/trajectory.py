@@ -7,6 +7,7 @@ with a stack in one pass over the steps, so the work grows with the number of ch
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Standby
+from preprov.planning.caps import running_cap, within_day
 from preprov.planning.decide import LOWER, Decision, Move, Situation
 from preprov.planning.offers import Choice
 from preprov.planning.scaledown import Fate, fate
 
 Array: TypeAlias = NDArray[Any]
 
+_EPS: Final = 1e-6
 THERE: Final = -1
 """Drop step of a segment that is idle from the beginning (a standby node)."""
 
@@ -63,24 +66,81 @@ class Owners:
         return self.choices[int(self.index[level])]
 
 
-def later_moves(s: Situation, d: Decision, cap: int) -> tuple[list[Move], Owners]:
-    """Moves after now, in time order, and who owns which level.
+class Courses:
+    """The cheapest course of a segment; each is asked for twice."""
 
-    Args:
-        cap: most running nodes that the guards let be raised to.
-    """
-    start = int(d.running + 1e-6)
-    wanted = np.minimum(s.cold_target(), max(cap, start)).astype(np.int64)
-    levels = wanted.copy()
-    levels[0] = start
+    def __init__(self, s: Situation, owners: Owners) -> None:
+        self.s = s
+        self.owners = owners
+        self._known: dict[tuple[int, int | None, int | None, Standby], Fate] = {}
+
+    def of(self, seg: Segment, now_in: Standby = Standby.RUNNING) -> Fate:
+        """Keep or give up, for the lowest level of the segment."""
+        key = (seg.lo, seg.drop, seg.back, now_in)
+        if key not in self._known:
+            self._known[key] = self._compare(seg, now_in)
+        return self._known[key]
+
+    def _compare(self, seg: Segment, now_in: Standby) -> Fate:
+        s, choice = self.s, self.owners.of(seg.lo)
+        drop = max(seg.drop or 0, 0)
+        until = s.horizon.steps if seg.back is None else seg.back
+        reached = s.need.counts[:, drop : max(until, drop + 1)].max(axis=1) > seg.lo
+        begins_s = s.horizon.seconds_to(drop)
+        return fate(
+            choice,
+            gap_s=None if seg.back is None else s.horizon.seconds_to(until) - begins_s,
+            horizon_s=s.horizon.length_s - begins_s,
+            surprise=float(np.count_nonzero(reached)) / len(reached),
+            shortage_usd_per_core_hour=s.inputs.pool.objective.shortage_usd_per_core_hour,
+            states=choice.standby_usd,
+            now_in=now_in,
+        )
+
+
+def later_moves(s: Situation, d: Decision) -> tuple[list[Move], Owners]:
+    """Moves after now, in time order, and who owns which level. What the guards hold back is noted in `d`."""
+    start = int(d.running + _EPS)
+    levels = _within_guards(s, d, start)
     owners = _owners(s, d, int(max(levels.max(), start + len(d.standby))) + 1)
     standing = [(start + i, start + i + 1) for i in range(len(d.standby))]
-    filled = _keep_where_cheaper(s, levels, standing, owners)
+    courses = Courses(s, owners)
+    filled = _keep_where_cheaper(s, levels, standing, courses)
     moves: list[Move] = []
     for seg in segments(filled.tolist(), standing):
         for lo, hi in owners.runs(seg.lo, seg.hi):
-            moves.extend(_moves_of(s, Segment(lo, hi, seg.drop, seg.back), owners, filled))
-    return sorted(moves, key=lambda m: (m.at_s, m.kind.raises, m.lo)), owners
+            moves.extend(_moves_of(s, Segment(lo, hi, seg.drop, seg.back), courses, filled))
+    return _joined(sorted(moves, key=lambda m: (m.at_s, m.kind.raises, m.lo))), owners
+
+
+def _within_guards(s: Situation, d: Decision, start: int) -> Array:
+    """(T,) running nodes: `start` now, then what is wanted as far as the guards let it be raised."""
+    wanted = s.cold_target().copy()
+    wanted[0] = start
+    cap, guard = running_cap(s.inputs, s.reference)
+    if wanted.max() > max(cap, start):
+        d.notes.append(f"{guard} holds the pool at {cap} nodes; {int(wanted.max())} would be needed")
+    levels, short = within_day(s.inputs, s.horizon, np.minimum(wanted, max(cap, start)), s.reference)
+    if short:
+        d.notes.append("max_usd_per_day holds back what would be raised later")
+    return levels
+
+
+def _joined(moves: list[Move]) -> list[Move]:
+    """Neighbouring levels that do the same at the same time, as one move."""
+    out: list[Move] = []
+    for m in moves:
+        last = out[-1] if out else None
+        if last is not None and last.hi == m.lo and _same(last, m):
+            last.count += m.count
+            last.hi = m.hi
+        else:
+            out.append(m)
+    return out
+
+
+def _same(a: Move, b: Move) -> bool:
+    return (a.at_s, a.kind, a.choice.key, a.state, a.came_from) == (b.at_s, b.kind, b.choice.key, b.state, b.came_from)
 
 
 def segments(levels: list[int], standing: list[tuple[int, int]]) -> list[Segment]:
@@ -111,41 +171,55 @@ def segments(levels: list[int], standing: list[tuple[int, int]]) -> list[Segment
 
 
 def _owners(s: Situation, d: Decision, size: int) -> Owners:
-    """Levels from below: running nodes, standby nodes, then new ones of the best offering."""
+    """Levels from below: running nodes, standby nodes, then new ones of the best offering whose group has room."""
     choices = s.choices + [c for c in s.by_offering.values() if c not in s.choices]
     position = {c.key: i for i, c in enumerate(choices)}
     index = np.zeros(size, dtype=np.int64)
     states: list[Standby | None] = [None] * size
-    edge = 0.0
-    started = [m for m in d.moves if m.kind.raises]
     gone = {i for m in d.moves for i in m.node_ids}
     running = [n for n in (*s.supply.ready, *(w for w, _ in s.supply.warming)) if n.node_id not in gone]
-
-    def put(choice: Choice, width: float, state: Standby | None = None) -> None:
-        nonlocal edge
-        lo, edge = edge, edge + width
-        index[int(lo + 1e-6) : int(edge + 1e-6)] = position[choice.key]
-        for k in range(int(lo + 1e-6), min(int(edge + 1e-6), size)):
-            states[k] = state
-
+    edge = 0.0
     for n in running:
-        put(s.choice(n.group, n.offering), s.supply.size[n.node_id])
-    edge = max(edge, min((float(m.lo) for m in started), default=edge))
-    for m in started:
-        put(m.choice, float(m.hi - m.lo))
-    edge = max(edge, float(int(d.running + 1e-6)))
-    for n in d.standby:
-        put(s.choice(n.group, n.offering), 1.0, n.standby)
+        lo, edge = edge, edge + s.supply.size[n.node_id]
+        index[int(lo + _EPS) : int(edge + _EPS)] = position[(n.group, n.offering.key)]
+    for m in d.moves:
+        if m.kind.raises:
+            index[m.lo : m.hi] = position[m.choice.key]
+    top = int(d.running + _EPS)
+    for k, n in enumerate(d.standby, start=top):
+        index[k], states[k] = position[(n.group, n.offering.key)], n.standby
+    top += len(d.standby)
+    for choice, room in _rooms(s, d):
+        width = size - top if room is None else min(size - top, int(room * s.size(choice) + _EPS))
+        index[top : top + width] = position[choice.key]
+        top += max(width, 0)
     return Owners(choices, index, states)
 
 
-def _keep_where_cheaper(s: Situation, levels: Array, standing: list[tuple[int, int]], owners: Owners) -> Array:
+def _rooms(s: Situation, d: Decision) -> list[tuple[Choice, int | None]]:
+    """How many more nodes each offering's group holds, best offering first; the last one is asked for the rest."""
+    left = {g.name: g.max_nodes for g in s.inputs.pool.groups}
+    for n in s.inputs.observation.nodes:
+        if n.group in left:
+            left[n.group] -= 1
+    for m in d.moves:
+        if m.kind is ActionKind.LAUNCH:
+            left[m.choice.group.name] -= m.count
+    rooms: list[tuple[Choice, int | None]] = []
+    for choice in s.choices:
+        if min(choice.share, s.size(choice)) > _EPS:
+            rooms.append((choice, max(left[choice.group.name], 0)))
+            left[choice.group.name] = 0
+    return [*rooms, (s.reference, None)]
+
+
+def _keep_where_cheaper(s: Situation, levels: Array, standing: list[tuple[int, int]], courses: Courses) -> Array:
     """Fill the gaps that are too short to give a node up."""
     out = levels.copy()
     for seg in segments(levels.tolist(), standing):
         if seg.drop is None or seg.drop == THERE or seg.back is None:
             continue
-        course = _course(s, seg, owners)
+        course = courses.of(seg)
         if course.state is Standby.RUNNING or s.horizon.seconds_to(seg.drop) + course.hold_s >= s.horizon.seconds_to(
             seg.back
         ):
@@ -153,46 +227,42 @@ def _keep_where_cheaper(s: Situation, levels: Array, standing: list[tuple[int, i
     return out
 
 
-def _course(s: Situation, seg: Segment, owners: Owners, now_in: Standby = Standby.RUNNING) -> Fate:
-    choice = owners.of(seg.lo)
-    drop = max(seg.drop or 0, 0)
-    until = s.horizon.steps if seg.back is None else seg.back
-    reached = s.need.counts[:, drop : max(until, drop + 1)].max(axis=1) > seg.lo
-    return fate(
-        choice,
-        gap_s=None if seg.back is None else s.horizon.seconds_to(until) - s.horizon.seconds_to(drop),
-        horizon_s=s.horizon.length_s - s.horizon.seconds_to(drop),
-        surprise=float(reached.mean()),
-        shortage_usd_per_core_hour=s.inputs.pool.objective.shortage_usd_per_core_hour,
-        states=choice.standby_usd,
-        now_in=now_in,
-    )
-
-
-def _moves_of(s: Situation, seg: Segment, owners: Owners, levels: Array) -> list[Move]:
+def _moves_of(s: Situation, seg: Segment, courses: Courses, levels: Array) -> list[Move]:
     """The end and the return of one segment of one owner; `levels` (T,) as planned."""
+    owners = courses.owners
     choice = owners.of(seg.lo)
     state = Standby.COLD
     out = []
     if seg.drop == THERE:
         state = owners.states[seg.lo] or Standby.COLD
-        course = _course(s, seg, owners, state)
+        course = courses.of(seg, state)
         if seg.back is None and course.state is Standby.COLD:
-            out.append(_down(seg, choice, course, state, course.hold_s))
+            out.append(_down(seg, choice, _count(s, seg, choice), course, state, course.hold_s))
     elif seg.drop is not None:
-        course = _course(s, seg, owners)
+        course = courses.of(seg)
         state = course.instead
-        out.append(_down(seg, choice, course, Standby.RUNNING, s.horizon.seconds_to(seg.drop) + course.hold_s))
+        out.append(
+            _down(
+                seg,
+                choice,
+                _count(s, seg, choice),
+                course,
+                Standby.RUNNING,
+                s.horizon.seconds_to(seg.drop) + course.hold_s,
+            )
+        )
     if seg.back is not None:
         out.append(_up(s, seg, choice, state, levels))
     return [m for m in out if m.at_s < s.horizon.length_s]
 
 
-def _down(seg: Segment, choice: Choice, course: Fate, came_from: Standby, at_s: float) -> Move:
+def _count(s: Situation, seg: Segment, choice: Choice) -> int:
+    return max(1, ceil((seg.hi - seg.lo) / max(s.size(choice), _EPS) - _EPS))
+
+
+def _down(seg: Segment, choice: Choice, count: int, course: Fate, came_from: Standby, at_s: float) -> Move:
     kind = LOWER[course.instead]
-    return Move(
-        kind, choice, seg.hi - seg.lo, seg.lo, seg.hi, course.instead, at_s=at_s, came_from=came_from, fate=course
-    )
+    return Move(kind, choice, count, seg.lo, seg.hi, course.instead, at_s=at_s, came_from=came_from, fate=course)
 
 
 def _up(s: Situation, seg: Segment, choice: Choice, state: Standby, levels: Array) -> Move:
@@ -204,13 +274,14 @@ def _up(s: Situation, seg: Segment, choice: Choice, state: Standby, levels: Arra
         until = back + (int(falls.argmax()) if falls.any() else len(falls))
         wants = s.target(lead.p95_s)[back:until] >= seg.hi
         at = back + (int(wants.argmax()) if wants.any() else 0)
-    alone = s.need.order_up_to(1)[at:] >= seg.hi
-    due = at + (int(alone.argmax()) if alone.any() else 0)
+    window = s.horizon.window(lead.p95_s + s.tick_s)
+    alone = s.need.order_up_to(1)[at : at + window] >= seg.hi
+    due = at + (int(alone.argmax()) if alone.any() else len(alone) - 1)
     kind = ActionKind.LAUNCH if state is Standby.COLD else ActionKind.START
     return Move(
         kind,
         choice,
-        seg.hi - seg.lo,
+        _count(s, seg, choice),
         seg.lo,
         seg.hi,
         Standby.RUNNING,
