@@ -141,12 +141,16 @@ def _engine(url: URL) -> Engine:
             raise StoreUnavailableError(
                 f"cannot make the store's folder: {error.strerror}", where=str(folder)
             ) from error
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+        engine = create_engine(
+            url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+        )
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
     try:
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+        return create_engine(
+            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}
+        )
     except ImportError as error:
         raise StoreError("PostgreSQL needs psycopg", hint="pip install 'preprov[postgres]'") from error
 

@@ -239,6 +239,7 @@ def _task(row: LiveTaskRow, run: LiveRunRow) -> TaskRun:
         attempt=row.attempt,
         exit_code=row.exit_code,
         reason=row.reason,
+        done=tuple(json.loads(row.done)),
     )
 
 
@@ -265,7 +266,9 @@ def save_tasks(session: Session, tasks: Sequence[TaskRun]) -> None:
     changes = [_changes(t, places[t.run_id, t.task_id]) for t in sorted(tasks, key=lambda t: (t.run_id, t.task_id))]
     table = LiveTaskRow.__table__  # type: ignore[attr-defined]
     statement = update(table).where(
-        table.c.run == bindparam("at_run"), table.c.position == bindparam("at_position"), table.c.state.not_in(FINAL)
+        table.c.run == bindparam("at_run"),
+        table.c.position == bindparam("at_position"),
+        *(table.c.state != final for final in FINAL),  # NOT IN cannot be sent with many rows at once
     )
     if changes:
         session.connection().execute(
@@ -286,6 +289,7 @@ def _changes(task: TaskRun, place: tuple[int, int]) -> dict[str, Any]:
         "attempt": task.attempt,
         "exit_code": task.exit_code,
         "reason": task.reason,
+        "done": json.dumps(task.done),
     }
 
 

@@ -154,7 +154,7 @@ class LiveRunRow(Row, table=True):
 class LiveTaskRow(Row, table=True):
     """A task of a run that is served here. `spec` is the whole of it; the numbers beside it are for reading in bulk.
 
-    `position` counts the run's tasks, parents first; `parents` is a JSON list of positions.
+    `position` counts the run's tasks, parents first; `parents` is a JSON list of positions, `done` one of instances.
     """
 
     __tablename__ = "live_task"
@@ -186,6 +186,7 @@ class LiveTaskRow(Row, table=True):
     attempt: int = 1
     exit_code: int | None = None
     reason: str = ""
+    done: str = "[]"
 
 
 # --------------------------------------------------------------------------- snapshots, forecasts, plans, audit

@@ -19,7 +19,8 @@ from preprov.model.errors import StoreError, StoreUnavailableError
 COMPACT_FILES: Final = 64
 _SMALL_BYTES: Final = 32 * 2**20
 _CHUNK: Final = 100_000
-_FIELDS: Final = ("claimant", "at", "cpu", "memory", "disk_io", "network", "gpu")
+_COLUMNS: Final = ("claimant", "ts", "cpu", "memory", "disk_io", "network", "gpu")
+"""Of the files; ts = epoch seconds. The rest are the fields of `Usage`, in its order."""
 
 
 class ParquetSampleStore:
@@ -109,12 +110,11 @@ def _tables(samples: Iterable[tuple[str, Usage]]) -> Iterator[Any]:
     """Arrow tables of at most a chunk each."""
     import pyarrow as pa
 
-    schema = pa.schema([("claimant", pa.string()), *((name, pa.float64()) for name in _FIELDS[1:])])
+    schema = pa.schema([("claimant", pa.string()), *((name, pa.float64()) for name in _COLUMNS[1:])])
     source = iter(samples)
     while chunk := list(islice(source, _CHUNK)):
-        columns = {"claimant": [claimant for claimant, _ in chunk]}
-        columns |= {name: [getattr(usage, name) for _, usage in chunk] for name in _FIELDS[1:]}
-        yield pa.table(columns, schema=schema)
+        rows = [(claimant, u.at, u.cpu, u.memory, u.disk_io, u.network, u.gpu) for claimant, u in chunk]
+        yield pa.table(dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True)), schema=schema)
 
 
 @contextmanager
@@ -131,16 +131,16 @@ def _duckdb() -> Iterator[Any]:
 
 
 def _select(files: list[str], claimant: str) -> list[tuple[float, ...]]:
-    fields = ", ".join(_FIELDS[1:])
     with _duckdb() as connection:
-        rows: list[tuple[float, ...]] = connection.execute(
-            f"SELECT DISTINCT {fields} FROM read_parquet(?) WHERE claimant = ? ORDER BY at",  # noqa: S608 - our own names
-            [files, claimant],
-        ).fetchall()
+        from duckdb import ColumnExpression, ConstantExpression
+
+        mine = connection.read_parquet(files).filter(ColumnExpression("claimant") == ConstantExpression(claimant))
+        fields = mine.select(*(ColumnExpression(name) for name in _COLUMNS[1:]))
+        rows: list[tuple[float, ...]] = fields.distinct().order("ts").fetchall()
     return rows
 
 
 def _merge(files: list[str], target: str) -> None:
     with _duckdb() as connection:
-        merged = connection.read_parquet(files).distinct().order("claimant, at")
+        merged = connection.read_parquet(files).distinct().order("claimant, ts")
         merged.write_parquet(target, compression="zstd")

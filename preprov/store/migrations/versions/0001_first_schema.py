@@ -328,6 +328,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("done", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["live_run.id"], name=op.f("fk_live_task_run_live_run")),
         sa.PrimaryKeyConstraint("run", "position", name=op.f("pk_live_task")),
         sa.UniqueConstraint("run", "task_id", name=op.f("uq_live_task_run_task_id")),

@@ -1,0 +1,135 @@
+"""What every reservation ledger must do."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from preprov.contracts import Ports
+from preprov.model.errors import (
+    OverbookedError,
+    ReservationError,
+)
+from preprov.model.reservations import ReservationState, Segment
+from preprov.model.resources import Resources
+from preprov.testing.store_examples import (
+    POOL,
+    T0,
+    PortsContract,
+    claim,
+    minutes,
+)
+
+
+class LedgerContract(PortsContract):
+    """Reservations."""
+
+    def test_a_claim_lives_from_soft_to_released(self, ports: Ports) -> None:
+        """And committing or releasing twice changes nothing."""
+        ledger, room = ports.ledger, Resources(cpu=4, memory=8)
+        soft = ledger.reserve(claim("r1"))
+        assert ledger.reservations(POOL) == (soft,)
+        bound = ledger.commit("r1", "n1", room, T0)
+        assert (bound.state, bound.node_id) == (ReservationState.COMMITTED, "n1")
+        assert ledger.commit("r1", "n1", room, T0) == bound
+        assert ledger.reservations(node_id="n1") == (bound,)
+        assert ledger.release("r1", "done").state is ReservationState.RELEASED
+        assert ledger.release("r1", "again").reason == "done"
+        assert ledger.reservations(POOL) == ()
+        assert len(ledger.reservations(POOL, live=False)) == 1
+
+    def test_segments_come_back_exactly(self, ports: Ports) -> None:
+        """To the microsecond and to the bit."""
+        start = T0 + timedelta(microseconds=1)
+        segments = (
+            Segment(start, start + minutes(1), Resources(cpu=0.1 + 0.2, network=1e-9)),
+            Segment(start + minutes(5), start + minutes(6), Resources(gpu=3)),
+        )
+        made = replace(claim("r"), segments=segments, tenant="t", priority=7, expires_at=start, reason="why")
+        ports.ledger.reserve(made)
+        assert ports.ledger.reservations() == (made,)
+
+    def test_a_claimant_has_one_live_claim(self, ports: Ports) -> None:
+        """A second is answered with the first; in another pool it is another."""
+        first = ports.ledger.reserve(claim("r1", claimant="job"))
+        assert ports.ledger.reserve(claim("r2", claimant="job")) == first
+        assert ports.ledger.reserve(claim("r1", claimant="job")) == first
+        assert ports.ledger.reserve(claim("r3", claimant="job", pool="other")).reservation_id == "r3"
+        ports.ledger.release("r1")
+        assert ports.ledger.reserve(claim("r4", claimant="job")).reservation_id == "r4"
+
+    def test_a_node_is_never_overbooked(self, ports: Ports) -> None:
+        """But what does not overlap in time fits."""
+        room = Resources(cpu=2, memory=8)
+        for name, at in (("a", T0), ("b", T0), ("c", T0), ("d", T0 + minutes(10))):
+            ports.ledger.reserve(claim(name, at=at))
+        ports.ledger.commit("a", "n1", room, T0)
+        ports.ledger.commit("b", "n1", room, T0)
+        with pytest.raises(OverbookedError):
+            ports.ledger.commit("c", "n1", room, T0)
+        assert ports.ledger.commit("d", "n1", room, T0).node_id == "n1"
+        assert ports.ledger.commit("c", "n2", room, T0).node_id == "n2"
+        assert {r.reservation_id: r.node_id for r in ports.ledger.reservations(POOL)} == {
+            "a": "n1",
+            "b": "n1",
+            "c": "n2",
+            "d": "n1",
+        }
+
+    def test_many_small_claims_fill_a_node_to_the_brim(self, ports: Ports) -> None:
+        """Ten tenths are one, whatever binary fractions say."""
+        room = Resources(cpu=1, memory=1)
+        for i in range(10):
+            ports.ledger.reserve(claim(f"r{i}", cpu=0.1))
+            ports.ledger.commit(f"r{i}", "n1", room, T0)
+        ports.ledger.reserve(claim("one more", cpu=0.01))
+        with pytest.raises(OverbookedError):
+            ports.ledger.commit("one more", "n1", room, T0)
+
+    def test_a_pool_is_not_promised_beyond_its_capacity(self, ports: Ports) -> None:
+        """Soft claims count as well, while they live."""
+        capacity = Resources(cpu=2, memory=8)
+        ports.ledger.reserve(claim("a"), capacity)
+        ports.ledger.reserve(claim("b"), capacity)
+        with pytest.raises(OverbookedError):
+            ports.ledger.reserve(claim("c"), capacity)
+        assert [r.reservation_id for r in ports.ledger.reservations(POOL)] == ["a", "b"]
+        ports.ledger.reserve(claim("later", at=T0 + minutes(10)), capacity)
+        ports.ledger.release("a")
+        assert ports.ledger.reserve(claim("c"), capacity).reservation_id == "c"
+
+    def test_soft_claims_expire_and_commitments_do_not(self, ports: Ports) -> None:
+        """At the instant named, not before."""
+        end = T0 + minutes(1)
+        for name in ("soft", "committed", "endless"):
+            ports.ledger.reserve(claim(name, expires_at=None if name == "endless" else end))
+        ports.ledger.commit("committed", "n1", Resources(cpu=9, memory=9), T0)
+        assert ports.ledger.expire(POOL, end - timedelta(microseconds=1)) == 0
+        assert ports.ledger.expire("other", end) == 0
+        assert ports.ledger.expire(POOL, end) == 1
+        assert {r.reservation_id for r in ports.ledger.reservations(POOL)} == {"committed", "endless"}
+
+    def test_what_cannot_be_is_refused(self, ports: Ports) -> None:
+        """Unknown, expired and final claims."""
+        room = Resources(cpu=9, memory=9)
+        with pytest.raises(ReservationError):
+            ports.ledger.commit("none", "n", room, T0)
+        with pytest.raises(ReservationError):
+            ports.ledger.release("none")
+        ports.ledger.reserve(claim("late", expires_at=T0))
+        with pytest.raises(ReservationError):
+            ports.ledger.commit("late", "n", room, T0)
+        ports.ledger.reserve(claim("over"))
+        ports.ledger.release("over")
+        with pytest.raises(ReservationError):
+            ports.ledger.commit("over", "n", room, T0)
+        ports.ledger.reserve(claim("bound"))
+        ports.ledger.commit("bound", "n1", room, T0)
+        with pytest.raises(ReservationError):
+            ports.ledger.commit("bound", "n2", room, T0)
+
+    def test_claims_are_listed_by_start(self, ports: Ports) -> None:
+        """Whatever order they were made in."""
+        for name, later in (("c", 20), ("a", 0), ("b", 10)):
+            ports.ledger.reserve(claim(name, at=T0 + minutes(later)))
+        assert [r.reservation_id for r in ports.ledger.reservations()] == ["a", "b", "c"]
