@@ -1,0 +1,169 @@
+"""Known demand: what runs, what is queued, what is due, expanded into joint samples of resources per step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.demand.arrivals import PredictedRun, due_runs
+from preprov.demand.expansion import expand_units
+from preprov.demand.live import live_units
+from preprov.demand.occupancy import Grid
+from preprov.demand.runtime_tables import Floats, Singles
+from preprov.demand.runtimes import RuntimeModel
+from preprov.demand.templates import predicted_units
+from preprov.demand.units import Units
+from preprov.model.demand import PARTS
+from preprov.model.errors import ForecastError
+from preprov.model.time import epoch, from_epoch
+from preprov.model.work import Schedule
+from preprov.model.worktable import WorkTable
+
+
+@dataclass(frozen=True)
+class KnownDemand:
+    """Demand of the work that is known to come.
+
+    Attributes:
+        samples: (S, T, 5) largest demand within each step, joint. mean: (S, T, 5) mean within each step.
+        parts: part of PARTS -> (T, 5) mean demand: in_flight = tasks that run, queued = tasks of submitted runs that do
+            not run yet, scheduled and recurring = runs that are expected.
+        predicted: the expected runs that were expanded. notes: what could not be expanded, and why.
+        estimated: share of the tasks whose runtime rests on their own history, on a coarser signature, on a hint, on
+            the pool.
+    """
+
+    samples: Singles
+    mean: Singles
+    parts: Mapping[str, Floats]
+    predicted: tuple[PredictedRun, ...] = ()
+    notes: tuple[str, ...] = ()
+    estimated: Mapping[str, float] = field(default_factory=dict)
+
+
+def expand(
+    seen: WorkTable,
+    schedules: Sequence[Schedule],
+    at: datetime,
+    runtimes: RuntimeModel | None = None,
+    *,
+    start: datetime | None = None,
+    horizon_s: int,
+    step_seconds: int,
+    n_samples: int,
+    seed: int,
+    predicted: Sequence[PredictedRun] = (),
+    templates: WorkTable | None = None,
+) -> KnownDemand:
+    """Expand everything queued, running or due into demand, by Monte Carlo through the DAGs.
+
+    Demand is nominal: a task wants its resources from when its parents have ended, whether or not there is room. What a
+    run draws depends on its id and `seed` alone, so one more run never makes any sample smaller.
+
+    Args:
+        seen: work; what it says of times after `at` is not looked at.
+        schedules: declared; their turns up to the horizon's end are added unless their run was submitted already.
+        at: the instant of knowledge. start: where the first step begins, `at` if not given.
+        runtimes: learnt at or before `at`; learnt here if None.
+        predicted: further expected runs (recurrences). A run expected twice, by schedule and otherwise, counts once.
+        templates: runs that show the shape of DAGs which never ran yet.
+
+    Raises:
+        ForecastError: the horizon holds no whole step, or there are no samples.
+    """
+    known = seen.as_of(at)
+    return expand_seen(
+        known,
+        schedules,
+        at,
+        runtimes if runtimes is not None else RuntimeModel.learn(known, at),
+        Steps.of(at, start, horizon_s, step_seconds, n_samples, seed),
+        predicted=predicted,
+        templates=templates,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is asked for: the grid, where it begins after the instant of knowledge, how many samples, which seed."""
+
+    grid: Grid
+    begins_s: float
+    samples: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls, at: datetime, start: datetime | None, horizon_s: int, step_seconds: int, n_samples: int, seed: int
+    ) -> "Steps":
+        """Check and keep.
+
+        Raises:
+            ForecastError: the horizon holds no whole step, or there are no samples.
+        """
+        if step_seconds <= 0 or horizon_s < step_seconds:
+            raise ForecastError(f"a horizon of {horizon_s} s holds no step of {step_seconds} s")
+        if n_samples < 1:
+            raise ForecastError(f"{n_samples} samples are too few", hint="one at least, 200 for quantiles")
+        begins = 0.0 if start is None else epoch(start) - epoch(at)
+        return cls(Grid(float(step_seconds), horizon_s // step_seconds), begins, n_samples, seed)
+
+    def finer(self, step_seconds: int) -> "Steps":
+        """The same stretch of time in steps that divide these."""
+        grid = Grid(float(step_seconds), int(self.grid.length // step_seconds))
+        return replace(self, grid=grid)
+
+    def until(self, at: datetime) -> datetime:
+        """End of the last step."""
+        return from_epoch(epoch(at) + self.begins_s + self.grid.length)
+
+
+def expand_seen(
+    seen: WorkTable,
+    schedules: Sequence[Schedule],
+    at: datetime,
+    runtimes: RuntimeModel,
+    steps: Steps,
+    *,
+    predicted: Sequence[PredictedRun] = (),
+    templates: WorkTable | None = None,
+) -> KnownDemand:
+    """As `expand`, of work that was already seen `as_of(at)`."""
+    until = steps.until(at)
+    turns = due_runs(seen, schedules, at, until)
+    expected = _once(turns.runs, predicted)
+    shapes = seen if templates is None else WorkTable.concat([seen, templates])
+    living = live_units(seen, at, runtimes, steps.seed)
+    coming = predicted_units(shapes, expected, at, runtimes, steps.seed, first_task=len(living.tasks))
+    tables = runtimes.tables(
+        np.concatenate([living.names.signature, coming.names.signature]),
+        np.concatenate([living.names.hint, coming.names.hint]),
+    )
+    units = Units.concat([living.units, coming.units])
+    out = expand_units(units, tables, -steps.begins_s, steps.grid, steps.samples)
+    return KnownDemand(
+        samples=out.peak,
+        mean=out.mean,
+        parts={p: out.parts[i] for i, p in enumerate(PARTS) if p != "learnt"},
+        predicted=tuple(expected),
+        notes=(*turns.notes, *coming.notes),
+        estimated=_origins(tables.origin[units.task]),
+    )
+
+
+def _once(scheduled: Sequence[PredictedRun], others: Sequence[PredictedRun]) -> list[PredictedRun]:
+    """Scheduled runs, and of the others those whose DAG has no scheduled turn close by."""
+    out = list(scheduled)
+    dags = {r.dag_id for r in scheduled}
+    out += [r for r in others if r.dag_id not in dags]
+    return out
+
+
+def _origins(origin: NDArray[np.int8]) -> Mapping[str, float]:
+    names = ("own", "coarser", "hint", "pool")
+    if not len(origin):
+        return {}
+    share = np.bincount(origin, minlength=len(names)) / len(origin)
+    return {n: round(float(v), 4) for n, v in zip(names, share, strict=True)}

@@ -1,0 +1,178 @@
+"""The learnt part: demand of work that nothing announced, as joint sample paths of all five resources."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from preprov.demand.forecasting.scaler import ScalerConfig, ScalerModel
+from preprov.demand.inputs import DemandInputs
+from preprov.demand.remainder import HOUR, Remainder, remainder
+from preprov.demand.runtime_tables import Floats
+from preprov.demand.spreading import Cells, LearntDemand, days_before, dealt, issued, refined
+from preprov.model.errors import ForecastError, UnsafeModelError
+from preprov.model.resources import KINDS
+from preprov.model.series import SeriesHistory
+from preprov.model.time import epoch, from_epoch
+
+FORMAT: Final = "preprov-learnt/1"
+_HORIZON: Final = 26  # a day, the hour begun, and an hour to spare for a start at the next full one
+
+
+@dataclass(frozen=True)
+class LearntModel:
+    """A fitted model of unannounced demand.
+
+    Attributes:
+        scaler: of the hourly means of one resource; None if there was nothing to learn from, then `reason` says why.
+        kind: that resource. source: "runs" if learnt from runs, "series" if from an ingested series.
+        version: under which it is stored, "" if it is not.
+    """
+
+    scaler: ScalerModel | None
+    kind: str = "cpu"
+    source: str = "runs"
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    version: str = ""
+
+    @property
+    def format(self) -> str:
+        """Name of the stored form."""
+        return FORMAT
+
+    def to_bytes(self) -> bytes:
+        """A line of JSON, then the scaler in its own safe form."""
+        header = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "source": self.source,
+            "reason": self.reason,
+            "metrics": dict(self.metrics),
+        }
+        body = b"" if self.scaler is None else self.scaler.to_bytes()
+        return json.dumps(header, sort_keys=True).encode() + b"\n" + body
+
+    @classmethod
+    def from_bytes(cls, blob: bytes, version: str = "") -> "LearntModel":
+        """What `to_bytes` wrote.
+
+        Raises:
+            UnsafeModelError: it is something else, or damaged.
+        """
+        line, _, body = blob.partition(b"\n")
+        try:
+            header = json.loads(line)
+            if header["format"] != FORMAT or header["kind"] not in KINDS:
+                raise ValueError(f"format {header['format']!r}, resource {header['kind']!r}")
+            metrics = {str(k): float(v) for k, v in header["metrics"].items()}
+            texts = {k: str(header[k]) for k in ("kind", "source", "reason")}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnsafeModelError(f"not a model of learnt demand: {error}", hint="preprov forecast run") from error
+        scaler = ScalerModel.from_bytes(body) if body else None
+        return cls(scaler, metrics=metrics, version=version, **texts)
+
+
+def fit_learnt(given: DemandInputs, config: ScalerConfig | None = None) -> LearntModel:
+    """Fit the scaler on the hourly demand of unannounced runs, or on the ingested series if there are no runs.
+
+    A pool without any usable history gets a model without a scaler, which says why; it is not an error.
+    """
+    seen = given.seen.as_of(given.at)
+    past = remainder(seen, given.announced(), epoch(given.at), HOUR)
+    kind = _leading_kind(past, given.pool.binding)
+    source = "series" if given.series is not None and not len(seen.runs) else "runs"
+    settings = config or ScalerConfig(horizon=_HORIZON, country=given.pool.country)
+    try:
+        history = _history(given, past, kind, source)
+        scaler = ScalerModel.fit(history, settings, given.seed)
+        coverage = scaler.predict(history, settings.horizon).coverage
+    except ForecastError as error:
+        return LearntModel(None, kind, source, error.what)
+    metrics = {f"coverage_{k}": float(v) for k, v in coverage.items() if np.isfinite(v)}
+    return LearntModel(scaler, kind, source, scaler.fallback_reason or "", metrics)
+
+
+def issue_learnt(given: DemandInputs, step: int, steps: int) -> LearntDemand:
+    """Unannounced demand over `steps` steps of `step` seconds from `given.start`.
+
+    `given.seen` must have been seen `as_of(given.at)`.
+    """
+    now = epoch(given.at)
+    cells = Cells.of(now, epoch(given.start), step, steps)
+    past = remainder(given.seen, given.announced(), now, cells.base)
+    model = given.learnt if given.learnt is not None else LearntModel(None, reason="no model of it was fitted yet")
+    source = "series" if given.series is not None and not len(given.seen.runs) else "runs"
+    kind = model.kind if model.scaler is not None else _leading_kind(past, given.pool.binding)
+    basis: dict[str, object] = {"learnt_from": source, "learnt_resource": kind, "learnt_runs": past.runs}
+    try:
+        history = _history(given, past, kind, source)
+    except ForecastError as error:
+        return LearntDemand.nothing(given.n_samples, steps, {**basis, "fallback": error.what})
+    paths, told = _hourly(model, history, cells, given.n_samples, given.seed)
+    ends = history.end.timestamp()
+    mean, peak = refined(past, cells.pick(paths, ends), KINDS.index(kind), given.seed)
+    share = past.fresh_share(cells.leads, KINDS.index(kind)) if source == "runs" else np.ones(len(cells.leads))
+    return issued(cells, mean, peak, share, {**basis, **told})
+
+
+def _hourly(
+    model: LearntModel, history: SeriesHistory, cells: Cells, samples: int, seed: int
+) -> tuple[Floats, dict[str, object]]:
+    """(S, H) sample paths of the hours after the history, and how they were made."""
+    ahead = max(1, int(np.ceil((cells.end - history.end.timestamp()) / HOUR)))
+    reason = model.reason
+    if model.scaler is not None:
+        try:
+            forecast = model.scaler.predict(history, min(ahead, model.scaler.config.horizon))
+        except ForecastError as error:
+            reason = f"the model cannot be asked: {error.what}"
+        else:
+            told: dict[str, object] = {
+                "learnt_model": model.version or "not stored",
+                "coverage": {k: float(v) for k, v in forecast.coverage.items()},
+                "members": {k: round(v, 4) for k, v in forecast.weights.items() if v >= 0.005},
+                "fallback": forecast.fallback_reason or "",
+            }
+            return dealt(forecast.samples, samples, seed), told
+    return days_before(history, min(ahead, 24), samples, seed), {"fallback": f"past days as they were: {reason}"}
+
+
+def _leading_kind(past: Remainder, binding: tuple[str, ...]) -> str:
+    """The resource that is modelled: the first binding one that such demand ever wanted; the others follow it."""
+    wanted = past.hours.sum(axis=0)
+    return next((k for k in binding if wanted[KINDS.index(k)] > 0), binding[0] if binding else KINDS[0])
+
+
+def _history(given: DemandInputs, past: Remainder, kind: str, source: str) -> SeriesHistory:
+    """Hourly history of one resource up to the last full hour known.
+
+    Raises:
+        ForecastError: there is not one full hour, or the ingested series has steps that do not make up hours.
+    """
+    if source == "series" and given.series is not None:
+        history = _by_the_hour(given.series.until(given.at))
+    else:
+        values = past.hours[:, KINDS.index(kind)]
+        history = SeriesHistory(given.pool.name, given.pool.zone, HOUR, from_epoch(past.start), values)
+    if not np.any(np.isfinite(history.values)):
+        raise ForecastError("not one full hour of history", where=given.pool.name, hint="wait, or ingest history")
+    return history
+
+
+def _by_the_hour(series: SeriesHistory) -> SeriesHistory:
+    if series.step_seconds == HOUR:
+        return series
+    if HOUR % series.step_seconds:
+        what = f"the series has steps of {series.step_seconds} s"
+        raise ForecastError(what, where=series.name, hint="hourly steps, or ones that divide an hour, are needed")
+    n = HOUR // series.step_seconds
+    skip = int(-series.start.timestamp() % HOUR) // series.step_seconds
+    whole = (len(series) - skip) // n
+    values = series.values[skip : skip + whole * n].reshape(whole, n)
+    known = np.isfinite(values)
+    mean = np.where(known.any(axis=1), np.nansum(values, axis=1) / np.maximum(known.sum(axis=1), 1), np.nan)
+    start = from_epoch(series.start.timestamp() + skip * series.step_seconds)
+    return SeriesHistory(series.name, series.zone, HOUR, start, mean)

@@ -1,0 +1,118 @@
+"""What nothing announced: past demand of runs that came unannounced, and how much of such demand is new at each lead.
+
+The learnt part of demand is learnt from this, never from the whole, and at a lead only as much of it counts as comes
+from runs younger than that lead: older ones are in flight or queued, and counted there. That is the pick-up of bookings
+as airlines forecast it (Lee 1990, "Airline reservations forecasting").
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.demand.live import amounts
+from preprov.demand.occupancy import Grid, Intervals, means, peaks
+from preprov.demand.runtime_tables import Floats
+from preprov.model.resources import KINDS
+from preprov.model.work import Trigger
+from preprov.model.worktable import WorkTable
+
+HOUR: Final = 3600
+_PROFILE_DAYS: Final = 60
+_MOST_DAYS: Final = 400
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """Past demand of unannounced runs, up to the last full hour.
+
+    Attributes:
+        start: of the first hour, seconds since the epoch. hours: (H, 5) mean of each hour.
+        step: seconds of the finer steps. mean, peak: (M, HOUR / step, 5) within the steps of the last M hours.
+        intervals: the demand itself, seconds since the epoch. age: (N,) seconds from a run's submission to its start.
+        runs: how many runs it is made of.
+    """
+
+    start: float
+    hours: Floats
+    step: int
+    mean: Floats
+    peak: Floats
+    intervals: Intervals
+    age: Floats
+    runs: int
+
+    @property
+    def end(self) -> float:
+        """End of the last hour, seconds since the epoch."""
+        return self.start + HOUR * len(self.hours)
+
+    def fresh_share(self, leads: Floats, kind: int) -> Floats:
+        """(L,) share of this demand that comes from runs submitted less than so many seconds before.
+
+        Args:
+            leads: (L,) evenly spaced seconds.
+
+        Returns:
+            In [0, 1]; all 1 if there never was such demand.
+        """
+        length = self.intervals.end - self.intervals.start
+        amount = self.intervals.amount[:, [kind]]
+        total = float((amount[:, 0] * length).sum())
+        if total <= 0:
+            return np.ones(len(leads))
+        step = max(float(leads[1] - leads[0]) if len(leads) > 1 else 0.0, 60.0)
+        grid = Grid(step, int(np.ceil(max(float(leads.max()), step) / step)) + 1)
+        ages = Intervals(self.age, self.age + length, np.zeros(len(length), np.int64), amount)
+        grown = np.concatenate([[0.0], np.cumsum(means(ages, grid, 1)[0, :, 0]) * step]) / total
+        out: Floats = np.interp(np.maximum(leads, 0.0), np.arange(len(grown)) * step, np.minimum(grown, 1.0))
+        return out
+
+
+def unannounced(seen: WorkTable, announced: Collection[str]) -> NDArray[np.bool_]:
+    """(R,) runs that nothing announced: all of DAGs whose turns are not predicted, and manual ones of the others."""
+    runs = seen.runs
+    by_turn = runs["dag_id"].isin(list(announced)).to_numpy()
+    manual = runs["trigger"].to_numpy(dtype=object) == Trigger.MANUAL.value
+    by_hand = manual & ~np.isfinite(runs["scheduled_for"].to_numpy(np.float64))
+    out: NDArray[np.bool_] = ~by_turn | by_hand
+    return out
+
+
+def remainder(seen: WorkTable, announced: Collection[str], now: float, step: int) -> Remainder:
+    """Past demand of unannounced runs, of work seen at `now`; what still runs counts until now.
+
+    Args:
+        announced: ids of the DAGs whose turns are predicted. step: seconds; divides an hour.
+    """
+    ours = unannounced(seen, announced)
+    task = np.flatnonzero(ours[seen.tasks["run"].to_numpy()])
+    start, end = (x[task] for x in seen.spans())
+    end = np.where(np.isfinite(end), np.minimum(end, now), now)
+    begun = np.isfinite(start) & (end > start)
+    task, start, end = task[begun], start[begun], end[begun]
+    submit = seen.runs["submit"].to_numpy(np.float64)
+    amount = amounts(seen.tasks.iloc[task])
+    last = now // HOUR * HOUR
+    heard = float(submit.min()) if len(submit) else last
+    first = min(max(np.ceil(heard / HOUR) * HOUR, last - _MOST_DAYS * 24 * HOUR), last)
+    profiled = max(first, last - _PROFILE_DAYS * 24 * HOUR)
+    hours = int((last - profiled) // HOUR)
+    intervals = Intervals(start, end, np.zeros(len(task), np.int64), amount)
+    fine, each = Grid(float(step), hours * (HOUR // step)), (hours, HOUR // step, len(KINDS))
+    return Remainder(
+        start=first,
+        hours=means(_from(intervals, first), Grid(float(HOUR), int((last - first) // HOUR)), 1)[0],
+        step=step,
+        mean=means(_from(intervals, profiled), fine, 1)[0].reshape(each),
+        peak=peaks(_from(intervals, profiled), fine, 1)[0].reshape(each),
+        intervals=intervals,
+        age=start - submit[seen.tasks["run"].to_numpy()[task]],
+        runs=int(ours.sum()),
+    )
+
+
+def _from(intervals: Intervals, instant: float) -> Intervals:
+    return Intervals(intervals.start - instant, intervals.end - instant, intervals.column, intervals.amount)

@@ -1,0 +1,69 @@
+"""Turns of declared schedules: cron in its own zone, changes of clocks as Debian's cron treats them."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from preprov.model.errors import ConfigError
+from preprov.model.series import zone_of
+from preprov.model.time import aware
+from preprov.model.work import Schedule
+
+_ALIASES: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+
+_MARGIN: Final = timedelta(hours=3)
+
+
+def turns(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
+    """Instants in [start, end) at which the schedule is due, in UTC, oldest first.
+
+    A fixed time that a change of clocks skips is moved to the end of the gap, one that it repeats comes once; turns of
+    every hour or minute follow the clock through both. None before `schedule.since`, none while it is paused.
+
+    Raises:
+        ConfigError: the cron or the zone cannot be understood.
+    """
+    if schedule.paused:
+        return []
+    first = aware(start, "start")
+    if schedule.since is not None:
+        first = max(first, aware(schedule.since, "since"))
+    last = aware(end, "end")
+    return [] if first >= last else list(_between(schedule.cron, schedule.zone, first, last))
+
+
+@lru_cache(maxsize=4096)
+def _between(cron: str, zone: str, first: datetime, last: datetime) -> tuple[datetime, ...]:
+    expression = _ALIASES.get(cron.strip().lower(), cron.strip())
+    local = zone_of(zone, cron)
+    try:
+        return _walk(expression, local, first, last)
+    except CronSimError as error:
+        raise ConfigError(
+            f"cron {cron!r} cannot be understood: {error}",
+            where=zone,
+            hint="five fields: minute hour day month weekday",
+        ) from error
+
+
+def _walk(expression: str, local: ZoneInfo, first: datetime, last: datetime) -> tuple[datetime, ...]:
+    out: list[datetime] = []
+    # Begun before any change of clocks that `first` may stand in the middle of: from inside it the iterator errs.
+    for turn in CronSim(expression, (first - _MARGIN).astimezone(local)):
+        when = turn.astimezone(UTC)
+        if when >= last:
+            break
+        if when >= first:
+            out.append(when)
+    return tuple(out)
