@@ -122,7 +122,8 @@ def _base_rates(s: Situation, now: Sequence[Move], owners: Owners, size: int) ->
     rates = np.array([c.rate / max(s.size(c), 1e-9) for c in owners.choices])
     raised = [(m.lo, m.hi) for m in now if m.kind.raises]
     first_new = min((lo for lo, _ in raised), default=int(s.supply.running_size + 1e-6))
-    out[:first_new] = rates[owners.index[:first_new]]
+    owned = min(first_new, len(owners.index))  # levels given up now have no owner: their moves say what they were
+    out[:owned] = rates[owners.index[:owned]]
     for k, state in enumerate(owners.states):
         if state is not None:
             out[k] = owners.of(k).in_state(state)
