@@ -78,9 +78,9 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
             for state in (Standby.COLD, *sorted(group.standby_states - {Standby.RUNNING, Standby.COLD})):
                 levels = _levels(own, offering, state, image.get(group.name, ""))
                 key = (group.name, offering.key, state)
-                if any(o.outcome == "ready" for o in levels[0]):
+                if any(o.outcome == "ready" for level in levels for o in level):
                     table[key] = _fit(levels, group.lead_time(state), now)
-                if levels[0]:
+                if any(levels):
                     failures[key] = _failure_rate(levels)
     return Leads(pool, table, failures, _insufficient(pool, observations, now))
 
@@ -95,11 +95,18 @@ def _images(pool: Pool, seen: Iterable[LeadObservation]) -> dict[str, str]:
 
 
 def _levels(own: list[LeadObservation], offering: Offering, state: Standby, image: str) -> list[list[LeadObservation]]:
-    """Observations from the coarsest level to the finest, each within the one before."""
-    provider = [o for o in own if o.came_from is state]
-    kind = [o for o in provider if o.instance_type == offering.instance_type]
-    zone = [o for o in kind if o.zone == offering.zone]
-    return [provider, kind, zone, [o for o in zone if o.image == image]]
+    """Observations from the coarsest level to the finest; each stands at the finest level it belongs to only."""
+    levels: list[list[LeadObservation]] = [[], [], [], []]
+    for o in own:
+        if o.came_from is not state:
+            continue
+        depth = 0
+        for same in (o.instance_type == offering.instance_type, o.zone == offering.zone, o.image == image):
+            if not same:
+                break
+            depth += 1
+        levels[depth].append(o)
+    return levels
 
 
 def _fit(levels: list[list[LeadObservation]], configured: LeadTime, now: datetime) -> LeadTime:
@@ -109,8 +116,8 @@ def _fit(levels: list[list[LeadObservation]], configured: LeadTime, now: datetim
     for level in levels:
         ready = [o for o in level if o.outcome == "ready"]
         if not ready:
-            break
-        count = len(ready)
+            continue
+        count += len(ready)
         logs = np.log(np.maximum([o.seconds for o in ready], _SHORTEST_S))
         weights = np.exp2(-np.array([(now - o.at).total_seconds() for o in ready]) / HALF_LIFE_S)
         own_mu = _weighted_median(logs, weights)

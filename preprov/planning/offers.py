@@ -113,9 +113,9 @@ def choice_of(inputs: PlanInputs, group: Group, offering: Offering, typical: Res
 
 
 def _standby_price(prices: PriceBook, group: Group, offering: Offering, state: Standby, inputs: PlanInputs) -> float:
-    known = prices.standby_usd_per_hour(offering, state, inputs.now)
+    known = group.standby_usd_per_hour.get(state)
     if known is None:
-        known = group.standby_usd_per_hour.get(state)
+        known = prices.standby_usd_per_hour(offering, state, inputs.now)
     if known is None:
         running = prices.usd_per_hour(offering, inputs.now)
         known = STANDBY_SHARE[state] * (1.0 if running is None else running)

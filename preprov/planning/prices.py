@@ -18,7 +18,7 @@ class PriceRow:
     """One price.
 
     Attributes:
-        zone: "" = wherever there is no row for the zone itself.
+        usd_per_hour: None = this row says nothing about it. zone: "" = wherever there is no row for the zone itself.
         standby: USD per kept node-hour by state. since: in force from this instant until the next row's.
     """
 
@@ -57,9 +57,9 @@ class TablePriceBook:
 
     @classmethod
     def from_pools(cls, pools: Iterable[Pool], rows: Iterable[PriceRow] = ()) -> "TablePriceBook":
-        """The groups' own prices, standby included; `rows` (a refreshed table) take over from their `since` on."""
+        """The offerings' own prices and the groups' standby prices; `rows` (a refreshed table) come before them."""
         own = [
-            PriceRow(o.instance_type, o.usd_per_hour, o.zone, o.capacity_type, dict(g.standby_usd_per_hour))
+            PriceRow(o.instance_type, None, o.zone, o.capacity_type, dict(g.standby_usd_per_hour))
             for p in pools
             for g in p.groups
             for o in g.offerings
@@ -69,7 +69,7 @@ class TablePriceBook:
     def usd_per_hour(self, offering: Offering, at: datetime) -> float | None:
         """Price of a running node-hour; None = not known."""
         row = self._find(offering, at)
-        price = row.usd_per_hour if row is not None and row.usd_per_hour is not None else offering.usd_per_hour
+        price = offering.usd_per_hour if row is None else row.usd_per_hour
         if price is None or offering.capacity_type is not CapacityType.ON_DEMAND:
             return price
         return price * (1 - self._discount)
@@ -88,6 +88,6 @@ class TablePriceBook:
             history = self._rows.get((offering.instance_type, zone, offering.capacity_type), ())
             i = bisect_right(history, at, key=lambda r: r.since)
             for row in reversed(history[:i]):
-                if state is None or state in row.standby:
+                if row.usd_per_hour is not None if state is None else state in row.standby:
                     return row
         return None

@@ -1,0 +1,93 @@
+"""Lead times learnt from few and many warmings."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from preprov.contracts import LeadObservation
+from preprov.model.pools import LeadTime, Offering, Standby
+from preprov.model.resources import Resources
+from preprov.planning.leads import INSUFFICIENT_S, Leads, learn_leads
+from tests.unit.planning.pools import LADDER, NOW, M, group, pool
+
+OTHER = Offering("other", Resources(8, 32))
+POOL = pool(group(offerings=(M, OTHER), states=LADDER))
+
+
+def seen(
+    seconds, *, kind="m", state=Standby.COLD, image="v1", outcome="ready", age_s=3600.0, node="n", provider="local"
+):
+    return LeadObservation(
+        NOW - timedelta(seconds=age_s), "p", provider, "g", "", kind, image, state, seconds, node, outcome=outcome
+    )
+
+
+def draws(median, sigma, n, seed=0, **more):
+    rng = np.random.default_rng(seed)
+    return [seen(s, **more) for s in median * np.exp(sigma * rng.standard_normal(n))]
+
+
+def test_nothing_seen_is_as_configured():
+    leads = learn_leads(POOL, (), NOW)
+    assert leads("g", M, Standby.COLD) == LeadTime(180, 420)
+    assert leads("g", M, Standby.RUNNING).p95_s == 0
+    assert leads == Leads(POOL)
+
+
+def test_many_observations_are_believed():
+    lead = learn_leads(POOL, draws(60, 0.3, 400), NOW)("g", M, Standby.COLD)
+    assert lead.median_s == pytest.approx(60, rel=0.05)
+    assert lead.p95_s == pytest.approx(60 * np.exp(0.3 * 1.645), rel=0.12)
+    assert lead.observations == 400
+
+
+def test_one_observation_moves_it_a_little():
+    lead = learn_leads(POOL, [seen(20)], NOW)("g", M, Standby.COLD)
+    assert 90 < lead.median_s < 180
+
+
+def test_a_stuck_boot_among_many_does_not_stretch_the_median():
+    calm = learn_leads(POOL, draws(60, 0.2, 30), NOW)("g", M, Standby.COLD)
+    one_stuck = learn_leads(POOL, [*draws(60, 0.2, 30), seen(50000)], NOW)("g", M, Standby.COLD)
+    assert one_stuck.median_s == pytest.approx(calm.median_s, rel=0.05)
+    assert one_stuck.p95_s < 3 * calm.p95_s
+
+
+def test_kinds_learn_from_each_other_and_states_do_not():
+    leads = learn_leads(POOL, draws(60, 0.2, 200, kind="other"), NOW)
+    assert 55 < leads("g", M, Standby.COLD).median_s < 65  # none of its own: the others of its provider
+    own = learn_leads(POOL, [*draws(60, 0.2, 200, kind="other"), *draws(120, 0.2, 20, seed=1)], NOW)
+    assert 95 < own("g", M, Standby.COLD).median_s < 120
+    assert own("g", OTHER, Standby.COLD).median_s < 65
+    assert own("g", M, Standby.STOPPED) == LeadTime(45, 90)
+
+
+def test_the_image_launched_now_counts_most():
+    old, new = draws(300, 0.1, 50, image="v1", age_s=90000), draws(60, 0.1, 50, image="v2", seed=1)
+    assert learn_leads(POOL, [*old, *new], NOW)("g", M, Standby.COLD).median_s < 90
+
+
+def test_recent_observations_weigh_more():
+    old, new = draws(300, 0.1, 20, age_s=90 * 86400), draws(60, 0.1, 20, seed=1)
+    assert learn_leads(POOL, [*old, *new], NOW)("g", M, Standby.COLD).median_s < 80
+
+
+def test_failures_say_nothing_about_time_but_are_counted():
+    failed = [seen(3000, outcome="failed", node=f"f{i}") for i in range(10)]
+    leads = learn_leads(POOL, [*draws(60, 0.2, 30), *failed], NOW)
+    assert leads("g", M, Standby.COLD).p95_s < 200
+    assert leads.failure_rate("g", M, Standby.COLD) > 0.15
+    assert Leads(POOL).failure_rate("g", M, Standby.COLD) == pytest.approx(0.02)
+
+
+def test_an_offering_without_capacity_is_set_back_for_a_while():
+    none = seen(5, outcome="insufficient_capacity", age_s=INSUFFICIENT_S - 1)
+    assert not learn_leads(POOL, [none], NOW).available("g", M)
+    assert learn_leads(POOL, [none], NOW).available("g", OTHER)
+    assert learn_leads(POOL, [none], NOW + timedelta(seconds=2)).available("g", M)
+
+
+def test_the_future_and_other_providers_are_not_looked_at():
+    ahead, foreign = seen(10, age_s=-60), seen(10, provider="elsewhere")
+    assert learn_leads(POOL, [ahead, foreign], NOW) == Leads(POOL)
