@@ -54,11 +54,13 @@ def absorb(ctx: Context, pool: Pool, live: Live, reports: Sequence[TaskReport], 
     changed: dict[tuple[str, str], TaskRun] = {}
     ctx.ports.samples.append(pool.name, [(r.claimant, u) for r in reports for u in r.usage])
     for report in reports:
-        task = by_claimant.get(report.claimant)
-        if task is None or report.ended_at is None:
+        if report.ended_at is None:
             continue
-        if report.claimant in held:
+        if report.claimant in held:  # whatever has become of its run: room that nobody uses is given back
             ctx.ports.ledger.release(held[report.claimant].reservation_id, f"exit {report.exit_code}")
+        task = by_claimant.get(report.claimant)
+        if task is None:
+            continue
         key = (task.run_id, task.task_id)
         current = changed.get(key, task)
         if current.state.is_final or current.attempt != task.attempt:
