@@ -12,6 +12,7 @@ app = typer.Typer(
     help="Warm the right machines before the batch wave starts.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich would take longer to load than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 attach(app)

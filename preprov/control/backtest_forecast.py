@@ -55,7 +55,7 @@ def run_forecast_backtest(
         horizon: steps ahead. skip_days: days at the end left alone, to compare designs on earlier ones.
 
     Returns:
-        {"series": {name: metrics with "peers"}, "summary": {...}}.
+        {"series": {name: metrics with "peers"}, "summary": {...}}; null where a figure does not exist.
 
     Raises:
         ConfigError: an unknown series or peer, a missing column, or peers whose libraries are not installed.
@@ -81,7 +81,15 @@ def run_forecast_backtest(
     if not found:
         raise ForecastError("no series to look at", hint="columns series, ts, demand")
     ordered = {history.name: found[history.name] for history in histories}
-    return {"series": ordered, "summary": summary(ordered)}
+    report: dict[str, Any] = _finite({"series": ordered, "summary": summary(ordered)})
+    return report
+
+
+def _finite(value: Any) -> Any:
+    """With null for what is no number: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _check_peers(wanted: Sequence[str]) -> None:

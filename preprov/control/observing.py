@@ -19,6 +19,10 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
     problems: list[str] = []
     complete = True
     for name in dict.fromkeys(g.provider for g in pool.groups):
+        if name not in ctx.providers:  # a pool that only has history
+            complete = False
+            problems.append(f"{name}: nothing supplies nodes for this pool yet")
+            continue
         try:
             seen = ctx.provider(name).observe(pool)
         except PoolError as e:

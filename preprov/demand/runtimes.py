@@ -236,7 +236,7 @@ class _Stats:
 
     def residuals(self, leaf: Ints, value: Floats) -> Floats:
         """(N,) standardised by the signature's own moments; NaN where these rest on too little."""
-        variance = np.divide(self.within, self.freedom, out=np.zeros_like(self.mass), where=self.freedom > 0)
+        variance = np.divide(self.within, self.freedom, out=np.zeros(len(self.mass)), where=self.freedom > 0)
         enough = (self.mass**2 / np.maximum(self.mass2, 1e-300) >= 3.0) & (variance > 1e-8)
         spread = np.where(enough, np.sqrt(variance), np.nan)
         out: Floats = (value - self.centre - self.mean[leaf]) / spread[leaf]

@@ -91,7 +91,7 @@ class SimScheduler:
         return iter(())
 
     def _serves(self, node_id: str) -> bool:
-        alive = {m.node_id: m.phase for m in self.cloud.machines() if m.ended is None}
+        alive = {m.node_id: m.phase for m in self.cloud.machines() if m.exists}
         return alive.get(node_id) is Phase.READY
 
     def settle(self) -> None:

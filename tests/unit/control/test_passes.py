@@ -120,9 +120,8 @@ def test_a_cron_dag_makes_its_own_runs(make_world):
     made = world.submit(dag("hourly", task("t", seconds=30), schedule="*/15 * * * *"))
     assert made == ()
     world.run_for(3600)
-    runs = world.ctx.ports.work.runs("p")
-    assert [r.scheduled_for.minute for r in sorted(runs, key=lambda r: r.scheduled_for)] == [15, 30, 45][: len(runs)]
-    assert len(runs) == 3
+    runs = sorted(world.ctx.ports.work.runs("p"), key=lambda r: r.scheduled_for)
+    assert [r.scheduled_for.minute for r in runs] == [0, 15, 30, 45]
     assert all(r.state is State.SUCCEEDED for r in runs)
-    later = [max(waits(world, r.run_id).values()) for r in runs]
-    assert max(later) <= 10, "the schedule is known, so every turn finds a warm node"
+    later = [max(waits(world, r.run_id).values()) for r in runs[1:]]
+    assert max(later) <= 10, "the schedule is known, so every turn but the one it was declared in finds a warm node"
