@@ -65,8 +65,8 @@ def _frame(n: int, dtypes: Mapping[str, str], columns: Columns) -> pd.DataFrame:
     return pd.DataFrame(data, copy=False)
 
 
-def batches(table: WorkTable, size: int = BATCH_TASKS) -> Iterator[tuple[WorkTable, slice]]:
-    """Cut a table into tables of about `size` tasks, whole runs each, and say which rows of `tasks` each holds.
+def batches(table: WorkTable, size: int | None = None) -> Iterator[tuple[WorkTable, slice]]:
+    """Cut a table into tables of about `size` tasks (else BATCH_TASKS), whole runs each; say which tasks each holds.
 
     Runs stay in their order. Edges stay inside their run, as WorkTable promises.
     """
@@ -76,7 +76,7 @@ def batches(table: WorkTable, size: int = BATCH_TASKS) -> Iterator[tuple[WorkTab
     parents, children = table.parents[order], table.children[order]
     low = 0
     while low < len(table.runs):
-        high = max(low + 1, int(np.searchsorted(first, first[low] + size, side="right")) - 1)
+        high = max(low + 1, int(np.searchsorted(first, first[low] + (size or BATCH_TASKS), side="right")) - 1)
         rows = slice(int(first[low]), int(first[high]))
         edges = slice(*np.searchsorted(children, [rows.start, rows.stop]))
         tasks = table.tasks.iloc[rows].reset_index(drop=True)

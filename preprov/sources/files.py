@@ -12,7 +12,7 @@ from typing import IO, Final, cast
 
 from preprov.model.errors import SourceError
 
-_BLOCK: Final = 1 << 20
+BLOCK: Final = 4 << 20
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _CUT_SHORT: Final = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError)
 
@@ -82,15 +82,15 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             yield raw
 
 
-def line_blocks(path: Path, size: int = 4 * _BLOCK) -> Iterator[bytes]:
-    """The file in blocks of about `size` bytes, each ending at the end of a line.
+def line_blocks(path: Path, size: int | None = None) -> Iterator[bytes]:
+    """The file in blocks of about `size` bytes (BLOCK if not given), each ending at the end of a line.
 
     Raises:
         SourceError: it is unreadable, damaged or cut short.
     """
     with reading(path), opened(path) as f:
         rest = b""
-        while chunk := f.read(size):
+        while chunk := f.read(size or BLOCK):
             end = chunk.rfind(b"\n") + 1
             if end:
                 yield rest + chunk[:end]

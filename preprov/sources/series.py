@@ -12,13 +12,14 @@ import structlog
 from preprov.model.errors import ConfigError, ForecastError, SourceError
 from preprov.model.series import SeriesHistory
 from preprov.sources.files import stem
-from preprov.sources.table_columns import coded, numbers
+from preprov.sources.table_columns import HAS_OFFSET, coded, instants, numbers
 from preprov.sources.table_files import LoadedTable, column_names, load_table, renamed
 from preprov.sources.zones import canonical_zone
 
 _KNOWN: Final = frozenset({"series", "ts", "demand", "zone"})
 _REQUIRED: Final = ("ts", "demand")
 _ZONE_KEYS: Final = ("zone", "timezone", "tz")
+_ABSOLUTE: Final = rf"{HAS_OFFSET}|^\s*\d+(?:\.\d+)?\s*$"
 log = structlog.get_logger(__name__)
 
 
@@ -78,22 +79,22 @@ def _frame(loaded: LoadedTable, theirs: Mapping[str, str], only: str, zone: str)
     return pd.DataFrame(
         {
             "series": pd.Series(series, dtype=object),
-            "ts": _times(table["ts"]),
+            "ts": _times(table["ts"], zone),
             "demand": demand,
             "zone": pd.Series(np.where(zones == "", zone, zones), dtype=object),
         }
     )
 
 
-def _times(column: pa.ChunkedArray) -> "pd.Series[Any]":
+def _times(column: pa.ChunkedArray, zone: str) -> "pd.Series[Any]":
+    """Wall clock if no row carries a zone, else instants (rows without one are then in `zone`)."""
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return pd.to_datetime(pd.Series(column.to_pandas()))
-    text = pd.Series(column.to_pandas())
-    if pd.api.types.is_numeric_dtype(text):
-        return pd.to_datetime(text, unit="s", utc=True)
-    wall = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
-    aware = text.str.contains(r"(?i)(?:z|[+-]\d\d:?\d\d)\s*$", regex=True, na=False)
-    return wall if aware.any() else wall.dt.tz_localize(None)
+    text = pd.Series(column.cast(pa.string()).to_pandas(), dtype=object)
+    if text.str.contains(_ABSOLUTE, regex=True, na=False).any():
+        seconds, _ = instants(column, zone=zone, zero=0.0)
+        return pd.to_datetime(pd.Series(seconds), unit="s", utc=True)
+    return pd.to_datetime(text, format="ISO8601", errors="coerce")
 
 
 def _zone(loaded: LoadedTable, theirs: Mapping[str, str], given: str | None, path: Path) -> str:

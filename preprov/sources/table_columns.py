@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Objects = NDArray[np.object_]
 
-_HAS_OFFSET: Final = r"(?i)(z|utc|[+-]\d\d:?\d\d)\s*$"
+HAS_OFFSET: Final = r"(?i)(?:z|utc|[+-]\d\d:?\d\d)\s*$"
 _TICKS: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -93,7 +93,7 @@ def instants(column: pa.ChunkedArray, *, zone: str, zero: float) -> tuple[Floats
 
 def _parsed(raw: "pd.Series[Any]", zone: str) -> Floats:
     """(N,) epoch s of ISO 8601 text with or without an offset."""
-    aware = raw.str.contains(_HAS_OFFSET, regex=True, na=False).to_numpy(dtype=bool)
+    aware = raw.str.contains(HAS_OFFSET, regex=True, na=False).to_numpy(dtype=bool)
     with_offset = pd.to_datetime(raw.where(aware), format="ISO8601", errors="coerce", utc=True)
     wall = pd.to_datetime(raw.where(~aware), format="ISO8601", errors="coerce")
     return np.where(aware, _seconds(with_offset), _localised(wall, zone))

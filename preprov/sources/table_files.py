@@ -44,7 +44,8 @@ def column_names(path: Path) -> list[str]:
     with reading(path), _arrow_errors(path):
         if _is_parquet(path):
             return list(pq.read_schema(path).names)
-        with _unpacked(path) as stream, pa_csv.open_csv(stream) as reader:
+        skipping = pa_csv.ParseOptions(invalid_row_handler=lambda _: "skip")
+        with _unpacked(path) as stream, pa_csv.open_csv(stream, parse_options=skipping) as reader:
             return list(reader.schema.names)
 
 
