@@ -37,13 +37,19 @@ def load(ctx: Context, pool: Pool) -> Live:
 
 
 def materialise_due(ctx: Context, pool: Pool, now: datetime) -> list[DagRun]:
-    """Create the runs of declared schedules whose turn came in the last hour: a short outage loses none."""
+    """Create the runs of declared schedules whose turn came since the last look, or in the last hour.
+
+    A short outage loses none; a tick that nothing is due in costs one query.
+    """
+    key = (pool.name, "turns")
+    looked = ctx.memo[key][0] if key in ctx.memo else now - _TURNS_BACK
+    back = max(min(looked, now), now - _TURNS_BACK)
     made: list[DagRun] = []
     for schedule in ctx.ports.work.schedules(pool.name):
-        if schedule.paused or not ctx.ports.work.has_template(pool.name, schedule.dag_id):
-            continue
-        since = max(now - _TURNS_BACK, schedule.since or now - _TURNS_BACK)
-        made.extend(ctx.ports.work.materialise(schedule, turn, now) for turn in turns(schedule, since, now))
+        due = turns(schedule, max(back, schedule.since or back), now)
+        if due and ctx.ports.work.has_template(pool.name, schedule.dag_id):
+            made.extend(ctx.ports.work.materialise(schedule, turn, now) for turn in due)
+    ctx.memo[key] = (now, None)
     return made
 
 
