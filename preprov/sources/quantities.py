@@ -67,12 +67,20 @@ def duration(value: Any) -> float:
         return _amount(value, value, 'a duration: "90s", "5m", "1h30m", "2d"')
     text = str(value).strip()
     if text.upper().startswith("P"):
-        parsed = pendulum.parse(text)
-        if isinstance(parsed, pendulum.Duration):
-            return parsed.total_seconds()
+        return _iso_duration(text)
     if not text or _PART.sub("", text).strip():
         raise ValueError(f'{value!r} is not a duration: "90s", "5m", "1h30m", "2d"')
     return sum(float(n) * _SECONDS[unit[0].lower()] for n, unit in _PART.findall(text))
+
+
+def _iso_duration(text: str) -> float:
+    try:
+        parsed = pendulum.parse(text)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, pendulum.Duration):
+        raise ValueError(f"{text!r} is not a duration: PT5M, PT1H30M, P2D")
+    return parsed.total_seconds()
 
 
 def instant(value: Any, *, now: datetime, after: datetime, zone: str) -> datetime:
@@ -131,7 +139,7 @@ def _amount(value: Any, said: Any, wanted: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{said!r} is not {wanted}, and not below 0")
+        raise ValueError(f"{said!r} is not {wanted}; it must be 0 or more")
     return number
 
 
