@@ -1,6 +1,7 @@
 """queue analyze, forecast run|show, model list."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,25 +55,23 @@ def queue_analyze(
             return
         zone = tz or target.zone
         typer.echo(f"{pool} at {common.both_times(ctx.clock.now(), zone)}")
-        rows = [(k, *(v.get(c) for c in ("runs", "tasks", "cores"))) for k, v in analysis.summary().items()]
-        common.print_table("", ("", "runs", "task instances", "cores"), rows)
-        runs = [
-            (
-                r.run_id,
-                r.dag_id,
-                r.state,
-                r.tasks,
-                r.width,
-                r.depth,
-                round(r.critical_path_p50_s),
-                round(r.core_hours_left, 2),
-            )
-            for r in analysis.runs[:30]
-        ]
-        columns = ("run", "dag", "state", "tasks", "width", "depth", "critical path s", "core-h left")
-        note = f"… and {len(analysis.runs) - 30} more" if len(analysis.runs) > 30 else ""
-        common.print_table("", columns, runs, note=note)
+        _print_queue(body)
         _print_curve(analysis.curve, resource, zone)
+
+
+def _print_queue(body: Mapping[str, Any]) -> None:
+    """Counts, the first runs, and the next turns."""
+    counts = ("runs", "task_instances", "cores")
+    rows = [(k, *(body[k][c] for c in counts)) for k in ("running", "queued")]
+    common.print_table("", ("", *(c.replace("_", " ") for c in counts)), rows)
+    columns = ("run_id", "dag_id", "state", "tasks", "width", "depth", "core_hours_left")
+    runs = [(*(r[c] for c in columns), round(r["critical_path_s"]["p50"])) for r in body["runs"][:30]]
+    more = f"… and {len(body['runs']) - 30} more" if len(body["runs"]) > 30 else ""
+    heads = (*(c.replace("_", " ") for c in columns), "critical path s")
+    common.print_table("runs", heads, runs, note=more)
+    due = [(d["at"], d["dag_id"], f"{d['probability']:.0%}") for d in sorted(body["due"], key=lambda d: d["at"])[:15]]
+    more = f"… and {len(body['due']) - 15} more" if len(body["due"]) > 15 else ""
+    common.print_table("due by schedule", ("at", "dag", "comes with"), due, note=more)
 
 
 def _print_curve(curve: "DemandCurve", resource: str, zone: str) -> None:
