@@ -97,4 +97,7 @@ def analyze_queue(ctx: Context, pool: Pool, *, horizon_s: int | None = None, ste
         horizon_s=horizon_s or min(pool.horizon_s, 24 * HOUR),
         step_seconds=step_seconds,
         quantiles=QUANTILES,
+        pool=pool.name,
+        n_samples=ctx.n_samples,
+        seed=ctx.seed,
     )

@@ -8,6 +8,7 @@ from preprov.control.context import Context
 from preprov.model.errors import SourceError
 from preprov.model.series import SeriesHistory
 
+_READ = "source-read"
 RejectSink = Callable[[tuple[Reject, ...]], None]
 
 
@@ -47,7 +48,9 @@ def ingest_work(
             yield batch
 
     result = ctx.ports.work.ingest(pool, source.key, source.digest, batches(), zone=source.zone)
-    forget(ctx, pool)
+    if not result.already:
+        forget(ctx, pool)
+    ctx.memo[(pool, _READ)] = (ctx.clock.now(), source.key)
     if result.already:
         return result
     return replace(result, rejects=tally.rejects, notes=tuple(dict.fromkeys((*result.notes, *tally.notes))))
@@ -64,6 +67,12 @@ def ingest_series(ctx: Context, pool: str, key: str, digest: str, series: Series
     result = ctx.ports.work.write_series(pool, key, digest, series)
     forget(ctx, pool)
     return result
+
+
+def source_age_s(ctx: Context, pool: str) -> float:
+    """Seconds since this process last read a source of the pool; 0 for a pool that is fed by submission alone."""
+    read = ctx.memo.get((pool, _READ))
+    return (ctx.clock.now() - read[0]).total_seconds() if read else 0.0
 
 
 def forget(ctx: Context, pool: str) -> None:

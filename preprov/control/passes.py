@@ -8,6 +8,7 @@ from preprov.control.apply import apply_plan, recover
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.dispatch import DispatchResult, dispatch
+from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
 from preprov.control.orphans import collect_orphans
 from preprov.model.demand import DemandCurve
@@ -127,7 +128,8 @@ def plan_for(
             spent_today_usd=spent_usd(ctx, pool, midnight, now) if pool.guards.max_usd_per_day else 0.0,
             launched_last_minute=launched,
             forecast_id=forecast_id,
-            source_age_s=0.0,
+            source_age_s=source_age_s(ctx, pool.name),
+            halted=ctx.ports.intent.halted(),
         )
     )
 

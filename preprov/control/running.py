@@ -21,6 +21,7 @@ class Runner:
 
     Attributes:
         tick_s: between rounds of dispatch. plan_s: between plans of a pool; both in seconds of the context's clock.
+        sync: reads the configured sources again, every sync_s seconds.
         on_pass: told of every pass (a live view, metrics).
     """
 
@@ -29,7 +30,10 @@ class Runner:
     tick_s: float = 5.0
     plan_s: float = 60.0
     on_pass: Callable[[PassResult], None] | None = None
+    sync: Callable[[], object] | None = None
+    sync_s: float = 60.0
     stopping: threading.Event = field(default_factory=threading.Event)
+    _synced: datetime | None = None
     _planned: dict[str, datetime] = field(default_factory=dict)
     _seen_work: dict[str, int] = field(default_factory=dict)
 
@@ -41,11 +45,21 @@ class Runner:
         """Tick until stopped, or until that instant."""
         while not self.stopping.is_set() and (until is None or self.ctx.clock.now() < until):
             began = self.ctx.clock.now()
+            self._sync(began)
             for pool in self.pools:
                 self.round(pool)
             spent = (self.ctx.clock.now() - began).total_seconds()
             speed = float(getattr(self.ctx.clock, "speed", 1.0))
             self.stopping.wait(max(self.tick_s - spent, 0.0) / speed)
+
+    def _sync(self, now: datetime) -> None:
+        if self.sync is None or (self._synced and (now - self._synced).total_seconds() < self.sync_s):
+            return
+        self._synced = now
+        try:
+            self.sync()
+        except PreprovError as e:  # the age of what is known grows, and a guard stops raises in the end
+            log.error("source not read", error=e.kind, what=e.what, where=e.where, hint=e.hint)
 
     def round(self, pool: Pool) -> PassResult | None:
         """One tick of one pool; errors are logged and the next tick tries again."""

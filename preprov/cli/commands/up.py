@@ -42,14 +42,13 @@ def up(
         if prefect:
             url = stack.enter_context(_flows_served(app))
             common.say(f"prefect: {url.removesuffix('/api')}")
-        for result in app.sync_sources():
-            common.say(f"source {result.key}: {'unchanged' if result.already else f'{result.runs} runs'}")
         runner = Runner(
             app.ctx,
             pools,
             tick_s=app.config.controller.tick_seconds,
             plan_s=app.config.controller.plan_seconds,
             on_pass=_tell,
+            sync=app.sync_sources if app.config.source else None,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: runner.stop())
