@@ -12,7 +12,7 @@ from preprov.sources.files import line_blocks
 from preprov.sources.swf_lines import comments
 from preprov.sources.zones import canonical_zone, offset_zone
 
-_LEADING_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
+_LEADING_NUMBER: Final = re.compile(r"-?\d[\d,]*(\.\d+)?")
 
 
 @dataclass
@@ -25,7 +25,7 @@ class SwfHeader:
     def number(self, name: str) -> float | None:
         """The number a value begins with; None if absent or not a number."""
         found = _LEADING_NUMBER.match(self.values.get(name, ""))
-        return float(found.group()) if found else None
+        return float(found.group().replace(",", "")) if found else None
 
     def processors(self) -> float | None:
         """MaxProcs, else MaxNodes; None if neither is there."""

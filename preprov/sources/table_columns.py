@@ -46,12 +46,14 @@ def coded(column: pa.ChunkedArray) -> Coded:
 
 
 def _as_text(column: pa.ChunkedArray) -> Any:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # no chunk at all
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    array = _whole(column) if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     return pc.utf8_trim_whitespace(array.cast(pa.large_string()))
+
+
+def _whole(column: pa.ChunkedArray) -> Any:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def numbers(column: pa.ChunkedArray) -> tuple[Floats, Bools]:
@@ -115,9 +117,7 @@ def listed(column: pa.ChunkedArray) -> tuple[Ints, Any]:
     Returns:
         (E,) the row each item stands in, and (E,) the items as an Arrow array of text; empty ones are left out.
     """
-    array = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
+    array = _whole(column)
     if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
         array = pc.split_pattern(_as_text(array), "|")
     items = _as_text(pc.list_flatten(array))

@@ -202,9 +202,9 @@ def alibaba_rows(table: pa.Table, reading: Reading) -> Rows:
             imputed[ours] = missing
     instances = np.maximum(np.rint(amounts["instances"]), 1).astype(np.int64)
     zero = ALIBABA_EPOCH if reading.zero is None else reading.zero
-    dag = _shapes(job, name)
-    names = pa.array(name.words, pa.large_string())
-    kind = coded(pa.chunked_array([pc.replace_substring_regex(names, r"\d.*$", "")]))
+    # A name without a number (task_Nzg3) is drawn by lot: what comes before its first underscore is all it says.
+    role = _rewritten(name, r"^([A-Za-z]+)_.*$", r"\1")
+    dag = _shapes(job, role)
     request = [
         _formatted("{:g}c", amounts["cpu"].round(4)),
         _formatted("{:g}g", amounts["memory"].round(4)),
@@ -215,8 +215,8 @@ def alibaba_rows(table: pa.Table, reading: Reading) -> Rows:
         name,
         *_edges(table["parents"], job, {"name": name, "number": _task_numbers(name)}),
         task_columns={
-            "operator": np.append(kind.values(), "")[name.codes],
-            "signature": _joined([dag, name.values(), *request]),
+            "operator": _rewritten(role, r"\d.*$", "").values(),
+            "signature": _joined([dag, role.values(), *request]),
             "instances": instances,
             "cpu": amounts["cpu"],
             "memory": amounts["memory"],
@@ -227,6 +227,13 @@ def alibaba_rows(table: pa.Table, reading: Reading) -> Rows:
         imputed=imputed,
         ongoing=ongoing,
     )
+
+
+def _rewritten(column: Coded, pattern: str, by: str) -> Coded:
+    """The text with what fits the pattern replaced, looked at once per distinct word."""
+    words = pc.replace_substring_regex(pa.array(column.words, pa.large_string()), pattern, by)
+    again = coded(pa.chunked_array([words]))
+    return Coded(np.append(again.codes, -1)[column.codes], again.words)
 
 
 def _task_numbers(name: Coded) -> Coded:

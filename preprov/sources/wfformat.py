@@ -37,8 +37,8 @@ class WfFormatSource:
     `memoryInBytes`; a missing one (0 is missing: nothing runs in no memory) takes the application's median over all
     files read, else 2 GiB per core, and is counted as imputed.
 
-    The format knows no arrivals: a run is submitted at `at` if that is given, else when the file says it was executed,
-    else when it was created. A task without an execution is kept, its runtime not known.
+    The format knows no arrivals: a run is submitted when the file says it was executed, else when it was created, else
+    at `at`; without any of them it is rejected. A task without an execution is kept, its runtime not known.
 
     The line of a reject is the position of the task in its file, from 1, or the line of a syntax error; its raw text
     begins with the file's name.
@@ -48,7 +48,7 @@ class WfFormatSource:
 
     Args:
         path: a .json file, a folder (searched to its depths), or a tar archive, packed or not.
-        at: submit all runs then.
+        at: submit time of files that do not say when they were executed or created.
 
     Raises:
         SourceError: it cannot be read.

@@ -68,7 +68,7 @@ def parse_workflow(name: str, text: bytes, *, at: float | None) -> tuple[Workflo
     """Read a file; None if it cannot be used as a whole, and then a reject says why.
 
     Args:
-        name: of the file. text: its content. at: epoch s to submit at; None = as the file says.
+        name: of the file. text: its content. at: epoch s to submit at if the file does not say; None = it has to.
     """
     try:
         raw = json.loads(text)
@@ -77,7 +77,8 @@ def parse_workflow(name: str, text: bytes, *, at: float | None) -> tuple[Workflo
         return None, [Reject(e.lineno, f"not JSON: {e.msg}", name)]
     except (UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
         return None, [Reject(1, f"not WfFormat: {_missing(e)}", name)]
-    submit = _submit(raw) if at is None else at
+    submit = _submit(raw)
+    submit = at if submit is None else submit
     if submit is None:
         return None, [Reject(1, "the file says neither when it was executed nor when it was created", name)]
     return _workflow(name, tasks, executed, submit)

@@ -159,7 +159,9 @@ def test_options_override_the_header(tmp_path: Path) -> None:
 def test_capacity_falls_back_to_nodes_and_to_none(tmp_path: Path) -> None:
     path = tmp_path / "log.swf"
     assert SwfSource(written(path, job(1))).capacity == Resources(cpu=128)
-    assert SwfSource(written(path, job(1), header="; MaxNodes: 64 (two of them spare)\n")).capacity == Resources(cpu=64)
+    assert SwfSource(written(path, job(1), header="; MaxNodes: 1,064 (two of them spare)\n")).capacity == Resources(
+        cpu=1064
+    )
     assert SwfSource(written(path, job(1), header="")).capacity is None
 
 

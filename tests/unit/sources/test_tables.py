@@ -412,6 +412,16 @@ def test_alibaba_jobs_of_one_shape_are_one_dag(tmp_path: Path) -> None:
     assert work.tasks.signature[2] == f"{dags['j1']}/M1/0.5c/2.56g/x8"
 
 
+def test_alibaba_names_drawn_by_lot_do_not_make_shapes(tmp_path: Path) -> None:
+    rows = [alibaba("j1", "task_Nzg3ODA=", parents=""), alibaba("j2", "task_MTIz", parents=""), alibaba("j2", "M1")]
+    work, _ = read(DagTableSource(parquet(tmp_path / "t.parquet", [*rows, alibaba("j3", "task_x", parents="")])))
+    dags = dict(zip(work.runs.run_id, work.runs.dag_id, strict=True))
+    assert dags["j1"] == dags["j3"] != dags["j2"]
+    assert work.tasks.operator.tolist() == ["task", "task", "M", "task"]
+    assert work.tasks.task_id[0] == "task_Nzg3ODA="
+    assert not len(work.parents)
+
+
 def test_alibaba_epoch(tmp_path: Path) -> None:
     path = parquet(tmp_path / "t.parquet", [alibaba("j1", "M1_Stg8")])
     work, _ = read(DagTableSource(path, epoch=START))
@@ -479,6 +489,33 @@ def test_a_truncated_csv_archive(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(SourceError, match="readable"):
         list(DagTableSource(path).read())
+
+
+def test_a_table_without_rows(tmp_path: Path) -> None:
+    for frame in (pd.DataFrame(DIAMOND), pd.DataFrame([alibaba("j", "M1")])):
+        frame.iloc[:0].to_parquet(tmp_path / "t.parquet")
+        with pytest.raises(SourceError, match="no usable row"):
+            list(DagTableSource(tmp_path / "t.parquet").read())
+
+
+def test_columns_of_any_type(tmp_path: Path) -> None:
+    """Text may be categories, numbers may be text or integers, a whole column may be empty, rows may come in groups."""
+    frame = pd.DataFrame(DIAMOND)
+    frame["task"] = frame["task"].astype("category")
+    frame["cpu"] = frame["cpu"].astype(str)
+    frame["runtime_s"] = frame["runtime_s"].astype("int32")
+    frame["tenant"] = None
+    frame["instances"] = None
+    frame["memory_gib"] = None
+    frame["run_id"] = 7
+    frame.to_parquet(tmp_path / "t.parquet", row_group_size=2)
+    work, batch = read(DagTableSource(tmp_path / "t.parquet"))
+    assert work.runs.run_id.tolist() == ["7"]
+    assert work.runs.tenant.tolist() == ["default"]
+    assert (work.tasks.cpu.tolist(), work.tasks.memory.tolist()) == ([2] * 4, [0] * 4)
+    assert work.tasks.instances.tolist() == [1] * 4
+    assert batch.imputed == {"memory": 4, "instances": 4}
+    assert edges(work) == {("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")}
 
 
 def test_an_empty_file(tmp_path: Path) -> None:

@@ -107,10 +107,10 @@ def test_submit_is_when_it_was_executed_else_created(tmp_path: Path, executed: s
     assert work.runs.submit[0] == epoch(when)
 
 
-def test_a_given_time_overrides_and_is_needed_where_the_file_has_none(tmp_path: Path) -> None:
+def test_a_given_time_is_needed_where_the_file_has_none(tmp_path: Path) -> None:
     folder = save(tmp_path, a_1=workflow(task("x"), executed=None, createdAt=None), a_2=workflow(task("x")))
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    assert set(read(WfFormatSource(folder, at=at))[0].runs.submit) == {epoch(at)}
+    assert read(WfFormatSource(folder, at=at))[0].runs.submit.tolist() == [epoch(at), epoch(WHEN)]
     work, batches = read(WfFormatSource(folder))
     assert work.runs.run_id.tolist() == ["a-2"]
     assert "neither when it was executed" in batches[0].rejects[0].reason
