@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar, cast
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -70,7 +71,13 @@ def plain_value(value: Any) -> Any:
 
 
 def dump_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays as compressed npz."""
+    """Named arrays as compressed npz.
+
+    Raises:
+        StoreError: one of them holds Python objects, which only a pickle could keep.
+    """
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise StoreError(f"array {objects[0]} holds Python objects; only numbers and text are stored")
     out = io.BytesIO()
     np.savez_compressed(out, allow_pickle=False, **arrays)
     return out.getvalue()
@@ -82,8 +89,10 @@ def load_arrays(data: bytes) -> dict[str, np.ndarray]:
     Raises:
         StoreError: the bytes are not such arrays.
     """
+    if not data.startswith(b"PK"):  # numpy reads other things than archives too
+        raise StoreError("stored arrays cannot be read: they are not an npz archive")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (ValueError, OSError, KeyError, EOFError) as error:
+    except (ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
         raise StoreError(f"stored arrays cannot be read: {error}") from error

@@ -51,13 +51,15 @@ class ParquetSampleStore:
     def samples(self, claimant: str) -> tuple[Usage, ...]:
         """In time order."""
         for _ in range(3):
-            files = [str(f) for f in sorted(self._folder.glob("*/*.parquet"))]
+            files = sorted(self._folder.glob("*/*.parquet"))
             if not files:
                 return ()
             try:
                 return tuple(Usage(*row) for row in _select(files, claimant))
-            except FileNotFoundError:
-                continue  # merged into another file between the listing and the reading
+            except StoreError:
+                if all(f.exists() for f in files):
+                    raise
+                # else merged into another file between the listing and the reading: look again
         raise StoreUnavailableError("the samples are being rearranged", where=str(self._folder), hint="try again")
 
     def compact(self, pool: str) -> int:
@@ -68,8 +70,10 @@ class ParquetSampleStore:
             return 0
         try:
             with _whole_file(folder) as part:
-                _merge([str(f) for f in small], str(part))
-        except FileNotFoundError:
+                _merge(small, part)
+        except StoreError:
+            if all(f.exists() for f in small):
+                raise
             return 0  # another process is merging the same files
         for file in small:
             file.unlink(missing_ok=True)
@@ -100,8 +104,6 @@ def _whole_file(folder: Path) -> Iterator[Path]:
             part.rename(folder / f"{uuid4().hex}.parquet")
         finally:
             part.unlink(missing_ok=True)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise StoreError(f"cannot keep usage samples: {error.strerror or error}", where=str(folder)) from error
 
@@ -124,23 +126,24 @@ def _duckdb() -> Iterator[Any]:
     try:
         with duckdb.connect(config={"threads": 1}) as connection:
             yield connection
-    except duckdb.IOException as error:
-        raise FileNotFoundError(str(error)) from error
     except duckdb.Error as error:
-        raise StoreError(f"usage samples cannot be read: {error}", hint="a file was damaged or is not ours") from error
+        told = " ".join(str(error).split())
+        raise StoreError(f"usage samples cannot be read: {told}", hint="move the file it names elsewhere") from error
 
 
-def _select(files: list[str], claimant: str) -> list[tuple[float, ...]]:
+def _select(files: list[Path], claimant: str) -> list[tuple[float, ...]]:
     with _duckdb() as connection:
         from duckdb import ColumnExpression, ConstantExpression
 
-        mine = connection.read_parquet(files).filter(ColumnExpression("claimant") == ConstantExpression(claimant))
+        mine = connection.read_parquet([str(f) for f in files]).filter(
+            ColumnExpression("claimant") == ConstantExpression(claimant)
+        )
         fields = mine.select(*(ColumnExpression(name) for name in _COLUMNS[1:]))
         rows: list[tuple[float, ...]] = fields.distinct().order("ts").fetchall()
     return rows
 
 
-def _merge(files: list[str], target: str) -> None:
+def _merge(files: list[Path], target: Path) -> None:
     with _duckdb() as connection:
-        merged = connection.read_parquet(files).distinct().order("claimant, ts")
-        merged.write_parquet(target, compression="zstd")
+        merged = connection.read_parquet([str(f) for f in files]).distinct().order("claimant, ts")
+        merged.write_parquet(str(target), compression="zstd")

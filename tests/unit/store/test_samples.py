@@ -1,0 +1,112 @@
+"""Usage samples in Parquet."""
+
+from pathlib import Path
+
+import pytest
+
+from preprov.model.agent import Usage
+from preprov.model.errors import StoreError
+from preprov.store import samples as module
+from preprov.store.samples import ParquetSampleStore
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> ParquetSampleStore:
+    return ParquetSampleStore(tmp_path)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_failing_stream_leaves_no_file(samples: ParquetSampleStore, tmp_path: Path) -> None:
+    def broken() -> object:
+        yield "c", Usage(1.0)
+        raise RuntimeError("the agent went away")
+
+    with pytest.raises(RuntimeError, match="went away"):
+        samples.append("p", broken())  # type: ignore[arg-type]
+    assert files(tmp_path) == []
+    assert samples.samples("c") == ()
+
+
+def test_more_than_a_chunk_is_one_file(
+    samples: ParquetSampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 10)
+    made = [Usage(float(i), cpu=i / 7) for i in range(35)]
+    assert samples.append("p", (("c", u) for u in made)) == 35
+    assert len(files(tmp_path)) == 1
+    assert samples.samples("c") == tuple(made)
+
+
+def test_small_files_are_merged_and_nothing_is_lost_or_doubled(
+    samples: ParquetSampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMPACT_FILES", 5)
+    made = [Usage(float(i), memory=i / 3) for i in range(20)]
+    for i, usage in enumerate(made):
+        samples.append("p", [(f"c{i % 2}", usage), ("both", usage)])
+    assert len(files(tmp_path)) < 5
+    assert samples.samples("both") == tuple(made)
+    assert samples.samples("c1") == tuple(made[1::2])
+
+
+def test_a_merge_that_died_before_it_cleaned_up_doubles_nothing(samples: ParquetSampleStore, tmp_path: Path) -> None:
+    samples.append("p", [("c", Usage(1.0)), ("c", Usage(2.0))])
+    (one,) = files(tmp_path)
+    one.with_name("copy.parquet").write_bytes(one.read_bytes())
+    assert samples.samples("c") == (Usage(1.0), Usage(2.0))
+    assert samples.compact("p") == 2
+    assert samples.samples("c") == (Usage(1.0), Usage(2.0))
+
+
+def test_a_half_written_file_is_not_seen(samples: ParquetSampleStore, tmp_path: Path) -> None:
+    samples.append("p", [("c", Usage(1.0))])
+    (tmp_path / "p" / ".half.part").write_bytes(b"PAR1 and then the power went")
+    assert samples.samples("c") == (Usage(1.0),)
+
+
+def test_one_small_file_is_left_alone(samples: ParquetSampleStore, tmp_path: Path) -> None:
+    samples.append("p", [("c", Usage(1.0))])
+    before = files(tmp_path)
+    assert samples.compact("p") == 0
+    assert samples.compact("nobody") == 0
+    assert files(tmp_path) == before
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_looked_for_again(
+    samples: ParquetSampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        samples.append("p", [("c", Usage(float(i)))])
+    select = module._select
+    first = [True]
+
+    def racing(names: list[Path], claimant: str) -> list[tuple[float, ...]]:
+        if first.pop() if first else False:
+            samples.compact("p")
+        return select(names, claimant)
+
+    monkeypatch.setattr(module, "_select", racing)
+    assert [u.at for u in samples.samples("c")] == [0.0, 1.0, 2.0]
+
+
+def test_a_damaged_file_is_an_error_that_says_so(samples: ParquetSampleStore, tmp_path: Path) -> None:
+    samples.append("p", [("c", Usage(1.0))])
+    (tmp_path / "p" / "x.parquet").write_bytes(b"not parquet at all, and long enough to be read")
+    with pytest.raises(StoreError, match=r"x\.parquet"):
+        samples.samples("c")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError) as error:
+        ParquetSampleStore(tmp_path / "file").append("p", [("c", Usage(1.0))])
+    assert "file" in error.value.where
+
+
+def test_claimants_are_taken_literally(samples: ParquetSampleStore) -> None:
+    samples.append("p", [('it\'s "odd"; DROP TABLE x', Usage(1.0)), ("%", Usage(2.0))])
+    assert samples.samples('it\'s "odd"; DROP TABLE x') == (Usage(1.0),)
+    assert samples.samples("%") == (Usage(2.0),)
