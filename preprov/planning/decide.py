@@ -14,7 +14,7 @@ from preprov.model.pools import Mode, Node, Offering, Standby
 from preprov.planning.caps import Allowance
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.need import Horizon, Need
-from preprov.planning.offers import Choice, relative_size
+from preprov.planning.offers import Choice
 from preprov.planning.scaledown import Fate, fate
 from preprov.planning.supply import Supply, billing_start
 
@@ -35,6 +35,7 @@ class Situation:
     Attributes:
         choices: offerings, best first; the first is the reference in whose nodes need and supply are counted.
         by_offering: (group, offering key) -> choice, also of nodes whose offering is no longer configured.
+        sizes: same key -> one node of it in nodes of the reference.
     """
 
     inputs: PlanInputs
@@ -43,7 +44,7 @@ class Situation:
     by_offering: Mapping[tuple[str, str], Choice]
     supply: Supply
     need: Need
-    level_why: str
+    sizes: Mapping[tuple[str, str], float]
     notes: tuple[str, ...] = ()
 
     @property
@@ -70,7 +71,7 @@ class Situation:
 
     def size(self, choice: Choice) -> float:
         """One node of it in nodes of the reference."""
-        return relative_size(choice.offering, self.reference.offering, self.inputs.pool.binding)
+        return self.sizes[choice.key]
 
 
 @dataclass
@@ -292,14 +293,15 @@ def _fate(
     now_in: Standby = Standby.RUNNING,
 ) -> Fate:
     """The cheapest course for the node that serves levels above `below`."""
-    again = np.flatnonzero(target > below + _EPS)
-    until = int(again[0]) if len(again) else s.horizon.steps
-    reached = (s.need.counts[:, : max(until, 1)] > below + _EPS).any(axis=1)
+    again = target > below + _EPS
+    returns = bool(again.any())
+    until = int(again.argmax()) if returns else s.horizon.steps
+    reached = s.need.highest[:, max(until, 1) - 1] > below + _EPS
     return fate(
         s.choice(node.group, node.offering),
-        gap_s=s.horizon.seconds_to(until) if len(again) else None,
+        gap_s=s.horizon.seconds_to(until) if returns else None,
         horizon_s=s.horizon.length_s,
-        surprise=float(reached.mean()),
+        surprise=float(np.count_nonzero(reached)) / len(reached),
         shortage_usd_per_core_hour=s.inputs.pool.objective.shortage_usd_per_core_hour,
         states=states,
         now_in=now_in,

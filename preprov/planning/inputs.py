@@ -29,6 +29,8 @@ class PlanInputs:
         grain: the usual request of one task, weighted by what it occupies: whole tasks must fit on a node.
         halted: reason if all writes are stopped, else "".
         tick_s: until the next plan; None = the demand's step.
+        foresee: also plan what comes after now. False is quicker where nobody reads it (replay): the decisions due now
+            are the same, cost and waiting are then those of the actions due now alone.
     """
 
     pool: Pool
@@ -51,6 +53,7 @@ class PlanInputs:
     grain: Resources | None = None
     halted: str = ""
     tick_s: float | None = None
+    foresee: bool = True
 
 
 @dataclass(frozen=True)

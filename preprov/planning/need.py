@@ -42,7 +42,7 @@ class Horizon:
     cores: Array
     note: str = ""
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """T."""
         return int(self.samples.shape[1])
@@ -63,7 +63,7 @@ class Horizon:
         out[0] -= self.into_s / 3600.0
         return out
 
-    @property
+    @cached_property
     def length_s(self) -> float:
         """Seconds from now to the end."""
         return self.steps * self.step_s - self.into_s
@@ -96,8 +96,8 @@ def horizon_of(inputs: PlanInputs) -> Horizon:
     return Horizon(inputs.now, curve.start + timedelta(seconds=step * skip), step, samples, mean[:, :, _CPU])
 
 
-def service_level(inputs: PlanInputs, choice: Choice) -> tuple[float, str]:
-    """Share of futures to be ready for, and how it came about.
+def service_level(inputs: PlanInputs, choice: Choice) -> float:
+    """Share of futures to be ready for.
 
     The hit rate if one is set. Else the critical ratio of the newsvendor, cu / (cu + co), per node-hour:
     cu = price of the waiting of a node's cores; co = price of an idle node, raised where minimum billing makes a node
@@ -105,15 +105,14 @@ def service_level(inputs: PlanInputs, choice: Choice) -> tuple[float, str]:
     """
     objective = inputs.pool.objective
     if objective.hit_rate is not None:
-        return objective.hit_rate, f"hit rate {objective.hit_rate:g}"
+        return objective.hit_rate
     if choice.usd is None:
-        return NO_PRICE_LEVEL, f"no price: {NO_PRICE_LEVEL:g}"
+        return NO_PRICE_LEVEL
     held = max(choice.lead.p95_s + inputs.demand.step_seconds, 1.0)
     under = objective.shortage_usd_per_core_hour * choice.cores
     over = choice.usd * max(1.0, choice.offering.minimum_billing_s / held)
     ratio = under / (under + over) if under + over > 0 else _LEVELS[1]
-    level = min(max(ratio, _LEVELS[0]), _LEVELS[1])
-    return level, f"waiting {under:.3g} against idling {over:.3g} USD per node-hour"
+    return min(max(ratio, _LEVELS[0]), _LEVELS[1])
 
 
 @dataclass
@@ -130,6 +129,12 @@ class Need:
     level: float
     waiting: int
     _cache: dict[int, Array] = field(default_factory=dict)
+
+    @cached_property
+    def highest(self) -> Array:
+        """(S, T): most nodes that each future has wanted up to and with each step."""
+        out: Array = np.maximum.accumulate(self.counts, axis=1)
+        return out
 
     def order_up_to(self, window: int) -> Array:
         """(T,) int: quantile over samples of the maximum over `window` steps from each step on.

@@ -16,6 +16,7 @@ Array: TypeAlias = NDArray[Any]
 
 _DUST: Final = 1e-6
 _MANY: Final = 10**6
+_STRETCH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,22 @@ def _alike(a: PlacementRequest, b: PlacementRequest) -> bool:
     return a.amount == b.amount and a.preload == b.preload and a.affinity == b.affinity
 
 
+def _kind(r: PlacementRequest) -> tuple[object, ...]:
+    return (r.amount, r.preload, tuple(sorted(r.affinity.items())))
+
+
+class _Line:
+    """The rooms in the order in which one kind of request looks at them, and where it has got to.
+
+    Room only ever shrinks while requests are placed, so what lies behind the cursor never needs another look.
+    """
+
+    def __init__(self, want: Array, rows: Array) -> None:
+        self.want = want
+        self.rows = rows
+        self.cursor = 0
+
+
 class _Board:
     """Free amounts of all rooms as one matrix (N, B)."""
 
@@ -217,7 +234,8 @@ class _Board:
         self.free = np.array([[getattr(r.free, k) for k in binding] for r in rooms]).reshape(len(rooms), len(binding))
         self.whole = np.array([[getattr(r.capacity, k) for k in binding] for r in rooms]).reshape(self.free.shape)
         self._masks: dict[tuple[tuple[str, str], ...], Array] = {}
-        self._orders: dict[frozenset[str], Array | None] = {}
+        self._lines: dict[object, _Line] = {}
+        self._reasons: dict[object, str] = {}
 
     def place(self, batch: list[PlacementRequest]) -> list[int | None]:
         """Row of each request, taken from the board; None where there is no room."""
@@ -230,6 +248,8 @@ class _Board:
         for row, r in zip(rows, batch, strict=True):
             if row is not None:
                 self.free[row] += self._want(r)
+        for line in self._lines.values():
+            line.cursor = 0
 
     def could_fit(self, r: PlacementRequest) -> bool:
         """True if some node that matches would hold it when empty."""
@@ -238,6 +258,12 @@ class _Board:
 
     def why(self, r: PlacementRequest) -> str:
         """One sentence on why there is no room."""
+        key = _kind(r)
+        if key not in self._reasons:
+            self._reasons[key] = self._explain(r)
+        return self._reasons[key]
+
+    def _explain(self, r: PlacementRequest) -> str:
         if not self.rooms:
             return "no node is ready"
         mask = self._mask(r)
@@ -256,27 +282,49 @@ class _Board:
         return np.array([getattr(r.amount, k) for k in self.binding])
 
     def _place_alike(self, r: PlacementRequest, n: int) -> list[int | None]:
-        want = self._want(r)
-        order = self._order(r.preload)
-        mask = self._mask(r)
-        positive = want > 0
-        if n == 1 and order is None:
-            fits = (self.free + _DUST >= want).all(axis=1) & mask
-            row = int(fits.argmax()) if len(fits) and fits.any() else None
-            if row is not None:
-                self.free[row] -= want
-            return [row]
-        if positive.any():
-            slots = np.floor((self.free[:, positive] + _DUST) / want[positive]).min(axis=1).clip(0, n).astype(np.int64)
-        else:
-            slots = np.full(len(self.rooms), n, dtype=np.int64)
-        slots[~mask] = 0
-        rows = order if order is not None else np.arange(len(self.rooms))
-        ahead = np.concatenate([[0], np.cumsum(slots[rows])])
-        take = np.clip(n - ahead[:-1], 0, slots[rows])
-        self.free[rows] -= take[:, None] * want
-        out: list[int | None] = [int(i) for i in np.repeat(rows, take)]
+        line = self._line(r)
+        if n == 1:
+            return [self._place_one(line)]
+        ahead = line.rows[line.cursor :]
+        slots = self._slots(line.want, ahead, n)
+        before = np.cumsum(slots) - slots
+        take = np.clip(n - before, 0, slots)
+        self.free[ahead] -= take[:, None] * line.want
+        out: list[int | None] = [int(i) for i in np.repeat(ahead, take)]
+        # The last room taken from may have more; the ones before it are full for this kind.
+        line.cursor += int(np.flatnonzero(take)[-1]) if len(out) == n else len(ahead)
         return out + [None] * (n - len(out))
+
+    def _place_one(self, line: _Line) -> int | None:
+        """The next room that fits, looked for in stretches: it is mostly near."""
+        while line.cursor < len(line.rows):
+            ahead = line.rows[line.cursor : line.cursor + _STRETCH]
+            fits: Array = np.all(self.free[ahead] + _DUST >= line.want, axis=1)
+            i = int(fits.argmax())
+            if fits[i]:
+                line.cursor += i
+                row = int(ahead[i])
+                self.free[row] -= line.want
+                return row
+            line.cursor += len(ahead)
+        return None
+
+    def _slots(self, want: Array, rows: Array, n: int) -> Array:
+        """How many of them each room holds, at most n."""
+        positive = want > 0
+        if not positive.any():
+            return np.full(len(rows), n, dtype=np.int64)
+        slots = np.floor((self.free[rows][:, positive] + _DUST) / want[positive]).min(axis=1)
+        out: Array = np.clip(slots, 0, n).astype(np.int64)
+        return out
+
+    def _line(self, r: PlacementRequest) -> _Line:
+        key = _kind(r)
+        line = self._lines.get(key)
+        if line is None:
+            order = self._order(r.preload)
+            line = self._lines[key] = _Line(self._want(r), order[self._mask(r)[order]])
+        return line
 
     def _mask(self, r: PlacementRequest) -> Array:
         key = tuple(sorted(r.affinity.items()))
@@ -286,12 +334,11 @@ class _Board:
             )
         return self._masks[key]
 
-    def _order(self, preload: frozenset[str]) -> Array | None:
-        """Rows by how much of the preload is present, room order within; None = room order."""
-        if preload not in self._orders:
-            hits = np.array([len(preload & room.preloaded) for room in self.rooms], dtype=np.int64)
-            self._orders[preload] = np.argsort(-hits, kind="stable") if hits.any() else None
-        return self._orders[preload]
+    def _order(self, preload: frozenset[str]) -> Array:
+        """Rows by how much of the preload is present, room order within."""
+        hits = np.array([len(preload & room.preloaded) for room in self.rooms], dtype=np.int64)
+        order: Array = np.argsort(-hits, kind="stable")
+        return order
 
 
 def _amounts(r: Resources, names: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from preprov.planning.costing import alternatives, price_moves
 from preprov.planning.decide import Decision, Move, Situation, decide
 from preprov.planning.inputs import PlanInputs, PlanOutcome
 from preprov.planning.need import Horizon, horizon_of, needed, service_level
-from preprov.planning.offers import choice_of, choices
+from preprov.planning.offers import choice_of, choices, relative_size
 from preprov.planning.reasons import Words
 from preprov.planning.supply import fingerprint, read_supply
 from preprov.planning.trajectory import later_moves
@@ -89,11 +89,12 @@ def situation(inputs: PlanInputs) -> Situation:
         if n.node_id not in strangers and (n.group, n.offering.key) not in by_offering:
             old = choice_of(inputs, inputs.pool.group(n.group), n.offering, typical)
             by_offering[old.key] = old
-    level, why = service_level(inputs, reference)
+    level = service_level(inputs, reference)
     need = needed(inputs, horizon, supply, reference, level)
     if horizon.note:
         notes.append(horizon.note)
-    return Situation(inputs, horizon, ranked, by_offering, supply, need, why, tuple(notes))
+    sizes = {k: relative_size(c.offering, reference.offering, inputs.pool.binding) for k, c in by_offering.items()}
+    return Situation(inputs, horizon, ranked, by_offering, supply, need, sizes, tuple(notes))
 
 
 def _typical(inputs: PlanInputs, horizon: Horizon) -> Resources:

@@ -20,7 +20,7 @@ class Words:
         self.s = s
         self.zone = ZoneInfo(s.inputs.pool.zone)
         self.today = s.inputs.now.astimezone(self.zone).date()
-        self.label = f"p{s.need.level * 100:.4g}"
+        self.label = f"p{s.need.level * 100:.3g}" if s.need.level > 0.995 else f"p{s.need.level * 100:.0f}"
         self.priced = priced
         self.unit = "USD" if priced else "node-h"
         self.cores = upper_quantile(s.horizon.samples[:, :, KINDS.index("cpu")], s.need.level)

@@ -101,6 +101,8 @@ class Courses:
 def later_moves(s: Situation, d: Decision) -> tuple[list[Move], Owners]:
     """Moves after now, in time order, and who owns which level. What the guards hold back is noted in `d`."""
     start = int(d.running + _EPS)
+    if not s.inputs.foresee:
+        return [], _owners(s, d, start + len(d.standby) + 1)
     levels = _within_guards(s, d, start)
     owners = _owners(s, d, int(max(levels.max(), start + len(d.standby))) + 1)
     standing = [(start + i, start + i + 1) for i in range(len(d.standby))]
@@ -178,6 +180,8 @@ def _owners(s: Situation, d: Decision, size: int) -> Owners:
     states: list[Standby | None] = [None] * size
     gone = {i for m in d.moves for i in m.node_ids}
     running = [n for n in (*s.supply.ready, *(w for w, _ in s.supply.warming)) if n.node_id not in gone]
+    # The dearest on top, as they are given up first, and like beside like, so that few moves say it all.
+    running.sort(key=lambda n: (s.choice(n.group, n.offering).rate / max(s.supply.size[n.node_id], _EPS), n.group))
     edge = 0.0
     for n in running:
         lo, edge = edge, edge + s.supply.size[n.node_id]

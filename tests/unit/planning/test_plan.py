@@ -492,6 +492,15 @@ def test_no_plan_breaks_the_order_of_precedence(i):
     assert make_plan(i) == outcome
 
 
+@settings(max_examples=50, deadline=None)
+@given(situations())
+def test_what_is_due_now_does_not_depend_on_what_is_foreseen(i):
+    with_later, now_only = make_plan(i), make_plan(replace(i, foresee=False))
+    assert [a.action_id for a in due(now_only.plan)] == [a.action_id for a in due(with_later.plan)]
+    assert now_only.votes == with_later.votes
+    assert len(now_only.plan.actions) == max(1, len(due(with_later.plan)))
+
+
 @settings(max_examples=100, deadline=None)
 @given(situations())
 def test_the_cost_of_a_plan_is_the_sum_of_its_parts(i):
