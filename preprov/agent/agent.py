@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from preprov.agent import disk, limits, preload, proc
+from preprov.agent import disk, limits, proc
 from preprov.agent.disk import Json
+from preprov.agent.items import Item, StageError, where
 from preprov.agent.server import Loop
 from preprov.agent.staging import Stager
 from preprov.agent.suspend import suspend
@@ -231,7 +232,7 @@ class Agent:
             raise Refused("not-ready", f"the node is {self._state.phase} {self._state.reason}".rstrip())
         if time.monotonic() < self._held_until:
             raise Refused("not-ready", "the node is about to be stopped or suspended")
-        items = preload.Item.all_of(wanted)
+        items = Item.all_of(wanted)
         folder = str(self._node.path)
         passed = {*_PASSED_ON, *self._facts.get("pass_env", ())}
         own = {k: v for k, v in os.environ.items() if k in passed or k.startswith("LC_")}
@@ -313,14 +314,16 @@ class Agent:
         return {"ok": True}
 
 
-def _prepare(node: disk.NodeDir, items: list[preload.Item]) -> dict[str, str]:
+def _prepare(node: disk.NodeDir, items: list[Item]) -> dict[str, str]:
     """Make sure, in the task's supervisor, of what the task needs; returns where it is, as environment variables."""
+    from preprov.agent.preload import stage  # not needed by the agent itself
+
     places: dict[str, dict[str, str]] = {"image": {}, "dataset": {}}
     for item in items:
-        status = preload.stage(node, item, _ignore, read_back=False)
+        status = stage(node, item, _ignore, read_back=False)
         if status.state != "verified":
-            raise preload.StageError(status.error)
-        places[item.kind][item.uri if item.kind == "image" else item.key] = str(preload.where(node, item))
+            raise StageError(status.error)
+        places[item.kind][item.uri if item.kind == "image" else item.key] = str(where(node, item))
     env = {"PREPROV_IMAGES": json.dumps(places["image"]), "PREPROV_DATASETS": json.dumps(places["dataset"])}
     for kind, found in places.items():
         if found:

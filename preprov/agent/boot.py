@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -148,7 +147,7 @@ def remove(node: disk.NodeDir) -> Json:
         limits.Limits.load(node).remove()
         gone = node.path.with_name(f".gone-{node.node_id}-{os.getpid()}")
         node.path.rename(gone)
-        shutil.rmtree(gone)
+        disk.erase(gone)
 
     return _if_over(node, clear)
 

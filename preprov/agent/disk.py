@@ -18,13 +18,14 @@ STOPPED: Final = "stopped"
 ENDED: Final = "ended"
 
 
-def write_json(path: Path, value: Json) -> None:
-    """Replace the file by the value in one step, on disk before this returns."""
+def write_json(path: Path, value: Json, *, durable: bool = True) -> None:
+    """Replace the file by the value in one step; if `durable`, it is on the disk before this returns."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with part.open("w") as f:
         json.dump(value, f, separators=(",", ":"))
-        f.flush()
-        os.fsync(f.fileno())
+        if durable:
+            f.flush()
+            os.fsync(f.fileno())
     part.replace(path)
 
 
@@ -35,6 +36,24 @@ def read_json(path: Path) -> Json | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def erase(folder: Path) -> None:
+    """Remove a folder with everything below it, also what was made read-only.
+
+    Raises:
+        OSError: some of it cannot be removed.
+    """
+    import shutil
+
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
+        for base, names, _ in os.walk(folder):
+            for name in names:
+                if not os.path.islink(os.path.join(base, name)):
+                    os.chmod(os.path.join(base, name), 0o700)
+        shutil.rmtree(folder)
 
 
 class Lock:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from preprov.agent.items import StageError
+
 _CHUNK: Final = 1 << 20
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
@@ -26,7 +28,7 @@ _LARGEST_JSON: Final = 16 << 20
 _Count: TypeAlias = Callable[[int], None]
 
 
-class ImageError(Exception):
+class ImageError(StageError):
     """An image is not what its digest says, or cannot be unpacked safely."""
 
 

@@ -8,7 +8,6 @@ import math
 import os
 import resource
 import signal
-import tempfile
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -190,6 +189,8 @@ def establish(node: disk.NodeDir, cpu: float, memory: float, *, allow: str = "")
 
 def detect() -> str:
     """The kind of limits this user's nodes get, found by trying."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="preprov-") as folder:
         found = establish(disk.NodeDir(folder), 1.0, 1.0)
         found.leave()

@@ -14,46 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from preprov.agent import disk, image
 from preprov.agent.disk import Json
+from preprov.agent.items import Item, StageError, local_path
 from preprov.model.agent import PreloadStatus
 
 _CHUNK: Final = 1 << 20
 _EVERY_S: Final = 0.1
-
-
-class StageError(Exception):
-    """An item is not what it should be, or cannot be had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An image or dataset as node.json names it.
-
-    Attributes:
-        kind: "image" or "dataset". checksum: `sha256:…` of an image, plain hex of a dataset; "" = pin what is found.
-    """
-
-    kind: str
-    key: str
-    uri: str
-    checksum: str = ""
-
-    @classmethod
-    def all_of(cls, preload: Json) -> list["Item"]:
-        """Items of `{"images": [{key, uri, digest}], "datasets": [{key, uri, sha256}]}`, images first."""
-        images = [cls("image", i["key"], i["uri"], i["digest"]) for i in preload.get("images", ())]
-        return images + [cls("dataset", d["key"], d["uri"], d["sha256"]) for d in preload.get("datasets", ())]
-
-    def place(self, node: disk.NodeDir) -> Path:
-        """Folder of this item on the disk."""
-        name = hashlib.sha256(f"{self.key}\x1f{self.checksum}".encode()).hexdigest()[:32]
-        return node.disk / f"{self.kind}s" / name
 
 
 class Meter:
@@ -109,27 +80,13 @@ def stage(node: disk.NodeDir, item: Item, tell: Callable[[PreloadStatus], None],
         if found is None:
             found = _fetch(node, place, item, meter)
         meter.set("verified", digest=str(found["digest"]), total=int(found["bytes"]), done=int(found["bytes"]))
-    except (StageError, image.ImageError) as e:
+    except StageError as e:
         meter.set("failed", error=str(e))
     except OSError as e:
         meter.set("failed", error=f"{item.uri}: {e.strerror or e}")
     finally:
         lock.drop()
     return meter.status
-
-
-def where(node: disk.NodeDir, item: Item) -> Path | None:
-    """Path of a verified item as a task sees it; None if it is not there."""
-    found = disk.read_json(item.place(node) / "verified.json")
-    return item.place(node) / str(found["path"]) if found else None
-
-
-def local_path(uri: str) -> Path | None:
-    """The path of a file URI or plain path; None if the URI is of another kind."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(uri) if "://" not in uri else None
 
 
 def checksum(path: Path, count: Callable[[int], None] = lambda _: None) -> str:

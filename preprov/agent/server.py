@@ -6,6 +6,7 @@ import selectors
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -127,7 +128,8 @@ class Loop:
     def _reply(self, client: socket.socket, line: bytes) -> None:
         try:
             reply = self._answer(json.loads(line))
-        except (ValueError, KeyError, TypeError) as e:
+        except Exception as e:  # one bad request must not end the agent
+            traceback.print_exc()
             reply = {"ok": False, "error": "bad-request", "detail": f"{type(e).__name__}: {e}"}
         try:
             client.settimeout(_REPLY_S)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TypeAlias
 
-from preprov.agent import disk, preload, proc
+from preprov.agent import disk, proc
 from preprov.agent.disk import Json
+from preprov.agent.items import Item
 from preprov.agent.server import Loop
 from preprov.model.agent import PreloadStatus
 
@@ -28,7 +29,7 @@ class Stager:
         self._node = node
         self._loop = loop
         self._child: list[int] = []
-        self._waiting: list[tuple[list[preload.Item], bool, Callable[[], None]]] = []
+        self._waiting: list[tuple[list[Item], bool, Callable[[], None]]] = []
         self.statuses: dict[_Key, PreloadStatus] = {}
 
     def stage(self, wanted: Json, *, read_back: bool, again: bool, done: Callable[[], None]) -> None:
@@ -41,7 +42,7 @@ class Stager:
             done: called at the end, at once if there is nothing to do.
         """
         items = []
-        for item in preload.Item.all_of(wanted):
+        for item in Item.all_of(wanted):
             known = self.statuses.get((item.kind, item.key))
             if again or known is None or known.state == "failed":
                 self.statuses[(item.kind, item.key)] = PreloadStatus(item.key, item.kind, "waiting")
@@ -63,7 +64,7 @@ class Stager:
             else:
                 done()
 
-    def _begin(self, items: list[preload.Item], read_back: bool, done: Callable[[], None]) -> None:
+    def _begin(self, items: list[Item], read_back: bool, done: Callable[[], None]) -> None:
         out, into = os.pipe2(os.O_CLOEXEC)
         sys.stderr.flush()
         pid = os.fork()
@@ -98,7 +99,7 @@ class Stager:
 
     def problems(self, wanted: Json) -> str:
         """Errors of the items wanted, "" if there are none."""
-        found = (self.statuses.get((i.kind, i.key)) for i in preload.Item.all_of(wanted))
+        found = (self.statuses.get((i.kind, i.key)) for i in Item.all_of(wanted))
         return "; ".join(s.error for s in found if s is not None and s.state == "failed")
 
     def verified(self) -> list[str]:
@@ -115,7 +116,9 @@ class Stager:
         return sum(shares) / len(shares) if shares else 1.0
 
 
-def _work(node: disk.NodeDir, items: list[preload.Item], into: int, read_back: bool) -> int:
+def _work(node: disk.NodeDir, items: list[Item], into: int, read_back: bool) -> int:
+    from preprov.agent.preload import stage  # not needed by the agent itself
+
     proc.name_me("preprov-stage")
     proc.forget_parent([into])
 
@@ -123,7 +126,7 @@ def _work(node: disk.NodeDir, items: list[preload.Item], into: int, read_back: b
         os.write(into, json.dumps(asdict(status)).encode() + b"\n")
 
     for item in items:
-        preload.stage(node, item, tell, read_back=read_back)
+        stage(node, item, tell, read_back=read_back)
     return 0
 
 

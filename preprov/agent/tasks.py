@@ -33,7 +33,7 @@ class Task:
     measured_at: float = 0.0
     cpu_s: float = 0.0
     io_bytes: int | None = 0
-    memory_bytes: int = 0
+    closed: bool = False
 
     @property
     def groups(self) -> list[Path]:
@@ -94,15 +94,28 @@ class Tasks:
             status = disk.read_json(folder / "status.json") or {}
             live = lives(folder, status)
             if status or live:  # else it was about to start when the agent died: it may be started again
-                task = Task(folder, spec["claimant"], status, live, measured_at=time.time())
+                task = self._resumed(folder, spec["claimant"], status, live)
                 self._all[task.claimant] = task
-                self._baseline(task)
-                if not live:
+                if not live and not task.closed:
                     self._close(task)
         for seq, claimant, usage in self._stored():
             self._seq = max(self._seq, seq)
             if seq > self._acked:
                 self._samples.append((seq, claimant, usage))
+
+    def _resumed(self, folder: Path, claimant: str, status: Json, live: bool) -> Task:
+        """A task as its former agent left it: what it used since the last sample is in the next one."""
+        known = disk.read_json(folder / "measured.json") or {"at": status.get("started_at", time.time())}
+        return Task(
+            folder,
+            claimant,
+            status,
+            live,
+            measured_at=known["at"],
+            cpu_s=known.get("cpu_s", 0.0),
+            io_bytes=known.get("io_bytes", 0),
+            closed=known.get("closed", False),
+        )
 
     def _stored(self) -> Iterator[tuple[int, str, Usage]]:
         try:
@@ -157,8 +170,15 @@ class Tasks:
         lock = disk.Lock(folder / "lock")
         if not lock.take(0.2):
             raise BlockingIOError(f"{spec['claimant']} is being started already")
-        disk.write_json(folder / "task.json", spec)
-        sys.stdout.flush()
+        try:
+            disk.write_json(folder / "task.json", spec)
+            pid = self._fork(folder, spec, lock, prepare)
+        finally:
+            lock.drop()  # the child has it now
+        status = {"claimant": spec["claimant"], "supervisor": proc.identity(pid), "started_at": time.time()}
+        self._all[spec["claimant"]] = Task(folder, spec["claimant"], status, measured_at=time.time())
+
+    def _fork(self, folder: Path, spec: Json, lock: disk.Lock, prepare: Callable[[], dict[str, str]]) -> int:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
@@ -169,9 +189,7 @@ class Tasks:
                 traceback.print_exc()
             finally:
                 os._exit(code)
-        status = {"claimant": spec["claimant"], "supervisor": proc.identity(pid), "started_at": time.time()}
-        self._all[spec["claimant"]] = Task(folder, spec["claimant"], status, measured_at=time.time())
-        lock.drop()
+        return pid
 
     def cancel(self, claimant: str, grace_s: float) -> None:
         """Ask an instance to end, and make it end after the grace. One that does not run is left as it is."""
@@ -205,7 +223,7 @@ class Tasks:
                 proc.send_all(self._pids(task), signal.SIGKILL)
 
     def _close(self, task: Task) -> None:
-        task.live = False
+        task.live, task.closed = False, True
         if "ended_at" not in task.status:  # the supervisor was killed too: how it ended is not known
             task.status["ended_at"] = time.time()
             disk.write_json(task.folder / "status.json", task.status)
@@ -224,13 +242,6 @@ class Tasks:
             return inside
         process = task.status.get("process")
         return proc.tree(process[0]) if process and proc.is_alive(process) else []
-
-    def _baseline(self, task: Task) -> None:
-        """Count from now on: what it used before was reported before."""
-        stats = [s for p in self._pids(task) if (s := proc.stat(p))]
-        counted = limits.cpu_seconds(task.groups)
-        task.cpu_s = counted if counted is not None else sum(s.cpu_s for s in stats)
-        task.io_bytes = _total(proc.io_bytes(s.pid) for s in stats)
 
     def measure(self) -> None:
         """Take one sample of every running task."""
@@ -256,7 +267,9 @@ class Tasks:
         if io_bytes is not None and task.io_bytes is not None:
             io = max(io_bytes - task.io_bytes, 0) / length / _MB
         usage = Usage(at=at, cpu=max(cpu_s - task.cpu_s, 0.0) / length, memory=memory_bytes / _GIB, disk_io=io)
-        task.measured_at, task.cpu_s, task.io_bytes, task.memory_bytes = at, cpu_s, io_bytes, memory_bytes
+        task.measured_at, task.cpu_s, task.io_bytes = at, cpu_s, io_bytes
+        known = {"at": at, "cpu_s": cpu_s, "io_bytes": io_bytes, "closed": task.closed}
+        disk.write_json(task.folder / "measured.json", known, durable=False)
         self._seq += 1
         self._samples.append((self._seq, task.claimant, usage))
         with self._samples_file.open("a") as f:

@@ -55,9 +55,9 @@ class LocalScheduler:
         if reply is None:
             raise ConflictError("its agent did not answer", where=node.node_id, hint="observe again")
         if not reply.get("ok"):
-            if reply.get("error") == "not-ready":
-                raise ConflictError(str(reply.get("detail")), where=node.node_id, hint="observe again")
-            raise PoolError(f"the node refused the task: {reply.get('detail')}", where=node.node_id)
+            if reply.get("error") == "bad-request":
+                raise PoolError(f"the node did not understand: {reply.get('detail')}", where=node.node_id)
+            raise ConflictError(str(reply.get("detail")), where=node.node_id, hint="observe again")
 
     def _argv(self, task: TaskRun) -> list[str]:
         if task.spec.command:

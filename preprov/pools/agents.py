@@ -57,7 +57,7 @@ def run(verb: str, folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
 
 
 def _program(arguments: list[str], what: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "preprov.agent", *arguments]
+    command = [sys.executable, "-S", "-m", "preprov.agent", *arguments]  # it needs nothing that is installed
     where = arguments[-1]
     try:
         done = subprocess.run(

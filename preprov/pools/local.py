@@ -67,15 +67,40 @@ class LocalProvider:
     # ---- what exists
 
     def observe(self, pool: Pool) -> PoolObservation:
-        """As the contract says. Finishes launches that a crash cut short, as a cloud does with what it has accepted."""
+        """As the contract says.
+
+        As a cloud does with what it has accepted, it finishes launches and ends that a crash cut short. Agents that
+        died are started again, unless the node is lost: silent beyond its time to live, and nothing runs there.
+        """
         disk = PoolDisk(self._home, pool.name)
         nodes = [n for n in disk.nodes() if n.facts["tags"].get("preprov:pool") == pool.name]
+        self._finish_ends(pool, disk, [n for n in nodes if n.over])
         now = time.time()
         forgotten = [n for n in nodes if n.half_made and now - n.facts["created_at"] > _FORGOTTEN_S]
-        problems = self._start_agents(n.path for n in forgotten)
         seen = self._look(nodes)
         out = [local_view.node(s, self._scale, now, pool.node_ttl_s) for s in seen]
+        died = [s.files for s, n in zip(seen, out, strict=True) if n is not None and self._worth_reviving(pool, s, now)]
+        if died:
+            log.warning("agents died and are started again", pool=pool.name, nodes=[n.node_id for n in died])
+        problems = self._start_agents(n.path for n in (*forgotten, *died))
         return PoolObservation(pool.name, self._clock.now(), tuple(n for n in out if n is not None), True, problems)
+
+    def _worth_reviving(self, pool: Pool, seen: local_view.Seen, now: float) -> bool:
+        n = seen.files
+        if n.alive or not n.state or n.standby != Standby.RUNNING:
+            return False
+        return bool(seen.found) or (now - (n.heartbeat or 0.0)) * self._scale.speed <= pool.node_ttl_s
+
+    def _finish_ends(self, pool: Pool, disk: PoolDisk, over: Sequence[NodeFiles]) -> None:
+        if over:
+            with disk.locked():
+                self._clear(pool, disk, over)
+
+    def _clear(self, pool: Pool, disk: PoolDisk, nodes: Sequence[NodeFiles]) -> None:
+        """Remove what is left of nodes whose agents have ended."""
+        for n in nodes:
+            disk.note_end(str(n.facts["token"]), n.node_id)
+        self._done(pool, agents.run("remove", (n.path for n in nodes)))
 
     def _look(self, nodes: Sequence[NodeFiles]) -> list[local_view.Seen]:
         awake = [n for n in nodes if n.alive and n.standby == Standby.RUNNING]
@@ -104,7 +129,7 @@ class LocalProvider:
             new = [i for i in ids if disk.node(i) is None]
             for node_id in self._affordable(disk, request, new, some_already=len(new) < len(ids)):
                 disk.make(node_id, facts_of(request, node_id, self._order(request, node_id)))
-        mine = [n for i in ids if (n := disk.node(i)) is not None]
+        mine = [n for i in ids if (n := disk.node(i)) is not None and not n.over]
         problems = self._start_agents(n.path for n in mine if n.half_made)
         if problems:
             raise PoolError(f"agents did not start: {'; '.join(problems)}", where=request.pool.name)
@@ -217,9 +242,7 @@ class LocalProvider:
         with disk.locked():
             nodes = self._existing(disk, node_ids)
             self._shut(pool, nodes, "ended")
-            for n in nodes:
-                disk.note_end(str(n.facts["token"]), n.node_id)
-            self._done(pool, agents.run("remove", (n.path for n in nodes)))
+            self._clear(pool, disk, nodes)
 
     def drain(self, pool: Pool, node_ids: Sequence[str]) -> None:
         """As the contract says; a node that does not answer drains from when it does."""

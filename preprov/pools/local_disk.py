@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from preprov.contracts import LaunchRequest
+from preprov.model.errors import PoolError
 from preprov.model.pools import CapacityType, Group, LeadTime, Offering, Preload, Standby
 from preprov.model.resources import Resources
 
@@ -56,6 +57,11 @@ class NodeFiles:
         return self.alive and self.standby == Standby.HIBERNATED
 
     @property
+    def over(self) -> bool:
+        """True if it was ended, and only its directory is left."""
+        return self.standby == "ended" and not self.alive
+
+    @property
     def half_made(self) -> bool:
         """True if it was made, but its agent has not run yet."""
         return not self.state and not self.alive
@@ -71,10 +77,17 @@ class PoolDisk:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Only one process changes the set of nodes at a time."""
-        self._launches.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.path / ".lock").open("w") as f:
-            fcntl.flock(f, fcntl.LOCK_EX)
+        try:
+            self._launches.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            hint = "set PREPROV_HOME to a folder you may write"
+            raise PoolError(f"cannot write: {e.strerror}", where=str(self.path), hint=hint) from e
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
     # ---- nodes
 
@@ -104,10 +117,13 @@ class PoolDisk:
             return path
         part = self.path / f".making-{node_id}-{os.getpid()}"
         shutil.rmtree(part, ignore_errors=True)
-        for folder in (part, part / "disk", part / "tasks"):
-            folder.mkdir(mode=0o700, parents=True)
-        write_json(part / "node.json", facts)
-        part.rename(path)
+        try:
+            for folder in (part, part / "disk", part / "tasks"):
+                folder.mkdir(mode=0o700, parents=True)
+            write_json(part / "node.json", facts)
+            part.rename(path)
+        except OSError as e:
+            raise PoolError(f"cannot make node {node_id}: {e.strerror}", where=str(self.path)) from e
         return path
 
     def sweep(self) -> None:

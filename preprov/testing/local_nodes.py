@@ -25,9 +25,9 @@ def cleared(home: Path) -> Iterator[Path]:
 
 def end_everything(home: Path) -> None:
     """Kill every process of every node under home, running tasks too, and remove their cgroups and directories."""
-    nodes = sorted((home / "nodes").glob("*/*/node.json"))
-    if nodes:
-        command = [sys.executable, "-m", "preprov.agent", "thaw", *(str(n.parent) for n in nodes)]
+    asleep = [s.parent for s in (home / "nodes").glob("*/*/state.json") if '"hibernated"' in s.read_text()]
+    if asleep:
+        command = [sys.executable, "-m", "preprov.agent", "thaw", *map(str, asleep)]
         subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
     _kill_all(home)
     for limits in (home / "nodes").glob("*/*/limits.json"):
