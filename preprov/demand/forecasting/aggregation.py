@@ -31,9 +31,9 @@ class MixSettings:
         patience: origins before any member may be dropped.
     """
 
-    eta: float = 0.3
-    half_life: float = 30.0
-    drop: float = 1.2
+    eta: float = 0.2
+    half_life: float = 15.0
+    drop: float = 1.25
     patience: int = 5
 
 
@@ -60,18 +60,15 @@ def learn(track: Track, blocks: Ints, settings: MixSettings) -> Mix:
         blocks: (H,) as `block_of` gives them.
         settings: see there.
     """
-    count, size = len(BLOCK_ENDS_HOURS), len(track.names)
+    score = _Score.empty(len(BLOCK_ENDS_HOURS), len(track.names))
     keep = 0.5 ** (1 / settings.half_life)
-    loss, seen = np.zeros((count, size)), np.zeros((count, size))
     said = np.full((len(track), track.horizon, len(GRID)), np.nan)
     present: NDArray[np.bool_] = np.asarray(np.isfinite(track.said).all(axis=(2, 3)))
     for t in range(len(track)):
-        weights = _weights(loss, seen, present[t], settings)
-        said[t] = mix(weights, track.said[t].astype(np.float64), blocks)
-        new, fresh = _losses(track, t, blocks, present[t])
-        loss, seen = keep * loss + np.where(fresh, new, 0.0), keep * seen + fresh
-    now = present[-1] if len(track) else np.ones(size, dtype=bool)
-    return Mix(_weights(loss, seen, now, settings), said)
+        said[t] = mix(_weights(score, present[t], settings), track.said[t].astype(np.float64), blocks)
+        score = _scored(score, track, t, said[t], blocks, present[t], keep)
+    now = present[-1] if len(track) else np.ones(len(track.names), dtype=bool)
+    return Mix(_weights(score, now, settings), said)
 
 
 def mix(weights: Floats, said: Floats, blocks: Ints) -> Floats:
@@ -89,31 +86,49 @@ def restrict(weights: Floats, present: NDArray[np.bool_]) -> Floats:
     return np.where(total > 0, out / np.where(total > 0, total, 1.0), share)
 
 
-def _losses(track: Track, t: int, blocks: Ints, present: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
-    """(B, M) mean pinball loss of origin t in each block, and where there is one."""
-    new = np.zeros((len(BLOCK_ENDS_HOURS), len(track.names)))
-    fresh = np.zeros(new.shape, dtype=bool)
+@dataclass(frozen=True, eq=False)
+class _Score:
+    """(B, M) each: a member's discounted loss, the mix's loss at the same origins, and how many origins those were.
+
+    Standing beside the mix's own loss, a member that joined late is compared on the days it was there for.
+    """
+
+    loss: Floats
+    beside: Floats
+    seen: Floats
+
+    @classmethod
+    def empty(cls, blocks: int, members: int) -> "_Score":
+        return cls(*(np.zeros((blocks, members)) for _ in range(3)))
+
+
+def _scored(
+    score: _Score, track: Track, t: int, mixed: Floats, blocks: Ints, present: NDArray[np.bool_], keep: float
+) -> _Score:
+    """With the losses of origin t; members that were absent then keep what they had, faded."""
+    loss, beside, seen = keep * score.loss, keep * score.beside, keep * score.seen
     known = np.isfinite(track.came[t])
     each = pinball(track.came[t][None, :], track.said[t].astype(np.float64), GRID).mean(axis=2)
+    together = pinball(track.came[t], mixed, GRID).mean(axis=1)
     for block in np.unique(blocks[known]):
         inside = known & (blocks == block)
-        new[block, present] = each[present][:, inside].mean(axis=1)
-        fresh[block] = present
-    return new, fresh
+        loss[block, present] += each[present][:, inside].mean(axis=1)
+        beside[block, present] += together[inside].mean()
+        seen[block, present] += 1.0
+    return _Score(loss, beside, seen)
 
 
-def _weights(loss: Floats, seen: Floats, present: NDArray[np.bool_], settings: MixSettings) -> Floats:
-    mean = np.where(present & (seen > 0), loss / np.maximum(seen, 1e-12), np.nan)
-    weights = np.empty(mean.shape)
-    for block, row in enumerate(mean):
-        known = np.isfinite(row)
+def _weights(score: _Score, present: NDArray[np.bool_], settings: MixSettings) -> Floats:
+    weights = np.empty(score.loss.shape)
+    for block, seen in enumerate(score.seen):
+        known = present & (seen > 0)
         if not known.any():
             weights[block] = present / max(1, present.sum())
             continue
-        best = np.nanmin(row) + 1e-12
-        behind = np.where(known, row / best - 1.0, 0.0)
-        weight = np.where(known, np.exp(-settings.eta * np.minimum(behind, 50.0) * seen[block]), 0.0)
-        if seen[block].max() >= settings.patience * 0.9:
-            weight = np.where(behind > settings.drop - 1.0, 0.0, weight)
+        tiny = 1e-12 * (1.0 + score.beside[block].max())
+        ratio = np.where(known, (score.loss[block] + tiny) / (score.beside[block] + tiny), np.inf)
+        behind = np.where(known, ratio / ratio.min() - 1.0, 0.0)
+        weight = np.where(known, np.exp(-settings.eta * np.minimum(behind, 50.0) * seen), 0.0)
+        weight = np.where((behind > settings.drop - 1.0) & (seen.max() >= 0.9 * settings.patience), 0.0, weight)
         weights[block] = weight / weight.sum()
     return weights

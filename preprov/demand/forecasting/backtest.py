@@ -86,8 +86,8 @@ def backtest_series(
         plan: see there. rivals: peers by name. progress: called with (days done, days in all).
 
     Returns:
-        wql, wape, mase, pinball95, coverage80, coverage90, fit_seconds, issue_seconds, days, history_days, fallback,
-        and peers: name -> the same metrics and stood_in (days on which it could not be fitted and the last value spoke).
+        Metrics, fit_seconds, issue_seconds, days, history_days, fallback,
+        and peers: name -> metrics and stood_in (days on which it could not be fitted and the last value spoke).
     """
     starts = origins(history, plan)
     ours = _Scores()

@@ -48,7 +48,7 @@ class Boosting(Member):
 
     rounds: int = 120
     rows: int = 16_000
-    days: float = 28.0
+    days: float = 10.0
 
     @property
     def name(self) -> str:

@@ -119,7 +119,7 @@ class Forest(Member):
     rows: int = 16_000
     leaf: int = 10
     features: float = 0.4
-    days: float = 28.0
+    days: float = 10.0
 
     @property
     def name(self) -> str:

@@ -34,9 +34,8 @@ _NORMAL_GRID: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 class PlainForest(Forest):
     """A bootstrap quantile regression forest as the library gives it, on the same features."""
 
-    trees: int = 60
-    rows: int = 10_000
-    days: float = 10.0
+    trees: int = 50
+    rows: int = 8_000
 
     def fit_view(self, view: View, horizon: int, seed: int) -> FittedForest:
         """Grow it on one thread."""
@@ -129,7 +128,7 @@ class Recursive:
         from skforecast.recursive import ForecasterRecursive
         from sklearn.ensemble import RandomForestRegressor
 
-        forest = RandomForestRegressor(100, min_samples_leaf=5, max_features=1 / 3, n_jobs=1, random_state=seed)
+        forest = RandomForestRegressor(60, min_samples_leaf=5, max_features=1 / 3, n_jobs=1, random_state=seed)
         rolling = RollingFeatures(stats=["mean", "mean"], window_sizes=[24, 168])
         model = ForecasterRecursive(forest, lags=list(self.lags), window_features=rolling)
         steps = _indexed(history, 0)
@@ -158,7 +157,7 @@ def peers(names: Sequence[str] | None = None, *, horizon: int = 24) -> dict[str,
         "profile7": alone(Naive("profile7")),
         "mstl": lambda: Smoothing("mstl", _mstl),
         "autoets": lambda: Smoothing("autoets", _autoets),
-        "lightgbm": alone(Boosting(days=10.0)),
+        "lightgbm": alone(Boosting()),
         "forest_level": alone(PlainForest(change=False)),
         "forest_change": alone(PlainForest(change=True)),
         "skforecast_rf": Recursive,

@@ -28,8 +28,10 @@ class ScalerConfig:
     Attributes:
         members: names known to the registry. horizon: steps ahead that members learn.
         country: ISO code whose holidays count (CH, US-CA), or None.
-        max_days: history looked at. min_days: known days below which only naive members speak.
-        track_days: past daily origins replayed when a model starts without a record. folds: refits in that replay.
+        max_days: history looked at. min_days: known days below which a forecast is marked as a fallback.
+        learn_days: known days below which only naive members speak, the last value first among them.
+        track_days: past daily origins replayed when a model starts without a record. fold_days: between refits in that
+            replay; a history shorter than twice the record is refitted weekly: what it can learn changes by the day.
         track_limit: origins kept. samples: joint paths drawn.
         effort, mix, calibration: of the trees, the weights and the intervals; see there.
     """
@@ -39,8 +41,9 @@ class ScalerConfig:
     country: str | None = None
     max_days: int = 400
     min_days: float = 28.0
+    learn_days: float = 10.0
     track_days: int = 56
-    folds: int = 2
+    fold_days: int = 28
     track_limit: int = 150
     samples: int = 200
     effort: registry.Effort = field(default_factory=registry.Effort)
@@ -56,7 +59,7 @@ class LearntForecast:
         values: (H, Q) quantiles, non-decreasing along Q. samples: (S, H) joint paths with these marginals: take maxima
             and differences inside them. quantiles: the Q levels.
         coverage: of past forecasts of this very model, out of sample: "80" and "90" -> share, "points" -> how many.
-        weights: member -> its share, averaged over the horizon. fallback_reason: why only naive members spoke, or None.
+        weights: member -> its share, averaged over the horizon. fallback_reason: why this rests on too little, or None.
         left_out: member -> why it has no part. importances: feature -> share of the forest's splits' gain.
         top_features: per step, the features that moved the forest most from its average, with the signed effect.
     """
@@ -118,11 +121,7 @@ class ScalerModel:
         settings = config or ScalerConfig()
         view = _view(history, settings)
         known_days = float(view.learnable.sum()) / view.per_day
-        reason = None
-        wanted = settings.members
-        if known_days < settings.min_days:
-            reason = f"{known_days:.1f} days of history, {settings.min_days:g} are needed: naive members only"
-            wanted = tuple(n for n in wanted if n in registry.NAIVE) or ("last",)
+        wanted, reason = _by_length(known_days, settings)
         chosen = registry.members(wanted, forecasters, steps_per_day=view.per_day, effort=settings.effort)
         names = tuple(m.name for m in chosen)
         fitted, left_out = _fit_all(chosen, view, settings.horizon, seed)
@@ -163,10 +162,9 @@ class ScalerModel:
         said = said_at(view, self.members, track.names, here, horizon)[0].astype(np.float64)
         weights = aggregation.restrict(learnt.weights, np.isfinite(said).all(axis=(1, 2)))
         ahead = aggregation.block_of(horizon, view.per_day)
-        moves = calibration.shifts(track.came, learnt.said, blocks, self.config.calibration)
-        inner = uncross(calibration.apply(aggregation.mix(weights, said, ahead), moves, ahead), floor=_floor(view))
-        calibrated = calibration.walk(track.came, learnt.said, blocks, self.config.calibration)
-        levels = paths.levels_of(track.came.ravel(), calibrated.reshape(-1, len(GRID))).reshape(track.came.shape)
+        settled = calibration.learn(track.came, learnt.said, blocks, self.config.calibration)
+        inner = uncross(settled.apply(aggregation.mix(weights, said, ahead), ahead), floor=_floor(view))
+        levels = paths.levels_of(track.came.ravel(), settled.said.reshape(-1, len(GRID))).reshape(track.came.shape)
         order = paths.templates(levels, view, horizon)
         return LearntForecast(
             name=self.name,
@@ -175,7 +173,7 @@ class ScalerModel:
             quantiles=tuple(quantiles),
             values=uncross(at_levels(inner, GRID, quantiles), floor=_floor(view)),
             samples=uncrossed_paths(paths.sample_paths(inner, order, self.config.samples, self.seed), _floor(view)),
-            coverage=calibration.coverage(track.came, calibrated),
+            coverage=calibration.coverage(track.came, settled.said),
             weights={n: float(w) for n, w in zip(track.names, weights[ahead].mean(axis=0), strict=True)},
             fallback_reason=self.fallback_reason,
             left_out=self.left_out,
@@ -242,6 +240,17 @@ def _floor(view: View) -> float | None:
     return 0.0 if np.nanmin(view.raw) >= 0 else None
 
 
+def _by_length(known_days: float, config: ScalerConfig) -> tuple[tuple[str, ...], str | None]:
+    """The members that a history of this length allows, and why it is a fallback, if it is one."""
+    if known_days >= config.min_days:
+        return config.members, None
+    reason = f"{known_days:.1f} days of history, {config.min_days:g} are needed"
+    if known_days >= config.learn_days:
+        return config.members, f"{reason}: members count as far as they have beaten the last value so far"
+    naive = tuple(n for n in config.members if n in registry.NAIVE) or ("last",)
+    return naive, f"{reason}: last value and other naive members only"
+
+
 Fitted = tuple[dict[str, FittedMember], dict[str, str]]
 
 
@@ -279,7 +288,8 @@ def _replayed(chosen: list[Member], view: View, names: tuple[str, ...], config: 
     if days < 1:
         return track
     positions: Ints = last - day * np.arange(days - 1, -1, -1, dtype=np.int64)
-    for part in np.array_split(positions, min(config.folds, days)):
+    span = config.fold_days if len(view) >= 2 * config.track_days * day else min(7, config.fold_days)
+    for part in np.array_split(positions, -(-days // span)):
         known = view.history.window(0, int(part[0]) + 1)
         if not np.isfinite(known.values).any():
             continue

@@ -73,7 +73,7 @@ class View:
             out[f"mean_{hours}h"] = series.rolling(self.hours(hours), min_periods=1).mean().to_numpy()
         for hours in _SPREADS_HOURS:
             window = series.rolling(max(2, self.hours(hours)), min_periods=1)
-            out[f"std_{hours}h"] = window.std(ddof=0).fillna(0.0).to_numpy()
+            out[f"std_{hours}h"] = window.std(ddof=0).fillna(0.0).to_numpy(np.float64)
         day = series.rolling(self.per_day, min_periods=1)
         out["max_24h"], out["min_24h"] = day.max().to_numpy(), day.min().to_numpy()
         return out
@@ -83,8 +83,8 @@ class View:
         out: dict[str, Floats] = {}
         for name, column in self.history.exogenous.items():
             known = pd.Series(column).ffill().fillna(0.0)
-            out[f"{name}_last"] = known.to_numpy()
-            out[f"{name}_mean_24h"] = known.rolling(self.per_day, min_periods=1).mean().to_numpy()
+            out[f"{name}_last"] = np.asarray(known, dtype=np.float64)
+            out[f"{name}_mean_24h"] = known.rolling(self.per_day, min_periods=1).mean().to_numpy(np.float64)
         return out
 
     def back(self, origins: Ints, ahead: Ints, period: int, repeats: int) -> Ints:

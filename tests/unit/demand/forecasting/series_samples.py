@@ -11,7 +11,7 @@ from preprov.model.series import SeriesHistory
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
 SMALL = Effort(trees=12, rows=1_500)
-CONFIG = ScalerConfig(effort=SMALL, track_days=14, folds=2, samples=60)
+CONFIG = ScalerConfig(effort=SMALL, track_days=14, fold_days=7, samples=60)
 
 
 def daily(days: int, *, seed: int = 0, per_day: int = 24) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every member: nothing from after the origin, the same bits from the same seed and after storage, quantiles in order."""
+"""Every member: nothing from after the origin, the same bits from one seed and after storage, ordered quantiles."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

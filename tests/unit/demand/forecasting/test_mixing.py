@@ -46,7 +46,7 @@ def test_what_the_mix_said_never_depends_on_what_came_later() -> None:
     settings = CalibrationSettings()
     early, late = (aggregation.learn(r, BLOCKS, MixSettings()).said for r in (record, other))
     np.testing.assert_array_equal(early[:41], late[:41])
-    walked = [calibration.walk(r.came, s, BLOCKS, settings) for r, s in ((record, early), (other, late))]
+    walked = [calibration.learn(r.came, s, BLOCKS, settings).said for r, s in ((record, early), (other, late))]
     np.testing.assert_array_equal(walked[0][:41], walked[1][:41])
 
 
@@ -55,7 +55,7 @@ def test_intervals_too_narrow_or_too_wide_are_brought_near_their_promise(spread:
     record = track((0.0,), days=150, spread=spread)
     said = record.said[:, 0].astype(float)
     before = calibration.coverage(record.came, said)["80"]
-    walked = calibration.walk(record.came, said, BLOCKS, CalibrationSettings())
+    walked = calibration.learn(record.came, said, BLOCKS, CalibrationSettings()).said
     after = calibration.coverage(record.came[60:], walked[60:])["80"]
     assert abs(after - 0.8) < abs(before - 0.8) / 2
     assert (np.diff(walked, axis=-1) >= 0).all()
@@ -63,7 +63,9 @@ def test_intervals_too_narrow_or_too_wide_are_brought_near_their_promise(spread:
 
 def test_too_short_a_record_moves_nothing() -> None:
     record = track((3.0,), days=5)
-    assert not calibration.shifts(record.came, record.said[:, 0].astype(float), BLOCKS, CalibrationSettings()).any()
+    said = record.said[:, 0].astype(float)
+    learnt = calibration.learn(record.came, said, BLOCKS, CalibrationSettings())
+    np.testing.assert_allclose(learnt.apply(said[0], BLOCKS), said[0])
     assert np.isnan(calibration.coverage(record.came[:0], record.said[:0, 0].astype(float))["80"])
 
 

@@ -124,13 +124,21 @@ def test_samples_have_the_marginals_and_move_together(known: SeriesHistory, mode
     assert near > far
 
 
-@pytest.mark.parametrize("days", [0.1, 1, 3, 10, 27])
-def test_a_short_history_falls_back_and_says_why(days: float) -> None:
+@pytest.mark.parametrize(("days", "says"), [(0.1, "naive"), (1, "naive"), (3, "naive"), (9, "naive"), (20, "beaten")])
+def test_a_short_history_falls_back_and_says_why(days: float, says: str) -> None:
     short = history(daily(30)[: round(days * 24)])
     forecast = ScalerModel.fit(short, CONFIG).predict(short)
     sound(forecast)
     assert forecast.fallback_reason is not None
     assert "28 are needed" in forecast.fallback_reason
+    assert says in forecast.fallback_reason
+    assert ("forest_change" in forecast.weights) == (says == "beaten")
+
+
+def test_next_to_no_history_is_the_last_value() -> None:
+    forecast = ScalerModel.fit(history(np.array([4.0, 6.0])), CONFIG).predict(history(np.array([4.0, 6.0])))
+    assert forecast.weights == {"last": 1.0, "snaive24": 0.0, "snaive168": 0.0, "profile7": 0.0}
+    assert forecast.values[0, QUANTILES.index(0.5)] == pytest.approx(6.0, abs=1.0)
 
 
 @pytest.mark.parametrize(

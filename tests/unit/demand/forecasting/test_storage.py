@@ -99,7 +99,7 @@ def test_arrays_of_other_shapes_are_refused() -> None:
 
 
 def test_a_third_partys_member_joins_is_weighed_and_stored() -> None:
-    config = replace(CONFIG, members=("last", "steady"), min_days=5.0)
+    config = replace(CONFIG, members=("last", "steady"), learn_days=5.0)
     offered = {"steady": Steady}
     model = ScalerModel.fit(KNOWN, config, forecasters=offered)
     forecast = model.predict(KNOWN)
@@ -109,7 +109,7 @@ def test_a_third_partys_member_joins_is_weighed_and_stored() -> None:
 
 
 def test_a_member_that_is_no_longer_installed_is_left_out_and_said_so() -> None:
-    config = replace(CONFIG, members=("last", "steady"), min_days=5.0)
+    config = replace(CONFIG, members=("last", "steady"), learn_days=5.0)
     data = to_bytes(ScalerModel.fit(KNOWN, config, forecasters={"steady": Steady}))
     without = from_bytes(data)
     assert "steady" in without.left_out
@@ -124,7 +124,7 @@ def test_objects_in_a_members_state_are_refused_when_storing() -> None:
             def state(self) -> Mapping[str, np.ndarray]:
                 return {"level": np.array([self], dtype=object)}
 
-    config = replace(CONFIG, members=("last", "steady"), min_days=5.0)
+    config = replace(CONFIG, members=("last", "steady"), learn_days=5.0)
     with pytest.raises(UnsafeModelError, match="Python objects"):
         to_bytes(ScalerModel.fit(KNOWN, config, forecasters={"steady": Careless}))
 
