@@ -1,11 +1,11 @@
 """Pictures for reports and artifacts, as PNG or SVG bytes. matplotlib is loaded by the first one that is drawn."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -123,7 +123,9 @@ def plan_against_actual(snapshots: Sequence[PoolSnapshot], zone: str, *, fmt: st
         if snapshots:
             times = _numbers([s.at for s in snapshots])
             _phases(nodes, times, snapshots)
-            nodes.step(times, [s.target for s in snapshots], where="post", color=_INK, lw=1.6, ls=(0, (4, 2)), label="plan")
+            nodes.step(
+                times, [s.target for s in snapshots], where="post", color=_INK, lw=1.6, ls=(0, (4, 2)), label="plan"
+            )
             _cores(cores, times, snapshots)
             _time_axis(cores, zone, snapshots[0].at, snapshots[-1].at)
         nodes.set_ylabel("nodes")
@@ -247,11 +249,12 @@ def _legend(ax: "Axes") -> None:
 
 
 def _time_axis(ax: "Axes", zone: str, start: datetime, end: datetime) -> None:
-    from matplotlib.dates import AutoDateLocator, DateFormatter
+    from matplotlib import dates
 
+    drawn: Any = dates  # matplotlib's dates are not typed
     tz = ZoneInfo(zone)
-    ax.xaxis.set_major_locator(AutoDateLocator(tz=tz, minticks=4, maxticks=10))
-    ax.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=tz))
+    ax.xaxis.set_major_locator(drawn.AutoDateLocator(tz=tz, minticks=4, maxticks=10))
+    ax.xaxis.set_major_formatter(drawn.DateFormatter("%H:%M", tz=tz))
     left, right = _numbers([start, end])
     ax.set_xlim(left, max(right, left + 1 / 1440))
     ax.set_xlabel(f"{start.astimezone(tz):%A %d %B %Y}, {zone}")
@@ -267,9 +270,10 @@ def _held(values: Any) -> list[float]:
 
 
 def _numbers(times: Sequence[datetime]) -> Any:
-    from matplotlib.dates import date2num
+    from matplotlib import dates
 
-    return date2num(list(times))
+    drawn: Any = dates
+    return drawn.date2num(list(times))
 
 
 def _span(start: datetime, end: datetime) -> tuple[float, float]:
@@ -278,7 +282,7 @@ def _span(start: datetime, end: datetime) -> tuple[float, float]:
 
 
 @contextmanager
-def _drawing(name: str, fmt: str, size: tuple[float, float]) -> "Iterator[tuple[Figure, Any]]":
+def _drawing(name: str, fmt: str, size: tuple[float, float]) -> "Iterator[tuple[Figure, Callable[[], bytes]]]":
     """A figure, and a function that returns its bytes once the `with` is left.
 
     No figure is registered anywhere, so that pictures can be made in any thread; the same content gives the same bytes.
@@ -287,7 +291,7 @@ def _drawing(name: str, fmt: str, size: tuple[float, float]) -> "Iterator[tuple[
     from matplotlib.figure import Figure
 
     out = io.BytesIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context(cast("Any", {**_STYLE, "svg.hashsalt": name})):
         figure = Figure(figsize=size, layout="constrained")
         yield figure, out.getvalue
         figure.savefig(out, format=fmt, dpi=110, metadata=_NO_METADATA if fmt == "svg" else None)

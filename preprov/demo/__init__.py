@@ -1,1 +1,1 @@
-"""The demonstration: a company's six weeks, one of its nights on real nodes of this machine, and what it would have cost."""
+"""The demonstration: six weeks of a company, one of its nights on real nodes here, and what others would have paid."""

@@ -182,7 +182,9 @@ def _nightly() -> tuple[DagShape, ...]:
         DagShape("logistics.routes", "logistics", "30 4 * * 1-6", stages(("solve", 6, 4, 260), ("publish", 1, 1, 30))),
         DagShape("finance.risk", "finance", "0 5 * * 1-5", stages(("paths", 10, 2, 200), ("report", 1, 2, 60))),
         DagShape("sales.dashboards", "sales", "30 5 * * *", stages(("refresh", 6, 1, 90), ("notify", 1, 1, 15))),
-        DagShape("platform.backup_check", "platform", "0 23 * * *", stages(("restore", 2, 4, 300), ("verify", 2, 2, 120))),
+        DagShape(
+            "platform.backup_check", "platform", "0 23 * * *", stages(("restore", 2, 4, 300), ("verify", 2, 2, 120))
+        ),
     )
 
 
@@ -192,12 +194,33 @@ def _through_the_day() -> tuple[DagShape, ...]:
         DagShape("platform.metrics", "platform", "*/15 * * * *", stages(("scrape", 2, 1, 25), ("rollup", 1, 2, 30))),
         DagShape("sales.sync", "sales", "20 * * * *", stages(("pull", 2, 1, 50), ("push", 1, 1, 25))),
         DagShape("finance.fraud", "finance", "*/30 * * * *", stages(("score", 2, 2, 60)), priority=9),
-        DagShape("sales.office_report", "sales", "0 8-18/2 * * 1-5", stages(("query", 4, 2, 150), ("render", 1, 1, 40))),
-        DagShape("logistics.carriers", "logistics", "15 6-20/2 * * 1-6", stages(("poll", 3, 1, 60), ("plan", 1, 4, 110))),
-        DagShape("finance.invoices", "finance", "30 17 * * 1-5", stages(("render", 8, 1, 120), ("send", 1, 1, 60)), month_end=2.5),
-        DagShape("ml.cohorts", "ml", "0 6 * * 1", stages(("build", 6, 4, 400), ("publish", 1, 2, 60), gib_per_core=4.0)),
-        DagShape("ml.recommender", "ml", "0 22 * * 0", stages(("sample", 2, 4, 200), ("fit", 4, 8, 900), gib_per_core=4.0)),
-        DagShape("platform.retention", "platform", "30 1 * * 6", stages(("sweep", 4, 2, 240),)),
+        DagShape(
+            "sales.office_report", "sales", "0 8-18/2 * * 1-5", stages(("query", 4, 2, 150), ("render", 1, 1, 40))
+        ),
+        DagShape(
+            "logistics.carriers", "logistics", "15 6-20/2 * * 1-6", stages(("poll", 3, 1, 60), ("plan", 1, 4, 110))
+        ),
+        DagShape(
+            "finance.invoices",
+            "finance",
+            "30 17 * * 1-5",
+            stages(("render", 8, 1, 120), ("send", 1, 1, 60)),
+            month_end=2.5,
+        ),
+        DagShape(
+            "ml.cohorts", "ml", "0 6 * * 1", stages(("build", 6, 4, 400), ("publish", 1, 2, 60), gib_per_core=4.0)
+        ),
+        DagShape(
+            "ml.recommender", "ml", "0 22 * * 0", stages(("sample", 2, 4, 200), ("fit", 4, 8, 900), gib_per_core=4.0)
+        ),
+        DagShape(
+            "platform.retention",
+            "platform",
+            "30 1 * * 6",
+            stages(
+                ("sweep", 4, 2, 240),
+            ),
+        ),
     )
 
 
@@ -206,8 +229,15 @@ def _by_hand() -> tuple[DagShape, ...]:
     return (
         DagShape("adhoc.query", "sales", "", stages(("query", 1, 4, 90))),
         DagShape("adhoc.notebook", "ml", "", stages(("load", 1, 2, 60), ("explore", 1, 4, 300), gib_per_core=4.0)),
-        DagShape("adhoc.experiment", "ml", "", stages(("prepare", 1, 2, 90), ("trial", 4, 2, 240), ("collect", 1, 1, 20))),
-        DagShape("adhoc.backfill", "platform", "", stages(("extract", 2, 2, 60), ("transform", 4, 4, 120), ("load", 1, 4, 60))),
+        DagShape(
+            "adhoc.experiment", "ml", "", stages(("prepare", 1, 2, 90), ("trial", 4, 2, 240), ("collect", 1, 1, 20))
+        ),
+        DagShape(
+            "adhoc.backfill",
+            "platform",
+            "",
+            stages(("extract", 2, 2, 60), ("transform", 4, 4, 120), ("load", 1, 4, 60)),
+        ),
     )
 
 

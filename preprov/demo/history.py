@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from preprov.contracts import Progress, SourceBatch
-from preprov.demo.workload import Workload, work_table
+from preprov.demo.workload import Workload, finished, work_table
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec
 
@@ -20,7 +20,7 @@ class HistorySource:
     """
 
     def __init__(self, workload: Workload, specs: Mapping[str, DagSpec], until: datetime) -> None:
-        """Everything submitted from the workload's origin until then.
+        """Everything from the workload's origin that had ended by then.
 
         Args:
             workload: what is drawn. specs: of its DAGs; they decide the task signatures. until: end of the history.
@@ -34,12 +34,13 @@ class HistorySource:
 
     def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
         """One batch a week; the schedules come with the first."""
-        start, schedules = self._workload.origin, self._workload.schedules("", self._workload.origin)
+        start, schedules = self._workload.origin, self._workload.schedules("")
         whole = self._until - self._workload.origin
         while start < self._until:
             end = min(start + _WEEK, self._until)
             runs = self._workload.runs(start, end)
-            yield SourceBatch(work_table(runs, self._specs, self.zone), schedules)
+            work = work_table(runs, self._specs, self.zone)
+            yield SourceBatch(finished(work, self._until.timestamp()), schedules)
             schedules = ()
             if progress is not None:
                 progress((end - self._workload.origin) / whole, f"{end:%Y-%m-%d}")

@@ -6,6 +6,7 @@ Every run has a generator of its own, seeded by (seed, DAG, turn): runs are inde
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import exp, log
 from typing import Any, Final
 from zlib import crc32
@@ -93,7 +94,7 @@ class Workload:
             rng = self._rng(shape.dag_id, turn)
             submit = self._submit(turn, rng, daily=daily)
             if submit is not None:
-                run_id = f"{shape.dag_id}.{turn:%Y%m%dT%H%M}"
+                run_id = f"{shape.dag_id}.{turn:%Y%m%dT%H%M%S}"
                 yield PlannedRun(run_id, shape, Trigger.SCHEDULED, turn, submit, self._seconds(shape, turn, rng))
 
     def _submit(self, turn: datetime, rng: np.random.Generator, *, daily: bool) -> datetime | None:
@@ -133,7 +134,7 @@ class Workload:
         """Growth, weekend and month-end."""
         local = at.astimezone(ZoneInfo(self.company.zone))
         weeks = (at - self.origin) / timedelta(weeks=1)
-        factor = (1 + self.company.habits.weekly_growth) ** weeks
+        factor = float((1 + self.company.habits.weekly_growth) ** weeks)
         if local.weekday() >= 5:
             factor *= self.company.habits.weekend_input
         if (local + timedelta(days=1)).month != local.month:
@@ -146,7 +147,7 @@ class Workload:
 
 def _is_daily_or_rarer(schedule: Schedule, origin: datetime) -> bool:
     found = turns(schedule, origin, origin + timedelta(days=40))
-    return len(found) < 2 or min(b - a for a, b in zip(found, found[1:], strict=False)).total_seconds() > _DAILY_OR_RARER
+    return len(found) < 2 or min(b - a for a, b in pairwise(found)).total_seconds() > _DAILY_OR_RARER
 
 
 def _adhoc_rate(habits: Habits, local: datetime) -> float:
@@ -220,6 +221,14 @@ def work_table(runs: Sequence[PlannedRun], specs: Mapping[str, DagSpec], zone: s
         **columns,
     }
     return WorkTable(_runs_frame(runs, submit, zone), tasks_frame(len(run), tasks), parents, children)
+
+
+def finished(work: WorkTable, by: float) -> WorkTable:
+    """The runs that had ended by then (epoch seconds): what still ran belongs to the cluster before ours."""
+    _, end = work.spans()
+    last = np.full(len(work.runs), -np.inf)
+    np.maximum.at(last, work.tasks["run"].to_numpy(), end)
+    return work.select_runs(last <= by)
 
 
 def _runs_frame(runs: Sequence[PlannedRun], submit: Floats, zone: str) -> Any:

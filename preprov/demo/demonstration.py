@@ -1,0 +1,221 @@
+"""The demonstration from beginning to end."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from preprov.app import open_app
+from preprov.clocks import ScaledClock
+from preprov.control.ingesting import ingest_work
+from preprov.demo import flow_runs, report
+from preprov.demo.compare import POLICIES, Agreement, Outcome, agreement, live_outcome, replayed, with_seen_leads
+from preprov.demo.flow_runs import FlowRun
+from preprov.demo.history import HistorySource
+from preprov.demo.live import Play, end_nodes, watched
+from preprov.demo.recorder import Recorder
+from preprov.demo.scene import POOL, Scene, is_ours, set_scene, surroundings
+from preprov.settings import Settings
+
+if TYPE_CHECKING:
+    from preprov.app import App
+    from preprov.contracts import IngestResult
+
+
+class View(Protocol):
+    """Shows a play."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(self, *exc: Any) -> None:
+        """End."""
+        ...
+
+    def show(self, play: Play) -> None:
+        """Draw it as it stands."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller wants.
+
+    Attributes:
+        home: folder of the demonstration. seed: of the work. minutes: of the night. speed: of its clock.
+        report: where the report goes; None = below home. keep: leave the nodes as they are at the end.
+    """
+
+    home: Path
+    seed: int = 0
+    minutes: float = 30.0
+    speed: float = 20.0
+    report: Path | None = None
+    keep: bool = False
+
+
+@dataclass
+class Demonstration:
+    """What came of it."""
+
+    wishes: Wishes
+    outcomes: list[Outcome]
+    agreement: Agreement | None
+    flows: list[FlowRun]
+    report: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    runs: int = 0
+    tasks: int = 0
+    failed: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "seed": self.wishes.seed,
+            "minutes": self.wishes.minutes,
+            "speed": self.wishes.speed,
+            "history": {"runs": self.runs, "tasks": self.tasks},
+            "flow_runs": [r.as_dict() for r in self.flows],
+            "outcomes": [o.as_dict() for o in self.outcomes],
+            "live_against_replayed": self.agreement.as_dict() if self.agreement else None,
+            "failed_instances": self.failed,
+            "report": str(self.report),
+            "seconds": {k: round(v, 2) for k, v in self.seconds.items()},
+        }
+
+
+class Director:
+    """Takes the demonstration through its acts; each is told of on `say` and timed."""
+
+    def __init__(self, wishes: Wishes, say: Callable[[str], None], view: Callable[[str], View]) -> None:
+        """Prepare.
+
+        Args:
+            wishes: what is wanted. say: takes a line of text. view: makes a view for a zone.
+        """
+        self.wishes, self._say, self._view = wishes, say, view
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> Demonstration:
+        """Everything, from an empty folder to the report.
+
+        Raises:
+            ConfigError: the folder holds something else.
+            PreprovError: a part failed; nodes are ended all the same unless they are to be kept.
+        """
+        with self._act("setting the scene"):
+            clear(self.wishes.home)
+            w = self.wishes
+            scene = set_scene(w.home, seed=w.seed, minutes=w.minutes, speed=w.speed)
+        with ExitStack() as stack:
+            stack.enter_context(surroundings(scene.environment()))
+            with self._act("six weeks of history, and a Prefect server"):
+                url, ingested = self._prepare(scene, stack)
+            self._say(f"   {ingested.runs:,} runs of {ingested.tasks:,} tasks; {url}")
+            with self._act("flow forecast_demand: the night, forecast in the evening"):
+                flow_runs.load()
+                flows = [flow_runs.forecast_in_the_evening(scene, url)]
+            self._say(f"   flow run {flows[0].run_id}")
+            recorder, findings = self._play(scene, url, flows)
+        return self._finish(scene, recorder, findings, ingested)
+
+    # ------------------------------------------------------------------ acts
+
+    def _prepare(self, scene: Scene, stack: ExitStack) -> "tuple[str, IngestResult]":
+        """The server takes some seconds to start; meanwhile the history is written."""
+        serving = flow_runs.prefect(scene)
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(serving.__enter__)
+            try:
+                with open_app(Settings.load()) as app:
+                    source = HistorySource(scene.workload, scene.specs, scene.start)
+                    ingested = ingest_work(app.ctx, POOL, source)
+            finally:
+                url = starting.result()
+                stack.push(serving)
+        return url, ingested
+
+    def _play(self, scene: Scene, url: str, flows: list[FlowRun]) -> tuple[Recorder, report.Findings]:
+        recorder = Recorder()
+        clock = ScaledClock(scene.start, scene.speed)
+        with self._act("flow warm_pools: the first nodes"):
+            flows.append(flow_runs.warm_once(scene, url, clock))
+        self._say(f"   flow run {flows[1].run_id}")
+        with open_app(Settings.load(), clock=clock) as app:
+            pool = app.ctx.pool(POOL)
+            ctx = watched(app, recorder)
+            play = Play(ctx, pool, recorder, scene.start, scene.end, scene.tonight, scene.specs)
+            try:
+                with self._act(
+                    f"{self.wishes.minutes:g} minutes of the night, {scene.speed:g} times as fast, on real nodes"
+                ):
+                    play.declare()
+                    with self._view(scene.company.zone) as view:
+                        play.run(view.show)
+                findings = self._findings(app, scene, recorder, flows)
+            finally:
+                if not self.wishes.keep:
+                    with self._act("ending the nodes"):
+                        end_nodes(app.ctx, pool)
+        return recorder, findings
+
+    def _findings(self, app: "App", scene: Scene, recorder: Recorder, flows: list[FlowRun]) -> report.Findings:
+        """What the store and the recorder say, before the store is closed; then the same slice under other policies."""
+        ports, pool = app.ctx.ports, app.ctx.pool(POOL)
+        issued = ports.forecasts.latest(POOL, scene.start)
+        snapshots = ports.history.snapshots(POOL, since=scene.start, until=scene.end)
+        seen = [o for o in ports.leads.observations(since=scene.start) if o.pool == POOL]
+        live = live_outcome(recorder, pool, scene)
+        with self._act("the same slice under " + ", ".join(POLICIES)):
+            others = replayed(scene, with_seen_leads(pool, seen), lambda name: None)
+        again = next((o for o in others if o.name == "preprov"), None)
+        return report.Findings(
+            scene=scene,
+            recorder=recorder,
+            outcomes=[live, *others],
+            agreement=agreement(live, again) if again else None,
+            flows=flows,
+            snapshots=snapshots,
+            day_ahead=issued[1] if issued else None,
+            at_start=recorder.first_demand,
+        )
+
+    def _finish(
+        self, scene: Scene, recorder: Recorder, findings: report.Findings, ingested: "IngestResult"
+    ) -> Demonstration:
+        with self._act("the report"):
+            path = report.write(findings, self.wishes.report or scene.home / "report" / "report.html")
+        return Demonstration(
+            wishes=self.wishes,
+            outcomes=list(findings.outcomes),
+            agreement=findings.agreement,
+            flows=list(findings.flows),
+            report=path,
+            seconds=self.seconds,
+            runs=ingested.runs,
+            tasks=ingested.tasks,
+            failed=sum(1 for i in recorder.instances() if i.exit_code not in (0, None)),
+        )
+
+    @contextmanager
+    def _act(self, name: str) -> Iterator[None]:
+        self._say(f"-> {name}")
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - began
+
+
+def clear(home: Path) -> None:
+    """End what an earlier demonstration left running, so that its folder can be wiped."""
+    if not is_ours(home) or not (home / "preprov.toml").exists():
+        return
+    with surroundings({"PREPROV_HOME": str(home), "PREPROV_CONFIG": str(home / "preprov.toml")}):
+        settings = Settings.load()
+        with open_app(settings) as app:
+            end_nodes(app.ctx, app.ctx.pool(POOL))
