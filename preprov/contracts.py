@@ -268,6 +268,10 @@ class WorkStore(Protocol):
         """Pools that have history: name -> zone of their wall clock as last ingested."""
         ...
 
+    def ingested(self, pool: str, digest: str) -> IngestResult | None:
+        """What an earlier ingest of this very content did (`already` set); None if there was none."""
+        ...
+
     def ingest(
         self, pool: str, key: str, digest: str, batches: Iterable[SourceBatch], *, zone: str = "UTC"
     ) -> IngestResult:

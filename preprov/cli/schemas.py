@@ -206,6 +206,7 @@ class Task(_Part):
     started_at: datetime | None
     ended_at: datetime | None
     wait_s: float | None = Field(description="From ready to started; null until it started.")
+    provision_wait_s: float | None = Field(description="The part of it in which no node had room.")
     node_id: str | None
     attempt: int
     exit_code: int | None

@@ -140,6 +140,7 @@ def _place(
     wanting = _wanting(live, committed)
     allowed = _within_quota(ctx, reservations, [wanting[c] for c in _in_order(live, wanting, now)])
     placement = first_fit([_request(t, i) for t, i in allowed], rooms, pool.binding)
+    _remember_short(ctx, pool, placement.unplaced, now)
     started = []
     for claimant, node_id in placement.placed.items():
         task, i = wanting[claimant]
@@ -153,6 +154,24 @@ def _place(
     return DispatchResult(
         tuple(started), waiting, len(wanting) - len(started), {c: w for c, w in nowhere.items() if w}, len(live.tasks)
     )
+
+
+def _remember_short(ctx: Context, pool: Pool, unplaced: Mapping[str, str], now: datetime) -> None:
+    """Note which claimants no node had room for: their wait is a provision wait, any other is not."""
+    key = (pool.name, "short")
+    held = ctx.memo.get(key)
+    before: frozenset[str] = held[1] if held else frozenset()  # type: ignore[assignment]
+    ctx.memo[key] = (now, before | frozenset(unplaced))
+
+
+def _provision_wait(ctx: Context, pool: Pool, task: TaskRun, instance: int, now: datetime) -> float:
+    held = ctx.memo.get((pool.name, "short"))
+    short: frozenset[str] = held[1] if held else frozenset()  # type: ignore[assignment]
+    claimant = task.claimant(instance)
+    if claimant not in short or task.ready_at is None:
+        return 0.0
+    ctx.memo[(pool.name, "short")] = (now, short - {claimant})
+    return max((now - task.ready_at).total_seconds(), 0.0)
 
 
 def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskRun, int]]:
@@ -234,7 +253,13 @@ def _start(ctx: Context, pool: Pool, run: DagRun, task: TaskRun, instance: int, 
         log.warning("not started", claimant=task.claimant(instance), node=node.node_id, why=str(e))
         return False
     if task.state is not State.RUNNING:
-        first = replace(task, state=State.RUNNING, started_at=task.started_at or now, node_id=node.node_id)
+        first = replace(
+            task,
+            state=State.RUNNING,
+            started_at=task.started_at or now,
+            node_id=node.node_id,
+            provision_wait_s=_provision_wait(ctx, pool, task, instance, now),
+        )
         ctx.ports.work.save_tasks([first])
         if run.state is State.PENDING:
             ctx.ports.work.save_run(run.run_id, State.RUNNING, None)

@@ -35,6 +35,10 @@ def ingest_work(
     Raises:
         SourceError: unreadable as a whole, or no usable row; the store is then as it was.
     """
+    ctx.memo[(pool, _READ)] = (ctx.clock.now(), source.key)
+    done = ctx.ports.work.ingested(pool, source.digest)
+    if done is not None:  # before anything of its content is looked at
+        return done
     tally = _Tally()
 
     def batches() -> Iterator[SourceBatch]:
@@ -48,11 +52,8 @@ def ingest_work(
             yield batch
 
     result = ctx.ports.work.ingest(pool, source.key, source.digest, batches(), zone=source.zone)
-    if not result.already:
-        forget(ctx, pool)
+    forget(ctx, pool)
     ctx.memo[(pool, _READ)] = (ctx.clock.now(), source.key)
-    if result.already:
-        return result
     return replace(result, rejects=tally.rejects, notes=tuple(dict.fromkeys((*result.notes, *tally.notes))))
 
 
@@ -77,5 +78,5 @@ def source_age_s(ctx: Context, pool: str) -> float:
 
 def forget(ctx: Context, pool: str) -> None:
     """Drop what was learnt of a pool, because its history has changed."""
-    for key in [k for k in ctx.memo if k[0] == pool]:
-        del ctx.memo[key]
+    for what in ("runtimes", "learnt"):
+        ctx.memo.pop((pool, what), None)

@@ -8,6 +8,9 @@ from preprov.model.errors import ConfigError, PoolError, WorkError
 from preprov.model.resources import Resources
 from preprov.model.work import DagRun, DagSpec, State, TaskSpec
 
+_USUAL = Resources(cpu=1.0, memory=1.0)
+"""For a task that says nothing, where no route does either."""
+
 
 def route(ctx: Context, dag: DagSpec, routes: tuple[Route, ...]) -> DagSpec:
     """The DAG with its pool set: its own choice, else the first route that matches, else the only pool there is.
@@ -28,6 +31,7 @@ def route(ctx: Context, dag: DagSpec, routes: tuple[Route, ...]) -> DagSpec:
             f"no pool for DAG {dag.dag_id}",
             hint="name one with --pool, in the file, or add a [[route]] to preprov.toml",
         )
+    dag = replace(dag, tasks=tuple(replace(t, request=_USUAL) if t.request.is_zero else t for t in dag.tasks))
     pool = ctx.pool(chosen)
     tenant = ctx.tenants.get(dag.tenant)
     if tenant is not None and not dag.priority:

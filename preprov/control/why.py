@@ -110,13 +110,17 @@ def _from_task(t: TaskRun) -> list[Event]:
     if t.ready_at:
         events.append(Event(t.ready_at, f"task {t.task_id} ready"))
     if t.started_at and t.state is not State.SKIPPED:
-        waited = (t.started_at - t.ready_at).total_seconds() if t.ready_at else 0.0
-        events.append(
-            Event(t.started_at, f"task {t.task_id} started on {t.node_id}", why=f"waited {max(waited, 0):.1f} s")
-        )
+        events.append(Event(t.started_at, f"task {t.task_id} started on {t.node_id}", why=_waited(t)))
     if t.ended_at:
         events.append(Event(t.ended_at, f"task {t.task_id} {t.state}", why=t.reason, ref=t.run_id))
     return events
+
+
+def _waited(t: TaskRun) -> str:
+    if not t.started_at or not t.ready_at:
+        return ""
+    waited = max((t.started_at - t.ready_at).total_seconds(), 0.0)
+    return f"waited {waited:.1f} s, {t.provision_wait_s or 0.0:.1f} s of it for a node"
 
 
 def _plans(ctx: Context, records: tuple[ActionRecord, ...]) -> tuple[CapacityPlan, ...]:

@@ -36,8 +36,9 @@ _SHAPE_PRIOR: Final = 12.0  # observations that the pooled shape is worth
 _RUN_PRIOR: Final = 20.0  # runs that the pool's common share is worth against a DAG's own
 _MOST_OBSERVATIONS: Final = 4_000  # a path is described by so many of its observations at most, evenly chosen
 _FEWEST_FOR_SHAPE: Final = 30
-_ASSUMED_RUNTIME_S: Final = 600.0
-_ASSUMED_SPREAD: Final = 1.0
+# nothing at all is known: seconds to an hour, so that what comes after such a task is prepared for as well
+_ASSUMED_RUNTIME_S: Final = 120.0
+_ASSUMED_SPREAD: Final = 2.0
 _HINT_SPREAD: Final = 0.5
 _MOST_COMMON: Final = 0.95
 

@@ -110,13 +110,18 @@ class MemoryWorkStore:
         """Pools that have history, with the zone of their wall clock."""
         return dict(self._zones)
 
+    def ingested(self, pool: str, digest: str) -> IngestResult | None:
+        """What an earlier ingest of this very content did; None if there was none."""
+        done = self._digests.get((pool, digest)) if digest else None
+        return None if done is None else replace(done, runs=0, tasks=0, already=True)
+
     def ingest(
         self, pool: str, key: str, digest: str, batches: Iterable[SourceBatch], *, zone: str = "UTC"
     ) -> IngestResult:
         """Write all batches or nothing."""
-        done = self._digests.get((pool, digest)) if digest else None
+        done = self.ingested(pool, digest)
         if done is not None:
-            return replace(done, key=key, runs=0, tasks=0, already=True)
+            return replace(done, key=key)
         read = list(batches)
         rejects = sum(len(b.rejects) for b in read)
         new = self._unknown(pool, WorkTable.concat([b.work for b in read]))

@@ -11,7 +11,7 @@ from zoneinfo import available_timezones
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from preprov.model.errors import ConfigError
-from preprov.model.resources import Resources
+from preprov.model.resources import ZERO, Resources
 from preprov.model.work import DagSpec, DatasetRef, ImageRef, TaskSpec
 from preprov.sources.quantities import cores, count, duration, gib, instant, mb_per_s
 from preprov.sources.zones import canonical_zone
@@ -80,7 +80,7 @@ class TaskForm(_Form):
     id: str = Field(min_length=1)
     command: Annotated[list[str], BeforeValidator(_argv)] = Field(default_factory=list)
     parents: Annotated[list[str], BeforeValidator(_listed)] = Field(default_factory=list)
-    requests: RequestForm = Field(default_factory=RequestForm)
+    requests: RequestForm | None = None
     instances: int = Field(default=1, ge=1)
     gang: bool = False
     runtime: Annotated[float, BeforeValidator(duration), Field(gt=0)] | None = None
@@ -98,7 +98,7 @@ class TaskForm(_Form):
             task_id=self.id,
             command=tuple(self.command),
             parents=tuple(dict.fromkeys(self.parents)),
-            request=self.requests.build(),
+            request=self.requests.build() if self.requests else ZERO,
             instances=self.instances,
             gang=self.gang,
             runtime_hint_s=self.runtime,

@@ -49,10 +49,10 @@ class SwfHeader:
         fixed = offset_zone(int(seconds)) if seconds is not None else None
         used = fixed or "UTC"
         if text:
-            return used, f"the header's zone {text!r} is not known: {used} is used; --zone names another"
+            return used, f"the header's zone {text!r} is not known: {used} is used; --tz names another"
         if seconds is not None and fixed is None:
-            return used, f"no zone is {seconds:g} s from UTC: UTC is used; --zone names another"
-        return used, "" if fixed else "the header names no zone: UTC is used; --zone names another"
+            return used, f"no zone is {seconds:g} s from UTC: UTC is used; --tz names another"
+        return used, "" if fixed else "the header names no zone: UTC is used; --tz names another"
 
     def start(self, given: datetime | None) -> tuple[float, str]:
         """(epoch s of second 0, a note if it had to be assumed): as given, else UnixStartTime, else 1970."""

@@ -170,7 +170,7 @@ def _zone(table: pa.Table, loaded: LoadedTable, likely: Sequence[str], where: st
     if guess is None:
         return "UTC", ""
     if guess.share < _SURE:
-        return "UTC", "no zone fits the crons and the times they meant: UTC is used; --zone names another"
+        return "UTC", "no zone fits the crons and the times they meant: UTC is used; --tz names another"
     return guess.zone, str(guess)
 
 

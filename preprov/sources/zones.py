@@ -110,7 +110,7 @@ class ZoneGuess:
     def __str__(self) -> str:
         text = f"zone {self.zone}: {self.share:.0%} of the scheduled turns are turns of their cron there"
         if self.ambiguous:
-            return f"{text}, and in other zones too: give --zone to be sure"
+            return f"{text}, and in other zones too: give --tz to be sure"
         return f"{text} ({self.alike - 1} other zones had the same clock then)" if self.alike > 1 else text
 
 

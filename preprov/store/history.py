@@ -1,9 +1,8 @@
-"""What was ingested: written once, in columns; read whole."""
+"""What is over: written once, in columns; read whole. All of it was ingested, or folded from rows (see `fold`)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import cast
 
 import numpy as np
 from sqlmodel import Session, col, select
@@ -27,22 +26,20 @@ def ingest(db: Database, pool: str, key: str, digest: str, batches: Iterable[Sou
     could write meanwhile. What it then takes is the time to write a few compressed blocks.
     """
     with db.read() as session:
-        if known := _known(session, pool, digest):
-            return known
+        if done := known(session, pool, digest):
+            return done
     read = list(batches)
     work = WorkTable.concat([b.work for b in read])
     if not len(work.runs):
         raise SourceError(f"{key} holds no usable run", where=key, hint="see the rejected rows for what is wrong")
     with db.write(f"work:{pool}") as session:
-        if known := _known(session, pool, digest):
-            return known
+        if done := known(session, pool, digest):
+            return done
         fresh = columns.by_submit(work.select_runs(_unknown_runs(session, pool, work)))
         intake = _intake(pool, key, digest, zone, read, fresh)
         session.add(intake)
         session.flush()
-        for block in columns.encode(fresh):
-            session.add(_block_row(intake, block))
-            session.flush()  # one block in memory at a time
+        add_blocks(session, pool, fresh, intake.id)
         for schedule in (s for b in read for s in b.schedules):
             declare(session, pool, schedule)
         return _result(intake)
@@ -76,21 +73,27 @@ def _intake(pool: str, key: str, digest: str, zone: str, read: list[SourceBatch]
     )
 
 
-def _block_row(intake: IntakeRow, block: columns.Block) -> HistoryBlockRow:
-    return HistoryBlockRow(
-        intake_id=cast(int, intake.id),
-        pool=intake.pool,
-        first_submit=block.first_submit,
-        last_submit=block.last_submit,
-        run_count=block.run_count,
-        task_count=block.task_count,
-        runs=block.runs,
-        tasks=block.tasks,
-        edges=block.edges,
-    )
+def add_blocks(session: Session, pool: str, work: WorkTable, intake_id: int | None) -> None:
+    """Keep work that is over, in columns."""
+    for block in columns.encode(work):
+        row = HistoryBlockRow(
+            intake_id=intake_id,
+            pool=pool,
+            first_submit=block.first_submit,
+            last_submit=block.last_submit,
+            run_count=block.run_count,
+            task_count=block.task_count,
+            runs=block.runs,
+            tasks=block.tasks,
+            edges=block.edges,
+        )
+        session.add(row)
+        session.flush()
+        session.expunge(row)  # one block in memory at a time
 
 
-def _known(session: Session, pool: str, digest: str) -> IngestResult | None:
+def known(session: Session, pool: str, digest: str) -> IngestResult | None:
+    """What an earlier ingest of this very content did; None if there was none."""
     if not digest:
         return None
     same = select(IntakeRow).where(col(IntakeRow.pool) == pool, col(IntakeRow.digest) == digest)
@@ -121,7 +124,7 @@ def _result(row: IntakeRow, *, already: bool = False) -> IngestResult:
 
 
 def read_work(session: Session, pool: str, since: datetime | None, until: datetime | None) -> WorkTable:
-    """Ingested runs submitted in [since, until], in the order they were stored."""
+    """Runs in history blocks that were submitted in [since, until], in the order they were stored."""
     lo = -np.inf if since is None else epoch(since)
     hi = np.inf if until is None else epoch(until)
     wanted = select(HistoryBlockRow.runs, HistoryBlockRow.tasks, HistoryBlockRow.edges).where(
@@ -193,8 +196,8 @@ def schedules(session: Session, pool: str) -> tuple[Schedule, ...]:
 def write_series(db: Database, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:
     """See `contracts.WorkStore.write_series`. A series of another content replaces the pool's earlier one."""
     with db.write(f"work:{pool}") as session:
-        if known := _known(session, pool, digest):
-            return known
+        if done := known(session, pool, digest):
+            return done
         intake = IntakeRow(
             pool=pool,
             key=key,

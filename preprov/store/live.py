@@ -70,6 +70,7 @@ def create(session: Session, dag: DagSpec, run: DagRun, *, cron: str, zone: str)
         land_by=run.land_by,
         ended_at=run.ended_at,
         reason=run.reason,
+        task_count=len(dag.tasks),
     )
     session.add(row)
     session.flush()
@@ -240,6 +241,7 @@ def _task(row: LiveTaskRow, run: LiveRunRow) -> TaskRun:
         exit_code=row.exit_code,
         reason=row.reason,
         done=tuple(json.loads(row.done)),
+        provision_wait_s=row.provision_wait_s,
     )
 
 
@@ -290,6 +292,7 @@ def _changes(task: TaskRun, place: tuple[int, int]) -> dict[str, Any]:
         "exit_code": task.exit_code,
         "reason": task.reason,
         "done": json.dumps(task.done),
+        "provision_wait_s": task.provision_wait_s,
     }
 
 
@@ -313,8 +316,12 @@ def save_run(session: Session, run_id: str, state: State, ended_at: datetime | N
 
 
 def read_work(session: Session, pool: str, since: datetime | None, until: datetime | None) -> WorkTable:
-    """Runs served here that were submitted in [since, until], in the order they were made."""
-    within = _within(pool, since, until)
+    """Runs served here that were submitted in [since, until] and are not folded, in the order they were made."""
+    return read_rows(session, _within(pool, since, until))
+
+
+def read_rows(session: Session, within: Sequence[ColumnElement[bool]]) -> WorkTable:
+    """The runs for which all of `within` holds, in columns."""
     runs = session.exec(select(LiveRunRow).where(*within).order_by(col(LiveRunRow.id))).all()
     if not runs:
         return WorkTable.empty()
@@ -344,7 +351,7 @@ _TIMES: Final = ("ready_at", "started_at", "ended_at")
 
 
 def _within(pool: str, since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    bounds: list[ColumnElement[bool]] = [col(LiveRunRow.pool) == pool]
+    bounds: list[ColumnElement[bool]] = [col(LiveRunRow.pool) == pool, col(LiveRunRow.folded).is_(False)]
     if since is not None:
         bounds.append(col(LiveRunRow.submitted_at) >= since)
     if until is not None:

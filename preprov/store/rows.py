@@ -1,7 +1,7 @@
 """The tables. Rows are rows: nothing here validates, and no row leaves this package.
 
-Work is kept at two speeds. What runs here is one row a run and one row a task, because it changes. What was ingested
-never changes and is read whole, half a million tasks at a time: it is kept in columns, many runs to a block.
+Work is kept at two speeds. What runs here is one row a run and one row a task, because it changes. What is over never
+changes and is read whole, half a million tasks at a time: it is kept in columns, many runs to a block.
 """
 
 from datetime import datetime
@@ -39,7 +39,7 @@ def _where(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
-# --------------------------------------------------------------------------- work that was ingested
+# --------------------------------------------------------------------------- work that is over
 
 
 class IntakeRow(Row, table=True):
@@ -61,13 +61,16 @@ class IntakeRow(Row, table=True):
 
 
 class HistoryBlockRow(Row, table=True):
-    """A stretch of ingested runs with their tasks and edges, each as Parquet (see `columns`)."""
+    """A stretch of runs that are over, with their tasks and edges, each as Parquet (see `columns`).
+
+    Runs that were ingested are here alone; runs that were served here keep their rows (see `fold`).
+    """
 
     __tablename__ = "history_block"
     __table_args__ = (Index("ix_history_block_pool_last_submit", "pool", "last_submit"),)
 
     id: int | None = _key()
-    intake_id: int = Field(sa_column=Column(BigKey, ForeignKey("intake.id"), nullable=False))
+    intake_id: int | None = Field(default=None, sa_column=Column(BigKey, ForeignKey("intake.id")))
     pool: str
     first_submit: float = Field(sa_type=EpochSeconds)
     last_submit: float = Field(sa_type=EpochSeconds)
@@ -120,12 +123,13 @@ class DagTemplateRow(Row, table=True):
 
 
 class LiveRunRow(Row, table=True):
-    """A run that is served here."""
+    """A run that is served here. `folded`: what `work` tells of it stands in a history block."""
 
     __tablename__ = "live_run"
     __table_args__ = (
         Index("ix_live_run_pool_submitted_at", "pool", "submitted_at"),
         _where("uq_live_run_turn", "pool", "dag_id", "scheduled_for", where="scheduled_for IS NOT NULL", unique=True),
+        _where("ix_live_run_unfolded", "pool", "submitted_at", where="NOT folded"),
         _where(
             "ix_live_run_open",
             "pool",
@@ -149,6 +153,8 @@ class LiveRunRow(Row, table=True):
     land_by: datetime | None = _time(default=None)
     ended_at: datetime | None = _time(default=None)
     reason: str = ""
+    task_count: int
+    folded: bool = False
 
 
 class LiveTaskRow(Row, table=True):
@@ -187,6 +193,7 @@ class LiveTaskRow(Row, table=True):
     exit_code: int | None = None
     reason: str = ""
     done: str = "[]"
+    provision_wait_s: float | None = None
 
 
 # --------------------------------------------------------------------------- snapshots, forecasts, plans, audit

@@ -10,7 +10,7 @@ from preprov.model.series import SeriesHistory
 from preprov.model.time import aware
 from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun
 from preprov.model.worktable import WorkTable
-from preprov.store import columns, history, live
+from preprov.store import columns, fold, history, live
 from preprov.store.engine import Database
 
 
@@ -24,6 +24,11 @@ class SqlWorkStore:
         """Pools that have history, with the zone of the last ingest."""
         with self._db.read() as session:
             return history.pools(session)
+
+    def ingested(self, pool: str, digest: str) -> IngestResult | None:
+        """What an earlier ingest of this very content did; None if there was none."""
+        with self._db.read() as session:
+            return history.known(session, pool, digest)
 
     def ingest(
         self, pool: str, key: str, digest: str, batches: Iterable[SourceBatch], *, zone: str = "UTC"
@@ -116,6 +121,8 @@ class SqlWorkStore:
         """Write the state of a live run; a final state is never overwritten."""
         with self._db.write() as session:
             live.save_run(session, run_id, state, ended_at, reason)
+        if state.is_final:
+            fold.fold(self._db)
 
 
 _list_runs = live.list_runs  # inside `runs` the name `live` is the flag of the contract

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 ingest_app = typer.Typer(
     help="Bring history into the store; the same file twice changes nothing.", no_args_is_help=True
 )
+MapOption = Annotated[
+    list[str] | None, typer.Option("--map", help="OURS=THEIRS: which column of the file holds what; repeat it.")
+]
+EpochOption = Annotated[
+    str | None, typer.Option("--epoch", help="The instant that second 0 of the file stands for, if it does not say.")
+]
+SourceTzOption = Annotated[str | None, typer.Option("--tz", help="Zone of the file's wall clock, if it does not say.")]
 FileArgument = Annotated[Path, typer.Argument(help="The file (or folder) to read.")]
 
 
@@ -25,12 +32,19 @@ def attach(app: typer.Typer) -> None:
 
 
 @ingest_app.command()
-def swf(file: FileArgument, pool: PoolOption, output: OutputOption = Output.TABLE) -> None:
+def swf(
+    file: FileArgument,
+    pool: PoolOption,
+    epoch: EpochOption = None,
+    tz: SourceTzOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """A job log in the Standard Workload Format (.swf, .swf.gz)."""
     with common.opened("ingest swf", output) as app:
         from preprov.sources.swf import SwfSource
 
-        _ingest(app, "ingest swf", pool, SwfSource(file), output)
+        when = common.parse_time(epoch, "UTC", app.ctx.clock.now())
+        _ingest(app, "ingest swf", pool, SwfSource(file, epoch=when, zone=tz), output)
 
 
 @ingest_app.command()
@@ -54,9 +68,7 @@ def wfformat(
 def dags(
     file: FileArgument,
     pool: PoolOption,
-    map_: Annotated[
-        list[str] | None, typer.Option("--map", help="OURS=THEIRS: which column of the file holds what; repeat it.")
-    ] = None,
+    map_: MapOption = None,
     epoch: Annotated[
         str | None, typer.Option("--epoch", help="The instant that second 0 of the file stands for.")
     ] = None,
@@ -68,7 +80,10 @@ def dags(
         from preprov.sources.tables import DagTableSource
 
         when = common.parse_time(epoch, "UTC", app.ctx.clock.now())
-        source = DagTableSource(file, mapping=_mapping(map_), epoch=when, zone=tz)
+        likely = (app.ctx.pools[pool].zone,) if pool in app.ctx.pools else ()
+        source = DagTableSource(
+            file, mapping=_mapping(map_), epoch=when, zone=tz, likely=(*likely, app.config.controller.zone)
+        )
         _ingest(app, "ingest dags", pool, source, output)
 
 
@@ -79,7 +94,8 @@ def series(
     name: Annotated[
         str | None, typer.Option("--series", help="Which series of the file; needed if it holds several.")
     ] = None,
-    tz: Annotated[str | None, typer.Option("--tz", help="Zone of wall-clock times.")] = None,
+    map_: MapOption = None,
+    tz: SourceTzOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """A demand series (columns series, ts, demand)."""
@@ -89,7 +105,7 @@ def series(
         from preprov.sources.files import digest_of
         from preprov.sources.series import read_series
 
-        found = read_series(file, name=name, zone=tz)
+        found = read_series(file, name=name, mapping=_mapping(map_), zone=tz)
         if len(found) > 1:
             raise ConfigError(
                 f"{file.name} holds {len(found)} series",

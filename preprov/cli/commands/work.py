@@ -33,7 +33,7 @@ def submit(
         from preprov.sources.submission import read_submission
 
         now = app.ctx.clock.now()
-        dags = read_submission(file, now=now)
+        dags = read_submission(file, now=now, zone=app.config.controller.zone)
         if pool is not None:
             dags = tuple(d.in_pool(pool) for d in dags)
         when = common.parse_time(due, app.config.controller.zone, now)
@@ -75,7 +75,7 @@ def run_json(run: "DagRun") -> dict[str, object]:
 
 
 def task_json(task: "TaskRun") -> dict[str, object]:
-    """A task run as JSON; provision_wait_s is null until it started."""
+    """A task run as JSON; the waits are null until it started."""
     waited = None
     if task.ready_at and task.started_at:
         waited = round(max((task.started_at - task.ready_at).total_seconds(), 0.0), 3)
@@ -87,6 +87,7 @@ def task_json(task: "TaskRun") -> dict[str, object]:
         "started_at": task.started_at,
         "ended_at": task.ended_at,
         "wait_s": waited,
+        "provision_wait_s": task.provision_wait_s,
         "node_id": task.node_id,
         "attempt": task.attempt,
         "exit_code": task.exit_code,
@@ -147,12 +148,13 @@ def run_show(run_id: str, tz: TzOption = None, output: OutputOption = Output.TAB
                     t.state,
                     common.both_times(t.started_at, zone),
                     facts["wait_s"],
+                    t.provision_wait_s,
                     t.node_id,
                     t.exit_code,
                     t.reason,
                 )
             )
-        common.print_table("", ("task", "state", "started", "wait s", "node", "exit", "reason"), rows)
+        common.print_table("", ("task", "state", "started", "wait s", "for a node s", "node", "exit", "reason"), rows)
 
 
 @run_app.command("logs")

@@ -139,6 +139,8 @@ def upgrade() -> None:
         sa.Column("land_by", UtcDateTime(), nullable=True),
         sa.Column("ended_at", UtcDateTime(), nullable=True),
         sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("task_count", sa.Integer(), nullable=False),
+        sa.Column("folded", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_live_run")),
         sa.UniqueConstraint("run_id", name=op.f("uq_live_run_run_id")),
     )
@@ -151,6 +153,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')"),
     )
     op.create_index("ix_live_run_pool_submitted_at", "live_run", ["pool", "submitted_at"], unique=False)
+    op.create_index(
+        "ix_live_run_unfolded",
+        "live_run",
+        ["pool", "submitted_at"],
+        unique=False,
+        sqlite_where=sa.text("NOT folded"),
+        postgresql_where=sa.text("NOT folded"),
+    )
     op.create_index(
         "uq_live_run_turn",
         "live_run",
@@ -289,7 +299,7 @@ def upgrade() -> None:
     op.create_table(
         "history_block",
         sa.Column("id", BigKey, nullable=False),
-        sa.Column("intake_id", BigKey, nullable=False),
+        sa.Column("intake_id", BigKey, nullable=True),
         sa.Column("pool", sa.String(), nullable=False),
         sa.Column("first_submit", EpochSeconds(), nullable=False),
         sa.Column("last_submit", EpochSeconds(), nullable=False),
@@ -329,6 +339,7 @@ def upgrade() -> None:
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("done", sa.String(), nullable=False),
+        sa.Column("provision_wait_s", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["run"], ["live_run.id"], name=op.f("fk_live_task_run_live_run")),
         sa.PrimaryKeyConstraint("run", "position", name=op.f("pk_live_task")),
         sa.UniqueConstraint("run", "task_id", name=op.f("uq_live_task_run_task_id")),
@@ -375,6 +386,12 @@ def downgrade() -> None:
         table_name="live_run",
         sqlite_where=sa.text("scheduled_for IS NOT NULL"),
         postgresql_where=sa.text("scheduled_for IS NOT NULL"),
+    )
+    op.drop_index(
+        "ix_live_run_unfolded",
+        table_name="live_run",
+        sqlite_where=sa.text("NOT folded"),
+        postgresql_where=sa.text("NOT folded"),
     )
     op.drop_index("ix_live_run_pool_submitted_at", table_name="live_run")
     op.drop_index(
