@@ -160,7 +160,8 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA synchronous=FULL")  # a commitment outlives a power cut
+    # What is committed outlives any process. A power cut may take the last moments, as it takes the local nodes.
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _sqlite_begin(connection: Connection) -> None:

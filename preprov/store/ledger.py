@@ -51,8 +51,7 @@ class SqlReservationLedger:
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
         """Bind to a node."""
-        pool = self._pool_of(reservation_id)
-        with self._db.write(f"node:{pool}:{node_id}") as session:
+        with self._db.write(f"node:{node_id}") as session:
             row = _locked(session, reservation_id)
             before = _reservation(row)
             after = before.commit(node_id, at)
@@ -97,13 +96,6 @@ class SqlReservationLedger:
         with self._db.read() as session:
             rows = session.exec(wanted.order_by(col(ReservationRow.start), col(ReservationRow.id))).all()
         return tuple(_reservation(r) for r in rows)
-
-    def _pool_of(self, reservation_id: str) -> str:
-        with self._db.read() as session:
-            row = _first(session, col(ReservationRow.reservation_id) == reservation_id)
-            if row is None:
-                raise _missing(reservation_id)
-            return row.pool
 
 
 def _first(session: Session, *where: ColumnElement[bool]) -> ReservationRow | None:

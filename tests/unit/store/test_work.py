@@ -17,7 +17,7 @@ from preprov.contracts import SourceBatch
 from preprov.model.errors import StoreError, WorkError
 from preprov.model.work import State
 from preprov.model.worktable import DONE, WorkTable
-from preprov.store import columns
+from preprov.store import columns, fold
 from preprov.store.database import Store, open_store
 from preprov.testing.store_examples import A_DAG, POOL, T0, assert_same_work, history, minutes
 from tests.processes import join, start
@@ -173,3 +173,50 @@ def test_many_runs_are_asked_for_at_once(store: Store) -> None:
     names = [f"no-{i}" for i in range(1200)] + ["r"]
     assert len(work.task_runs(names)) == 3
     assert len(work.task_runs(["r", "r"])) == 3
+
+
+def finish(store: Store, *names: str, until: float = 9) -> None:
+    """Let all tasks of these runs have run, one after the other, and the runs succeed."""
+    work = store.ports().work
+    done = [
+        replace(t, state=State.SUCCEEDED, ready_at=T0, started_at=T0 + minutes(1), ended_at=T0 + minutes(until))
+        for t in work.task_runs(names)
+    ]
+    work.save_tasks(done)
+    for name in names:
+        work.save_run(name, State.SUCCEEDED, T0 + minutes(until))
+
+
+def test_runs_that_are_over_fold_into_blocks_and_nothing_changes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = store.ports().work
+    names = [f"r{i}" for i in range(9)]
+    for i, name in enumerate(names):
+        work.submit(replace(A_DAG, due=T0 + minutes(i)), POOL, T0 + minutes(i / 7), run_id=name)
+    finish(store, *names[:4])
+    work.save_run("r4", State.CANCELLED, T0 + minutes(2), "asked for")
+    before, runs, tasks = work.work(POOL), work.runs(POOL), work.task_runs(names)
+    monkeypatch.setattr(fold, "FOLD_TASKS", 12)
+    assert fold.fold(store._db) == 5
+    assert fold.fold(store._db) == 0
+    assert_same_work(work.work(POOL), before)
+    assert (work.runs(POOL), work.task_runs(names)) == (runs, tasks)
+    finish(store, *names[5:])
+    assert_same_work(work.work(POOL).select_runs(np.arange(9) < 5), before.select_runs(np.arange(9) < 5))
+    assert work.work(POOL).tasks["runtime_s"].notna().sum() == 24
+    assert work.ingest(POOL, "k", "d", [SourceBatch(renamed(history(2), "r0"))]).runs == 1
+
+
+def test_a_run_with_a_task_that_may_still_end_is_not_folded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "FOLD_TASKS", 1)
+    work = store.ports().work
+    work.submit(A_DAG, POOL, T0, run_id="r")
+    task = replace(work.task_runs(["r"])[0], state=State.RUNNING, ready_at=T0, started_at=T0)
+    work.save_tasks([task])
+    work.save_run("r", State.FAILED, T0 + minutes(1))
+    work.save_tasks([replace(task, state=State.SUCCEEDED, ended_at=T0 + minutes(5))])
+    assert work.work(POOL).tasks["runtime_s"].iloc[0] == 300.0
+
+
+def renamed(work: WorkTable, first: str) -> WorkTable:
+    work.runs.loc[0, "run_id"] = first
+    return work
