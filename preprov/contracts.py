@@ -557,7 +557,7 @@ class IntentStore(Protocol):
         ...
 
     def add_override(self, override: Override) -> None:
-        """Keep a floor."""
+        """Keep a floor, once: the same one again changes nothing."""
         ...
 
     def drains(self, pool: str) -> frozenset[str]:

@@ -29,6 +29,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        self._secrets = [str(s) for s in (url.password, *(url.query.get(k) for k in _SECRET_OPTIONS)) if s]
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine = _engine(url)
         self._writer = self.engine.execution_options(preprov_write=True)
@@ -39,7 +40,8 @@ class Database:
     @property
     def where(self) -> str:
         """The address without its password, for people."""
-        return self.url.render_as_string(hide_password=True)
+        hidden = {k: "***" for k in self.url.query if k in _SECRET_OPTIONS}
+        return self.url.update_query_dict(hidden).render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -78,28 +80,32 @@ class Database:
 
     def _translated(self, error: SQLAlchemyError) -> StoreError:
         original = error.orig if isinstance(error, DBAPIError) else None
-        told = self._masked(" ".join(str(original or error).split()))
         if isinstance(original, StoreError):
             return original
-        locked = "database is locked" in told
-        gone = isinstance(error, OperationalError | InterfaceError) and (
-            locked or not self.is_sqlite or "unable to open" in told
-        )
-        if gone:
-            hint = "another process has been writing for long; try again" if locked else _REACH_HINT
-            return StoreUnavailableError(f"the database does not answer: {told}", where=self.where, hint=hint)
+        told = " ".join(str(original or error).split())
+        for secret in self._secrets:
+            told = told.replace(secret, "***")
+        if "database is locked" in told or str(getattr(original, "sqlstate", "")).startswith("40"):
+            return StoreUnavailableError(
+                f"another process was writing: {told}", where=self.where, hint="nothing was changed; try again"
+            )
+        if isinstance(error, OperationalError | InterfaceError) and self._unreachable(original, told):
+            return StoreUnavailableError(f"the database does not answer: {told}", where=self.where, hint=_REACH_HINT)
         return StoreError(f"the database refused: {told}", where=self.where)
 
-    def _masked(self, told: str) -> str:
-        password = self.url.password
-        return told.replace(str(password), "***") if password else told
+    def _unreachable(self, original: BaseException | None, told: str) -> bool:
+        if self.is_sqlite:
+            return "unable to open" in told
+        state = getattr(original, "sqlstate", None)  # none: the server never answered
+        return state is None or state[:2] in ("08", "28", "3D", "53", "57")
 
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
 
 
-_REACH_HINT = "is the server up, and are host, port, user and password in PREPROV_STORE__URL right?"
+_SECRET_OPTIONS: Final = ("password", "sslpassword", "passfile")
+_REACH_HINT: Final = "is the server up, and are host, port, user and password in PREPROV_STORE__URL right?"
 
 
 def resolve(url: str, home: Path) -> URL:

@@ -1,6 +1,7 @@
 """The port for what people asked for at run time."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlmodel import col, delete, select
@@ -50,10 +51,14 @@ class SqlIntentStore:
         return tuple(Override(r.pool, r.floor, r.since, r.until, r.reason) for r in rows)
 
     def add_override(self, override: Override) -> None:
-        """Keep a floor."""
-        o = override
-        with self._db.write() as session:
-            session.add(OverrideRow(pool=o.pool, floor=o.floor, since=o.since, until=o.until, reason=o.reason))
+        """Keep a floor, once."""
+        made = OverrideRow(**asdict(override))
+        same = select(OverrideRow).where(
+            *(getattr(OverrideRow, name) == value for name, value in asdict(override).items())
+        )
+        with self._db.write(f"override:{override.pool}") as session:
+            if session.exec(same).first() is None:
+                session.add(made)
 
     def drains(self, pool: str) -> frozenset[str]:
         """Node ids a person asked to drain ("*" = all)."""

@@ -67,6 +67,7 @@ class IntentContract(PortsContract):
         """From the first instant to before the last."""
         floor = Override(POOL, 3, T0, T0 + minutes(10), "launch day")
         ports.intent.add_override(floor)
+        ports.intent.add_override(floor)
         assert ports.intent.overrides(POOL, T0) == (floor,)
         assert ports.intent.overrides(POOL, T0 + minutes(10)) == ()
         assert ports.intent.overrides(POOL, T0 - minutes(1)) == ()

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from preprov.model.errors import StoreError, StoreUnavailableError
-from preprov.store import migrate
+from preprov.store import engine, migrate
 from preprov.store.database import Store, open_store
 from preprov.store.engine import Database, resolve
 from tests.processes import join, start
@@ -59,13 +59,28 @@ def test_postgresql_is_spoken_to_through_psycopg_3(scheme: str, tmp_path: Path) 
 
 def test_a_server_that_does_not_answer_is_one_paragraph_without_the_password(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError) as error:
-        open_store("postgresql://ann:hunter2@127.0.0.1:1/preprov?application_name=hunter2", tmp_path)
+        open_store("postgresql://ann:hunter2@127.0.0.1:1/preprov?sslpassword=opensesame", tmp_path)
     told = str(error.value)
-    assert "hunter2" not in told.replace("application_name=hunter2", "")
+    assert "hunter2" not in told
+    assert "opensesame" not in told
     assert "\n" not in told
     assert "ann:***@127.0.0.1:1" in error.value.where
     assert "PREPROV_STORE__URL" in error.value.hint
     assert error.value.retryable
+
+
+def test_a_writer_that_waits_too_long_may_try_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = sqlite3.connect(str(store._db.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 20)
+    impatient = open_store(f"sqlite:///{store._db.url.database}", store._home)
+    with pytest.raises(StoreUnavailableError, match="another process was writing") as error:
+        impatient.ports().votes.replace("p", {})
+    assert error.value.retryable
+    assert impatient.ports().votes.votes("p") == {}
+    other.execute("ROLLBACK")
+    impatient.ports().votes.replace("p", {"n": AT})
+    assert store.ports().votes.votes("p") == {"n": AT}
 
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
