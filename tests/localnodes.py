@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -136,6 +138,15 @@ class LocalWorld:
         gone = [psutil.Process(p) for p in self.pids(node).values()]
         for p in gone:
             p.kill()
+        wait_until(lambda: not is_held(self.folder(node) / "agent.lock"), what="both to be gone")
+
+    def kill_hibernated(self, node: Node) -> None:
+        """Its processes die while they stand still, as all do when the machine under them is switched off."""
+        gone = [psutil.Process(p) for p in self.pids(node).values()]
+        for p in gone:
+            p.kill()
+        command = [sys.executable, "-m", "preprov.agent", "thaw", str(self.folder(node))]
+        subprocess.run(command, check=True, capture_output=True)  # a frozen process dies when it is thawed
         wait_until(lambda: not is_held(self.folder(node) / "agent.lock"), what="both to be gone")
 
 

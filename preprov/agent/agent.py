@@ -101,6 +101,8 @@ class Agent:
             self._booting = True
         elif self._state.phase in (READY, DRAINING):  # we crashed; the disk did not
             self._stager.stage(self._preload, read_back=False, again=False, done=self._checked)
+        elif self._state.standby in (disk.STOPPED, disk.ENDED):  # we died between noting the end and ending
+            self._loop.stopped = True
         self._save()
 
     def _order(self, order: Json) -> None:
@@ -151,7 +153,7 @@ class Agent:
         now = time.monotonic()
         if now >= self._next["heartbeat"]:
             self._next["heartbeat"] = now + HEARTBEAT_S
-            self._node.heartbeat_file.touch()
+            self._beat()
         due = self._next["heartbeat"]
         if self._booting:
             left = self._state.asked_at + self._state.delay_s - time.time()
@@ -169,6 +171,12 @@ class Agent:
         else:
             self._next["sample"] = 0.0
         return due
+
+    def _beat(self) -> None:
+        try:
+            self._node.heartbeat_file.touch()
+        except FileNotFoundError:  # somebody removed the node's directory: there is nothing left to serve
+            self._loop.stopped = not self._tasks.busy
 
     # ---- requests
 

@@ -1,5 +1,6 @@
 """Bring nodes up, watch over their agents, and clear away what is left of them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from preprov.agent.tasks import live_claimants
 
 _UP_S: Final = 20.0
 _LOCK_S: Final = 2.0
+_GLANCE_S: Final = 0.5
+"""Somebody who only looks whether a lock is held has it for less than this."""
 _PATIENCE: Final = 8
 _LONGEST_LOG: Final = 1 << 20
 
@@ -54,25 +57,34 @@ def _init(node: disk.NodeDir, into: int) -> int:
     """The first process of a node: holds its lock, starts its agent, starts it again if it dies by accident."""
     lock = disk.Lock(node.lock_file)
     try:
-        if not lock.take(_LOCK_S):
-            os.write(into, b"up")  # whoever holds it is the agent
+        # who holds it is the agent; a node that was ended or stopped meanwhile is not to be brought back
+        if not lock.take(_GLANCE_S) or not _is_wanted(node):
+            os.write(into, b"up")
             return 0
         _detach(node, [lock.fd, into])
         proc.name_me("preprov-init")
         facts = node.facts()
         capacity = facts["offering"]["capacity"]
         bounds = limits.establish(node, capacity["cpu"], capacity["memory"], allow=str(facts.get("limits", "")))
-        if node.state().get("standby") in (disk.STOPPED, disk.ENDED):
-            node.draining_file.unlink(missing_ok=True)
         os.write(into, b"up")
         os.close(into)
     except Exception as e:  # whoever waits is told; there is nothing else to do
-        os.write(into, f"{type(e).__name__}: {e}".encode())
+        with contextlib.suppress(OSError):
+            os.write(into, f"{type(e).__name__}: {e}".encode())
         return 1
     _watch(node, bounds)
     bounds.leave()
     bounds.remove()
     return 0
+
+
+def _is_wanted(node: disk.NodeDir) -> bool:
+    """True if the node is to run: it does, never did, or has been ordered to since it was stopped."""
+    state = node.state()
+    standby = state.get("standby", disk.RUNNING)
+    if standby == disk.ENDED:
+        return False
+    return bool(standby == disk.RUNNING or state["serial"] != node.facts()["warming"]["serial"])
 
 
 def _detach(node: disk.NodeDir, keep: list[int]) -> None:

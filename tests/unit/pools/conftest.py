@@ -1,0 +1,20 @@
+"""Nodes of the test's own, cleared away whatever happens."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from preprov.testing.local_nodes import cleared
+from tests.localnodes import LocalWorld
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    with cleared(tmp_path) as folder:
+        yield folder
+
+
+@pytest.fixture
+def world(home: Path) -> LocalWorld:
+    return LocalWorld(home)
