@@ -229,6 +229,10 @@ class SimCloud:
         out, self._changes = self._changes, []
         return out
 
+    def kept(self, pool: Pool, state: Standby) -> list[str]:
+        """Ids of the machines kept in that standby state, oldest first."""
+        return [m.node_id for m in self._of(pool).values() if _KEPT.get(m.phase) is state]
+
     def machine(self, node_id: str) -> Machine:
         """The machine of that id, ended ones too (KeyError if there never was one)."""
         return self._machines[node_id]

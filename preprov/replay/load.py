@@ -1,0 +1,198 @@
+"""A work table made ready to be played: integer microseconds, integer amounts, children by position."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from preprov.model.pools import Pool
+from preprov.model.worktable import Array, WorkTable
+
+US: Final = 1_000_000
+"""Microseconds in a second: times in the core are whole microseconds since `base`."""
+_CPU_UNITS: Final = 1000
+_MEMORY_UNITS: Final = 1_000_000
+_GPU_UNITS: Final = 1000
+
+
+@dataclass(frozen=True)
+class Units:
+    """How many units a core, a GiB and a device are; all amounts are whole numbers of units, so that sums are exact."""
+
+    cpu: int = _CPU_UNITS
+    memory: int = _MEMORY_UNITS
+    gpu: int = _GPU_UNITS
+
+    def amounts(self, cpu: Array, memory: Array, gpu: Array) -> tuple[Array, Array, Array]:
+        """The same in units, rounded to the nearest."""
+        return (
+            np.rint(cpu * self.cpu).astype(np.int64),
+            np.rint(memory * self.memory).astype(np.int64),
+            np.rint(gpu * self.gpu).astype(np.int64),
+        )
+
+
+UNITS: Final = Units()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one instance wants, in units; `ranks` > 0: a gang of so many that start together."""
+
+    cpu: int
+    memory: int
+    gpu: int
+    ranks: int = 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """Tasks to play.
+
+    Attributes:
+        work: the runs played, in order of submit. base: epoch second of microsecond 0. start_us: when play begins.
+        ready: (T,) nominal ready, runtime: (T,) seconds; both as if nothing waited.
+        runtime_us: (T,) what is left to run at the start. shape: (T,) position in `shapes`, -1 = takes no room.
+        count: (T,) instances, or ranks of a gang. weight: (T,) instances. priority: (T,) 0 = first.
+        parents_left: (T,) parents that have not ended at the start; -1 = the task itself has.
+        child_at, children: children of task i are children[child_at[i]:child_at[i + 1]].
+        arrivals: (time, task) of tasks whose parents have ended or that have none, by time.
+        judged: (T,) bool. left_out: reason -> task instances that are played but never judged.
+    """
+
+    work: WorkTable
+    base: float
+    start_us: int
+    ready: Array
+    runtime: Array
+    runtime_us: list[int]
+    shape: list[int]
+    shapes: list[Shape]
+    count: list[int]
+    weight: Array
+    priority: list[int]
+    parents_left: list[int]
+    child_at: list[int]
+    children: list[int]
+    arrivals: list[tuple[int, int]]
+    judged: Array
+    left_out: dict[str, int]
+
+    def epoch(self, us: int) -> float:
+        """Epoch seconds of a time in the core."""
+        return self.base + us / US
+
+    def us(self, epoch_s: float) -> int:
+        """Time in the core of an epoch second."""
+        return round((epoch_s - self.base) * US)
+
+
+def make_load(
+    work: WorkTable, pool: Pool, *, start: float, judged_from: float, until: float, most_cores: float | None
+) -> Load:
+    """Prepare the runs that play between `start` and `until`.
+
+    A task that had begun before the start has only its remaining seconds to run; whatever had ended has ended. Tasks
+    are judged if, had nothing waited, they would have become ready in [judged_from, until): the same ones whatever the
+    policy does.
+
+    Args:
+        work: nominal timing, by submit.
+        pool: its offerings say what fits at all.
+        start: epoch seconds. judged_from, until: epoch seconds.
+        most_cores: a row that wants more in all takes no room and is not judged; None = all take part.
+    """
+    chosen = _playing(work, start, until)
+    t = chosen.tasks
+    runtime = t["runtime_s"].to_numpy(dtype=np.float64)
+    ready = t["ready_at"].to_numpy(dtype=np.float64)
+    known = np.isfinite(runtime) & (runtime >= 0) & np.isfinite(ready)
+    left_out: dict[str, int] = {}
+    weight = np.maximum(t["instances"].to_numpy(dtype=np.int64), 1)
+    shape, shapes, count, counted = _shapes(chosen, pool, known, weight, most_cores, left_out)
+    runtime = np.where(known, runtime, 0.0)
+    ready = np.where(known, ready, np.nanmin(ready) if known.any() else start)
+    base = math.floor(start)
+    ended = known & (ready + runtime <= start)
+    begun = known & ~ended & (ready < start)
+    rest = np.where(begun, ready + runtime - start, runtime)
+    waits_for = np.bincount(chosen.children[~ended[chosen.parents]], minlength=len(t))
+    parents_left = np.where(ended, -1, waits_for)
+    order = np.argsort(chosen.parents, kind="stable")
+    child_at = np.searchsorted(chosen.parents[order], np.arange(len(t) + 1))
+    priority = chosen.runs["priority"].to_numpy(dtype=np.int64)[t["run"].to_numpy()]
+    free = np.flatnonzero(parents_left == 0)
+    at = np.rint((np.maximum(ready[free], start) - base) * US).astype(np.int64)
+    by_time = np.lexsort((free, at))
+    return Load(
+        work=chosen,
+        base=float(base),
+        start_us=round((start - base) * US),
+        ready=ready,
+        runtime=runtime,
+        runtime_us=np.rint(rest * US).astype(np.int64).tolist(),
+        shape=shape.tolist(),
+        shapes=shapes,
+        count=count.tolist(),
+        weight=weight,
+        priority=(priority.max(initial=0) - priority).tolist(),
+        parents_left=parents_left.tolist(),
+        child_at=child_at.tolist(),
+        children=chosen.children[order].tolist(),
+        arrivals=list(zip(at[by_time].tolist(), free[by_time].tolist(), strict=True)),
+        judged=counted & known & (ready >= judged_from) & (ready < until),
+        left_out=left_out,
+    )
+
+
+def _playing(work: WorkTable, start: float, until: float) -> WorkTable:
+    """Runs submitted before `until` that had not ended at the start."""
+    _, end = work.spans()
+    last = np.full(len(work.runs), -np.inf)
+    np.maximum.at(last, work.tasks["run"].to_numpy(), np.nan_to_num(end, nan=-np.inf))
+    submit = work.runs["submit"].to_numpy(dtype=np.float64)
+    return work.select_runs((submit < until) & ((submit >= start) | (last > start)))
+
+
+def _shapes(
+    work: WorkTable, pool: Pool, known: Array, weight: Array, most_cores: float | None, left_out: dict[str, int]
+) -> tuple[Array, list[Shape], Array, Array]:
+    """(position of each task's shape, the shapes, how many of it each task wants, which tasks can be judged)."""
+    t = work.tasks
+    gang = t["gang"].to_numpy(dtype=bool)
+    cpu = t["cpu"].to_numpy(dtype=np.float64)
+    # A parallel job in one row is a gang of ranks of one core each; other gangs have their instances as ranks.
+    split = gang & (weight == 1) & (cpu > 1)
+    ranks = np.where(split, np.ceil(cpu), np.where(gang, weight, 0)).astype(np.int64)
+    share = np.where(split, np.maximum(ranks, 1), 1)
+    amounts = [t[k].to_numpy(dtype=np.float64) / share for k in ("cpu", "memory", "gpu")]
+    binding = [k in pool.binding for k in ("cpu", "memory", "gpu")]
+    units = [u if b else np.zeros_like(u) for u, b in zip(UNITS.amounts(*amounts), binding, strict=True)]
+    rooms = capacities(pool)
+    fits = np.zeros(len(t), dtype=bool)
+    for room in rooms:
+        fits |= (units[0] <= room.cpu) & (units[1] <= room.memory) & (units[2] <= room.gpu)
+    small = np.ones(len(t), dtype=bool) if most_cores is None else cpu * weight <= most_cores
+    for reason, bad in (("no runtime known", ~known), ("too many cores", known & ~small), ("fits on no node", ~fits)):
+        n = int(weight[bad].sum())
+        if n:
+            left_out[reason] = n
+    counted = known & small & fits
+    table = np.stack([*units, ranks], axis=1)
+    table[~counted] = 0
+    distinct, shape = np.unique(table, axis=0, return_inverse=True)
+    shape = np.where(counted & (table[:, :3].sum(axis=1) > 0), shape.reshape(-1), -1)
+    count = np.where(ranks > 0, ranks, weight)
+    return shape, [Shape(*(int(v) for v in row)) for row in distinct], count, counted
+
+
+def capacities(pool: Pool) -> list[Shape]:
+    """What each offering of the pool holds, in units, in the order of groups and offerings."""
+    out = []
+    for group in pool.groups:
+        for o in group.offerings:
+            a = o.allocatable
+            values = UNITS.amounts(np.array([a.cpu]), np.array([a.memory]), np.array([a.gpu]))
+            out.append(Shape(*(int(v[0]) for v in values)))
+    return out

@@ -1,0 +1,277 @@
+"""What a replay shows: waits, warm hits, node-hours, money, and what the pool was at each instant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from preprov.model.pools import Pool
+from preprov.model.time import from_epoch
+from preprov.model.work import Trigger
+from preprov.model.worktable import Array
+from preprov.replay.capacity import Used, timeline, used_over_time
+from preprov.replay.core import Core
+from preprov.replay.load import US, Load
+from preprov.replay.policy import Policy
+from preprov.sim.billing import Bill, make_bill
+from preprov.sim.cloud import SimCloud
+
+_HOUR: Final = 3600.0
+_NO_WAIT_S: Final = 1e-6
+
+
+@dataclass
+class Tally:
+    """How the policy went about it."""
+
+    ticks: int = 0
+    asked: int = 0
+    solves: int = 0
+    fallbacks: int = 0
+    refused: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    def note(self, seconds: float, *, regular: bool) -> None:
+        """One call of the policy."""
+        self.ticks += regular
+        self.asked += not regular
+        self.seconds.append(seconds)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Waits of task instances, seconds, weighted by instances.
+
+    Attributes:
+        mean, p50, p95, p99: of the provision wait. limit_mean: of the queue wait that a limit of nodes caused.
+        delay_mean: of start less the instant at which it would have started had nothing in its run waited.
+        warm: share of instances with no provision wait; warm_scheduled: of those of scheduled runs (NaN if none);
+        warm_core_hours: weighted by core-hours.
+    """
+
+    instances: int
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    limit_mean: float
+    delay_mean: float
+    warm: float
+    warm_scheduled: float
+    warm_core_hours: float
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """One replay.
+
+    Attributes:
+        policy, knob: who decided. judged: (from, until) epoch seconds. left_out: reason -> instances.
+        node_hours: billed, warming included; idle_node_hours: less the used share of ready nodes.
+        cost_usd: the bill, standby included; idle_cost_usd: less price x used share. None = no price known.
+        standby_usd: the part of it for kept nodes.
+        evicted: instances ended by the policy; always 0, for the cloud refuses. unstarted: judged, never started.
+        ticks, solves, fallbacks: of the policy; tick_ms: median of a call.
+        per_instance: ready, start, provision_wait, limit_wait (s), weight, task (position in `work`), one row per part.
+        nodes: node_id, group, phase, start, end (epoch s): the node timeline.
+        capacity: ts, group, state, ready_nodes, used_cpu, used_memory at each change.
+        seconds: wall time of the replay. events: parts started.
+    """
+
+    policy: str
+    knob: float
+    judged: tuple[float, float]
+    waits: Waits
+    node_hours: float
+    idle_node_hours: float
+    cost_usd: float | None
+    idle_cost_usd: float | None
+    standby_usd: float | None
+    evicted: int
+    unstarted: int
+    refused: int
+    ticks: int
+    solves: int
+    fallbacks: int
+    tick_ms: float
+    left_out: Mapping[str, int]
+    per_instance: pd.DataFrame
+    nodes: pd.DataFrame
+    capacity: pd.DataFrame
+    bill: Bill
+    seconds: float
+    events: int
+
+    def row(self) -> dict[str, Any]:
+        """The figures for tables and JSON."""
+        w = self.waits
+        return {
+            "knob": self.knob,
+            "warm_hit_ratio": w.warm,
+            "warm_hit_ratio_scheduled": None if np.isnan(w.warm_scheduled) else w.warm_scheduled,
+            "warm_hit_ratio_core_hours": w.warm_core_hours,
+            "wait_mean_s": w.mean,
+            "wait_p50_s": w.p50,
+            "wait_p95_s": w.p95,
+            "wait_p99_s": w.p99,
+            "queue_wait_mean_s": w.limit_mean,
+            "delay_mean_s": w.delay_mean,
+            "instances": w.instances,
+            "unstarted": self.unstarted,
+            "node_hours": self.node_hours,
+            "idle_node_hours": self.idle_node_hours,
+            "idle_cost_usd": self.idle_cost_usd,
+            "cost_usd": self.cost_usd,
+            "standby_usd": self.standby_usd,
+            "evicted": self.evicted,
+            "ticks": self.ticks,
+            "solves": self.solves,
+            "fallbacks": self.fallbacks,
+            "tick_ms": self.tick_ms,
+            "seconds": self.seconds,
+        }
+
+
+def collect(
+    load: Load,
+    core: Core,
+    cloud: SimCloud,
+    pool: Pool,
+    policy: Policy,
+    tally: Tally,
+    judged: tuple[float, float],
+    seconds: float,
+) -> ReplayResult:
+    """Add up what happened."""
+    first, last = judged
+    until = max(load.epoch(core.now), last)
+    parts = _parts(load, core, until)
+    stretches = cloud.stretches(from_epoch(until), pool.name)
+    bill = make_bill(stretches, first, last)
+    nodes = timeline(cloud.machines(pool.name), until)
+    used = used_over_time(load, core, nodes)
+    shares = _used_nodes(used, pool, first, last)
+    idle_hours = bill.node_hours - sum(hours for hours, _ in shares.values())
+    worth = sum(hours * price for hours, price in shares.values())
+    per_instance = parts[load.judged[parts["task"].to_numpy()]]
+    return ReplayResult(
+        policy=policy.name,
+        knob=policy.knob,
+        judged=judged,
+        waits=waits_of(load, per_instance),
+        node_hours=bill.node_hours,
+        idle_node_hours=idle_hours,
+        cost_usd=bill.usd,
+        idle_cost_usd=None if bill.usd is None else bill.usd - worth,
+        standby_usd=_standby(bill),
+        evicted=core.evicted,
+        unstarted=core.unstarted,
+        refused=tally.refused,
+        ticks=tally.ticks,
+        solves=tally.solves,
+        fallbacks=tally.fallbacks,
+        tick_ms=float(np.median(tally.seconds)) * 1e3 if tally.seconds else 0.0,
+        left_out=dict(load.left_out),
+        per_instance=per_instance,
+        nodes=nodes.frame(),
+        capacity=used.rows(nodes),
+        bill=bill,
+        seconds=seconds,
+        events=len(core.part_task),
+    )
+
+
+def _standby(bill: Bill) -> float | None:
+    parts = [g.standby_usd for g in bill.groups.values()]
+    return None if any(p is None for p in parts) else sum(p for p in parts if p is not None)
+
+
+def _parts(load: Load, core: Core, until: float) -> pd.DataFrame:
+    """One row per part: task, ready, start (epoch s), waits (s), weight in instances."""
+    task = np.frombuffer(core.part_task, dtype=np.int64)
+    start = np.frombuffer(core.part_start, dtype=np.int64)
+    count = np.frombuffer(core.part_count, dtype=np.int64)
+    ready = np.frombuffer(core.ready_at, dtype=np.int64)[task]
+    ranks = np.array([s.ranks for s in load.shapes] or [0])[np.array(load.shape, dtype=np.int64)[task]]
+    ranks = np.where(np.array(load.shape, dtype=np.int64)[task] < 0, 0, ranks)
+    _, first = np.unique(task, return_index=True)
+    leads = np.zeros(len(task), dtype=bool)
+    leads[first] = True
+    # A gang starts as one: its instances are counted with its first part.
+    weight = np.where(ranks > 0, np.where(leads, load.weight[task], 0), count)
+    limit = _limited(core.limits, start, load.us(until)) - _limited(core.limits, ready, load.us(until))
+    wait = (start - ready) / US
+    return pd.DataFrame(
+        {
+            "task": task,
+            "ready": load.base + ready / US,
+            "start": load.base + start / US,
+            "provision_wait": np.maximum(wait - limit / US, 0.0),
+            "limit_wait": limit / US,
+            "weight": weight,
+            "node": np.frombuffer(core.part_node, dtype=np.int64),
+        }
+    )
+
+
+def _limited(limits: list[tuple[int, bool]], at: Array, end: int) -> Array:
+    """Microseconds up to `at` during which the pool was full with nothing on its way."""
+    if not limits:
+        return np.zeros(len(at))
+    times = np.array([t for t, _ in limits] + [max(end, limits[-1][0] + 1)], dtype=np.float64)
+    spent = np.diff(times) * np.array([full for _, full in limits])
+    total: Array = np.interp(at, times, np.concatenate([[0.0], np.cumsum(spent)]))
+    return total
+
+
+def waits_of(load: Load, parts: pd.DataFrame) -> Waits:
+    """Weighted figures over judged parts."""
+    weight = parts["weight"].to_numpy(dtype=np.float64)
+    wait = parts["provision_wait"].to_numpy()
+    task = parts["task"].to_numpy()
+    warm = wait <= _NO_WAIT_S
+    t = load.work.tasks
+    hours = t["cpu"].to_numpy(dtype=np.float64)[task] * load.runtime[task] * weight / _HOUR
+    trigger = load.work.runs["trigger"].astype(str).to_numpy()[t["run"].to_numpy()[task]]
+    scheduled = trigger == str(Trigger.SCHEDULED)
+    delay = np.maximum(parts["start"].to_numpy() - load.ready[task], 0.0)
+    p50, p95, p99 = weighted_quantiles(wait, weight, (0.5, 0.95, 0.99))
+    return Waits(
+        instances=int(weight.sum()),
+        mean=_mean(wait, weight),
+        p50=p50,
+        p95=p95,
+        p99=p99,
+        limit_mean=_mean(parts["limit_wait"].to_numpy(), weight),
+        delay_mean=_mean(delay, weight),
+        warm=_mean(warm, weight),
+        warm_scheduled=_mean(warm[scheduled], weight[scheduled]),
+        warm_core_hours=_mean(warm, hours),
+    )
+
+
+def _mean(values: Array, weight: Array) -> float:
+    total = float(weight.sum())
+    return float((values * weight).sum() / total) if total > 0 else float("nan")
+
+
+def weighted_quantiles(values: Array, weight: Array, q: tuple[float, ...]) -> list[float]:
+    """The smallest value at or below which a share q of the weight lies; NaN if there is no weight."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order])
+    if not len(reached) or reached[-1] <= 0:
+        return [float("nan")] * len(q)
+    at = np.searchsorted(reached, np.array(q) * reached[-1] * (1 - 1e-12))
+    return [float(values[order[i]]) for i in at]
+
+
+def _used_nodes(used: Used, pool: Pool, first: float, last: float) -> dict[str, tuple[float, float]]:
+    """Group -> (node-hours' worth that ran on its ready nodes within the window, price of a node-hour)."""
+    out = {}
+    for group in pool.groups:
+        room = group.offerings[0].allocatable
+        price = group.offerings[0].usd_per_hour or 0.0
+        out[group.name] = (used.share_hours(group.name, room.cpu, room.memory, first, last), price)
+    return out
