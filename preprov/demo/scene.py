@@ -68,6 +68,10 @@ cold = {{ median = 90, p95 = 150 }}
 stopped = {{ median = 40, p95 = 80 }}
 hibernated = {{ median = 20, p95 = 45 }}
 
+# plain limits, for a machine this small has nothing to spare for groups of its own
+[pool.group.options]
+limits = "rlimit"
+
 # what a cloud would take before anything of ours runs; unpacking and checking on the node come on top
 [pool.group.options.delay]
 cold = {{ median_s = 75, p95_s = 130 }}
