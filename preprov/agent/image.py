@@ -57,8 +57,6 @@ def unpack(source: Path, target: Path, wanted: str, count: _Count) -> str:
     """
     if wanted and not _DIGEST.fullmatch(wanted):
         raise ImageError(f"digest {wanted!r} is not of the form sha256:<64 hex digits>")
-    if not hasattr(tarfile, "data_filter"):
-        raise ImageError("this Python cannot unpack archives safely; 3.11.4 or newer is needed")
     try:
         if source.is_dir():
             return _unpack_layout(source, target, wanted, count)
@@ -231,13 +229,30 @@ def _bring(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, target: Pat
         path.mkdir()
         return
     _remove(path)  # a file is never written through what an earlier layer put there
-    link = member.linkname
     if member.issym():
-        link = _rerooted(name, link)
+        path.symlink_to(_rerooted(name, member.linkname))
     elif member.islnk():
-        link = _clean(link)
-    safe = tarfile.data_filter(member.replace(name=name, linkname=link, deep=False), str(target))
-    tar.extract(safe, target, filter="fully_trusted")
+        _link(target, name, _clean(member.linkname), path)
+    elif member.isreg():
+        _write(tar, member, path)
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    content = tar.extractfile(member)
+    if content is None:
+        raise ImageError(f"{member.name} has no content")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as out:
+        shutil.copyfileobj(content, out, _CHUNK)
+        os.fchmod(fd, member.mode & 0o755 | 0o600)  # no more rights to others, and none to become another user
+
+
+def _link(target: Path, name: str, link: str, path: Path) -> None:
+    parent = _parent(target, link, make=False)
+    source = parent / posixpath.basename(link) if parent and link else None
+    if source is None or not (source.is_symlink() or source.is_file()):
+        raise ImageError(f"{name} is a hard link to {link}, which is no file of the image")
+    os.link(source, path, follow_symlinks=False)
 
 
 def _parent(target: Path, name: str, *, make: bool) -> Path | None:
