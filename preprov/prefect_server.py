@@ -11,7 +11,7 @@ from pathlib import Path
 
 from preprov.model.errors import SourceUnavailableError
 
-_START_S = 120.0
+_START_S = 180.0
 
 
 def quiet_environment(home: Path, url: str) -> dict[str, str]:

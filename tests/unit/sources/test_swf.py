@@ -142,7 +142,7 @@ def test_zone_of_the_header(tmp_path: Path, header: str, zone: str) -> None:
 @pytest.mark.parametrize("header", ["; TimeZoneString: Nowhere\n", "; TimeZone: 1234\n", ""])
 def test_an_assumed_zone_is_noted(tmp_path: Path, header: str) -> None:
     source = SwfSource(written(tmp_path / "log.swf", job(1), header=header))
-    assert any("--zone" in n for n in next(source.read()).notes)
+    assert any("--tz" in n for n in next(source.read()).notes)
 
 
 def test_options_override_the_header(tmp_path: Path) -> None:

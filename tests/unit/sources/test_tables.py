@@ -305,7 +305,7 @@ def test_hourly_crons_tell_no_zone_and_the_note_says_so(tmp_path: Path) -> None:
         r["schedule"] = "10 * * * *"
     source = DagTableSource(parquet(tmp_path / "t.parquet", rows))
     assert source.zone == "UTC"
-    assert any("give --zone" in n for n in read(source)[1].notes)
+    assert any("give --tz" in n for n in read(source)[1].notes)
 
 
 def test_an_option_a_column_and_metadata_come_before_inference(tmp_path: Path) -> None:
