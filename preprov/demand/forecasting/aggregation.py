@@ -31,7 +31,7 @@ class MixSettings:
         patience: origins before any member may be dropped.
     """
 
-    eta: float = 0.2
+    eta: float = 0.4
     half_life: float = 15.0
     drop: float = 1.25
     patience: int = 5

@@ -82,13 +82,7 @@ class Naive(Member):
         first = view.per_day * COPIES[self.kind][1]
         origins = np.arange(min(first, len(view) - 1), len(view) - 1)
         residuals = self._residuals(view, origins, horizon)
-        everything = _quantiles(residuals, float(np.abs(view.filled[-1])))
-        bucket = view.bucket(origins)
-        table = np.empty((24, horizon, len(GRID)))
-        for hour in range(24):
-            here = residuals[bucket == hour]
-            enough = np.isfinite(here).sum(axis=0).min(initial=0) >= _MIN_RESIDUALS if len(here) else False
-            table[hour] = _quantiles(here, 0.0) if enough else everything
+        table = residual_table(residuals, view.bucket(origins), float(view.filled[-1]))
         return FittedNaive(self.kind, table)
 
     def _residuals(self, view: View, origins: Ints, horizon: int) -> Floats:
@@ -104,6 +98,21 @@ class Naive(Member):
     def restore(self, state: Mapping[str, NDArray[Any]]) -> FittedNaive:
         """From `state()`."""
         return FittedNaive(scalar(state, "kind"), state["residuals"])
+
+
+def residual_table(residuals: Floats, bucket: Ints, level: float) -> Floats:
+    """(24, H, G) quantiles of (O, H) residuals by the hour of day (O,) in which the forecast begins.
+
+    An hour with too few residuals takes those of all hours, and next to none at all are mixed with an assumed spread
+    around the level.
+    """
+    everything = _quantiles(residuals, abs(level))
+    table = np.empty((24, residuals.shape[1], len(GRID)))
+    for hour in range(24):
+        here = residuals[bucket == hour]
+        enough = np.isfinite(here).sum(axis=0).min(initial=0) >= _MIN_RESIDUALS if len(here) else False
+        table[hour] = _quantiles(here, 0.0) if enough else everything
+    return table
 
 
 def _quantiles(residuals: Floats, level: float) -> Floats:

@@ -13,15 +13,17 @@ from preprov.demand.forecasting.linear import Linear
 from preprov.demand.forecasting.member import Foreign, Member
 from preprov.demand.forecasting.naive import COPIES, Naive
 from preprov.demand.forecasting.protocol import Forecaster
+from preprov.demand.forecasting.seasonal import Seasonal
 from preprov.model.errors import ConfigError, ForecastError
 
 GROUP: Final = "preprov.forecasters"
 NAIVE: Final = tuple(COPIES)
-DEFAULT: Final = (*NAIVE, "linear", "forest_level", "forest_change", "lightgbm")
+DEFAULT: Final = (*NAIVE, "seasonal", "linear", "forest_level", "forest_change", "lightgbm")
 
 Factories = Mapping[str, Callable[[], Forecaster]]
 _BUILT_IN: Final[Mapping[str, Callable[[], Member]]] = {
     **{kind: partial(Naive, kind) for kind in NAIVE},
+    "seasonal": Seasonal,
     "linear": Linear,
     "forest_level": lambda: Forest(change=False),
     "forest_change": lambda: Forest(change=True),
@@ -33,8 +35,8 @@ _BUILT_IN: Final[Mapping[str, Callable[[], Member]]] = {
 class Effort:
     """How much work the members that learn by trees may do: fewer trees and rows for a quick look or a test."""
 
-    trees: int = 100
-    rows: int = 16_000
+    trees: int = 80
+    rows: int = 12_000
 
 
 def discover() -> dict[str, Callable[[], Forecaster]]:

@@ -57,6 +57,17 @@ class View:
         out: Ints = ((self.base + origins + 1) % self.per_day) * 24 // self.per_day
         return out
 
+    def step_of_week(self, positions: Ints) -> Ints:
+        """Step since Monday 00:00 on the local clock, for positions of any shape, up to a week beyond the end."""
+        out: Ints = self._week[np.minimum(positions, len(self._week) - 1)]
+        return out
+
+    @cached_property
+    def _week(self) -> Ints:
+        hour, weekday = (self._calendar[:, calendar.NAMES.index(name)] for name in ("hour", "weekday"))
+        out: Ints = (weekday * self.per_day + np.floor(hour * self.per_day / 24 + 1e-3)).astype(np.int64)
+        return out
+
     @cached_property
     def _calendar(self) -> NDArray[np.float32]:
         # Known ahead: two days and more beyond the end, enough for every horizon asked of a day-ahead engine.
