@@ -155,7 +155,8 @@ def remove(node: disk.NodeDir) -> Json:
         return {}
 
     def clear() -> None:
-        proc.send_all(proc.marked(node.path), signal.SIGKILL)
+        for who in proc.marked().get(str(node.path), ()) if any(node.task_dirs()) else ():
+            proc.send(who, signal.SIGKILL)  # what a task left behind and hid
         limits.Limits.load(node).remove()
         gone = node.path.with_name(f".gone-{node.node_id}-{os.getpid()}")
         node.path.rename(gone)

@@ -1,16 +1,17 @@
 """Processes, read from /proc. One is named by its id and its start time, so that a reused id is never mistaken."""
 
+import functools
 import os
 import resource
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MOST_FDS: Final = 4096
+_MARK: Final = b"PREPROV_NODE_DIR="
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +93,21 @@ def of_session(session: int) -> list[int]:
     return [s.pid for s in everyone() if s.session == session]
 
 
-def marked(directory: Path) -> list[int]:
-    """Processes that carry the node's directory in their environment, whatever session they fled to."""
-    mark = b"PREPROV_NODE_DIR=" + os.fsencode(directory)
-    out = []
+@functools.cache
+def marked() -> dict[str, list[list[int]]]:
+    """Node directory -> processes that carry it in their environment, whatever session they fled to. Looks once."""
+    out: dict[str, list[list[int]]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
             with open(f"/proc/{name}/environ", "rb") as f:
-                if mark in f.read().split(b"\0"):
-                    out.append(int(name))
+                variables = f.read().split(b"\0")
         except OSError:
             continue
+        for v in variables:
+            if v.startswith(_MARK):
+                out.setdefault(os.fsdecode(v.removeprefix(_MARK)), []).append(identity(int(name)))
     return out
 
 

@@ -53,8 +53,9 @@ class Timescale:
     @classmethod
     def between(cls, wall: float, shown: datetime, speed: float) -> Self:
         """Tie the two together; a clock that shows wall time but for reading it a moment later is wall time."""
-        same = speed == 1.0 and abs(epoch(shown) - wall) < 1.0
-        return cls(wall, from_epoch(wall) if same else shown, speed)
+        if speed == 1.0 and abs(epoch(shown) - wall) < 1.0:
+            return cls(0.0, from_epoch(0.0))  # whoever ties them anew gets the same instants to the microsecond
+        return cls(wall, shown, speed)
 
     def instant(self, wall: float) -> datetime:
         """What the clock showed, or will show, at that wall time (epoch seconds)."""

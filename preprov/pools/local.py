@@ -262,9 +262,9 @@ class LocalProvider:
         agents.run("thaw", (n.path for n in alive if n.sleeps))
         lost = self._hold(pool, alive)
         agents.run("kill", (n.path for n in lost))
-        for n in alive:
-            if n not in lost:
-                self._must(pool, n, agents.ask(n.path, "shutdown", standby=standby))
+        held = [n for n in alive if n not in lost]
+        for n, line in zip(held, agents.ask_all([n.path for n in held], "shutdown", standby=standby), strict=True):
+            self._must(pool, n, line)
         disk = PoolDisk(self._home, pool.name)
         _wait(lambda: not any(m.alive for n in alive if (m := disk.node(n.node_id)) is not None), pool.name)
 
