@@ -42,7 +42,13 @@ class PassResult:
 
 
 def pool_pass(
-    ctx: Context, pool: Pool, *, plan: bool = True, serve: bool = True, kinds: frozenset[ActionKind] = EVERYTHING
+    ctx: Context,
+    pool: Pool,
+    *,
+    plan: bool = True,
+    serve: bool = True,
+    kinds: frozenset[ActionKind] = EVERYTHING,
+    waiting: Resources = ZERO,
 ) -> PassResult:
     """One pass under the pool's lease.
 
@@ -52,6 +58,7 @@ def pool_pass(
         plan: also forecast, plan and act (else only dispatch: the quick tick).
         serve: also dispatch work to nodes (replay has its own engine for that).
         kinds: the kinds of action this pass may take; others stay in the plan for the next one.
+        waiting: what waits for room, where somebody else dispatches.
 
     Raises:
         LeaseHeldError: another pass over this pool is under way.
@@ -64,7 +71,8 @@ def pool_pass(
         dispatched = dispatch(ctx, pool, observation) if serve else None
         made, demand = None, None
         if plan:
-            made, demand, acted = _plan_and_act(ctx, pool, observation, dispatched, kinds)
+            waiting = dispatched.waiting if dispatched else waiting
+            made, demand, acted = _plan_and_act(ctx, pool, observation, waiting, kinds)
             records = (*records, *acted)
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
@@ -75,13 +83,12 @@ def _plan_and_act(
     ctx: Context,
     pool: Pool,
     observation: PoolObservation,
-    dispatched: DispatchResult | None,
+    waiting: Resources,
     kinds: frozenset[ActionKind],
 ) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
     known = remembered(ctx, (pool.name, "leads-seen"), timedelta(days=1), set[tuple[str, datetime]])
     learn_leads(ctx, pool, observation, known)
     forecast_id, demand = current_demand(ctx, pool)
-    waiting = dispatched.waiting if dispatched else ZERO
     outcome = plan_for(ctx, pool, observation, demand, forecast_id, waiting)
     plan = outcome.plan
     if any(a.kind is not ActionKind.HOLD and a.at <= plan.valid_until for a in plan.actions):

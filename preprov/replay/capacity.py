@@ -27,7 +27,8 @@ class Timeline:
     """Phases of all nodes.
 
     Attributes:
-        node_id, group, phase: (P,) per phase entered. start, end: (P,) epoch seconds.
+        node_id, group, phase: (P,) per phase entered. start, end: (P,) epoch seconds, inf for what lasts.
+        until: when play ended.
     """
 
     node_id: list[str]
@@ -35,6 +36,7 @@ class Timeline:
     phase: list[Phase]
     start: Array
     end: Array
+    until: float
 
     def frame(self) -> pd.DataFrame:
         """One row per phase of a node."""
@@ -44,7 +46,7 @@ class Timeline:
                 "group": self.group,
                 "phase": [str(p) for p in self.phase],
                 "start": self.start,
-                "end": self.end,
+                "end": np.minimum(self.end, self.until),
             }
         )
 
@@ -53,17 +55,17 @@ def timeline(machines: Sequence[Machine], until: float) -> Timeline:
     """Every phase of every machine up to an instant."""
     rows: list[tuple[str, str, Phase, float, float]] = []
     for m in machines:
-        last = until if m.ended == FOREVER else m.ended
         starts = [at for at, _ in m.phases]
-        for (at, phase), end in zip(m.phases, [*starts[1:], last], strict=True):
+        for (at, phase), end in zip(m.phases, [*starts[1:], m.ended], strict=True):
             if end > at:
-                rows.append((m.node_id, m.group, phase, at, min(end, last)))
+                rows.append((m.node_id, m.group, phase, at, min(end, m.ended)))
     return Timeline(
         [r[0] for r in rows],
         [r[1] for r in rows],
         [r[2] for r in rows],
         np.array([r[3] for r in rows]),
         np.array([r[4] for r in rows]),
+        until,
     )
 
 
@@ -122,7 +124,7 @@ class Used:
         frame = pd.DataFrame(
             {"ts": at, "group": group, "state": state, "ready_nodes": count, "used_cpu": cpu, "used_memory": memory}
         )
-        return frame[np.append(True, np.diff(count) != 0)]
+        return frame[np.append(True, np.diff(count) != 0) & (at < FOREVER)]
 
 
 def used_over_time(load: Load, core: Core, nodes: Timeline) -> Used:

@@ -23,6 +23,7 @@ from preprov.replay.result import ReplayResult, Tally, collect
 from preprov.replay.rooms import Rooms
 from preprov.sim.clock import VirtualClock
 from preprov.sim.cloud import Change, Faults, SimCloud
+from preprov.sim.workstore import by_submit
 
 WARM_UP_S: Final = 86_400.0
 STEP_S: Final = 300.0
@@ -209,7 +210,7 @@ def replay(
     """Play the runs of a trace under a policy; event-exact.
 
     Args:
-        work: the whole trace with nominal timing, by submit; what lies before is the policy's history.
+        work: the whole trace with nominal timing; what lies before is the policy's history.
         pool: nodes, prices, lead times, limits.
         policy: who decides; a new object for each replay.
         judged_from: waits and money count from here on.
@@ -227,7 +228,7 @@ def replay(
         waits, hits, money, and the timeline of nodes.
     """
     start, first, last = epoch(judged_from) - warm_up_s, epoch(judged_from), epoch(until)
-    pool = scaled(pool, lead_scale)
+    pool, work = scaled(pool, lead_scale), by_submit(work)
     load = make_load(work, pool, start=start, judged_from=first, until=last, most_cores=most_cores)
     clock = VirtualClock(from_epoch(start))
     cloud = SimCloud(clock, seed=seed, faults=faults or Faults())

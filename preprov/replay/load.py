@@ -51,7 +51,7 @@ class Load:
     """Tasks to play.
 
     Attributes:
-        work: the runs played, in order of submit. base: epoch second of microsecond 0. start_us: when play begins.
+        work: the runs played, in order of submit; rows: (T,) where their tasks stand in the whole trace. base: epoch second of microsecond 0. start_us: when play begins.
         ready: (T,) nominal ready, runtime: (T,) seconds; both as if nothing waited.
         runtime_us: (T,) what is left to run at the start. shape: (T,) position in `shapes`, -1 = takes no room.
         count: (T,) instances, or ranks of a gang. weight: (T,) instances. priority: (T,) 0 = first.
@@ -62,6 +62,7 @@ class Load:
     """
 
     work: WorkTable
+    rows: Array
     base: float
     start_us: int
     ready: Array
@@ -103,7 +104,8 @@ def make_load(
         start: epoch seconds. judged_from, until: epoch seconds.
         most_cores: a row that wants more in all takes no room and is not judged; None = all take part.
     """
-    chosen = _playing(work, start, until)
+    keep = _playing(work, start, until)
+    chosen = work.select_runs(keep)
     t = chosen.tasks
     runtime = t["runtime_s"].to_numpy(dtype=np.float64)
     ready = t["ready_at"].to_numpy(dtype=np.float64)
@@ -127,6 +129,7 @@ def make_load(
     by_time = np.lexsort((free, at))
     return Load(
         work=chosen,
+        rows=np.flatnonzero(keep[work.tasks["run"].to_numpy()]),
         base=float(base),
         start_us=round((start - base) * US),
         ready=ready,
@@ -146,13 +149,14 @@ def make_load(
     )
 
 
-def _playing(work: WorkTable, start: float, until: float) -> WorkTable:
-    """Runs submitted before `until` that had not ended at the start."""
+def _playing(work: WorkTable, start: float, until: float) -> Array:
+    """(R,) bool: runs submitted before `until` that had not ended at the start."""
     _, end = work.spans()
     last = np.full(len(work.runs), -np.inf)
     np.maximum.at(last, work.tasks["run"].to_numpy(), np.nan_to_num(end, nan=-np.inf))
     submit = work.runs["submit"].to_numpy(dtype=np.float64)
-    return work.select_runs((submit < until) & ((submit >= start) | (last > start)))
+    playing: Array = (submit < until) & ((submit >= start) | (last > start))
+    return playing
 
 
 def _shapes(

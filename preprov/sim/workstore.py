@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -18,46 +19,53 @@ from preprov.sim.livework import LiveWork
 
 @dataclass
 class _Sorted:
-    """A work table by submit time, ready to be sliced without copying its columns."""
+    """A work table by submit time in bare columns, ready to be sliced without copying."""
 
-    work: WorkTable
-    submit: Array
+    runs: dict[str, Array]
+    tasks: dict[str, Array]
+    parents: Array
+    children: Array
     task_at: Array
     edge_at: Array
 
     @classmethod
     def of(cls, work: WorkTable) -> "_Sorted":
-        work = _edges_by_run(_by_submit(work))
-        run_of_edge = work.tasks["run"].to_numpy()[work.children]
+        work = _edges_by_run(by_submit(work))
+        run = work.tasks["run"].to_numpy()
         positions = np.arange(len(work.runs) + 1)
+        columns = {c: work.tasks[c].to_numpy() for c in work.tasks.columns}
         return cls(
-            work,
-            work.runs["submit"].to_numpy(dtype=np.float64),
-            np.searchsorted(work.tasks["run"].to_numpy(), positions),
-            np.searchsorted(run_of_edge, positions),
+            {c: work.runs[c].to_numpy() for c in work.runs.columns},
+            {c: np.array(v) if c in OBSERVED else v for c, v in columns.items()},
+            work.parents,
+            work.children,
+            np.searchsorted(run, positions),
+            np.searchsorted(run[work.children], positions),
         )
 
     def between(self, since: float, until: float) -> WorkTable:
-        a = int(np.searchsorted(self.submit, since, side="left"))
-        b = int(np.searchsorted(self.submit, until, side="right"))
-        if a == 0 and b == len(self.submit):
-            return self.work
+        a = int(np.searchsorted(self.runs["submit"], since, side="left"))
+        b = int(np.searchsorted(self.runs["submit"], until, side="right"))
         if a >= b:
             return WorkTable.empty()
         t0, t1 = int(self.task_at[a]), int(self.task_at[b])
         edges = slice(int(self.edge_at[a]), int(self.edge_at[b]))
-        runs, tasks = self.work.runs, self.work.tasks
-        columns = {c: tasks[c].to_numpy()[t0:t1] for c in tasks.columns}
-        columns["run"] = columns["run"] - a
+        tasks = {c: v[t0:t1] for c, v in self.tasks.items()}
         return WorkTable(
-            pd.DataFrame({c: runs[c].to_numpy()[a:b] for c in runs.columns}, copy=False),
-            pd.DataFrame(columns, copy=False),
-            self.work.parents[edges] - t0,
-            self.work.children[edges] - t0,
+            pd.DataFrame({c: v[a:b] for c, v in self.runs.items()}, copy=False),
+            pd.DataFrame({**tasks, "run": tasks["run"] - a}, copy=False),
+            self.parents[edges] - t0,
+            self.children[edges] - t0,
         )
 
+    def all(self) -> WorkTable:
+        return self.between(-np.inf, np.inf)
 
-def _by_submit(work: WorkTable) -> WorkTable:
+
+OBSERVED: Final = ("ready_at", "started_at", "ended_at")
+
+
+def by_submit(work: WorkTable) -> WorkTable:
     """The same runs in order of submit, their tasks with them."""
     submit = work.runs["submit"].to_numpy(dtype=np.float64)
     if np.all(submit[1:] >= submit[:-1]):
@@ -95,14 +103,24 @@ class MemoryWorkStore:
         self._live = LiveWork()
 
     def preload(self, pool: str, work: WorkTable, schedules: Iterable[Schedule] = (), *, zone: str = "UTC") -> None:
-        """Make a whole trace the pool's history; `work` then shows only what was submitted by `until`.
-
-        The table's columns are not copied unless its runs are out of order: who plays the trace may write observed
-        times into them.
-        """
+        """Make a whole trace the pool's history; `work` then shows only what was submitted by `until`."""
         self._history[pool] = _Sorted.of(work)
         self._zones[pool] = zone
         self._schedules[pool] = {s.dag_id: s for s in schedules}
+
+    def note(self, pool: str, tasks: Array, *, ready_at: Array, started_at: Array, ended_at: Array) -> None:
+        """Write observed times of preloaded tasks.
+
+        Args:
+            pool: of the preloaded trace.
+            tasks: (K,) positions in it, by submit. The times are (K,) epoch seconds, NaN = not known.
+            ready_at: when they could run.
+            started_at: when they began.
+            ended_at: when they ended or will end; a later instant stays hidden until it has come.
+        """
+        columns = self._history[pool].tasks
+        for name, values in zip(OBSERVED, (ready_at, started_at, ended_at), strict=True):
+            columns[name][tasks] = values
 
     # ------------------------------------------------------------------ history
 
@@ -150,12 +168,12 @@ class MemoryWorkStore:
         ids = work.runs["run_id"]
         keep = ~ids.duplicated().to_numpy()
         if pool in self._history:
-            keep &= ~ids.isin(self._history[pool].work.runs["run_id"]).to_numpy()
+            keep &= ~ids.isin(self._history[pool].all().runs["run_id"]).to_numpy()
         keep &= ~np.fromiter((self._live.has(i) for i in ids), dtype=bool, count=len(ids))
         return work.select_runs(keep)
 
     def _add(self, pool: str, new: WorkTable) -> None:
-        held = [self._history[pool].work] if pool in self._history else []
+        held = [self._history[pool].all()] if pool in self._history else []
         self._history[pool] = _Sorted.of(WorkTable.concat([*held, new]))
 
     def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:
@@ -167,7 +185,7 @@ class MemoryWorkStore:
         if not len(live.runs):
             return tables[0] if tables else live
         tables.append(_Sorted.of(live).between(first, last))
-        return _edges_by_run(_by_submit(WorkTable.concat(tables)))
+        return _edges_by_run(by_submit(WorkTable.concat(tables)))
 
     def schedules(self, pool: str) -> tuple[Schedule, ...]:
         """Declared schedules."""

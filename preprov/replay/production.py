@@ -1,0 +1,166 @@
+"""The policy `preprov`: the production control code, on the store in memory, the simulated cloud and the virtual clock."""
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+
+from preprov.control.context import Context
+from preprov.control.forecasting import issue_forecast
+from preprov.control.passes import pool_pass
+from preprov.model.errors import ForecastError
+from preprov.model.pools import Pool
+from preprov.model.resources import Resources
+from preprov.model.work import Trigger
+from preprov.model.worktable import Array, WorkTable
+from preprov.planning.prices import TablePriceBook
+from preprov.replay.engine import Binding
+from preprov.replay.load import UNITS, US
+from preprov.replay.policy import Order, Setting, View
+from preprov.sim.ports import memory_ports
+from preprov.sim.workstore import MemoryWorkStore
+
+DAY: Final = timedelta(days=1)
+SAMPLES: Final = 100
+_KEEP_PLANS: Final = 1000
+
+
+class Preprov:
+    """Passes over the pool as `preprov up` makes them; what it may know is what the store shows at that instant.
+
+    A pass is made every `every_s`, and at the next minute when work waits that nothing is warming for. Forecasts are
+    issued at the start and every night. Knob: USD that a core-hour of waiting is worth.
+
+    Attributes:
+        solves: passes made. fallbacks: plans that name one.
+    """
+
+    name = "preprov"
+    eager = False
+
+    def __init__(
+        self, knob: float | None = None, *, every_s: float = 300.0, tick_s: float = 60.0, samples: int = SAMPLES
+    ) -> None:
+        self.knob = 1.0 if knob is None else knob
+        self.tick_s = tick_s
+        self.solves = 0
+        self.fallbacks = 0
+        self._every_s = every_s
+        self._samples = samples
+        self._last = -math.inf
+        self._forecast_at = -math.inf
+        self._told_parts = 0
+
+    def bind(self, binding: Binding) -> None:
+        """Take the stage: the trace goes into a store that shows no more than its submit times allow."""
+        self._load, self._core, self._cloud, self._clock = binding.load, binding.core, binding.cloud, binding.clock
+        self._store = MemoryWorkStore()
+        self._work = binding.work
+        self._schedules = tuple(binding.schedules)
+
+    def prepare(self, setting: Setting) -> None:
+        """Fill the store and wire the production context."""
+        self._pool = _priced(setting.pool, self.knob)
+        played = np.zeros(len(self._work.runs), dtype=bool)
+        played[self._work.tasks["run"].to_numpy()[self._load.rows]] = True
+        seen = _as_played(self._work, played, setting.until, hide=not self._schedules)
+        schedules = [replace(s, pool=self._pool.name) for s in self._schedules]
+        self._store.preload(self._pool.name, seen, schedules, zone=self._pool.zone)
+        self._tell_the_past(setting.start)
+        self.ctx = Context(
+            ports=memory_ports(self._store, keep_plans=_KEEP_PLANS),
+            providers={"sim": self._cloud},
+            schedulers={},
+            prices=TablePriceBook.from_pools([self._pool]),
+            clock=self._clock,
+            pools={self._pool.name: self._pool},
+            actor="replay",
+            n_samples=self._samples,
+            seed=setting.seed,
+        )
+
+    def tick(self, now: float, view: View) -> list[Order]:
+        """A pass, if one is due; it acts on the cloud itself."""
+        uncovered = view.waiting > 0 and self._core.uncovered()
+        if now - self._last < self._every_s - 1e-3 and not uncovered:
+            return []
+        self._last = now
+        self._tell()
+        self._forecast(now)
+        line = self._core.line
+        waiting = Resources(cpu=line.cpu / UNITS.cpu, memory=line.memory / UNITS.memory, gpu=line.gpu / UNITS.gpu)
+        result = pool_pass(self.ctx, self._pool, serve=False, waiting=waiting)
+        self.solves += 1
+        self.fallbacks += bool(result.plan and result.plan.fallback)
+        return []
+
+    def _forecast(self, now: float) -> None:
+        if now - self._forecast_at < DAY.total_seconds():
+            return
+        self._forecast_at = now
+        try:
+            issue_forecast(self.ctx, self._pool)
+        except ForecastError:
+            self.fallbacks += 1
+
+    # ------------------------------------------------------------------ what the store is told
+
+    def _tell_the_past(self, start: float) -> None:
+        """Runs that began before play did are known as they were by then."""
+        load = self._load
+        begun = (load.ready < start) & (np.array(load.runtime_us) >= 0)
+        ended = np.array(load.parents_left) < 0
+        times = np.where(begun & ended, load.ready, np.nan)
+        self._first = np.full(len(times), np.nan)
+        self._last_start = np.full(len(times), np.nan)
+        self._runtime_s = np.array(load.runtime_us) / US
+        self._store.note(
+            self._pool.name,
+            load.rows,
+            ready_at=times,
+            started_at=times,
+            ended_at=times + load.runtime,
+        )
+
+    def _tell(self) -> None:
+        """Write what has become ready, started and (as known only later) ended since the last time."""
+        core, load = self._core, self._load
+        task = np.frombuffer(core.part_task, dtype=np.int64)[self._told_parts :].copy()
+        start = load.base + np.frombuffer(core.part_start, dtype=np.int64)[self._told_parts :] / US
+        self._told_parts += len(task)
+        np.fmin.at(self._first, task, start)
+        np.fmax.at(self._last_start, task, start)
+        touched = np.unique(np.concatenate([task, np.array(core.line.tasks(), dtype=np.int64)]))
+        if not len(touched):
+            return
+        whole = np.array([core.line.left[t] == 0 for t in touched.tolist()])
+        end = self._last_start[touched] + self._runtime_s[touched]
+        self._store.note(
+            self._pool.name,
+            load.rows[touched],
+            ready_at=load.base + np.frombuffer(core.ready_at, dtype=np.int64)[touched] / US,
+            started_at=self._first[touched],
+            ended_at=np.where(whole, end, np.nan),
+        )
+
+
+def _priced(pool: Pool, usd: float) -> Pool:
+    return replace(pool, objective=replace(pool.objective, shortage_usd_per_core_hour=usd))
+
+
+def _as_played(work: WorkTable, played: Array, until: float, *, hide: bool) -> WorkTable:
+    """The trace as the store may hold it: what is played has no times yet, what comes after the end is not there.
+
+    With `hide`, nothing says which runs were scheduled.
+    """
+    runs = work.runs.assign(timing=np.where(played, "observed", work.runs["timing"].to_numpy()))
+    if hide:
+        runs = runs.assign(schedule="", scheduled_for=np.nan, trigger=str(Trigger.MANUAL))
+    blank = played[work.tasks["run"].to_numpy()]
+    tasks = work.tasks.assign(
+        ready_at=np.where(blank, np.nan, work.tasks["ready_at"]), started_at=np.nan, ended_at=np.nan
+    )
+    table = WorkTable(runs, tasks, work.parents, work.children)
+    return table.select_runs((runs["submit"] < until).to_numpy())
