@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, exists, func, update
 from sqlmodel import col, select
 
 from preprov.model.worktable import WorkTable
-from preprov.store import columns, history, live
+from preprov.store import columns, history, live, livecolumns
 from preprov.store.engine import Database
 from preprov.store.rows import LiveRunRow, LiveTaskRow
 
@@ -35,7 +35,7 @@ def _fold_pool(db: Database, pool: str) -> int:
         if not ids:
             return 0
         parts = [ids[i : i + _AT_ONCE] for i in range(0, len(ids), _AT_ONCE)]
-        tables = [live.read_rows(session, [col(LiveRunRow.id).in_(part)]) for part in parts]
+        tables = [livecolumns.read_rows(session, [col(LiveRunRow.id).in_(part)]) for part in parts]
         history.add_blocks(session, pool, columns.by_submit(WorkTable.concat(tables)), None)
         table = LiveRunRow.__table__  # type: ignore[attr-defined]
         for part in parts:  # these very runs: others may have come to their end meanwhile

@@ -10,7 +10,7 @@ from preprov.model.series import SeriesHistory
 from preprov.model.time import aware
 from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun
 from preprov.model.worktable import WorkTable
-from preprov.store import columns, fold, history, live
+from preprov.store import columns, fold, history, live, livecolumns
 from preprov.store.engine import Database
 
 
@@ -39,7 +39,7 @@ class SqlWorkStore:
     def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:
         """Runs of the pool submitted in [since, until] with their tasks, by submit time."""
         with self._db.read() as session:
-            parts = [history.read_work(session, pool, since, until), live.read_work(session, pool, since, until)]
+            parts = [history.read_work(session, pool, since, until), livecolumns.read_work(session, pool, since, until)]
         return columns.by_submit(WorkTable.concat(parts))
 
     def schedules(self, pool: str) -> tuple[Schedule, ...]:

@@ -69,6 +69,12 @@ class IngestContract(PortsContract):
         ports.work.ingest(POOL, "a.swf", "d", [SourceBatch(work)])
         again = ports.work.ingest(POOL, "b.swf", "d", [SourceBatch(history(20, first=100))])
         assert (again.already, again.runs, again.tasks) == (True, 0, 0)
+        earlier = ports.work.ingested(POOL, "d")
+        assert earlier is not None
+        assert earlier.already
+        assert ports.work.ingested(POOL, "another") is None
+        assert ports.work.ingested("other", "d") is None
+        assert ports.work.ingested(POOL, "") is None
         assert_same_work(ports.work.work(POOL), work)
         assert not ports.work.ingest("other", "a.swf", "d", [SourceBatch(work)]).already
 

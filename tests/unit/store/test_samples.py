@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from preprov.model.agent import Usage
-from preprov.model.errors import StoreError
+from preprov.model.errors import StoreError, StoreUnavailableError
 from preprov.store import samples as module
 from preprov.store.samples import ParquetSampleStore
 
@@ -90,6 +90,36 @@ def test_a_file_that_vanishes_while_it_is_read_is_looked_for_again(
 
     monkeypatch.setattr(module, "_select", racing)
     assert [u.at for u in samples.samples("c")] == [0.0, 1.0, 2.0]
+
+
+def test_two_that_merge_at_once_lose_nothing(samples: ParquetSampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(4):
+        samples.append("p", [("c", Usage(float(i)))])
+    merge = module._merge
+    first = [True]
+
+    def racing(names: list[Path], target: Path) -> None:
+        if first.pop() if first else False:
+            assert samples.compact("p") == 4
+        merge(names, target)
+
+    monkeypatch.setattr(module, "_merge", racing)
+    assert samples.compact("p") == 0
+    assert [u.at for u in samples.samples("c")] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_samples_that_are_never_still_may_be_asked_for_again(
+    samples: ParquetSampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples.append("p", [("c", Usage(1.0))])
+
+    def always_gone(names: list[Path], claimant: str) -> list[tuple[float, ...]]:
+        names[0].rename(names[0].with_name(f"{names[0].stem}-again.parquet"))
+        raise StoreError("no such file")
+
+    monkeypatch.setattr(module, "_select", always_gone)
+    with pytest.raises(StoreUnavailableError, match="rearranged"):
+        samples.samples("c")
 
 
 def test_a_damaged_file_is_an_error_that_says_so(samples: ParquetSampleStore, tmp_path: Path) -> None:

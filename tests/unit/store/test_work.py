@@ -133,6 +133,15 @@ def test_a_turn_is_made_once_however_many_ask(store: Store) -> None:
     assert len(made) == len(work.runs(POOL)) == 1
 
 
+def test_a_due_time_that_is_a_turn_of_the_schedule_is_one_run(store: Store) -> None:
+    work = store.ports().work
+    run = work.submit(replace(A_DAG, schedule="0 2 * * *", due=T0), POOL, T0 - minutes(5))
+    assert run is not None
+    assert work.materialise(work.schedules(POOL)[0], T0, T0) == run
+    again = work.submit(replace(A_DAG, schedule="0 2 * * *", due=T0), POOL, T0 - minutes(4))
+    assert again == run
+
+
 def test_a_schedule_declared_again_keeps_its_first_instant_unless_it_changed(store: Store) -> None:
     work = store.ports().work
     nightly = replace(A_DAG, schedule="0 2 * * *")
