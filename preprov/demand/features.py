@@ -81,15 +81,16 @@ class RunFeatures:
 def run_features(seen: WorkTable, at: datetime, runtimes: RuntimeModel, seed: int) -> tuple[RunFeatures, ...]:
     """Features of every live run of work seen `as_of(at)`, in the order of the table."""
     living = live_units(seen, at, runtimes, seed)
-    if not len(living.runs):
+    work = living.work
+    if not len(work.runs):
         return ()
     units = living.units
-    left, work = _simulated(units, runtimes.tables(living.names.signature, living.names.hint))
-    shape = _shape(units, seen.tasks["instances"].to_numpy()[living.tasks])
-    begun = np.zeros(len(seen.runs), dtype=bool)
-    begun[seen.tasks["run"].to_numpy()[seen.states(at) >= RUNNING]] = True
-    runs = seen.runs.iloc[living.runs].assign(begun=begun[living.runs])
-    return tuple(_one(row, i, left[i], work[i], shape, epoch(at)) for i, row in enumerate(runs.to_dict("records")))
+    left, to_do = _simulated(units, living.names.tables(runtimes))
+    shape = _shape(units, work.tasks["instances"].to_numpy()[living.tasks])
+    begun = np.zeros(len(work.runs), dtype=bool)
+    begun[work.tasks["run"].to_numpy()[work.states(at) >= RUNNING]] = True
+    rows = work.runs.assign(begun=begun).to_dict("records")
+    return tuple(_one(row, i, left[i], to_do[i], shape, epoch(at)) for i, row in enumerate(rows))
 
 
 def _one(row: Mapping[Any, Any], i: int, left: Floats, work: Floats, shape: "_Shape", now: float) -> RunFeatures:

@@ -136,11 +136,8 @@ def expand_seen(
     expected = _once(turns.runs, predicted)
     shapes = seen if templates is None else WorkTable.concat([seen, templates])
     living = live_units(seen, at, runtimes, steps.seed)
-    coming = predicted_units(shapes, expected, at, runtimes, steps.seed, first_task=len(living.tasks))
-    tables = runtimes.tables(
-        np.concatenate([living.names.signature, coming.names.signature]),
-        np.concatenate([living.names.hint, coming.names.hint]),
-    )
+    coming = predicted_units(shapes, expected, at, runtimes, steps.seed, first_task=len(living.work))
+    tables = living.names.tables(runtimes, coming.names)
     units = Units.concat([living.units, coming.units])
     out = expand_units(units, tables, -steps.begins_s, steps.grid, steps.samples)
     return KnownDemand(

@@ -9,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from preprov.demand.arrivals import LEVELS
-from preprov.demand.draws import key_of, mix
-from preprov.demand.runtime_tables import Floats, Ints
+from preprov.demand.draws import Keys, key_of, mix
+from preprov.demand.runtime_tables import Floats, Ints, RuntimeTables
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.seen import live
+from preprov.demand.shapes import place_keys
 from preprov.demand.units import Units
 from preprov.model.demand import PARTS
 from preprov.model.resources import KINDS
@@ -25,20 +26,44 @@ _MOST_SCORE: Final = 2.5
 
 @dataclass(frozen=True)
 class Names:
-    """What the runtime of each of T tasks is looked up by."""
+    """What runtimes are looked up by, (T,) each: signature, hint in seconds (NaN = none), place in the run's shape."""
 
     signature: NDArray[np.object_]
     hint: Floats
+    place: Keys
+
+    @classmethod
+    def of(cls, tasks: pd.DataFrame, run: Ints) -> "Names":
+        """Names of the tasks of whole runs; `run`: (T,) their runs, each one's tasks together."""
+        signature = tasks["signature"].to_numpy(dtype=object)
+        return cls(signature, tasks["hint_s"].to_numpy(np.float64), place_keys(signature, run))
+
+    def __getitem__(self, rows: NDArray[Any]) -> "Names":
+        return Names(self.signature[rows], self.hint[rows], self.place[rows])
+
+    def tables(self, runtimes: RuntimeModel, *more: "Names") -> RuntimeTables:
+        """Distributions of these tasks and, after them, of more."""
+        every = (self, *more)
+        return runtimes.tables(
+            np.concatenate([n.signature for n in every]),
+            np.concatenate([n.hint for n in every]),
+            np.concatenate([n.place for n in every]),
+        )
 
 
 @dataclass(frozen=True)
 class Live:
-    """Units of live runs, the names of their tasks, and where both stand in the table of work."""
+    """Live runs.
+
+    Attributes:
+        units: their tasks that run or will run. names: of all their tasks. work: whole runs, as seen.
+        tasks: (T,) where each unit stands in `work`, whose runs are the units' runs.
+    """
 
     units: Units
     names: Names
+    work: WorkTable
     tasks: Ints
-    runs: Ints
 
 
 def live_units(seen: WorkTable, at: datetime, runtimes: RuntimeModel, seed: int) -> Live:
@@ -47,45 +72,51 @@ def live_units(seen: WorkTable, at: datetime, runtimes: RuntimeModel, seed: int)
     A task that could run but does not is wanted from now on; roots of a run with a due time to come wait for it.
     """
     now = epoch(at)
-    states = seen.states(at)
-    alive = live(seen, states)
-    task = np.flatnonzero(alive)
-    run_of = seen.tasks["run"].to_numpy()
-    runs, run = np.unique(run_of[task], return_inverse=True)
-    start, _ = seen.spans()
-    place = np.cumsum(alive) - 1
-    edge = alive[seen.parents] & alive[seen.children]
-    parents, children = place[seen.parents[edge]], place[seen.children[edge]]
-    order = np.argsort(children, kind="stable")
+    whole = seen.states(at)
+    living = np.zeros(len(seen.runs), dtype=bool)
+    living[seen.tasks["run"].to_numpy()[live(seen, whole)]] = True
+    work = seen.select_runs(living)
+    states = whole[living[seen.tasks["run"].to_numpy()]]
+    alive = live(work, states)
+    task, run = np.flatnonzero(alive), work.tasks["run"].to_numpy()
+    start, _ = work.spans()
+    parents, children = _edges(work, alive)
     running = states[task] == RUNNING
-    tasks = seen.tasks
-    names = Names(tasks["signature"].to_numpy(dtype=object)[task], tasks["hint_s"].to_numpy(np.float64)[task])
-    frame = seen.runs
-    due = np.fmax(frame["due"].to_numpy(np.float64)[runs] - now, 0.0)
-    key = key_of(frame["run_id"].to_numpy(dtype=object)[runs], seed)
-    share = runtimes.shares(frame["dag_id"].to_numpy(dtype=object)[runs])
-    size, spread = _sizes(seen, runs, share, states, runtimes)
+    key = key_of(work.runs["run_id"].to_numpy(dtype=object), seed)
+    share = runtimes.shares(work.runs["dag_id"].to_numpy(dtype=object))
+    names = Names.of(work.tasks, run)
+    size, spread = _sizes(work, names, share, states, runtimes)
+    none = np.zeros(len(key), dtype=np.int64)
     units = Units(
-        run=run,
-        parents=parents[order],
-        children=children[order],
-        task=np.arange(len(task)),
-        key=mix(key[run], within_run(run_of)[task].astype(np.uint64)),
-        amount=amounts(tasks)[task],
+        run=run[task],
+        parents=parents,
+        children=children,
+        task=task,
+        key=mix(key[run], within_run(run).astype(np.uint64))[task],
+        amount=amounts(work.tasks)[task],
         part=np.where(running, _IN_FLIGHT, _QUEUED).astype(np.int8),
         started=np.where(running, start[task] - now, np.nan),
         run_key=key,
-        ready=np.nan_to_num(due),
+        ready=np.nan_to_num(np.fmax(work.runs["due"].to_numpy(np.float64) - now, 0.0)),
         share=share,
         size=size,
         size_spread=spread,
-        probability=np.ones(len(runs)),
-        late=np.full(len(runs), -1),
-        copies=np.ones(len(runs), np.int64),
-        copy=np.zeros(len(runs), np.int64),
+        probability=np.ones(len(key)),
+        late=none - 1,
+        copies=none + 1,
+        copy=none,
         delays=np.empty((0, LEVELS)),
     )
-    return Live(units, names, task, runs)
+    return Live(units, names, work, task)
+
+
+def _edges(work: WorkTable, alive: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Edges among the living tasks, counted among them, by child."""
+    place = np.cumsum(alive) - 1
+    edge = alive[work.parents] & alive[work.children]
+    parents, children = place[work.parents[edge]], place[work.children[edge]]
+    order = np.argsort(children, kind="stable")
+    return parents[order], children[order]
 
 
 def amounts(tasks: pd.DataFrame) -> Floats:
@@ -101,23 +132,19 @@ def within_run(run: Ints) -> Ints:
 
 
 def _sizes(
-    seen: WorkTable, runs: Ints, share: Floats, states: NDArray[Any], runtimes: RuntimeModel
+    work: WorkTable, names: Names, share: Floats, states: NDArray[Any], runtimes: RuntimeModel
 ) -> tuple[Floats, Floats]:
-    """Normal score of each live run's common factor, and how sure: what the tasks that ended say (conjugate normal)."""
-    size, spread = np.zeros(len(runs)), np.ones(len(runs))
-    run_of = seen.tasks["run"].to_numpy()
-    position = np.full(len(seen.runs), -1)
-    position[runs] = np.arange(len(runs))
-    runtime = seen.tasks["runtime_s"].to_numpy(np.float64)
-    ended = np.flatnonzero((states == DONE) & (position[run_of] >= 0) & (runtime > 0))
+    """Normal score of each run's common factor, and how sure: what the tasks that ended say (conjugate normal)."""
+    runs = len(work.runs)
+    runtime = work.tasks["runtime_s"].to_numpy(np.float64)
+    ended = np.flatnonzero((states == DONE) & (runtime > 0))
     if not len(ended) or not share.any():
-        return size, spread
-    tasks = seen.tasks.iloc[ended]
-    tables = runtimes.tables(tasks["signature"].to_numpy(dtype=object), tasks["hint_s"].to_numpy(np.float64))
+        return np.zeros(runs), np.ones(runs)
+    tables = names[ended].tables(runtimes)
     told = tables.origin == 0  # only a task with a history of its own says how large this run is
     score = np.clip(tables.score(np.arange(len(ended)), runtime[ended]), -_MOST_SCORE, _MOST_SCORE)[told]
-    run = position[run_of[ended[told]]]
-    count = np.bincount(run, minlength=len(runs))
-    total = np.bincount(run, weights=score, minlength=len(runs))
+    run = work.tasks["run"].to_numpy()[ended[told]]
+    count = np.bincount(run, minlength=runs)
+    total = np.bincount(run, weights=score, minlength=runs)
     precision = 1.0 + count * share / (1.0 - share)
     return np.sqrt(share) / (1.0 - share) * total / precision, 1.0 / np.sqrt(precision)

@@ -18,7 +18,8 @@ from preprov.model.time import epoch
 from preprov.model.work import Trigger
 from preprov.model.worktable import WorkTable
 
-_LAST_RUNS: Final = 8
+_MOST_SHAPES: Final = 32
+_SETTLED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def predicted_units(
 ) -> Coming:
     """Units of the expected runs.
 
-    A DAG whose last runs all looked alike is copied from the last one. If they differed (mapped widths, skipped
-    branches), they are alternatives, each in its share of the samples.
+    A DAG whose last few runs all looked alike is copied from the last one. If they differed (mapped widths, skipped
+    branches), the last runs are alternatives, each in its share of the samples.
 
     Args:
         seen: work as known at `at`. first_task: position of these tasks in the runtime tables.
@@ -54,9 +55,8 @@ def predicted_units(
     wanted = sorted({p.dag_id for p in expected})
     chosen = _last_runs(seen, wanted)
     shapes, positions = _shapes(seen, sorted({r for runs in chosen.values() for r in runs}))
-    tasks = seen.tasks
-    names = Names(tasks["signature"].to_numpy(dtype=object)[positions], tasks["hint_s"].to_numpy(np.float64)[positions])
-    amount = amounts(tasks.iloc[positions])
+    tasks = seen.tasks.iloc[positions]
+    names, amount = Names.of(tasks, tasks["run"].to_numpy()), amounts(tasks)
     notes = tuple(f"no run of {d} was ever seen: its turns are not expanded" for d in wanted if not chosen.get(d))
     copies = [
         (p, shapes[r], len(chosen[p.dag_id]), i) for p in expected for i, r in enumerate(chosen.get(p.dag_id, ()))
@@ -106,13 +106,13 @@ def _last_runs(seen: WorkTable, dags: Sequence[str]) -> Mapping[str, tuple[int, 
     out: dict[str, list[int]] = {}
     for run, dag in zip(order.tolist(), runs["dag_id"].to_numpy(dtype=object)[order], strict=True):
         held = out.setdefault(dag, [])
-        if len(held) < _LAST_RUNS and count[run]:
+        if len(held) < _MOST_SHAPES and count[run]:
             held.append(run)
     return {dag: _alternatives(held, count) for dag, held in out.items()}
 
 
 def _alternatives(runs: list[int], tasks: Ints) -> tuple[int, ...]:
-    if len({int(tasks[r]) for r in runs}) <= 1:
+    if len({int(tasks[r]) for r in runs[:_SETTLED]}) <= 1:
         return tuple(runs[:1])
     return tuple(runs[: 1 << (len(runs).bit_length() - 1)])
 
