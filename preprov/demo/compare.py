@@ -20,7 +20,7 @@ from preprov.replay.engine import replay
 from preprov.replay.registry import make_policy
 from preprov.replay.result import ReplayResult, weighted_quantiles
 
-POLICIES: Final = ("reactive", "always-on")
+POLICIES: Final = ("preprov", "reactive", "always-on", "clairvoyant")
 LIVE: Final = "preprov live"
 CLOSE: Final = 0.2
 """Live and replayed agree if cost and node-hours differ by at most this share …"""

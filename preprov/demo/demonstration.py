@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from preprov.app import open_app
 from preprov.clocks import ScaledClock
@@ -23,6 +24,10 @@ from preprov.settings import Settings
 if TYPE_CHECKING:
     from preprov.app import App
     from preprov.contracts import IngestResult
+
+
+_HEAD_START: Final = timedelta(seconds=75)
+"""Of the night: so long the flow `warm_pools` is waited for before the pool's own ticks begin beside it."""
 
 
 class View(Protocol):
@@ -115,11 +120,11 @@ class Director:
             stack.enter_context(surroundings(scene.environment()))
             with self._act("six weeks of history, and a Prefect server"):
                 url, ingested = self._prepare(scene, stack)
-            self._say(f"   {ingested.runs:,} runs of {ingested.tasks:,} tasks; {url}")
-            with self._act("flow forecast_demand: the night, forecast in the evening"):
+            self._say(f"   {ingested.runs:,} runs of {ingested.tasks:,} tasks; Prefect at {url}")
+            with self._act("the night's forecast, issued in the evening"):
                 flow_runs.load()
                 flows = [flow_runs.forecast_in_the_evening(scene, url)]
-            self._say(f"   flow run {flows[0].run_id}")
+            self._say(f"   flow forecast_demand: flow run {flows[0].run_id}")
             recorder, findings = self._play(scene, url, flows)
         return self._finish(scene, recorder, findings, ingested)
 
@@ -141,27 +146,28 @@ class Director:
 
     def _play(self, scene: Scene, url: str, flows: list[FlowRun]) -> tuple[Recorder, report.Findings]:
         recorder = Recorder()
-        clock = ScaledClock(scene.start, scene.speed)
-        with self._act("flow warm_pools: the first nodes"):
-            flows.append(flow_runs.warm_once(scene, url, clock))
-        self._say(f"   flow run {flows[1].run_id}")
-        with open_app(Settings.load(), clock=clock) as app:
+        title = f"{self.wishes.minutes:g} minutes of the night, {scene.speed:g} times as fast, on real nodes"
+        with ExitStack() as stack:
+            clock = ScaledClock(scene.start, scene.speed)
+            app = stack.enter_context(open_app(Settings.load(), clock=clock))
             pool = app.ctx.pool(POOL)
-            ctx = watched(app, recorder)
-            play = Play(ctx, pool, recorder, scene.start, scene.end, scene.tonight, scene.specs)
-            try:
-                with self._act(
-                    f"{self.wishes.minutes:g} minutes of the night, {scene.speed:g} times as fast, on real nodes"
-                ):
-                    play.declare()
-                    with self._view(scene.company.zone) as view:
-                        play.run(view.show)
-                findings = self._findings(app, scene, recorder, flows)
-            finally:
-                if not self.wishes.keep:
-                    with self._act("ending the nodes"):
-                        end_nodes(app.ctx, pool)
-        return recorder, findings
+            stack.callback(self._end, app)
+            with self._act(title), ThreadPoolExecutor(1) as aside:
+                first = aside.submit(flow_runs.warm_once, scene, url, clock)
+                play = Play(watched(app, recorder), pool, recorder, scene.start, scene.end, scene.tonight, scene.specs)
+                play.declare()
+                wait([first], timeout=_HEAD_START.total_seconds() / scene.speed)
+                with self._view(scene.company.zone) as view:
+                    play.run(view.show)
+                flows.append(first.result())
+            self._say(f"   flow warm_pools: flow run {flows[-1].run_id}")
+            return recorder, self._findings(app, scene, recorder, flows)
+
+    def _end(self, app: "App") -> None:
+        """End the nodes, unless they are to be kept."""
+        if not self.wishes.keep:
+            with self._act("ending the nodes"):
+                end_nodes(app.ctx, app.ctx.pool(POOL))
 
     def _findings(self, app: "App", scene: Scene, recorder: Recorder, flows: list[FlowRun]) -> report.Findings:
         """What the store and the recorder say, before the store is closed; then the same slice under other policies."""

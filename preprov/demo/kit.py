@@ -73,7 +73,7 @@ def _write_dataset(folder: Path, tonight: Sequence[PlannedRun], speed: float) ->
         r.run_id: {t.name: round(float(s) / speed, 4) for t, s in zip(r.shape.tasks, r.seconds, strict=True)}
         for r in tonight
     }
-    content = json.dumps({"runs": runs, "mib": 4, "cpu": 0.03}, indent=1, sort_keys=True).encode()
+    content = json.dumps({"runs": runs, "mib": 4, "cpu": 0.02}, indent=1, sort_keys=True).encode()
     (folder / program.INPUT).write_bytes(content)
     line = f"{hashlib.sha256(content).hexdigest()}  {program.INPUT}\n"
     return hashlib.sha256(line.encode()).hexdigest()

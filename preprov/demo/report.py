@@ -124,8 +124,8 @@ def render(f: Findings) -> str:
     return _PAGE.substitute(
         title=f"A night of pool {POOL}, {start:%d %B %Y}",
         subtitle=html.escape(
-            f"{start:%H:%M} to {end:%H:%M} {f.scene.company.zone}, played {f.scene.speed:g} times as fast on real nodes "
-            f"of one machine; seed {f.scene.seed}"
+            f"{start:%H:%M} to {end:%H:%M} {f.scene.company.zone}, played {f.scene.speed:g} times as fast on real "
+            f"nodes of one machine; seed {f.scene.seed}"
         ),
         body="\n".join(body),
     )

@@ -119,13 +119,16 @@ class Scene:
         return {**mine, **({"PREPROV_CLOCK": clock} if clock else {})}
 
 
-def set_scene(home: Path, *, seed: int = 0, minutes: float = 30.0, speed: float = 20.0) -> Scene:
+def set_scene(
+    home: Path, *, seed: int = 0, minutes: float = 30.0, speed: float = 20.0, history: timedelta = HISTORY
+) -> Scene:
     """Make an empty folder with image, data and configuration.
 
     Args:
         home: wiped first; must be absent, empty, or one that an earlier demonstration made.
         seed: of the company's work.
         minutes: length of the slice on its own clock. speed: how much faster than the wall that clock runs.
+        history: how long the company has existed.
 
     Raises:
         ConfigError: the folder holds something else.
@@ -135,7 +138,7 @@ def set_scene(home: Path, *, seed: int = 0, minutes: float = 30.0, speed: float 
     (home / _MARKER).touch()
     company = retailer()
     start = instant(NIGHT, company.zone)
-    history_start = start - HISTORY
+    history_start = start - history
     workload = Workload(company, history_start, seed)
     end = start + timedelta(minutes=minutes)
     tonight = workload.runs(start, end)
