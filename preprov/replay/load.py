@@ -51,7 +51,8 @@ class Load:
     """Tasks to play.
 
     Attributes:
-        work: the runs played, in order of submit; rows: (T,) where their tasks stand in the whole trace. base: epoch second of microsecond 0. start_us: when play begins.
+        work: the runs played, in order of submit. rows: (T,) where their tasks stand in the whole trace.
+        base: epoch second of microsecond 0. start_us: when play begins.
         ready: (T,) nominal ready, runtime: (T,) seconds; both as if nothing waited.
         runtime_us: (T,) what is left to run at the start. shape: (T,) position in `shapes`, -1 = takes no room.
         count: (T,) instances, or ranks of a gang. weight: (T,) instances. priority: (T,) 0 = first.

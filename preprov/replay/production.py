@@ -1,4 +1,4 @@
-"""The policy `preprov`: the production control code, on the store in memory, the simulated cloud and the virtual clock."""
+"""The policy `preprov`: the production control code on the store in memory, the simulated cloud, the virtual clock."""
 
 import math
 from dataclasses import replace

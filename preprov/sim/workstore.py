@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from preprov.contracts import IngestResult, SourceBatch
 from preprov.model.errors import SourceError, StoreError
@@ -19,12 +18,10 @@ from preprov.sim.livework import LiveWork
 
 @dataclass
 class _Sorted:
-    """A work table by submit time in bare columns, ready to be sliced without copying."""
+    """A work table by submit time, ready to be sliced without copying."""
 
-    runs: dict[str, Array]
-    tasks: dict[str, Array]
-    parents: Array
-    children: Array
+    work: WorkTable
+    submit: Array
     task_at: Array
     edge_at: Array
 
@@ -33,36 +30,27 @@ class _Sorted:
         work = _edges_by_run(by_submit(work))
         run = work.tasks["run"].to_numpy()
         positions = np.arange(len(work.runs) + 1)
-        columns = {c: work.tasks[c].to_numpy() for c in work.tasks.columns}
         return cls(
-            {c: work.runs[c].to_numpy() for c in work.runs.columns},
-            {c: np.array(v) if c in OBSERVED else v for c, v in columns.items()},
-            work.parents,
-            work.children,
+            # One block per type: a copy of a slice, which is what `as_of` makes, is then one move of memory.
+            WorkTable(work.runs.copy(), work.tasks.copy(), work.parents, work.children),
+            work.runs["submit"].to_numpy(),
             np.searchsorted(run, positions),
             np.searchsorted(run[work.children], positions),
         )
 
     def between(self, since: float, until: float) -> WorkTable:
-        a = int(np.searchsorted(self.runs["submit"], since, side="left"))
-        b = int(np.searchsorted(self.runs["submit"], until, side="right"))
+        a = int(np.searchsorted(self.submit, since, side="left"))
+        b = int(np.searchsorted(self.submit, until, side="right"))
         if a >= b:
             return WorkTable.empty()
         t0, t1 = int(self.task_at[a]), int(self.task_at[b])
         edges = slice(int(self.edge_at[a]), int(self.edge_at[b]))
-        tasks = {c: v[t0:t1] for c, v in self.tasks.items()}
-        return WorkTable(
-            pd.DataFrame({c: v[a:b] for c, v in self.runs.items()}, copy=False),
-            pd.DataFrame({**tasks, "run": tasks["run"] - a}, copy=False),
-            self.parents[edges] - t0,
-            self.children[edges] - t0,
-        )
-
-    def all(self) -> WorkTable:
-        return self.between(-np.inf, np.inf)
-
-
-OBSERVED: Final = ("ready_at", "started_at", "ended_at")
+        runs, tasks = self.work.runs.iloc[a:b], self.work.tasks.iloc[t0:t1]
+        parents, children = self.work.parents[edges], self.work.children[edges]
+        if a:
+            runs = runs.reset_index(drop=True)
+            tasks = tasks.assign(run=tasks["run"] - a).reset_index(drop=True)
+        return WorkTable(runs, tasks, parents - t0, children - t0)
 
 
 def by_submit(work: WorkTable) -> WorkTable:
@@ -118,9 +106,10 @@ class MemoryWorkStore:
             started_at: when they began.
             ended_at: when they ended or will end; a later instant stays hidden until it has come.
         """
-        columns = self._history[pool].tasks
-        for name, values in zip(OBSERVED, (ready_at, started_at, ended_at), strict=True):
-            columns[name][tasks] = values
+        frame = self._history[pool].work.tasks
+        for name, values in (("ready_at", ready_at), ("started_at", started_at), ("ended_at", ended_at)):
+            where: Any = (tasks, frame.columns.get_loc(name))
+            frame.iloc[where] = values
 
     # ------------------------------------------------------------------ history
 
@@ -168,12 +157,12 @@ class MemoryWorkStore:
         ids = work.runs["run_id"]
         keep = ~ids.duplicated().to_numpy()
         if pool in self._history:
-            keep &= ~ids.isin(self._history[pool].all().runs["run_id"]).to_numpy()
+            keep &= ~ids.isin(self._history[pool].work.runs["run_id"]).to_numpy()
         keep &= ~np.fromiter((self._live.has(i) for i in ids), dtype=bool, count=len(ids))
         return work.select_runs(keep)
 
     def _add(self, pool: str, new: WorkTable) -> None:
-        held = [self._history[pool].all()] if pool in self._history else []
+        held = [self._history[pool].work] if pool in self._history else []
         self._history[pool] = _Sorted.of(WorkTable.concat([*held, new]))
 
     def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:
