@@ -88,7 +88,8 @@ def test_python_json_and_toml_say_the_same(tmp_path: Path) -> None:
         "e.py": f"dags = [{plain!r}]",
         "e.json": json.dumps({"dag": plain}),
         "f.json": json.dumps([plain]),
-        "s.py": "from preprov.model.resources import ZERO\nfrom preprov.model.work import DagSpec, TaskSpec\nfrom datetime import datetime, UTC\n"
+        "s.py": "from preprov.model.resources import ZERO\nfrom preprov.model.work import DagSpec, TaskSpec\n"
+        "from datetime import datetime, UTC\n"
         'dag = DagSpec("d", (TaskSpec("a", ("true",), request=ZERO), TaskSpec("b", parents=("a",), request=ZERO)),'
         " due=datetime(2026, 1, 5, 12, 2, tzinfo=UTC))",
     }
