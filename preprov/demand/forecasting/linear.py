@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.demand.forecasting import calendar
-from preprov.demand.forecasting.member import Member
+from preprov.demand.forecasting.member import Member, thinned
 from preprov.demand.forecasting.quantiles import GRID, at_levels, weighted_quantiles
 from preprov.demand.forecasting.view import Floats, Ints, View
 from preprov.model.errors import UnsafeModelError
 
 _ANCHORS: Final = 48
-_ROWS: Final = 10_000
+_TIMES: Final = 200  # a stand-in for the horizon: at most 10,000 origins, for every horizon has a fit of its own
+_FEWEST: Final = 48
 _SAME_HOUR: Final = 3.0
 
 
@@ -69,8 +70,7 @@ class Linear(Member):
     def fit_view(self, view: View, horizon: int, seed: int) -> FittedLinear:
         """Solve the ridges; nothing is random."""
         anchors = np.unique(np.linspace(1, horizon, min(horizon, _ANCHORS)).round().astype(np.int64))
-        stride = max(1, len(view) // _ROWS)
-        every = np.arange(len(view) - 2, 7 * view.per_day - 1, -stride)[::-1]
+        every = thinned(np.arange(7 * view.per_day, len(view) - 1), _TIMES, view.per_day)
         solved = [self._solve(view, every, int(h)) for h in anchors]
         return FittedLinear(
             anchors,
@@ -82,7 +82,7 @@ class Linear(Member):
     def _solve(self, view: View, every: Ints, ahead: int) -> tuple[Floats, float, Floats]:
         origins = every[every + ahead < len(view)]
         origins = origins[view.learnable[origins + ahead]]
-        if len(origins) < 2 * view.per_day // max(1, len(view) // _ROWS):
+        if len(origins) < _FEWEST:
             return np.zeros(_rows(view, every[:1], np.array([1])).shape[1]), 0.0, np.zeros((24, len(GRID)))
         rows = _rows(view, origins, np.full(len(origins), ahead))
         target = (view.filled[origins + ahead] - view.filled[origins]) / spread(view, origins)

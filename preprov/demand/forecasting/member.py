@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import gcd
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from preprov.demand.forecasting.quantiles import GRID, uncross
 from preprov.demand.forecasting.view import Floats, Ints, View
 from preprov.model.errors import UnsafeModelError
 from preprov.model.series import SeriesHistory
+
+_MOST_RESIDUALS: Final = 2_000_000
 
 
 class FittedMember(Protocol):
@@ -164,6 +167,17 @@ def learnable_rows(view: View, horizon: int, count: int, seed: int) -> tuple[Int
     origins, ahead = pairs // (horizon + 1), pairs % (horizon + 1)
     keep = view.learnable[origins + ahead]
     return origins[keep], ahead[keep]
+
+
+def thinned(origins: Ints, horizon: int, per_day: int) -> Ints:
+    """Enough of the origins for residuals at every horizon: all of them by the hour, every n-th at finer steps.
+
+    n has no common factor with the day, so that every time of day stays among them.
+    """
+    stride = max(1, len(origins) * horizon // _MOST_RESIDUALS)
+    while gcd(stride, per_day) > 1:
+        stride += 1
+    return origins[::-stride][::-1]
 
 
 def on_grid(samples: Floats, quantiles: Sequence[float] = GRID) -> Floats:

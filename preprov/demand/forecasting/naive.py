@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.demand.forecasting.member import Member, scalar
+from preprov.demand.forecasting.member import Member, scalar, thinned
 from preprov.demand.forecasting.quantiles import GRID, at_levels
 from preprov.demand.forecasting.view import Floats, Ints, View
 
@@ -80,7 +80,7 @@ class Naive(Member):
     def fit_view(self, view: View, horizon: int, seed: int) -> FittedNaive:
         """Collect residuals of the copy at every past origin; nothing is random."""
         first = view.per_day * COPIES[self.kind][1]
-        origins = np.arange(min(first, len(view) - 1), len(view) - 1)
+        origins = thinned(np.arange(min(first, len(view) - 1), len(view) - 1), horizon, view.per_day)
         residuals = self._residuals(view, origins, horizon)
         table = residual_table(residuals, view.bucket(origins), float(view.filled[-1]))
         return FittedNaive(self.kind, table)

@@ -84,7 +84,7 @@ class ScalerModel:
 
     Attributes:
         members: name -> fitted member. track: what members said before, out of sample.
-        trained_until: number, since the epoch, of the last step learnt from.
+        trained_until: number, since the epoch, of the last step learnt from. exogenous: columns seen beside the demand.
     """
 
     name: str
@@ -96,6 +96,7 @@ class ScalerModel:
     track: Track
     fallback_reason: str | None
     left_out: Mapping[str, str]
+    exogenous: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -126,8 +127,8 @@ class ScalerModel:
         names = tuple(m.name for m in chosen)
         fitted, left_out = _fit_all(chosen, view, settings.horizon, seed)
         if not fitted:
-            last = registry.members(("last",))
-            names, (fitted, _) = ("last",), _fit_all(last, view, settings.horizon, seed)
+            names, chosen = ("last",), registry.members(("last",))
+            fitted, _ = _fit_all(chosen, view, settings.horizon, seed)
             reason = reason or "no member could be fitted: last value only"
         track = _continued(previous, view, names, settings)
         if track is None:
@@ -143,6 +144,7 @@ class ScalerModel:
             track.last(settings.track_limit),
             reason,
             left_out,
+            tuple(history.exogenous),
         )
 
     def predict(
@@ -153,7 +155,7 @@ class ScalerModel:
         Raises:
             ForecastError: the history has another step, ends before the model's, or holds no known step.
         """
-        horizon = horizon_steps or self.config.horizon
+        horizon = self.config.horizon if horizon_steps is None else horizon_steps
         view = self._checked(history, horizon)
         track = self._caught_up(view)
         blocks = aggregation.block_of(track.horizon, view.per_day)
@@ -203,6 +205,9 @@ class ScalerModel:
             steps = f"{self.step_seconds} s, not {history.step_seconds}"
             raise ForecastError(f"the model has steps of {steps}", where=self.name)
         view = _view(history, self.config)
+        if tuple(history.exogenous) != self.exogenous:
+            expected = ", ".join(self.exogenous) or "nothing"
+            raise ForecastError(f"the model was fitted with {expected} beside the demand", where=self.name)
         if view.base + len(view) - 1 < self.trained_until:
             raise ForecastError(
                 "the model has learnt from later steps than this history holds",
@@ -272,6 +277,8 @@ def _fit_all(chosen: list[Member], view: View, horizon: int, seed: int) -> Fitte
 def _continued(previous: ScalerModel | None, view: View, names: tuple[str, ...], config: ScalerConfig) -> Track | None:
     """The previous model's record up to now, if it is of the same series, members and horizon."""
     if previous is None or previous.config != config or previous.track.names != names:
+        return None
+    if (previous.name, previous.exogenous) != (view.history.name, tuple(view.history.exogenous)):
         return None
     if not (view.base <= previous.trained_until < view.base + len(view)):
         return None

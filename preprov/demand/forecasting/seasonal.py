@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from preprov.demand.forecasting.member import Member
+from preprov.demand.forecasting.member import Member, thinned
 from preprov.demand.forecasting.naive import residual_table
 from preprov.demand.forecasting.quantiles import GRID, at_levels
 from preprov.demand.forecasting.view import Floats, Ints, View
@@ -58,7 +58,7 @@ class Seasonal(Member):
     def fit_view(self, view: View, horizon: int, seed: int) -> FittedSeasonal:
         """Estimate the pattern, choose the smoothing by its error a horizon ahead; nothing is random."""
         pattern = _pattern(view)
-        origins = np.arange(min(view.per_day, len(view) - 1), len(view) - 1)
+        origins = thinned(np.arange(min(view.per_day, len(view) - 1), len(view) - 1), horizon, view.per_day)
         target = np.minimum(origins[:, None] + np.arange(1, horizon + 1), len(view) - 1)
         inside = origins[:, None] + np.arange(1, horizon + 1) < len(view)
         usable = inside & view.learnable[target]

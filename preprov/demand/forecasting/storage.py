@@ -43,6 +43,7 @@ def to_bytes(model: ScalerModel) -> bytes:
         "grid": list(GRID),
         "fallback_reason": model.fallback_reason,
         "left_out": dict(model.left_out),
+        "exogenous": list(model.exogenous),
     }
     arrays: dict[str, NDArray[Any]] = {
         "header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8),
@@ -91,6 +92,7 @@ def from_bytes(data: bytes, *, sha256: str | None = None, forecasters: registry.
             track,
             header["fallback_reason"],
             left_out,
+            tuple(header["exogenous"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UnsafeModelError(f"a stored model is damaged: {error}", hint=_RETRAIN) from error

@@ -53,10 +53,15 @@ class Track:
         return replace(self, origins=self.origins[keep], said=self.said[keep], came=self.came[keep])
 
     def extended(self, view: View, fitted: Mapping[str, FittedMember], positions: Ints) -> "Track":
-        """With what `fitted` (learnt from steps up to the first position at most) say at more origins of `view`."""
+        """With what `fitted` (learnt from steps up to the first position at most) say at more origins of `view`.
+
+        Origins at which nobody speaks are left out.
+        """
         if not len(positions):
             return self
         said = said_at(view, fitted, self.names, positions, self.horizon)
+        spoken = np.isfinite(said.max(axis=(2, 3))).any(axis=1)
+        positions, said = positions[spoken], said[spoken]
         came = outcome(view, positions, self.horizon)
         return replace(
             self,

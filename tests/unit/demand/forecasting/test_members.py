@@ -9,7 +9,7 @@ import pytest
 from preprov.demand.forecasting import boosting
 from preprov.demand.forecasting.calendar import NAMES, calendar
 from preprov.demand.forecasting.forest import Forest, flatten
-from preprov.demand.forecasting.member import Member, Public, learnable_rows, on_grid
+from preprov.demand.forecasting.member import Member, Public, learnable_rows, on_grid, thinned
 from preprov.demand.forecasting.protocol import FittedForecaster, Forecaster
 from preprov.demand.forecasting.quantiles import GRID
 from preprov.demand.forecasting.registry import DEFAULT, members
@@ -180,6 +180,14 @@ def test_drawn_rows_never_reach_into_what_may_not_be_learnt() -> None:
     assert view.learnable[origins + ahead].all()
     assert (origins + ahead < len(view)).all()
     assert len(set(zip(origins.tolist(), ahead.tolist(), strict=True))) == len(origins)
+
+
+def test_at_fine_steps_every_time_of_day_stays_among_the_origins() -> None:
+    assert len(thinned(np.arange(9_600), 24, 24)) == 9_600
+    fine = thinned(np.arange(115_200), 288, 288)
+    assert len(fine) < 8_000
+    assert fine[-1] == 115_199
+    assert len(set(fine % 288)) == 288
 
 
 def test_system_load_becomes_features() -> None:

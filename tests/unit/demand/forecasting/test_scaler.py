@@ -178,7 +178,28 @@ def test_a_model_refuses_what_is_not_its_series(known: SeriesHistory, model: Sca
     with pytest.raises(ForecastError, match="steps of 3600 s"):
         model.predict(history(daily(60), step_seconds=1800))
     with pytest.raises(ForecastError, match="horizon"):
-        model.predict(known, -1)
+        model.predict(known, 0)
+
+
+def test_system_load_is_learnt_from_and_asked_for_again() -> None:
+    values = daily(40)
+    loaded = history(values, exogenous={"queue": np.roll(values, -1)})
+    model = ScalerModel.from_bytes(ScalerModel.fit(loaded, CONFIG).to_bytes())
+    forecast = model.predict(loaded)
+    sound(forecast)
+    assert {"queue_last", "queue_mean_24h"} <= set(forecast.importances)
+    with pytest.raises(ForecastError, match="fitted with queue"):
+        model.predict(history(values))
+
+
+def test_members_that_need_more_than_there_is_leave_the_last_value() -> None:
+    config = replace(CONFIG, members=("linear",))
+    short = history(daily(12))
+    forecast = ScalerModel.fit(short, config).predict(short)
+    sound(forecast)
+    assert forecast.weights == {"last": 1.0}
+    assert set(forecast.left_out) == {"linear"}
+    assert forecast.coverage["points"] > 0
 
 
 def test_quarantined_days_do_not_move_the_forecast() -> None:

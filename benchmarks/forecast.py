@@ -1,0 +1,115 @@
+"""Day-ahead demand against its peers, on every series of a table. Prints JSON, draws a picture.
+
+    python -m benchmarks.forecast traces/series/hourly_demand.parquet [--series NAME ...] [--days N] [--quick]
+        [--workers 2] [--resume DIR] [--picture forecast.png] [--speed]
+
+Daily origins at local midnight, 24 hours ahead, the last 40 % of the days and at most 60; everybody is refitted every
+seven days on at most 400 days. With --speed instead: seconds to refit from a year of hours and to issue a day ahead
+from stored bytes; set OMP_NUM_THREADS=1 for it to be one thread.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from preprov.control.backtest_forecast import run_forecast_backtest
+from preprov.demand.forecasting.scaler import ScalerModel
+from preprov.model.series import SeriesHistory
+
+
+def speed(frame: pd.DataFrame) -> dict[str, Any]:
+    """Wall and CPU seconds on the longest series: the cost of a first fit, of a weekly one, and of a forecast."""
+    name = frame.groupby("series").size().idxmax()
+    history = SeriesHistory.from_wall_clock(frame[frame["series"] == name], name=str(name))
+    year, later = history.window(0, 365 * 24), history.window(0, 372 * 24)
+    out: dict[str, Any] = {"series": name, "hours": len(year)}
+    began = _now()
+    model = ScalerModel.fit(year, seed=0)
+    out["first_fit"], began = _since(began), _now()
+    weekly = ScalerModel.fit(later, seed=1, previous=model)
+    out["weekly_fit"] = _since(began)
+    data = weekly.to_bytes()
+    out["stored_bytes"], began = len(data), _now()
+    ScalerModel.from_bytes(data).predict(later)
+    out["issue_from_stored"] = _since(began)
+    return out
+
+
+def picture(report: dict[str, Any], file: Path) -> None:
+    """WQL of every peer relative to ours, by series: right of the line is worse than ours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(report["series"])
+    figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(names) + 1.6))
+    peers = sorted({peer for result in report["series"].values() for peer in result["peers"]})
+    for number, peer in enumerate(peers):
+        ratios = [_ratio(report["series"][name], peer) for name in names]
+        axes.scatter(ratios, range(len(names)), s=28, label=peer, color=pyplot.get_cmap("tab10")(number % 10))
+    axes.axvline(1.0, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("WQL of the peer / WQL of preprov (left of the line the peer is better)")
+    axes.xaxis.set_minor_formatter("{x:.2g}")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.savefig(file, dpi=120, bbox_inches="tight")
+
+
+def _ratio(result: dict[str, Any], peer: str) -> float:
+    theirs, ours = result["peers"].get(peer, {}).get("wql"), result["wql"]
+    return theirs / ours if theirs and ours else float("nan")
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> dict[str, float]:
+    wall, cpu = _now()
+    return {"wall_seconds": round(wall - began[0], 3), "cpu_seconds": round(cpu - began[1], 3)}
+
+
+def main() -> None:
+    """Read the arguments, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--series", nargs="*")
+    parser.add_argument("--days", type=int)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--peers", nargs="*")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--skip-days", type=int, default=0, help="leave so many days at the end alone")
+    parser.add_argument("--speed", action="store_true")
+    given = parser.parse_args()
+    frame = pd.read_parquet(given.table)
+    if given.speed:
+        print(json.dumps(speed(frame), indent=2))
+        return
+    report = run_forecast_backtest(
+        frame,
+        series=given.series,
+        days=given.days,
+        quick=given.quick,
+        peers=given.peers,
+        workers=given.workers,
+        resume_dir=given.resume,
+        skip_days=given.skip_days,
+        progress=lambda name, done, total: print(f"{name} {done}/{total}", file=sys.stderr),
+    )
+    if given.picture:
+        picture(report, given.picture)
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
