@@ -339,7 +339,10 @@ class ForecastStore(Protocol):
     """Issued forecasts."""
 
     def save(self, curve: DemandCurve) -> str:
-        """Keep it; returns its id. The same (pool, issued_at, kind) replaces the earlier one."""
+        """Keep it; returns its id.
+
+        The same (pool, issued_at, kind) replaces the earlier one; kind is `basis["kind"]`, else the step.
+        """
         ...
 
     def latest(self, pool: str, at: datetime | None = None) -> tuple[str, DemandCurve] | None:

@@ -10,11 +10,11 @@ from sqlalchemy import Engine, create_engine, event, func, make_url, select
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import (
     ArgumentError,
-    DBAPIError,
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
     SQLAlchemyError,
+    StatementError,
 )
 from sqlmodel import Session
 
@@ -79,7 +79,7 @@ class Database:
             raise self._translated(error) from error
 
     def _translated(self, error: SQLAlchemyError) -> StoreError:
-        original = error.orig if isinstance(error, DBAPIError) else None
+        original = error.orig if isinstance(error, StatementError) else None
         if isinstance(original, StoreError):
             return original
         told = " ".join(str(original or error).split())
