@@ -18,19 +18,30 @@ app = typer.Typer(
 attach(app)
 
 
-def main() -> None:
-    """Run the command line; every error preprov raises on purpose becomes one paragraph and an exit code."""
+def run(words: list[str] | None = None) -> int:
+    """Run one command line (None = this process's); returns its exit code.
+
+    Every error preprov raises on purpose becomes one paragraph on stderr, or a JSON document where that was asked for.
+    """
     from preprov.model.errors import PreprovError
 
     try:
-        app()
+        app(words)
     except PreprovError as e:
         common.print_error(e)
-        sys.exit(e.exit_code)
+        return e.exit_code
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else int(bool(e.code))
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
-        sys.exit(0)
+        return 0
+    return 0
+
+
+def main() -> None:
+    """The program."""
+    sys.exit(run())
 
 
 if __name__ == "__main__":

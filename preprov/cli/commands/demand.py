@@ -43,13 +43,14 @@ def queue_analyze(
 ) -> None:
     """Runs queued, running and due by schedule, with features, and the demand they expand to."""
     with common.opened("queue analyze", output) as app:
+        _resource(resource)
         from preprov.control.forecasting import analyze_queue
 
         target = app.ctx.pool(pool)
         when = common.parse_time(at, target.zone, app.ctx.clock.now())
         ctx = app.ctx.at(when)
         analysis = analyze_queue(ctx, target)
-        body = analysis.as_dict(_resource(resource))
+        body = analysis.as_dict(resource)
         if output is Output.JSON:
             common.print_json(common.envelope("queue analyze", pool, ctx.clock.now(), body))
             return
@@ -99,6 +100,7 @@ def forecast_run(
 ) -> None:
     """Issue a forecast by the hour, from what is known at --at and not a second later; it is kept in the store."""
     with common.opened("forecast run", output) as app:
+        _resource(resource)
         from preprov.control.forecasting import issue_forecast
 
         target = app.ctx.pool(pool)
@@ -119,6 +121,7 @@ def forecast_show(
 ) -> None:
     """The last forecast issued at or before --at."""
     with common.opened("forecast show", output) as app:
+        _resource(resource)
         from preprov.model.errors import ForecastError
 
         target = app.ctx.pool(pool)
@@ -134,7 +137,7 @@ def _show(
 ) -> None:
     from preprov.model.resources import UNITS
 
-    kind = _resource(resource)
+    kind = resource
     if output is Output.TABLE:
         typer.echo(f"forecast {forecast_id} of pool {curve.pool}, issued {common.both_times(curve.issued_at, zone)}")
         _print_curve(curve, kind, zone)

@@ -1,0 +1,161 @@
+"""The commands on a small store: each document is what its schema says, and the numbers hang together."""
+
+import json
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.unit.cli.conftest import nights
+
+SCHEMAS = Path(__file__).resolve().parents[3] / "docs" / "reference" / "schemas"
+
+
+def valid(document):
+    """The document, checked against the published schema of its command."""
+    schema = json.loads((SCHEMAS / f"{document['command'].replace(' ', '-')}.json").read_text())
+    jsonschema.validate(document, schema, format_checker=jsonschema.FormatChecker())
+    assert document["schema"] == f"preprov/{document['command'].replace(' ', '-')}/1"
+    assert datetime.fromisoformat(document["issued_at"]).tzinfo is not None
+    return document
+
+
+@pytest.fixture
+def stored(preprov, tmp_path):
+    (tmp_path / "t.csv").write_text(nights(20))
+    result = preprov("ingest", "dags", "t.csv", "--pool", "bi", "--tz", "UTC", "-o", "json")
+    assert result.code == 0, result.err
+    valid(result.json)
+    return preprov
+
+
+def test_the_same_file_twice_changes_nothing(stored):
+    again = valid(stored("ingest", "dags", "t.csv", "--pool", "bi", "--tz", "UTC", "-o", "json").json)
+    assert again["already"] is True
+    assert "nothing changed" in stored("ingest", "dags", "t.csv", "--pool", "bi", "--tz", "UTC").out
+
+
+def test_a_pool_without_configuration_observes_with_the_reference_node(stored):
+    (pool,) = valid(stored("pool", "list", "-o", "json").json)["pools"]
+    assert (pool["pool"], pool["mode"], pool["zone"]) == ("bi", "observe", "UTC")
+
+
+def test_the_queue_in_the_middle_of_a_run(stored):
+    q = valid(stored("queue", "analyze", "--pool", "bi", "--at", "2025-03-20T02:02", "-o", "json").json)
+    assert (q["running"]["task_instances"], q["running"]["cores"]) == (1, 2)
+    (run,) = q["runs"]
+    assert (run["run_id"], run["tasks"], run["depth"]) == ("etl/20", 2, 2)
+    assert q["step_seconds"] == 300
+    peak = max(p["demand"][q["quantiles"].index(0.5)] for p in q["points"])
+    assert peak == pytest.approx(4, abs=0.5), "load comes after extract and wants four cores"
+
+
+def test_what_is_submitted_later_does_not_show(stored, preprov, tmp_path):
+    at = ["--at", "2025-03-10T02:02"]
+    before = stored("queue", "analyze", "--pool", "bi", *at, "-o", "json").json
+    (tmp_path / "short.csv").write_text("\n".join(nights(20).splitlines()[: 1 + 2 * 10]) + "\n")
+    preprov("ingest", "dags", "short.csv", "--pool", "short", "--tz", "UTC")
+    alone = preprov("queue", "analyze", "--pool", "short", *at, "-o", "json").json
+    for name in ("running", "queued", "runs", "due", "points"):
+        assert before[name] == alone[name]
+
+
+def test_forecast_then_plan(stored):
+    f = valid(stored("forecast", "run", "--pool", "bi", "--at", "2025-03-20T12:00", "-o", "json").json)
+    assert len(f["points"]) == 24
+    assert f["quantiles"] == sorted(f["quantiles"])
+    assert all(a <= b for p in f["points"] for a, b in pairwise(p["demand"]))
+    night = next(p for p in f["points"] if p["ts"].startswith("2025-03-21T02:00"))
+    noon = next(p for p in f["points"] if p["ts"].startswith("2025-03-21T08:00"))
+    middle = f["quantiles"].index(0.5)
+    assert night["demand"][middle] == pytest.approx(4, abs=0.5)
+    assert noon["demand"][middle] == 0
+    assert (
+        valid(stored("forecast", "show", "--pool", "bi", "--at", "2025-03-20T13:00", "-o", "json").json)["points"]
+        == f["points"]
+    )
+    p = valid(stored("plan", "make", "--pool", "bi", "--at", "2025-03-20T20:00", "-o", "json").json)
+    launches = [a for a in p["actions"] if a["kind"] == "launch"]
+    assert launches
+    assert all("02:0" in a["reason"] for a in launches), "the night's run is what they are for"
+    assert p["mode"] == "observe"
+    assert valid(stored("plan", "show", p["plan_id"][:8], "-o", "json").json)["actions"] == p["actions"]
+    assert stored("plan", "make", "--pool", "bi", "--at", "2025-03-20T20:00").code == 0
+    assert valid(stored("model", "list", "-o", "json").json)["models"][0]["champion"] is True
+
+
+def test_other_resources_are_asked_for_by_name(stored):
+    f = stored("forecast", "run", "--pool", "bi", "--at", "2025-03-20T12:00", "--resource", "memory", "-o", "json").json
+    assert (f["resource"], f["unit"]) == ("memory", "GiB")
+    assert max(p["demand"][-1] for p in f["points"]) == pytest.approx(8, abs=1)
+    assert stored("forecast", "run", "--pool", "bi", "--resource", "cores").code == 2
+
+
+def test_a_pool_of_local_nodes_from_init_to_doctor(preprov):
+    assert preprov("init").code == 0
+    assert preprov("init").code == 2, "a file that is there is not replaced"
+    assert valid(preprov("config", "show", "-o", "json").json)["configuration"]["pool"][0]["name"] == "laptop"
+    assert valid(preprov("pool", "show", "laptop", "-o", "json").json)["nodes"] == []
+    assert preprov("pool", "reconcile", "laptop", "--check").code == 0
+    assert valid(preprov("pool", "reconcile", "laptop", "-o", "json").json)["actions"] == []
+    doctor = valid(preprov("doctor", "-o", "json").json)
+    assert {"python", "packages", "configuration", "store"} <= {c["what"] for c in doctor["checks"]}
+    assert valid(preprov("db", "current", "-o", "json").json)["revision"]
+
+
+def test_halt_and_go_on(preprov):
+    preprov("init")
+    assert valid(preprov("halt", "--reason", "a look", "-o", "json").json)["reason"] == "a look"
+    assert preprov("pool", "show", "laptop", "-o", "json").json["halted"] == "a look"
+    assert valid(preprov("halt", "--resume", "-o", "json").json)["halted"] is False
+
+
+def test_reservations_from_soft_to_released(preprov):
+    preprov("init")
+    words = ["--pool", "laptop", "--claimant", "me", "--cpu", 2, "--start", "+10m", "--for", "30m"]
+    made = valid(preprov("reservation", "create", *words, "-o", "json").json)["reservation"]
+    assert made["state"] == "soft"
+    again = preprov("reservation", "create", *words, "-o", "json").json["reservation"]
+    assert again["reservation_id"] == made["reservation_id"], "one live claim per claimant"
+    assert len(valid(preprov("reservation", "list", "-o", "json").json)["reservations"]) == 1
+    gone = valid(preprov("reservation", "release", made["reservation_id"], "-o", "json").json)["reservation"]
+    assert gone["state"] == "released"
+    assert preprov("reservation", "commit", made["reservation_id"], "nowhere").code == 1
+
+
+def test_a_check_says_by_its_code_that_something_would_change(preprov):
+    preprov("init")
+    preprov("reservation", "create", "--pool", "laptop", "--claimant", "me", "--cpu", 2, "--for", "30m")
+    assert preprov("pool", "reconcile", "laptop", "--check").code == 3
+    assert preprov("plan", "make", "--pool", "laptop", "--check").code == 3
+
+
+def test_why_of_nothing_known_is_an_error(preprov):
+    preprov("init")
+    for words in (("node", "nobody"), ("run", "nothing"), ("action", "none")):
+        assert preprov("why", *words).code == 2
+
+
+def test_submit_show_cancel(preprov, tmp_path):
+    preprov("init")
+    (tmp_path / "d.toml").write_text('[dag]\nid = "d"\ndue = "+1h"\n[[task]]\nid = "a"\ncommand = "true"\n')
+    (run,) = valid(preprov("submit", "d.toml", "-o", "json").json)["runs"]
+    assert run["pool"] == "laptop"
+    assert [r["run_id"] for r in valid(preprov("run", "list", "-o", "json").json)["runs"]] == [run["run_id"]]
+    shown = valid(preprov("run", "show", "d", "-o", "json").json)
+    assert [t["state"] for t in shown["tasks"]] == ["pending"]
+    assert valid(preprov("why", "run", "d", "-o", "json").json)["events"]
+    assert preprov("run", "cancel", run["run_id"]).code == 2, "off a terminal it wants --yes"
+    assert preprov("run", "cancel", run["run_id"], "--yes").code == 0
+    assert preprov("run", "show", run["run_id"], "-o", "json").json["run"]["state"] == "cancelled"
+
+
+def test_a_task_that_fits_nowhere_is_refused_with_the_biggest_node(preprov, tmp_path):
+    preprov("init")
+    (tmp_path / "d.toml").write_text('[dag]\nid = "d"\n[[task]]\nid = "a"\nrequests = { cpu = 99 }\n')
+    result = preprov("submit", "d.toml")
+    assert result.code == 2
+    assert "small" in result.err
+    assert preprov("run", "list", "-o", "json").json["runs"] == []
