@@ -68,6 +68,7 @@ def open_app(
     """
     from preprov.planning.prices import TablePriceBook
     from preprov.store.database import open_store
+    from preprov.store.holders import process_name
 
     settings = settings or Settings.load()
     config = configfile.load(settings.config_path())
@@ -91,6 +92,7 @@ def open_app(
             pools=configured,
             tenants={t.name: Tenant(t.priority, t.quota) for t in config.tenant},
             actor=actor,
+            holder=process_name(),
             n_samples=settings.samples,
             seed=settings.seed,
         )

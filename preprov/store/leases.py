@@ -10,6 +10,7 @@ from sqlmodel import col, delete
 
 from preprov.model.errors import LeaseHeldError, StoreUnavailableError
 from preprov.store.engine import Database
+from preprov.store.holders import is_dead
 from preprov.store.rows import LeaseRow
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +27,7 @@ class SqlLeaseStore:
         """Hold the pool's lease inside the `with`.
 
         A lease is held once, also by the same holder: two threads of one controller may no more overlap than two
-        controllers. What crashed while holding it leaves it to expire.
+        controllers. What crashed while holding it leaves it to expire, or to whoever can see that it is dead.
         """
         token = uuid4().hex
         self._take(pool, holder, token, now, now + timedelta(seconds=ttl_s))
@@ -38,7 +39,7 @@ class SqlLeaseStore:
     def _take(self, pool: str, holder: str, token: str, now: datetime, until: datetime) -> None:
         with self._db.write(f"lease:{pool}") as session:
             row = session.get(LeaseRow, pool)
-            if row is not None and row.until > now:
+            if row is not None and row.until > now and not is_dead(row.holder):
                 raise LeaseHeldError(
                     f"{row.holder} is passing over pool {pool} until {row.until.isoformat(timespec='seconds')}",
                     where=f"pool {pool}",
