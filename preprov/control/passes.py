@@ -96,10 +96,16 @@ def _plan_and_act(
     ctx.ports.votes.replace(pool.name, outcome.votes)
     acted = apply_plan(ctx, pool, plan, observation, kinds=kinds)
     acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id))
-    target = sum(t.count for t in plan.targets if t.standby_state is Standby.RUNNING and t.at <= plan.valid_until)
+    target = _running_target(plan)
     reservations = ctx.ports.ledger.reservations(pool.name)
     ctx.ports.history.record(snapshot(ctx, pool, observation, reservations, target=target, waiting=waiting))
     return plan, demand, acted
+
+
+def _running_target(plan: CapacityPlan) -> int:
+    """Running nodes the plan wants now, over all groups."""
+    now = [t for t in plan.targets if t.standby_state is Standby.RUNNING and t.at <= plan.issued_at]
+    return sum({t.group: t.count for t in now}.values())
 
 
 def plan_for(
