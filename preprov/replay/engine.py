@@ -236,7 +236,7 @@ def replay(
     setting = Setting(pool, start, first, last, history or history_of(work, pool), seed)
     bind = getattr(policy, "bind", None)
     if bind is not None:
-        bind(Binding(work, load, tuple(schedules), cloud, clock, stage.core))
+        bind(Binding(work, pool, load, tuple(schedules), cloud, clock, stage.core))
     policy.prepare(setting)
     began = perf_counter()
     _play(stage, load, start, last, progress)
@@ -262,6 +262,7 @@ class Binding:
     """What a policy that runs the production control needs beside the view."""
 
     work: WorkTable
+    pool: Pool
     load: Load
     schedules: Sequence[Schedule]
     cloud: SimCloud
@@ -271,17 +272,7 @@ class Binding:
 
 def history_of(work: WorkTable, pool: Pool, step_s: float = STEP_S) -> DemandHistory:
     """Nodes' worth of demand per step over the whole trace, as if nothing had waited."""
-    start, end = work.spans()
-    t = work.tasks
-    n = t["instances"].to_numpy(dtype=float)
-    room = pool.groups[0].offerings[0].allocatable
-    return demand_history(
-        start,
-        end,
-        t["cpu"].to_numpy(dtype=float) * n / (room.cpu or math.inf),
-        t["memory"].to_numpy(dtype=float) * n / (room.memory or math.inf),
-        step_s,
-    )
+    return demand_history(work, pool.groups[0].offerings[0].allocatable, step_s)
 
 
 def scaled(pool: Pool, lead_scale: float) -> Pool:

@@ -13,7 +13,8 @@ import numpy as np
 
 from preprov.model.plans import ActionKind
 from preprov.model.pools import LeadTime, Pool, Standby
-from preprov.model.worktable import Array
+from preprov.model.resources import Resources
+from preprov.model.worktable import Array, WorkTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,27 +202,38 @@ class FloorPolicy:
 _KEEP = {Standby.STOPPED: ActionKind.STOP, Standby.HIBERNATED: ActionKind.HIBERNATE, Standby.COLD: ActionKind.TERMINATE}
 
 
-def demand_history(start: Array, end: Array, share_cpu: Array, share_memory: Array, step_s: float) -> DemandHistory:
-    """Peak nodes' worth of demand per step.
+def demand_levels(work: WorkTable, room: Resources) -> tuple[Array, Array]:
+    """Nodes' worth of demand over time, as if nothing had waited.
 
     Args:
-        start: (N,) epoch seconds. end: (N,) epoch seconds.
-        share_cpu: (N,) cores wanted over those of a node. share_memory: (N,) the same of memory.
-        step_s: length of a step.
+        work: nominal timing.
+        room: what a node holds.
+
+    Returns:
+        (K,) epoch seconds and (K,) nodes' worth from each on, the larger of the cpu and the memory share.
     """
+    start, end = work.spans()
+    t = work.tasks
+    n = t["instances"].to_numpy(dtype=np.float64)
     good = np.isfinite(start) & np.isfinite(end) & (end > start)
-    start, end, cpu, memory = start[good], end[good], share_cpu[good], share_memory[good]
-    if not len(start):
+    times, place = np.unique(np.concatenate([start[good], end[good]]), return_inverse=True)
+    level = np.zeros(len(times))
+    for name, most in (("cpu", room.cpu), ("memory", room.memory)):
+        if most > 0:
+            amount = (t[name].to_numpy(dtype=np.float64) * n / most)[good]
+            level = np.maximum(level, np.cumsum(np.bincount(place, np.concatenate([amount, -amount]), len(times))))
+    return times, level.clip(0.0)
+
+
+def demand_history(work: WorkTable, room: Resources, step_s: float) -> DemandHistory:
+    """Peak nodes' worth of demand per step; arguments as for `demand_levels`."""
+    times, level = demand_levels(work, room)
+    if not len(times):
         return DemandHistory(0.0, step_s, np.zeros(0))
-    first = math.floor(start.min() / step_s) * step_s
-    times = np.concatenate([end, start])
-    order = np.argsort(times, kind="stable")  # ends first: room that is handed on is not wanted twice
-    level = np.maximum(
-        np.cumsum(np.concatenate([-cpu, cpu])[order]), np.cumsum(np.concatenate([-memory, memory])[order])
-    )
-    step = ((times[order] - first) // step_s).astype(np.int64)
+    first = math.floor(times[0] / step_s) * step_s
+    step = ((times - first) // step_s).astype(np.int64)
     peak = np.zeros(int(step[-1]) + 1)
     np.maximum.at(peak, step, level)
     last = np.searchsorted(step, np.arange(len(peak)), side="left") - 1
     carried = np.where(last >= 0, level[np.maximum(last, 0)], 0.0)
-    return DemandHistory(first, step_s, np.maximum(peak, carried).clip(0.0))
+    return DemandHistory(first, step_s, np.maximum(peak, carried))

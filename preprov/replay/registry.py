@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from preprov.model.errors import ConfigError
+from preprov.replay.clairvoyant import Clairvoyant
 from preprov.replay.forecasters import AwsPredictive, HourOfWeek, PoolingQuantile
 from preprov.replay.policies import Reactive, ReactiveMax, StaticRunning, StaticStopped
 from preprov.replay.policy import Policy
+from preprov.replay.production import Preprov
 
 ENTRY_POINTS: Final = "preprov.policies"
 
@@ -25,6 +27,8 @@ BUILT_IN: Final[Mapping[str, Callable[[float | None], Policy]]] = MappingProxyTy
         "schedule": HourOfWeek,
         "aws-predictive": AwsPredictive,
         "pooling-quantile": PoolingQuantile,
+        "preprov": Preprov,
+        "clairvoyant": Clairvoyant,
     }
 )
 
