@@ -1,22 +1,25 @@
 """The same slice, played by other policies on the replay core, beside what happened live."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import NormalDist, median
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
-from preprov.contracts import LeadObservation
+from preprov.contracts import LeadObservation, ModelVersion
+from preprov.demo.live import PLAN_S
 from preprov.demo.recorder import Recorder
 from preprov.demo.scene import POOL, Scene
-from preprov.demo.workload import finished, work_table
+from preprov.demo.workload import PlannedRun, work_table
 from preprov.model.pools import Group, LeadTime, Pool, Standby
 from preprov.model.worktable import WorkTable
 from preprov.replay.engine import replay
+from preprov.replay.policy import Setting
+from preprov.replay.production import Preprov
 from preprov.replay.registry import make_policy
 from preprov.replay.result import ReplayResult, weighted_quantiles
 
@@ -29,6 +32,7 @@ CLOSE_S: Final = 15.0
 _ENOUGH: Final = 3
 _Z95: Final = NormalDist().inv_cdf(0.95)
 _BEFORE: Final = timedelta(minutes=20)
+_TICK_S: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -111,23 +115,32 @@ def live_outcome(recorder: Recorder, pool: Pool, scene: Scene) -> Outcome:
     )
 
 
-def replayed(scene: Scene, pool: Pool, tell: Callable[[str], None], names: Sequence[str] = POLICIES) -> list[Outcome]:
-    """Play the slice under each policy: the same work, nodes, prices and lead times.
+@dataclass(frozen=True)
+class Trace:
+    """What the policies are played on.
 
-    Args:
-        scene: whose night. pool: with the lead times to play with.
-        tell: told which policy is at work. names: which policies.
+    Attributes:
+        history: before the slice. tonight: the slice, as recorded. pool: with the lead times that were seen.
+        model: the learnt part of the forecast, as the live controller had it; None = a replay fits its own.
     """
-    work = WorkTable.concat([_history(scene), work_table(scene.tonight, scene.specs, scene.company.zone)])
+
+    history: WorkTable
+    tonight: Sequence[PlannedRun]
+    pool: Pool
+    model: tuple[ModelVersion, bytes] | None = None
+
+
+def replayed(scene: Scene, trace: Trace, names: Sequence[str] = POLICIES) -> list[Outcome]:
+    """Play the slice under each policy: the same work, nodes, prices and lead times."""
+    work = WorkTable.concat([trace.history, work_table(trace.tonight, scene.specs, scene.company.zone)])
     out = []
     for name in names:
-        tell(name)
         # a pool that is always on was on before; the others begin the slice with nothing, as the live one does
         before = _BEFORE if name == "always-on" else timedelta(0)
         result = replay(
             work,
-            pool,
-            make_policy(name),
+            trace.pool,
+            _Tonight(trace.model) if name == "preprov" else make_policy(name),
             judged_from=scene.start,
             until=scene.end,
             schedules=scene.workload.schedules(POOL),
@@ -138,9 +151,48 @@ def replayed(scene: Scene, pool: Pool, tell: Callable[[str], None], names: Seque
     return out
 
 
-def _history(scene: Scene) -> WorkTable:
-    runs = scene.workload.runs(scene.history_start, scene.start)
-    return finished(work_table(runs, scene.specs, scene.company.zone), scene.start.timestamp())
+class _Tonight(Preprov):
+    """The policy preprov with the live controller's rhythm and its model."""
+
+    def __init__(self, model: tuple[ModelVersion, bytes] | None) -> None:
+        super().__init__(every_s=PLAN_S, tick_s=_TICK_S)
+        self._model = model
+
+    def prepare(self, setting: Setting) -> None:
+        """Wire everything, and hand the model in."""
+        super().prepare(setting)
+        if self._model is not None:
+            version, blob = self._model
+            self.ctx.ports.models.save(
+                POOL, version.kind, version.format, blob, at=version.created_at, metrics=version.metrics
+            )
+
+
+def as_recorded(tonight: Sequence[PlannedRun], recorder: Recorder) -> tuple[PlannedRun, ...]:
+    """The runs with the times they really took: from ready to ended, less the wait for a node.
+
+    What a busy machine adds to a program's runtime is in it, so that all policies are compared on the night as it was.
+    A task that was not seen to its end keeps the time it was meant to take.
+    """
+    seen: dict[tuple[str, str], float] = {}
+    began: dict[str, datetime] = {}
+    for i in recorder.instances():
+        run, _, task = i.claimant.partition("/")
+        began[run] = min(began.get(run, i.ready), i.ready)
+        if i.ended is not None:
+            key = (run, task.partition("#")[0])
+            seen[key] = max(seen.get(key, 0.0), (i.ended - i.ready).total_seconds() - i.wait_s)
+    ids = {**{r.rpartition(".")[0]: r for r in began}, **{r: r for r in began}}
+    return tuple(_recorded(r, ids.get(r.run_id, ""), seen, began) for r in tonight)
+
+
+def _recorded(
+    run: PlannedRun, run_id: str, seen: Mapping[tuple[str, str], float], began: Mapping[str, datetime]
+) -> PlannedRun:
+    if run_id not in began:
+        return run
+    seconds = [seen.get((run_id, t.name), s) for t, s in zip(run.shape.tasks, run.seconds.tolist(), strict=True)]
+    return replace(run, submit=began[run_id], seconds=np.maximum(seconds, 0.1))
 
 
 def _outcome(name: str, result: ReplayResult) -> Outcome:

@@ -1,5 +1,6 @@
 """Run the project's own flows through a Prefect server, at the time that the demonstration plays."""
 
+import importlib
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,6 +62,11 @@ def load() -> None:
     """Import what the flows need, so that nothing of it is counted against the night."""
     for name in ("forecast_demand", "warm_pools"):
         _flow(name)
+
+
+def load_models() -> None:
+    """Import what models are fitted with; that takes seconds, which can be spent while the server starts."""
+    importlib.import_module("quantile_forest")
 
 
 def _flow(name: str) -> Any:

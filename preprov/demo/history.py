@@ -8,6 +8,7 @@ from preprov.contracts import Progress, SourceBatch
 from preprov.demo.workload import Workload, finished, work_table
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec
+from preprov.model.worktable import WorkTable
 
 _WEEK = timedelta(weeks=1)
 
@@ -29,11 +30,27 @@ class HistorySource:
         self.zone = workload.company.zone
         self.capacity: Resources | None = None
         self._workload, self._specs, self._until = workload, specs, until
+        self._batches: list[SourceBatch] = []
         parts = (repr(workload), until.isoformat(), *(repr(s) for s in specs.values()))
         self.digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
+    @property
+    def work(self) -> WorkTable:
+        """All of it."""
+        return WorkTable.concat([b.work for b in self.read()])
+
     def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
-        """One batch a week; the schedules come with the first."""
+        """One batch a week; the schedules come with the first. Drawn once."""
+        if self._batches:
+            yield from self._batches
+            return
+        batches = []
+        for batch in self._drawn(progress):
+            batches.append(batch)
+            yield batch
+        self._batches = batches
+
+    def _drawn(self, progress: Progress | None) -> Iterator[SourceBatch]:
         start, schedules = self._workload.origin, self._workload.schedules("")
         whole = self._until - self._workload.origin
         while start < self._until:

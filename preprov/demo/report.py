@@ -28,6 +28,7 @@ COLUMNS: Final = (
     "cost",
 )
 
+_PAID_BY: Final = {"reactive": "what that would have", "always-on": "what a pool that is always on would have"}
 _PAGE: Final = Template(
     """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -179,14 +180,15 @@ def verdict(outcomes: Sequence[Outcome], close: Agreement | None) -> str:
     by = {o.name: o for o in outcomes}
     live, reactive, always = by.get(LIVE), by.get("reactive"), by.get("always-on")
     parts = []
-    if live and reactive:
-        parts.append(
-            f"Half of the {live.instances} task instances waited {seconds(live.wait_p50_s)} or less for a node, 95 % "
-            f"{seconds(live.wait_p95_s)}; under a reactive autoscaler {seconds(reactive.wait_p50_s)} and "
-            f"{seconds(reactive.wait_p95_s)}."
-        )
-    if live and always and live.usd is not None and always.usd:
-        parts.append(f"It cost {live.usd / always.usd:.0%} of a pool that is always on.")
+    if live is not None:
+        parts.append(f"Live, {live.warm_hits:.0%} of {live.instances} task instances had a node when they were ready")
+        if reactive is not None:
+            parts[-1] += (
+                f"; under a reactive autoscaler {reactive.warm_hits:.0%} had, and one in twenty waited "
+                f"{seconds(reactive.wait_p95_s)} or longer"
+            )
+        parts[-1] += "."
+        parts.extend(_against(live, [o for o in (reactive, always) if o is not None]))
     if close is not None:
         word = "agree" if close.close else "do not agree"
         parts.append(
@@ -194,6 +196,14 @@ def verdict(outcomes: Sequence[Outcome], close: Agreement | None) -> str:
             f"{close.wait_mean_s:+.0f} s (within {CLOSE:.0%} and {CLOSE_S:.0f} s is close)."
         )
     return " ".join(parts)
+
+
+def _against(live: Outcome, others: Sequence[Outcome]) -> list[str]:
+    """Live cost as a share of what others would have paid."""
+    if live.usd is None:
+        return []
+    shares = [f"{live.usd / o.usd:.0%} of {_PAID_BY.get(o.name, o.name)}" for o in others if o.usd]
+    return [f"It cost {' and '.join(shares)}."] if shares else []
 
 
 def _section(title: str, drawn: dict[str, str], names: Sequence[str]) -> list[str]:

@@ -72,6 +72,8 @@ def _print(done: "Demonstration") -> None:
     common.print_table("", COLUMNS, [row(o) for o in done.outcomes])
     typer.echo("")
     typer.echo(verdict(done.outcomes, done.agreement))
+    for note in done.notes:
+        typer.echo(note)
     if done.failed:
         typer.echo(f"{done.failed} task instances failed")
     typer.echo(f"report: {done.report}")
