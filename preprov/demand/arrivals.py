@@ -72,8 +72,8 @@ def due_runs(seen: WorkTable, schedules: Sequence[Schedule], at: datetime, until
     came = _came(seen)
     pooled = _thinned(np.concatenate([c.delay for c in came.values()])) if came else np.empty(0)
     history = {s.dag_id: _history(s, came.get(s.dag_id), seen, at, until) for s in schedules if not s.paused}
-    missed = sum(h.missed for h in history.values())
-    judged = sum(h.judged for h in history.values())
+    missed = sum(h.missed - h.missed_last for h in history.values())
+    judged = sum(h.judged - h.missed_last for h in history.values())
     usual_skip = (missed + _SKIP_PRIOR * _ASSUMED_SKIP) / (judged + _SKIP_PRIOR)
     out: list[PredictedRun] = []
     for s in schedules:
@@ -81,7 +81,9 @@ def due_runs(seen: WorkTable, schedules: Sequence[Schedule], at: datetime, until
         if held is None or not len(held.open):
             continue
         delays, weights = _delays(came.get(s.dag_id), pooled)
-        skip = (held.missed + _SKIP_PRIOR * usual_skip) / (held.judged + _SKIP_PRIOR)
+        # Misses in a row at the end speak of the schedule's end; the others of how often a turn is skipped.
+        settled = held.judged - held.missed_last
+        skip = (held.missed - held.missed_last + _SKIP_PRIOR * usual_skip) / (settled + _SKIP_PRIOR)
         alive = skip**held.missed_last / (skip**held.missed_last + _STOPS)
         for turn in held.open:
             out += _predict(s, float(turn), now, delays, weights, alive * (1.0 - skip))

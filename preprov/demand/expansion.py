@@ -68,6 +68,7 @@ def expand_units(units: Units, tables: RuntimeTables, origin: float, grid: Grid,
 
 
 def _realisers(units: Units, tables: RuntimeTables, origin: float, samples: int) -> Iterator[Realiser]:
+    units = units.linked_together()
     for copies in np.unique(units.copies):
         same = np.flatnonzero(units.copies == copies)
         alike = units if len(same) == units.runs else units.arranged(same)
@@ -141,7 +142,7 @@ class _Massive:
 
 
 def _heavy(units: Units, tables: RuntimeTables, samples: int) -> NDArray[np.bool_]:
-    """(R,) the runs that matter by themselves, as far as all samples of them can be afforded."""
+    """(R,) runs that matter by themselves, as far as all samples can be afforded, and those that wait for others."""
     usual = tables.quantile(0.5)[units.task]
     held = np.stack([np.bincount(units.run, usual * a, units.runs) for a in units.amount.T], axis=1)
     total = np.maximum(held.sum(axis=0), 1e-12)
@@ -149,6 +150,6 @@ def _heavy(units: Units, tables: RuntimeTables, samples: int) -> NDArray[np.bool
     rows = np.bincount(units.run, minlength=units.runs)
     order = np.argsort(-share / np.maximum(rows, 1), kind="stable")
     affordable = np.cumsum(rows[order]) * samples <= DIRECT // 2
-    out = np.zeros(units.runs, bool)
-    out[order[affordable]] = share[order[affordable]] > _HEAVY_SHARE
+    out = units.linked()
+    out[order[affordable]] |= share[order[affordable]] > _HEAVY_SHARE
     return out

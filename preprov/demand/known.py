@@ -1,5 +1,6 @@
 """Known demand: what runs, what is queued, what is due, expanded into joint samples of resources per step."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from preprov.demand.arrivals import PredictedRun, due_runs
 from preprov.demand.expansion import expand_units
 from preprov.demand.live import live_units
 from preprov.demand.occupancy import Grid
+from preprov.demand.queueing import behind_limits
 from preprov.demand.runtime_tables import Floats, Singles
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.templates import predicted_units
@@ -136,9 +138,17 @@ def expand_seen(
     expected = _once(turns.runs, predicted)
     shapes = seen if templates is None else WorkTable.concat([seen, templates])
     living = live_units(seen, at, runtimes, steps.seed)
-    coming = predicted_units(shapes, expected, at, runtimes, steps.seed, first_task=len(living.work))
+    limits = {s.dag_id: s.max_active_runs for s in schedules if s.max_active_runs is not None}
+    tight = _tight(limits, (*living.work.runs["dag_id"], *(p.dag_id for p in expected)))
+    coming = predicted_units(
+        shapes, expected, at, runtimes, steps.seed, first_task=len(living.work), single=tight.keys()
+    )
     tables = living.names.tables(runtimes, coming.names)
     units = Units.concat([living.units, coming.units])
+    origins = _origins(tables.origin[units.task])
+    if tight:
+        dags = (*living.work.runs["dag_id"], *coming.dags)
+        units, tables = behind_limits(units, dags, tight, len(tables.row)), tables.with_nothing()
     out = expand_units(units, tables, -steps.begins_s, steps.grid, steps.samples)
     return KnownDemand(
         samples=out.peak,
@@ -146,8 +156,14 @@ def expand_seen(
         parts={p: out.parts[i] for i, p in enumerate(PARTS) if p != "learnt"},
         predicted=tuple(expected),
         notes=(*turns.notes, *coming.notes),
-        estimated=_origins(tables.origin[units.task]),
+        estimated=origins,
     )
+
+
+def _tight(limits: Mapping[str, int], dags: Sequence[str]) -> dict[str, int]:
+    """Limits that could bind: of DAGs with more runs, live and expected, than may be active."""
+    count = Counter(dags)
+    return {dag: limit for dag, limit in limits.items() if count[dag] > limit}
 
 
 def _once(scheduled: Sequence[PredictedRun], others: Sequence[PredictedRun]) -> list[PredictedRun]:

@@ -1,6 +1,6 @@
 """Expected runs as units to expand: copies of the last seen runs of their DAG, with chance, lateness and queueing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,7 +10,7 @@ import numpy as np
 from preprov.demand.arrivals import LEVELS, PredictedRun
 from preprov.demand.draws import key_of, mix
 from preprov.demand.live import Names, amounts, within_run
-from preprov.demand.runtime_tables import Ints
+from preprov.demand.runtime_tables import Floats, Ints
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.units import Units
 from preprov.model.demand import PARTS
@@ -24,9 +24,10 @@ _SETTLED: Final = 5
 
 @dataclass(frozen=True)
 class Coming:
-    """Units of expected runs, the names of the tasks they are copied from, and what could not be copied."""
+    """Units of expected runs, the DAG of each; names of the tasks they are copied from; what could not be copied."""
 
     units: Units
+    dags: tuple[str, ...]
     names: Names
     notes: tuple[str, ...]
 
@@ -41,8 +42,25 @@ class _Shape:
     children: Ints
 
 
+@dataclass(frozen=True)
+class _Copy:
+    """An expected run in the shape of a seen one: the alternative `number` of `of`."""
+
+    run: PredictedRun
+    shape: _Shape
+    number: int
+    of: int
+
+
 def predicted_units(
-    seen: WorkTable, expected: Sequence[PredictedRun], at: datetime, runtimes: RuntimeModel, seed: int, first_task: int
+    seen: WorkTable,
+    expected: Sequence[PredictedRun],
+    at: datetime,
+    runtimes: RuntimeModel,
+    seed: int,
+    *,
+    first_task: int,
+    single: Collection[str] = (),
 ) -> Coming:
     """Units of the expected runs.
 
@@ -51,46 +69,54 @@ def predicted_units(
 
     Args:
         seen: work as known at `at`. first_task: position of these tasks in the runtime tables.
+        single: DAGs that are copied from their last run in any case.
     """
     wanted = sorted({p.dag_id for p in expected})
-    chosen = _last_runs(seen, wanted)
+    chosen = {d: runs[:1] if d in single else runs for d, runs in _last_runs(seen, wanted).items()}
     shapes, positions = _shapes(seen, sorted({r for runs in chosen.values() for r in runs}))
     tasks = seen.tasks.iloc[positions]
-    names, amount = Names.of(tasks, tasks["run"].to_numpy()), amounts(tasks)
-    notes = tuple(f"no run of {d} was ever seen: its turns are not expanded" for d in wanted if not chosen.get(d))
     copies = [
-        (p, shapes[r], len(chosen[p.dag_id]), i) for p in expected for i, r in enumerate(chosen.get(p.dag_id, ()))
+        _Copy(p, shapes[r], i, len(chosen[p.dag_id])) for p in expected for i, r in enumerate(chosen.get(p.dag_id, ()))
     ]
-    lengths = np.array([s.tasks for _, s, _, _ in copies], dtype=np.int64)
+    return Coming(
+        _units(copies, amounts(tasks), epoch(at), runtimes, seed, first_task),
+        tuple(c.run.dag_id for c in copies),
+        Names.of(tasks, tasks["run"].to_numpy()),
+        tuple(f"no run of {d} was ever seen: its turns are not expanded" for d in wanted if not chosen.get(d)),
+    )
+
+
+def _units(
+    copies: Sequence[_Copy], amount: Floats, now: float, runtimes: RuntimeModel, seed: int, first_task: int
+) -> Units:
+    lengths = np.array([c.shape.tasks for c in copies], dtype=np.int64)
     first = np.cumsum(lengths) - lengths
-    total = int(lengths.sum())
     run = np.repeat(np.arange(len(copies)), lengths)
-    begin = np.array([s.first for _, s, _, _ in copies], dtype=np.int64)
-    task = np.repeat(begin - first, lengths) + np.arange(total)
-    turn_key = key_of([f"{p.dag_id}@{p.turn:.0f}" for p, _, _, _ in copies], seed)
-    copy = np.array([i for _, _, _, i in copies], dtype=np.int64)
-    part = np.array([PARTS.index(p.part) for p, _, _, _ in copies], dtype=np.int8)
-    units = Units(
+    begin = np.array([c.shape.first for c in copies], dtype=np.int64)
+    task = np.repeat(begin - first, lengths) + np.arange(len(run))
+    run_key = key_of([f"{c.run.dag_id}@{c.run.turn:.0f}" for c in copies], seed)
+    number = np.array([c.number for c in copies], dtype=np.int64)
+    part = np.array([PARTS.index(c.run.part) for c in copies], dtype=np.int8)
+    return Units(
         run=run,
-        parents=_joined([s.parents + o for (_, s, _, _), o in zip(copies, first, strict=True)]),
-        children=_joined([s.children + o for (_, s, _, _), o in zip(copies, first, strict=True)]),
+        parents=_joined([c.shape.parents + o for c, o in zip(copies, first, strict=True)]),
+        children=_joined([c.shape.children + o for c, o in zip(copies, first, strict=True)]),
         task=task + first_task,
-        key=mix(mix(turn_key, copy.astype(np.uint64))[run], within_run(run).astype(np.uint64)),
+        key=mix(mix(run_key, number.astype(np.uint64))[run], within_run(run).astype(np.uint64)),
         amount=amount[task],
         part=part[run],
-        started=np.full(total, np.nan),
-        run_key=turn_key,
-        ready=np.array([p.turn for p, _, _, _ in copies]) - epoch(at),
-        share=runtimes.shares([p.dag_id for p, _, _, _ in copies]),
+        started=np.full(len(run), np.nan),
+        run_key=run_key,
+        ready=np.array([c.run.turn for c in copies], dtype=np.float64) - now,
+        share=runtimes.shares([c.run.dag_id for c in copies]),
         size=np.zeros(len(copies)),
         size_spread=np.ones(len(copies)),
-        probability=np.array([p.probability for p, _, _, _ in copies], dtype=np.float64),
+        probability=np.array([c.run.probability for c in copies], dtype=np.float64),
         late=np.arange(len(copies)),
-        copies=np.array([k for _, _, k, _ in copies], dtype=np.int64),
-        copy=copy,
-        delays=np.array([p.delays for p, _, _, _ in copies]).reshape(-1, LEVELS),
+        copies=np.array([c.of for c in copies], dtype=np.int64),
+        copy=number,
+        delays=np.array([c.run.delays for c in copies], dtype=np.float64).reshape(-1, LEVELS),
     )
-    return Coming(units, names, notes)
 
 
 def _last_runs(seen: WorkTable, dags: Sequence[str]) -> Mapping[str, tuple[int, ...]]:

@@ -90,8 +90,8 @@ class Units:
             parents=parents[order],
             children=children[order],
             delays=self.delays,
-            **{name: getattr(self, name)[tasks] for name in _OF_TASKS},
-            **{name: getattr(self, name)[runs] for name in _OF_RUNS},
+            **{name: getattr(self, name)[tasks] for name in OF_TASKS},
+            **{name: getattr(self, name)[runs] for name in OF_RUNS},
         )
 
     def windows(self, rows: int) -> Iterator["Units"]:
@@ -106,6 +106,25 @@ class Units:
             high = int(fitting[-1]) if len(fitting) else int(after[0])
             yield self._window(low, high, int(first[low]), int(first[high]))
             low = high
+
+    def linked(self) -> NDArray[np.bool_]:
+        """(R,) runs that wait for another run, or another for them."""
+        a, b = self.run[self.parents], self.run[self.children]
+        out = np.zeros(self.runs, dtype=bool)
+        out[a[a != b]] = out[b[a != b]] = True
+        return out
+
+    def linked_together(self) -> "Units":
+        """Runs that wait for one another moved next to each other."""
+        a, b = self.run[self.parents], self.run[self.children]
+        if (a == b).all():
+            return self
+        from scipy.sparse import coo_matrix  # rarely needed, slow to import
+        from scipy.sparse.csgraph import connected_components
+
+        graph = coo_matrix((np.ones(len(a)), (a, b)), shape=(self.runs, self.runs))
+        _, label = connected_components(graph, directed=False)
+        return self.arranged(np.argsort(label, kind="stable"))
 
     def _cuts(self) -> Ints:
         """Run positions 1..R before which the table may be cut: no edge passes over them."""
@@ -125,13 +144,13 @@ class Units:
             parents=self.parents[edges] - first,
             children=self.children[edges] - first,
             delays=self.delays,
-            **{name: getattr(self, name)[first:last] for name in _OF_TASKS},
-            **{name: getattr(self, name)[low:high] for name in _OF_RUNS},
+            **{name: getattr(self, name)[first:last] for name in OF_TASKS},
+            **{name: getattr(self, name)[low:high] for name in OF_RUNS},
         )
 
 
-_OF_TASKS: Final = ("task", "key", "amount", "part", "started")
-_OF_RUNS: Final = (
+OF_TASKS: Final = ("task", "key", "amount", "part", "started")
+OF_RUNS: Final = (
     "run_key",
     "ready",
     "share",
