@@ -1,7 +1,7 @@
 """ScalerModel: the learnt part of demand. Members, mixed by their record, calibrated, with joint sample paths."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -165,16 +165,18 @@ class ScalerModel:
         weights = aggregation.restrict(learnt.weights, np.isfinite(said).all(axis=(1, 2)))
         ahead = aggregation.block_of(horizon, view.per_day)
         settled = calibration.learn(track.came, learnt.said, blocks, self.config.calibration)
-        inner = uncross(settled.apply(aggregation.mix(weights, said, ahead), ahead), floor=_floor(view))
+        floor = _floor(view)
+        inner = uncross(settled.apply(aggregation.mix(weights, said, ahead), ahead), floor=floor)
         levels = paths.levels_of(track.came.ravel(), settled.said.reshape(-1, len(GRID))).reshape(track.came.shape)
         order = paths.templates(levels, view, horizon)
+        samples = paths.sample_paths(inner, order, self.config.samples, self.seed)
         return LearntForecast(
             name=self.name,
             issued_at=history.end,
             step_seconds=self.step_seconds,
             quantiles=tuple(quantiles),
-            values=uncross(at_levels(inner, GRID, quantiles), floor=_floor(view)),
-            samples=uncrossed_paths(paths.sample_paths(inner, order, self.config.samples, self.seed), _floor(view)),
+            values=uncross(at_levels(inner, GRID, quantiles), floor=floor),
+            samples=samples if floor is None else np.maximum(samples, floor),
             coverage=calibration.coverage(track.came, settled.said),
             weights={n: float(w) for n, w in zip(track.names, weights[ahead].mean(axis=0), strict=True)},
             fallback_reason=self.fallback_reason,
@@ -224,11 +226,6 @@ class ScalerModel:
         positions = np.arange(start, stop, step, dtype=np.int64) - view.base
         longer = self.track.extended(view, self.members, positions[positions >= 0])
         return longer.last(self.config.track_limit)
-
-
-def uncrossed_paths(samples: Floats, floor: float | None) -> Floats:
-    """Paths with nothing below the floor."""
-    return samples if floor is None else np.maximum(samples, floor)
 
 
 def _view(history: SeriesHistory, config: ScalerConfig) -> View:
@@ -289,7 +286,8 @@ def _replayed(chosen: list[Member], view: View, names: tuple[str, ...], config: 
     """A record made by going back: members fitted at earlier cutoffs forecast the days that follow each of them."""
     track = Track.empty(names, config.horizon)
     day = view.per_day
-    last = len(view) - 1 - config.horizon
+    # Whole days back, so that past forecasts begin at the same time of day as the next one.
+    last = len(view) - 1 - day * -(-config.horizon // day)
     room = max(0, (last - day) // day)
     days = min(config.track_days, room)
     if days < 1:
@@ -302,4 +300,4 @@ def _replayed(chosen: list[Member], view: View, names: tuple[str, ...], config: 
             continue
         fitted, _ = _fit_all(chosen, View(known, config.country), config.horizon, seed)
         track = track.extended(view, fitted, part)
-    return replace(track)
+    return track

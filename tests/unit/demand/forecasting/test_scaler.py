@@ -100,6 +100,15 @@ def test_a_refit_goes_on_with_the_record_of_the_model_before(model: ScalerModel)
     sound(following.predict(longer))
 
 
+@pytest.mark.parametrize("horizon", [6, 24, 30])
+def test_past_forecasts_begin_at_the_time_of_day_of_the_next_one(horizon: int) -> None:
+    known = history(daily(20)[: 20 * 24 - 7])
+    model = ScalerModel.fit(known, replace(CONFIG, members=("last", "snaive24"), horizon=horizon))
+    following = model.trained_until + 1
+    assert set((model.track.origins + 1) % 24) == {following % 24}
+    assert np.isfinite(model.track.came).all()
+
+
 def test_a_record_of_another_configuration_is_not_taken_over(model: ScalerModel) -> None:
     longer = history(daily(60)).window(0, CUT + 7 * 24)
     other = replace(CONFIG, members=("last", "snaive24"))
