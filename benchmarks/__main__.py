@@ -1,0 +1,52 @@
+"""`python -m benchmarks`: every figure, as JSON files in benchmarks/results (or --out)."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.machine import traces
+
+SERIES = "series/hourly_demand.parquet"
+
+
+def commands(quick: bool) -> dict[str, list[str]]:
+    """name -> the module and its arguments; what needs traces is left out where there are none."""
+    out = {
+        "control_plane": ["benchmarks.control_plane"],
+        "planning": ["benchmarks.planning"],
+        "expansion": ["benchmarks.expansion"],
+    }
+    data = traces()
+    if data is not None:
+        out["forecast"] = ["benchmarks.forecast", str(data / SERIES), *(["--quick"] if quick else [])]
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("names", nargs="*")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    todo = commands(args.quick)
+    if traces() is None:
+        print("SKIPPED: what needs the public traces (set PREPROV_TRACES)", file=sys.stderr)
+    failed = []
+    for name in args.names or todo:
+        print(f"-> {name}", file=sys.stderr, flush=True)
+        part = args.out / f"{name}.json.part"
+        with part.open("wb") as out:
+            done = subprocess.run([sys.executable, "-m", *todo[name]], stdout=out, env=dict(os.environ), check=False)
+        if done.returncode:
+            failed.append(name)
+            continue
+        part.replace(args.out / f"{name}.json")
+        print(f"   {args.out / name}.json", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
