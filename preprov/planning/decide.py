@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Node, Offering, Standby
+from preprov.model.pools import LeadTime, Mode, Node, Offering, Standby
 from preprov.planning.caps import Allowance
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.need import Horizon, Need
@@ -61,13 +61,22 @@ class Situation:
         """Of a node."""
         return self.by_offering[(group, offering.key)]
 
-    def target(self, lead_s: float) -> Array:
-        """(T,) nodes to be ready or on the way at each step, for a way to ready of `lead_s`."""
-        return self.need.order_up_to(self.horizon.window(lead_s + self.tick_s))
+    def window(self, lead: LeadTime) -> int:
+        """Steps that an order given now has to cover: until one given at the next tick would be ready.
+
+        The lead time counts at the service level too, within its median and its 95th percentile: who does not mind
+        waiting need not pay for being early.
+        """
+        level = min(max(self.need.level, 0.5), 0.95)
+        return self.horizon.window(lead.quantile(level) + self.tick_s)
+
+    def target(self, lead: LeadTime) -> Array:
+        """(T,) nodes to be ready or on the way at each step, for a way to ready of that lead time."""
+        return self.need.order_up_to(self.window(lead))
 
     def cold_target(self) -> Array:
         """`target` for a launch of the reference offering."""
-        return self.target(self.reference.lead.p95_s)
+        return self.target(self.reference.lead)
 
     def size(self, choice: Choice) -> float:
         """One node of it in nodes of the reference."""
@@ -143,7 +152,7 @@ def _start(s: Situation, d: Decision, allowance: Allowance) -> None:
     reach = d.running
     for node in s.supply.standby:
         lead = s.inputs.leads(node.group, node.offering, node.standby)
-        if s.target(lead.p95_s)[0] > reach + _EPS:
+        if s.target(lead)[0] > reach + _EPS:
             wanted.setdefault((node.group, node.offering.key, node.standby), []).append(node)
         reach += s.supply.size[node.node_id]
     for (group, _, state), nodes in wanted.items():
@@ -166,7 +175,7 @@ def _start(s: Situation, d: Decision, allowance: Allowance) -> None:
                 Standby.RUNNING,
                 came_from=state,
                 node_ids=tuple(sorted(gone)),
-                due_s=_due_s(s, _level(d.running), lead.p95_s),
+                due_s=_due_s(s, _level(d.running), lead),
             )
         )
 
@@ -184,7 +193,7 @@ def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
             )
     for choice in s.choices:
         reach = d.running + s.supply.sizes(d.standby)
-        short = float(s.target(choice.lead.p95_s)[0]) - reach
+        short = float(s.target(choice.lead)[0]) - reach
         if short <= _EPS:
             return
         if min(choice.share, s.size(choice)) > _EPS:
@@ -206,15 +215,15 @@ def _launch_some(
             _level(lo),
             _level(d.running),
             Standby.RUNNING,
-            due_s=_due_s(s, _level(d.running), choice.lead.p95_s),
+            due_s=_due_s(s, _level(d.running), choice.lead),
             why=why,
         )
     )
 
 
-def _due_s(s: Situation, level: int, lead_s: float) -> float:
+def _due_s(s: Situation, level: int, lead: LeadTime) -> float:
     """Seconds from now to the first step that wants this many nodes; the end of the lead window if none alone does."""
-    window = s.horizon.window(lead_s + s.tick_s)
+    window = s.window(lead)
     alone = s.need.order_up_to(1)[:window] >= level
     i = int(alone.argmax()) if alone.any() else min(window, s.horizon.steps) - 1
     return s.horizon.seconds_to(i)

@@ -62,7 +62,7 @@ class Words:
         have = f"{ready} ready" + (f", {len(s.supply.warming)} warming" if s.supply.warming else "")
         have += f", {len(s.supply.standby)} in standby" if s.supply.standby else ""
         target = int(s.cold_target()[0])
-        until = self.clock(s.reference.lead.p95_s + s.tick_s)
+        until = self.clock(s.horizon.seconds_to(s.window(s.reference.lead)))
         text = f"hold: {have}; {target} needed until {until} ({self.label})"
         if blocked:
             return f"{text}; {blocked}"

@@ -276,9 +276,9 @@ def _up(s: Situation, seg: Segment, choice: Choice, state: Standby, levels: Arra
     if state is not Standby.COLD:
         falls = levels[back:] < seg.hi
         until = back + (int(falls.argmax()) if falls.any() else len(falls))
-        wants = s.target(lead.p95_s)[back:until] >= seg.hi
+        wants = s.target(lead)[back:until] >= seg.hi
         at = back + (int(wants.argmax()) if wants.any() else 0)
-    window = s.horizon.window(lead.p95_s + s.tick_s)
+    window = s.window(lead)
     alone = s.need.order_up_to(1)[at : at + window] >= seg.hi
     due = at + (int(alone.argmax()) if alone.any() else len(alone) - 1)
     kind = ActionKind.LAUNCH if state is Standby.COLD else ActionKind.START
