@@ -191,8 +191,10 @@ def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
             _launch_some(
                 s, d, allowance, best, group.min_nodes - have, why=f"group {group.name} keeps {group.min_nodes}"
             )
+    silent = s.supply.sizes((*s.supply.overdue, *s.supply.lost))
     for choice in s.choices:
-        reach = d.running + s.supply.sizes(d.standby)
+        # Nodes that never came are replaced once over; if the replacements do not come either, more would not help.
+        reach = d.running + s.supply.sizes(d.standby) + max(0.0, silent - float(s.target(choice.lead)[0]))
         short = float(s.target(choice.lead)[0]) - reach
         if short <= _EPS:
             return
@@ -383,8 +385,8 @@ def _remark(s: Situation, d: Decision) -> None:
     sup = s.supply
     busy_failed = [n for n in sup.failed if n.node_id in sup.protected]
     for nodes, text in (
-        (sup.overdue, "warming for longer than a launch is likely to take, not counted on"),
-        (sup.lost, "silent, not counted on and left to the orphan rule"),
+        (sup.overdue, "warming for longer than a launch is likely to take, replaced once"),
+        (sup.lost, "silent, replaced once and left to the orphan rule"),
         (busy_failed, "failed but may run work, left alone"),
         (sup.strangers, "of a group that the pool does not have, left alone"),
     ):

@@ -67,7 +67,7 @@ def choices(inputs: PlanInputs, typical: Resources) -> tuple[list[Choice], list[
     Order: holds the largest task; available lately; priced; price per unit of the binding resource (nodes per unit if
     no price is known); shorter lead; then as configured. All are returned: a node of a poor one may exist.
     """
-    found = [choice_of(inputs, g, o, typical) for g in inputs.pool.groups for o in g.offerings]
+    found = [c for g in inputs.pool.groups for c in _launchable(inputs, g, typical)]
     notes = []
     if inputs.largest is not None and not any(c.holds_largest for c in found):
         why = misfit(inputs.largest, [c.offering for c in found], inputs.pool.binding)
@@ -80,6 +80,12 @@ def choices(inputs: PlanInputs, typical: Resources) -> tuple[list[Choice], list[
         notes.append(f"had no capacity a short while ago, tried last: {', '.join(set_back)}")
     ranked = sorted(enumerate(found), key=lambda ic: _rank(ic[1], ic[0]))
     return [c for _, c in ranked], notes
+
+
+def _launchable(inputs: PlanInputs, group: Group, typical: Resources) -> list[Choice]:
+    """What a launch may name; a group that chooses by itself is counted on for the least of what it has."""
+    found = [choice_of(inputs, group, o, typical) for o in group.offerings]
+    return found if group.chooses_offering else [min(found, key=lambda c: (c.holds_largest, c.share))]
 
 
 def relative_size(offering: Offering, reference: Offering, binding: Sequence[str]) -> float:

@@ -15,6 +15,8 @@ from preprov.planning.offers import relative_size
 
 _ALIVE: Final = 0.5
 """A node is counted on while it is more likely slow than failed."""
+PATIENCE_S: Final = 60.0
+"""No node is given up sooner, however short its lead time is said to be."""
 
 
 def fingerprint(observation: PoolObservation) -> str:
@@ -112,13 +114,13 @@ def read_supply(inputs: PlanInputs, reference: Offering) -> Supply:
 def expected_ready(node: Node, inputs: PlanInputs) -> datetime | None:
     """When a warming node should be ready; None if it is likelier to have failed than to be slow.
 
-    Before its 95th percentile: launch time plus that. After it: P(alive | not ready yet) = (1-f) S / ((1-f) S + f) with
+    Before the 95th percentile: launch time plus that. After it: P(alive | not ready yet) = (1-f) S / ((1-f) S + f) with
     survival S of the lead time and failure rate f; while it is above one half, the conditional median of what remains.
     """
     lead = inputs.leads(node.group, node.offering, node.came_from)
     elapsed = (inputs.now - node.since).total_seconds()
-    if elapsed < lead.p95_s:
-        return node.since + timedelta(seconds=lead.p95_s)
+    if elapsed < max(lead.p95_s, PATIENCE_S):
+        return max(node.since + timedelta(seconds=lead.p95_s), inputs.now)
     survival = 1.0 - _cdf(lead, elapsed)
     fails = inputs.leads.failure_rate(node.group, node.offering, node.came_from)
     alive = (1 - fails) * survival

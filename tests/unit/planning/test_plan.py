@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Guards, Mode, Objective, Offering, Override, Phase, Standby, Window
+from preprov.model.pools import Guards, LeadTime, Mode, Objective, Offering, Override, Phase, Standby, Window
 from preprov.model.resources import Resources
 from preprov.planning.plan import fingerprint, make_plan
 from tests.unit.planning.pools import (
@@ -88,6 +88,28 @@ def test_a_node_that_warms_for_ever_is_replaced_and_named():
     assert count(due(plan, ActionKind.LAUNCH)) == 1
     assert any("stuck" in n for n in plan.notes)
     assert not [a for a in due(plan) if a.kind in ENDS]
+
+
+def test_nodes_that_never_come_are_replaced_once_and_no_more():
+    stuck = [node(f"s{i}", Phase.WARMING, age_s=7200, in_phase_s=7200) for i in range(2)]
+    lost = [node(f"l{i}", Phase.LOST, running=None) for i in range(2)]
+    demand = steps([64.0] * 72)
+    assert count(due(make_plan(inputs(demand, *stuck, *lost)).plan)) == 4
+    again = [node(f"t{i}", Phase.WARMING, age_s=3600, in_phase_s=3600) for i in range(4)]
+    assert due(make_plan(inputs(demand, *stuck, *lost, *again)).plan) == []
+
+
+def test_a_node_gets_a_minute_whatever_its_lead_time_is_said_to_be():
+    at_once = replace(group(), lead={Standby.COLD: LeadTime(0, 0)})
+    warming = node("n1", Phase.WARMING, age_s=20, in_phase_s=20)
+    assert due(make_plan(inputs(steps([16.0] * 72), warming, pool_=pool(at_once))).plan) == []
+
+
+def test_a_group_that_chooses_by_itself_is_counted_on_for_its_least():
+    small = Offering("small", Resources(4, 16), usd_per_hour=0.3)
+    p = pool(group(offerings=(M, small), chooses_offering=False))
+    (launch,) = due(make_plan(inputs(steps([16.0] * 72), pool_=p)).plan)
+    assert (launch.count, launch.offering) == (4, small.key)
 
 
 def test_failed_nodes_are_ended_and_replaced_lost_ones_only_replaced():
