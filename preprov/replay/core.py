@@ -3,6 +3,9 @@
 Event-exact on a virtual clock of whole microseconds. At one instant, first what ends frees its room, then nodes become
 ready, then what has become ready starts (or waits), then the policy may act. The simulated cloud says when nodes become
 ready; nothing here ends a node.
+
+Most instants of most replays are the end of one task and the start of its children while nobody waits: `_run_ends` is
+written out for them, everything else goes through `_end_all` and `_place`.
 """
 
 from array import array
@@ -19,13 +22,14 @@ from preprov.sim.cloud import Change
 NEVER: Final = 1 << 62
 _PART_BITS: Final = 32
 _PART_MASK: Final = (1 << _PART_BITS) - 1
+_GONE: Final = (None, Phase.STOPPED, Phase.HIBERNATED)
 
 
 class World(Protocol):
     """What the core plays against: the cloud and the policy, on the core's own time."""
 
-    def advance(self, us: int) -> list[Change]:
-        """Move the clock on; returns what changed among the nodes up to then."""
+    def changes(self) -> list[Change]:
+        """What changed among the nodes up to now."""
         ...
 
     def next_change(self) -> int:
@@ -36,7 +40,7 @@ class World(Protocol):
         """When the policy wants to act next."""
         ...
 
-    def act(self, us: int) -> list[Change]:
+    def act(self) -> list[Change]:
         """Let the policy act; returns what changed among the nodes by that."""
         ...
 
@@ -55,6 +59,7 @@ class Core:
         line: what waits. rooms: the nodes. node_ids: by number. warming: numbers of nodes on their way.
         unstarted: judged tasks that have instances yet to start. peak_cpu, peak_memory: since `reset_peak`.
         limits: (time, True if the pool was full and nothing on its way from then on).
+        evicted: instances on nodes that were taken away; the cloud refuses that, so it stays 0.
     """
 
     def __init__(self, load: Load, rooms: Rooms, kind_of: Callable[[str], int], most_nodes: int) -> None:
@@ -82,6 +87,8 @@ class Core:
         self._parents_left = list(load.parents_left)
         self._undone = list(load.count)
         self._level = [rooms.levels.index(s.cpu) for s in load.shapes]
+        # Where nobody goes before others, those that wait are served before those that have just become ready.
+        self._in_turn = not any(load.priority)
         self._ends: list[int] = []
         self._next_arrival = 0
         self._full = False
@@ -95,137 +102,167 @@ class Core:
         while True:
             arrival = arrivals[self._next_arrival][0] if self._next_arrival < len(arrivals) else NEVER
             other = min(arrival, world.next_change(), world.next_tick())
-            # The hot path: ends, and what they set free, between two events of any other kind.
             if ends and ends[0] >> _PART_BITS < other:
-                if self._run_ends(world, other):
-                    self._apply(world.act(self.now))
+                if self._run_ends(other, world.eager()):
+                    self._apply(world.act())
                 continue
             if other > until and (not self.unstarted or other > give_up):
                 return
             self._step(world, other)
 
-    def _run_ends(self, world: World, before: int) -> bool:
+    def _run_ends(self, before: int, eager: bool) -> bool:
         """Play ends up to an instant, that one left out; True if the policy must be told of uncovered work."""
-        ends, eager = self._ends, world.eager()
+        ends, line, give = self._ends, self.line, self.rooms.give
+        part_task, part_node, part_count = self.part_task, self.part_node, self.part_count
+        shapes, shape_of, children = self.load.shapes, self.load.shape, self.load.children
+        undone, parents_left = self._undone, self._parents_left
+        ready: list[int] = []
+        freed: list[int] = []
         while ends:
             us = ends[0] >> _PART_BITS
             if us >= before:
-                return False
+                break
             self.now = us
-            ready, freed = self._end_all(us)
-            if self.line or ready:
+            part = heappop(ends) & _PART_MASK
+            task, node, n = part_task[part], part_node[part], part_count[part]
+            if node >= 0:
+                shape = shapes[shape_of[task]]
+                give(node, shape, n, us)
+                self.used_cpu -= shape.cpu * n
+                self.used_memory -= shape.memory * n
+                freed.append(node)
+            undone[task] -= n
+            if not undone[task]:
+                for child in children[task]:
+                    parents_left[child] -= 1
+                    if not parents_left[child]:
+                        ready.append(child)
+            if ends and ends[0] >> _PART_BITS == us:
+                continue  # more ends at this very instant
+            if ready or line.waits:
                 self._place(us, ready, freed)
-                if eager and self.line and self.uncovered():
-                    world.advance(us)
+                ready = []
+                if eager and line.waits and self.uncovered():
                     return True
+            freed = []
         return False
 
     def _step(self, world: World, us: int) -> None:
         """Everything that happens at one instant that is not only an end."""
         self.now = us
-        ready, freed = self._end_all(us)
-        freed |= self._apply_nodes(world.advance(us))
-        ready.extend(self._arrive(us))
-        self._place(us, ready, freed)
-        if world.next_tick() <= us or (world.eager() and self.line and self.uncovered()):
-            self._apply(world.act(us))
+        ready: list[int] = []
+        freed: list[int] = []
+        if self._ends and self._ends[0] >> _PART_BITS <= us:
+            self._end_all(us, ready, freed)
+        if world.next_change() <= us:
+            freed.extend(self._apply_nodes(world.changes()))
+        self._arrive(us, ready)
+        if ready or (freed and self.line.waits):
+            self._place(us, ready, freed)
+        if world.next_tick() <= us or (self.line.waits and world.eager() and self.uncovered()):
+            self._apply(world.act())
 
-    def _arrive(self, us: int) -> list[int]:
+    def _arrive(self, us: int, ready: list[int]) -> None:
         arrivals, i = self.load.arrivals, self._next_arrival
-        first = i
         while i < len(arrivals) and arrivals[i][0] <= us:
+            ready.append(arrivals[i][1])
             i += 1
         self._next_arrival = i
-        return [task for _, task in arrivals[first:i]]
 
-    def _end_all(self, us: int) -> tuple[list[int], set[int]]:
-        """End what ends at that instant: (tasks whose parents have now all ended, nodes with new room)."""
+    def _end_all(self, us: int, ready: list[int], freed: list[int]) -> None:
+        """End what ends at that instant, where something else happens too."""
         ends, load = self._ends, self.load
-        ready: list[int] = []
-        freed: set[int] = set()
-        top = (us + 1) << _PART_BITS
-        while ends and ends[0] < top:
+        while ends and ends[0] >> _PART_BITS <= us:
             part = heappop(ends) & _PART_MASK
             task, node, n = self.part_task[part], self.part_node[part], self.part_count[part]
-            if node != NO_NODE:
+            if node >= 0:
                 shape = load.shapes[load.shape[task]]
                 self.rooms.give(node, shape, n, us)
                 self.used_cpu -= shape.cpu * n
                 self.used_memory -= shape.memory * n
-                freed.add(node)
+                freed.append(node)
             self._undone[task] -= n
             if not self._undone[task]:
-                self._free_children(task, ready)
-        return ready, freed
+                for child in load.children[task]:
+                    self._parents_left[child] -= 1
+                    if not self._parents_left[child]:
+                        ready.append(child)
 
-    def _free_children(self, task: int, ready: list[int]) -> None:
-        load, left = self.load, self._parents_left
-        for i in range(load.child_at[task], load.child_at[task + 1]):
-            child = load.children[i]
-            left[child] -= 1
-            if not left[child]:
-                ready.append(child)
-
-    def _place(self, us: int, ready: list[int], freed: set[int]) -> None:
-        """Start what can start: first those that waited, then those that have just become ready."""
-        if self.line:
-            for task in ready:
-                self._become_ready(task, us)
-            for task, node, n in self.line.serve(freed, ready):
-                self._start(task, node, n, us)
+    def _place(self, us: int, ready: list[int], freed: list[int]) -> None:
+        """Start what can start: by priority, then since when it waits, then in the order of the trace."""
+        line = self.line
+        if len(ready) > 1:
+            ready.sort(key=None if self._in_turn else self._rank)
+        if line.waits and not (self._in_turn and line.simple):
+            self._place_by_rank(us, ready, freed)
         else:
-            for task in sorted(ready, key=self._rank) if len(ready) > 1 else ready:
+            if line.waits and freed:
+                self._serve_nodes(us, freed)
+            for task in ready:
                 self._start_or_wait(task, us)
-        wanted = self.used_cpu + self.line.cpu
+        wanted = self.used_cpu + line.cpu
         if wanted > self.peak_cpu:
             self.peak_cpu = wanted
-        wanted = self.used_memory + self.line.memory
+        wanted = self.used_memory + line.memory
         if wanted > self.peak_memory:
             self.peak_memory = wanted
+
+    def _place_by_rank(self, us: int, ready: list[int], freed: list[int]) -> None:
+        """All join the line; whoever is first in it is tried first."""
+        for task in ready:
+            self.ready_at[task] = us
+            if self.load.shape[task] < 0:
+                self._start(task, NO_NODE, self.line.left[task], us)
+            else:
+                self.line.push(task, self.load.priority[task], us)
+        for task, node, n in self.line.serve(freed, ready):
+            self._start(task, node, n, us)
+
+    def _serve_nodes(self, us: int, freed: list[int]) -> None:
+        """Those that wait take the new room; they fit nowhere else, or they would not wait."""
+        served = self.line.serve_one(freed[0]) if len(freed) == 1 else self.line.serve(freed, ())
+        for task, node, n in served:
+            self._start(task, node, n, us)
 
     def _rank(self, task: int) -> tuple[int, int]:
         return self.load.priority[task], task
 
-    def _become_ready(self, task: int, us: int) -> None:
-        """Note that it is ready, and put it in line unless it takes no room."""
-        self.ready_at[task] = us
-        if self.load.shape[task] < 0:
-            self._start(task, NO_NODE, self.line.left[task], us)
-        else:
-            self.line.push(task, self.load.priority[task], us)
-
     def _start_or_wait(self, task: int, us: int) -> None:
-        """As `_become_ready` when nobody waits: what fits starts without ever standing in line."""
-        s = self.load.shape[task]
-        if s < 0 or self.load.shapes[s].ranks:
-            self._become_ready(task, us)
-            for t, node, n in self.line.serve(set(), [task]):
-                self._start(t, node, n, us)
-            return
+        """Start a task that has just become ready, as far as there is room that nobody before it wants."""
         self.ready_at[task] = us
-        rooms, shape, left = self.rooms, self.load.shapes[s], self.line.left
-        while left[task]:
+        load, line, rooms = self.load, self.line, self.rooms
+        s = load.shape[task]
+        if s < 0:
+            self._start(task, NO_NODE, line.left[task], us)
+            return
+        shape = load.shapes[s]
+        if shape.ranks or (line.waits and line.has_kind(s)):
+            line.push(task, load.priority[task], us)
+            if shape.ranks:
+                for t, node, n in line.serve((), (task,)):
+                    self._start(t, node, n, us)
+            return
+        left = line.left[task]
+        while left:
             node = rooms.find(shape, self._level[s])
-            if node == NO_NODE:
-                self.line.push(task, self.load.priority[task], us)
+            if node < 0:
+                line.push(task, load.priority[task], us)
                 return
-            n = left[task]
-            if n > 1:
-                n = min(n, rooms.slots(node, shape))
+            n = 1 if left == 1 else min(left, rooms.slots(node, shape))
             rooms.take(node, shape, n)
-            left[task] -= n
+            left -= n
+            line.left[task] = left
             self._start(task, node, n, us)
 
     def _start(self, task: int, node: int, n: int, us: int) -> None:
         """Note that n instances began on the node, and when they will end."""
-        part = len(self.part_task)
+        load = self.load
+        heappush(self._ends, ((us + load.runtime_us[task]) << _PART_BITS) | len(self.part_task))
         self.part_task.append(task)
         self.part_node.append(node)
         self.part_count.append(n)
         self.part_start.append(us)
-        load = self.load
-        heappush(self._ends, ((us + load.runtime_us[task]) << _PART_BITS) | part)
-        if node == NO_NODE:
+        if node < 0:
             self.line.left[task] = 0
         else:
             shape = load.shapes[load.shape[task]]
@@ -246,9 +283,9 @@ class Core:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         """Take in what the policy did; nodes that are ready at once serve at once."""
-        freed = self._apply_nodes(changes)
-        if freed and self.line:
-            self._place(self.now, [], freed)
+        freed = self._apply_nodes(changes) if changes else ()
+        if freed and self.line.waits:
+            self._place(self.now, [], list(freed))
 
     def _apply_nodes(self, changes: Sequence[Change]) -> set[int]:
         """Take in changes among the nodes; returns those that take work now."""
@@ -266,11 +303,14 @@ class Core:
             self.rooms.close(node)
             if change.phase is Phase.WARMING:
                 self.warming.add(node)
-            self._exist(node, change.phase)
-        if changes:
-            kinds = [self.rooms.kinds[self.rooms.kind[n]] for n in self.warming]
-            self._warming_holds = (sum(k.cpu for k in kinds), sum(k.memory for k in kinds), sum(k.gpu for k in kinds))
-            self._note_limit()
+            if change.phase in _GONE:
+                self.existing.discard(node)
+                self.evicted += self.rooms.tasks[node]
+            else:
+                self.existing.add(node)
+        kinds = [self.rooms.kinds[self.rooms.kind[n]] for n in self.warming]
+        self._warming_holds = (sum(k.cpu for k in kinds), sum(k.memory for k in kinds), sum(k.gpu for k in kinds))
+        self._note_limit()
         return opened
 
     def _new_node(self, node_id: str) -> int:
@@ -278,14 +318,6 @@ class Core:
         self.number[node_id] = node
         self.node_ids.append(node_id)
         return node
-
-    def _exist(self, node: int, phase: Phase | None) -> None:
-        if phase in (None, Phase.STOPPED, Phase.HIBERNATED):
-            self.existing.discard(node)
-            if self.rooms.tasks[node]:
-                self.evicted += self.rooms.tasks[node]
-        else:
-            self.existing.add(node)
 
     def _note_limit(self) -> None:
         full = len(self.existing) >= self._most_nodes and not self.warming

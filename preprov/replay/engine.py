@@ -21,7 +21,6 @@ from preprov.replay.load import US, Load, capacities, make_load
 from preprov.replay.policy import DemandHistory, Order, Policy, Setting, demand_history
 from preprov.replay.result import ReplayResult, Tally, collect
 from preprov.replay.rooms import Rooms
-from preprov.sim.clock import VirtualClock
 from preprov.sim.cloud import Change, Faults, SimCloud
 from preprov.sim.workstore import by_submit
 
@@ -102,16 +101,34 @@ class LiveView:
         core.reset_peak()
 
 
+class CoreClock:
+    """The core's time as a Clock. Asleep, it stands still: whatever runs inside an instant takes no time."""
+
+    core: Core | None = None
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+
+    def now(self) -> datetime:
+        """The instant that is played."""
+        return from_epoch(self._load.epoch(self.core.now if self.core else self._load.start_us))
+
+    def sleep(self, seconds: float) -> None:
+        """Return at once."""
+
+
 class Stage:
     """The cloud, the clock and the policy, on the core's time."""
 
-    def __init__(self, load: Load, pool: Pool, policy: Policy, cloud: SimCloud, clock: VirtualClock) -> None:
+    def __init__(self, load: Load, pool: Pool, policy: Policy, *, seed: int = 0, faults: Faults | None = None) -> None:
+        self.clock = CoreClock(load)
+        self.cloud = cloud = SimCloud(self.clock, seed=seed, faults=faults or Faults())
         self._load = load
         self._pool = pool
         self._policy = policy
         self._cloud = cloud
-        self._clock = clock
         self._tick = load.start_us
+        self._tick_us = round(policy.tick_s * US)
         self._orders = 0
         self._offering = pool.groups[0].offerings[0]
         self.tally = Tally()
@@ -122,15 +139,14 @@ class Stage:
             return kinds[m.group, m.offering.key]
 
         self.core = Core(load, Rooms(load.shapes, capacities(pool)), kind_of, most_nodes(pool))
+        self.clock.core = self.core
         self.view = LiveView(self.core, cloud, pool, load.base)
         cloud.running = Occupied(self.core)
 
-    def advance(self, us: int) -> list[Change]:
-        """Move the clock on; returns what changed among the nodes."""
-        at = self._load.epoch(us)
-        self._clock.advance_to(max(from_epoch(at), self._clock.now()))
+    def changes(self) -> list[Change]:
+        """What changed among the nodes up to now."""
         # The clock has whole microseconds, an epoch second a few fewer bits: a node that is due now is due.
-        self._cloud.settle(at + _SETTLE_S)
+        self._cloud.settle(self._load.epoch(self.core.now) + _SETTLE_S)
         return self._cloud.take_changes()
 
     def next_change(self) -> int:
@@ -146,18 +162,17 @@ class Stage:
         """True if the policy is told of uncovered work at once."""
         return self._policy.eager
 
-    def act(self, us: int) -> list[Change]:
+    def act(self) -> list[Change]:
         """Let the policy act."""
-        regular = us >= self._tick
+        regular = self.core.now >= self._tick
         if regular:
             self.view.close_window()
-            self._tick += round(self._policy.tick_s * US)
+            self._tick += self._tick_us
         began = perf_counter()
         for order in self._policy.tick(self.view.now, self.view):
             self._carry_out(order)
         self.tally.note(perf_counter() - began, regular=regular)
-        self._cloud.settle(self._load.epoch(us) + _SETTLE_S)
-        return self._cloud.take_changes()
+        return self.changes()
 
     def _carry_out(self, order: Order) -> None:
         pool, ids = self._pool, order.node_ids
@@ -230,17 +245,15 @@ def replay(
     start, first, last = epoch(judged_from) - warm_up_s, epoch(judged_from), epoch(until)
     pool, work = scaled(pool, lead_scale), by_submit(work)
     load = make_load(work, pool, start=start, judged_from=first, until=last, most_cores=most_cores)
-    clock = VirtualClock(from_epoch(start))
-    cloud = SimCloud(clock, seed=seed, faults=faults or Faults())
-    stage = Stage(load, pool, policy, cloud, clock)
+    stage = Stage(load, pool, policy, seed=seed, faults=faults)
     setting = Setting(pool, start, first, last, history or history_of(work, pool), seed)
     bind = getattr(policy, "bind", None)
     if bind is not None:
-        bind(Binding(work, pool, load, tuple(schedules), cloud, clock, stage.core))
+        bind(Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core))
     policy.prepare(setting)
     began = perf_counter()
     _play(stage, load, start, last, progress)
-    return collect(load, stage.core, cloud, pool, policy, stage.tally, (first, last), perf_counter() - began)
+    return collect(load, stage.core, stage.cloud, pool, policy, stage.tally, (first, last), perf_counter() - began)
 
 
 def _play(stage: Stage, load: Load, start: float, last: float, progress: Progress | None) -> None:
@@ -266,7 +279,7 @@ class Binding:
     load: Load
     schedules: Sequence[Schedule]
     cloud: SimCloud
-    clock: VirtualClock
+    clock: CoreClock
     core: Core
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -57,7 +58,7 @@ class Load:
         runtime_us: (T,) what is left to run at the start. shape: (T,) position in `shapes`, -1 = takes no room.
         count: (T,) instances, or ranks of a gang. weight: (T,) instances. priority: (T,) 0 = first.
         parents_left: (T,) parents that have not ended at the start; -1 = the task itself has.
-        child_at, children: children of task i are children[child_at[i]:child_at[i + 1]].
+        children: by task, tasks it is a parent of.
         arrivals: (time, task) of tasks whose parents have ended or that have none, by time.
         judged: (T,) bool. left_out: reason -> task instances that are played but never judged.
     """
@@ -75,8 +76,7 @@ class Load:
     weight: Array
     priority: list[int]
     parents_left: list[int]
-    child_at: list[int]
-    children: list[int]
+    children: list[tuple[int, ...]]
     arrivals: list[tuple[int, int]]
     judged: Array
     left_out: dict[str, int]
@@ -122,8 +122,6 @@ def make_load(
     rest = np.where(begun, ready + runtime - start, runtime)
     waits_for = np.bincount(chosen.children[~ended[chosen.parents]], minlength=len(t))
     parents_left = np.where(ended, -1, waits_for)
-    order = np.argsort(chosen.parents, kind="stable")
-    child_at = np.searchsorted(chosen.parents[order], np.arange(len(t) + 1))
     priority = chosen.runs["priority"].to_numpy(dtype=np.int64)[t["run"].to_numpy()]
     free = np.flatnonzero(parents_left == 0)
     at = np.rint((np.maximum(ready[free], start) - base) * US).astype(np.int64)
@@ -142,8 +140,7 @@ def make_load(
         weight=weight,
         priority=(priority.max(initial=0) - priority).tolist(),
         parents_left=parents_left.tolist(),
-        child_at=child_at.tolist(),
-        children=chosen.children[order].tolist(),
+        children=_children(chosen),
         arrivals=list(zip(at[by_time].tolist(), free[by_time].tolist(), strict=True)),
         judged=counted & known & (ready >= judged_from) & (ready < until),
         left_out=left_out,
@@ -158,6 +155,13 @@ def _playing(work: WorkTable, start: float, until: float) -> Array:
     submit = work.runs["submit"].to_numpy(dtype=np.float64)
     playing: Array = (submit < until) & ((submit >= start) | (last > start))
     return playing
+
+
+def _children(work: WorkTable) -> list[tuple[int, ...]]:
+    order = np.argsort(work.parents, kind="stable")
+    at = np.searchsorted(work.parents[order], np.arange(len(work.tasks) + 1)).tolist()
+    flat = work.children[order].tolist()
+    return [tuple(flat[a:b]) for a, b in pairwise(at)]
 
 
 def _shapes(

@@ -1,5 +1,6 @@
 """Task instances that wait for room: by priority, then since when, then in the order of the trace."""
 
+from collections.abc import Collection
 from heapq import heapify, heappop, heappush, heapreplace
 
 from preprov.replay.load import Shape
@@ -16,6 +17,7 @@ class WaitingLine:
     Smaller tasks may pass bigger ones that do not fit; nothing is held free for anybody.
 
     Attributes:
+        waits: True if anybody does. simple: no gang is among them.
         left: by task, instances not yet started. cpu, memory, gpu: units that wait together.
     """
 
@@ -30,12 +32,11 @@ class WaitingLine:
         self._kind_of = [self._kinds.index(k) for k in kinds]
         self._level = [rooms.levels.index(k.cpu) for k in self._kinds]
         self._lines: dict[int, list[int]] = {}
+        self.waits = False
+        self.simple = True
         self.cpu = 0
         self.memory = 0
         self.gpu = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
 
     def tasks(self) -> list[int]:
         """All that wait, in no order."""
@@ -49,11 +50,37 @@ class WaitingLine:
         line = self._lines.get(kind)
         if line is None:
             self._lines[kind] = [key]
+            self.waits = True
+            self.simple = self.simple and not self._kinds[kind].ranks
         else:
             heappush(line, key)
         self._count(self._shapes[s], self.left[task])
 
-    def serve(self, freed: set[int], tasks: list[int]) -> list[tuple[int, int, int]]:
+    def has_kind(self, shape: int) -> bool:
+        """True if somebody waits who fits where this shape fits."""
+        return self._kind_of[shape] in self._lines
+
+    def serve_one(self, node: int) -> list[tuple[int, int, int]]:
+        """As `serve`, for a line without gangs and new room on one node only."""
+        rooms, kinds = self._rooms, self._kinds
+        placed: list[tuple[int, int, int]] = []
+        while rooms.open[node]:
+            cpu, memory, gpu = rooms.free_cpu[node], rooms.free_memory[node], rooms.free_gpu[node]
+            best, first = -1, 0
+            for kind, line in self._lines.items():
+                k = kinds[kind]
+                if k.cpu <= cpu and k.memory <= memory and k.gpu <= gpu and (best < 0 or line[0] < first):
+                    best, first = kind, line[0]
+            if best < 0:
+                break
+            task = first & _TASK_MASK
+            n = min(rooms.slots(node, self._shapes[self._shape_of[task]]), self.left[task])
+            placed.append(self._put(task, node, n))
+            if not self.left[task]:
+                self._leave(best)
+        return placed
+
+    def serve(self, freed: Collection[int], tasks: Collection[int]) -> list[tuple[int, int, int]]:
         """Place what fits now, the first in line first.
 
         Args:
@@ -70,31 +97,35 @@ class WaitingLine:
         while heads:
             key, kind = heads[0]
             task = key & _TASK_MASK
-            shape = self._shapes[self._shape_of[task]]
-            parts = self._fit(kind, shape, task)
+            parts = self._fit(kind, task)
+            placed.extend(self._put(task, node, n) for node, n in parts)
             if not parts:
                 heads = self._without(kind, heads)
-                continue
-            for node, n in parts:
-                self._rooms.take(node, shape, n)
-                placed.append((task, node, n))
-                self.left[task] -= n
-                self._count(shape, -n)
-            if not self.left[task]:
-                self._next(kind, heads)
+            elif not self.left[task]:
+                self._leave(kind)
+                if kind in self._lines:
+                    heapreplace(heads, (self._lines[kind][0], kind))
+                else:
+                    heappop(heads)
         return placed
 
-    def _next(self, kind: int, heads: list[tuple[int, int]]) -> None:
+    def _put(self, task: int, node: int, n: int) -> tuple[int, int, int]:
+        shape = self._shapes[self._shape_of[task]]
+        self._rooms.take(node, shape, n)
+        self.left[task] -= n
+        self._count(shape, -n)
+        return task, node, n
+
+    def _leave(self, kind: int) -> None:
         """The first of a line has started: the second moves up."""
         line = self._lines[kind]
         heappop(line)
-        if line:
-            heapreplace(heads, (line[0], kind))
-        else:
+        if not line:
             del self._lines[kind]
-            heappop(heads)
+            self.waits = bool(self._lines)
+            self.simple = not any(self._kinds[k].ranks for k in self._lines)
 
-    def _candidates(self, freed: set[int], new: set[int]) -> list[tuple[int, int]]:
+    def _candidates(self, freed: Collection[int], new: set[int]) -> list[tuple[int, int]]:
         """(first key, kind) of the lines that may move: those that fit on a freed node, gangs, and `new` ones."""
         rooms = self._rooms
         cpu = max((rooms.free_cpu[n] for n in freed), default=-1)
@@ -106,8 +137,9 @@ class WaitingLine:
                 out.append((line[0], kind))
         return out
 
-    def _fit(self, kind: int, shape: Shape, task: int) -> list[tuple[int, int]]:
+    def _fit(self, kind: int, task: int) -> list[tuple[int, int]]:
         """Where the next instances of the task go: one node's worth, or the whole gang, or nothing."""
+        shape = self._shapes[self._shape_of[task]]
         if shape.ranks:
             return self._rooms.gang(shape) or []
         node = self._rooms.find(shape, self._level[kind])
