@@ -380,6 +380,45 @@ class Config(_Envelope):
     configuration: dict[str, Any]
 
 
+class DemoOutcome(_Part):
+    """What the night came to under one policy; `preprov live` is the one on real nodes."""
+
+    policy: str
+    instances: int
+    wait_mean_s: float | None = Field(description="Provision wait of task instances.")
+    wait_p50_s: float | None
+    wait_p95_s: float | None
+    warm_hit_ratio: float | None
+    node_hours: float
+    idle_cost_usd: float | None
+    cost_usd: float | None
+
+
+class DemoAgreement(_Part):
+    """Live against replayed: shares of the replayed figures, and seconds."""
+
+    cost_usd: float | None
+    node_hours: float | None
+    wait_mean_s: float | None
+    within: bool
+
+
+class Demo(_Envelope):
+    """demo."""
+
+    seed: int
+    minutes: float
+    speed: float
+    history: dict[str, int]
+    flow_runs: list[dict[str, str]]
+    outcomes: list[DemoOutcome]
+    live_against_replayed: DemoAgreement | None
+    failed_instances: int
+    notes: list[str]
+    report: str
+    seconds: dict[str, float] = Field(description="Wall time of each act.")
+
+
 DOCUMENTS: dict[str, type[_Envelope]] = {
     "forecast run": Forecast,
     "forecast show": Forecast,
@@ -409,5 +448,6 @@ DOCUMENTS: dict[str, type[_Envelope]] = {
     "doctor": Doctor,
     "db current": Schema,
     "config show": Config,
+    "demo": Demo,
 }
 """command -> the document it prints."""

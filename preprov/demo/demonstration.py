@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from preprov.app import open_app
@@ -31,6 +32,7 @@ from preprov.demo.history import HistorySource
 from preprov.demo.live import Play, end_nodes, watched
 from preprov.demo.recorder import Recorder
 from preprov.demo.scene import POOL, Scene, is_ours, set_scene, surroundings
+from preprov.model.reference import reference_pool
 from preprov.settings import Settings
 
 if TYPE_CHECKING:
@@ -259,10 +261,19 @@ def notes(recorder: Recorder, speed: float) -> list[str]:
 
 
 def clear(home: Path) -> None:
-    """End what an earlier demonstration left running, so that its folder can be wiped."""
-    if not is_ours(home) or not (home / "preprov.toml").exists():
+    """End what an earlier demonstration left running, so that its folder can be wiped.
+
+    Its store and configuration are not looked at: they may be of another version, or half written.
+    """
+    if not is_ours(home):
         return
-    with surroundings({"PREPROV_HOME": str(home), "PREPROV_CONFIG": str(home / "preprov.toml")}):
-        settings = Settings.load()
-        with open_app(settings) as app:
-            end_nodes(app.ctx, app.ctx.pool(POOL))
+    with TemporaryDirectory() as scratch:
+        (Path(scratch) / "preprov.toml").touch()
+        elsewhere = {
+            "PREPROV_HOME": str(home),
+            "PREPROV_CONFIG": f"{scratch}/preprov.toml",
+            "PREPROV_STORE__URL": f"sqlite:///{scratch}/preprov.db",
+        }
+        pool = reference_pool(POOL, provider="local")
+        with surroundings(elsewhere), open_app(Settings.load(), pools={POOL: pool}) as app:
+            end_nodes(app.ctx, pool)

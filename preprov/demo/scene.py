@@ -115,7 +115,12 @@ class Scene:
 
     def environment(self, clock: str | None = None) -> dict[str, str]:
         """What makes any preprov program work on the demonstration, and believe it is that time."""
-        mine = {"PREPROV_HOME": str(self.home), "PREPROV_CONFIG": str(self.config), "PREPROV_SEED": str(self.seed)}
+        mine = {
+            "PREPROV_HOME": str(self.home),
+            "PREPROV_CONFIG": str(self.config),
+            "PREPROV_STORE__URL": f"sqlite:///{self.home / 'preprov.db'}",
+            "PREPROV_SEED": str(self.seed),
+        }
         return {**mine, **({"PREPROV_CLOCK": clock} if clock else {})}
 
 

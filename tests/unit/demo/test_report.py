@@ -1,22 +1,28 @@
 """The report: one file that needs no network, with every figure and every line it promises."""
 
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
+from preprov.cli import common
 from preprov.contracts import LeadObservation, PoolSnapshot
 from preprov.demo.compare import LIVE, Agreement, Outcome, agreement, with_seen_leads
+from preprov.demo.demonstration import Demonstration, Wishes
 from preprov.demo.flow_runs import FlowRun
 from preprov.demo.recorder import Recorder
 from preprov.demo.report import Findings, pictures, render, row, verdict, write
-from preprov.demo.scene import Scene, set_scene
+from preprov.demo.scene import POOL, Scene, set_scene
 from preprov.model.demand import DemandCurve
 from preprov.model.pools import LeadTime, Standby
 from preprov.model.reference import reference_pool
 from preprov.model.resources import Resources
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +124,18 @@ def test_lead_times_are_taken_from_what_was_seen_if_there_is_enough(scene: Scene
     )
     assert leads[Standby.STOPPED] == pool.groups[0].lead_time(Standby.STOPPED)
     assert isinstance(leads[Standby.HIBERNATED], LeadTime)
+
+
+def test_the_json_is_what_its_schema_says(findings: Findings, tmp_path: Path) -> None:
+    done = Demonstration(
+        wishes=Wishes(tmp_path),
+        outcomes=list(findings.outcomes),
+        agreement=findings.agreement,
+        flows=list(findings.flows),
+        report=tmp_path / "report.html",
+        seconds={"the report": 1.234567},
+        notes=["a note"],
+    )
+    document = common.envelope("demo", POOL, findings.scene.start, done.as_dict())
+    schema = json.loads((ROOT / "docs" / "reference" / "schemas" / "demo.json").read_text())
+    jsonschema.validate(json.loads(json.dumps(document, default=str)), schema)
