@@ -6,6 +6,7 @@ Every run has a generator of its own, seeded by (seed, DAG, turn): runs are inde
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from math import exp, log
 from typing import Any, Final
@@ -145,8 +146,9 @@ class Workload:
         return np.random.default_rng([self.seed, crc32(name.encode()), int(epoch(at))])
 
 
+@lru_cache(maxsize=256)
 def _is_daily_or_rarer(schedule: Schedule, origin: datetime) -> bool:
-    found = turns(schedule, origin, origin + timedelta(days=40))
+    found = turns(schedule, origin, origin + timedelta(days=4))  # long enough to see a workday behind a weekend
     return len(found) < 2 or min(b - a for a, b in pairwise(found)).total_seconds() > _DAILY_OR_RARER
 
 

@@ -59,27 +59,30 @@ def findings(scene: Scene) -> Findings:
     )
 
 
-def test_the_report_stands_alone(findings: Findings) -> None:
-    page = render(findings)
+@pytest.fixture(scope="module")
+def page(findings: Findings) -> str:
+    return render(findings)
+
+
+def test_the_report_stands_alone(page: str) -> None:
     assert "http" not in page
     assert not re.search(r"<(script|link|iframe|object|embed)\b|@import|url\((?!#)", page)
     assert page.count("<svg") == 5
 
 
-def test_every_reference_within_a_picture_finds_its_end(findings: Findings) -> None:
-    page = render(findings)
+def test_every_reference_within_a_picture_finds_its_end(page: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     wanted = set(re.findall(r'xlink:href="#([^"]+)"', page)) | set(re.findall(r"url\(#([^)]+)\)", page))
     assert wanted <= set(ids)
     assert all(ids.count(i) == 1 for i in wanted)
 
 
-def test_the_report_says_what_it_found(findings: Findings) -> None:
-    page = render(findings)
+def test_the_report_says_what_it_found(page: str) -> None:
     for text in (LIVE, "reactive", "always-on", "120 s", "75%", "0b1c", "a note with &lt;angles&gt; &amp; ampersands"):
         assert text in page
 
 
+@pytest.mark.slow
 def test_pictures_are_written_beside_it(findings: Findings, tmp_path: Path) -> None:
     path = write(findings, tmp_path / "out" / "report.html")
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
