@@ -150,10 +150,12 @@ def _start(s: Situation, d: Decision, allowance: Allowance) -> None:
     """Bring back standby nodes, each tier for what its own lead window wants beyond the quicker tiers."""
     wanted: dict[tuple[str, str, Standby], list[Node]] = {}
     reach = d.running
+    lacking = {g.name: g.min_nodes - _running_in(s, g.name) for g in s.inputs.pool.groups}
     for node in s.supply.standby:
         lead = s.inputs.leads(node.group, node.offering, node.standby)
-        if s.target(lead)[0] > reach + _EPS:
+        if s.target(lead)[0] > reach + _EPS or lacking[node.group] > 0:
             wanted.setdefault((node.group, node.offering.key, node.standby), []).append(node)
+            lacking[node.group] -= 1
         reach += s.supply.size[node.node_id]
     for (group, _, state), nodes in wanted.items():
         choice = s.choice(group, nodes[0].offering)
@@ -183,14 +185,11 @@ def _start(s: Situation, d: Decision, allowance: Allowance) -> None:
 def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
     """Launch what neither running nor standby nodes can cover; the groups' own minima first."""
     for group in s.inputs.pool.groups:
-        have = sum(n.group == group.name for n in s.supply.ready)
-        have += sum(n.group == group.name for n, _ in s.supply.warming)
-        have += sum(m.count for m in d.moves if m.choice.group.name == group.name)
-        best = next(c for c in s.choices if c.group.name == group.name)
-        if group.min_nodes > have:
-            _launch_some(
-                s, d, allowance, best, group.min_nodes - have, why=f"group {group.name} keeps {group.min_nodes}"
-            )
+        started = sum(m.count for m in d.moves if m.choice.group.name == group.name)
+        lacking = group.min_nodes - _running_in(s, group.name) - started
+        if lacking > 0:
+            best = next(c for c in s.choices if c.group.name == group.name)
+            _launch_some(s, d, allowance, best, lacking, why=f"group {group.name} keeps {group.min_nodes}")
     silent = s.supply.sizes((*s.supply.overdue, *s.supply.lost))
     for choice in s.choices:
         # Nodes that never came are replaced once over; if the replacements do not come either, more would not help.
@@ -200,6 +199,10 @@ def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
             return
         if min(choice.share, s.size(choice)) > _EPS:
             _launch_some(s, d, allowance, choice, ceil(short / s.size(choice) - _EPS))
+
+
+def _running_in(s: Situation, group: str) -> int:
+    return sum(n.group == group for n in (*s.supply.ready, *(n for n, _ in s.supply.warming)))
 
 
 def _launch_some(
@@ -247,7 +250,7 @@ def _end_running(s: Situation, d: Decision) -> None:
         size = s.supply.size[node.node_id]
         if top - size < target[0] - _EPS or left[node.group] <= s.inputs.pool.group(node.group).min_nodes:
             continue
-        states = _allowed_states(s, node)
+        states = _allowed_states(s, d, node)
         course = _fate(s, node, target, top - size, states=states)
         if _vote(s, d, node, course, top, size, paid_for=True):
             d.running -= size
@@ -319,12 +322,13 @@ def _fate(
     )
 
 
-def _allowed_states(s: Situation, node: Node) -> tuple[Standby, ...]:
+def _allowed_states(s: Situation, d: Decision, node: Node) -> tuple[Standby, ...]:
     """States its group can keep it in; a group that does not mix keeps to the one it has nodes in."""
     group = s.inputs.pool.group(node.group)
     states = sorted(group.standby_states & {Standby.HIBERNATED, Standby.STOPPED})
     if not group.mixes_states:
-        there = {n.standby for n in s.supply.standby if n.group == group.name}
+        there = {n.standby for n in d.standby if n.group == group.name}
+        there |= {m.state for m in d.moves if m.choice.group.name == group.name} & set(states)
         states = [x for x in states if not there or x in there]
     return tuple(states)
 

@@ -195,6 +195,13 @@ def test_floors_of_groups_and_people():
     assert due(make_plan(inputs(overrides=(past,))).plan) == []
 
 
+def test_a_groups_minimum_wakes_its_own_nodes_first():
+    p = pool(group(states=LADDER, min_nodes=2))
+    plan = make_plan(inputs(None, node("s1", Phase.STOPPED), pool_=p)).plan
+    assert count(due(plan, ActionKind.START)) == 1
+    assert count(due(plan, ActionKind.LAUNCH)) == 1
+
+
 # --------------------------------------------------------------------------- caps
 
 
@@ -289,6 +296,21 @@ def test_what_is_kept_between_waves_depends_on_the_gap():
     assert due(plan)[0].kind in (ActionKind.HIBERNATE, ActionKind.STOP)
     when, _ = after(2)  # a launch would be ordered at once
     assert when is None
+
+
+def test_a_group_that_does_not_mix_keeps_to_one_standby_state():
+    p = pool(group(states=LADDER, mixes_states=False), horizon_s=24 * 3600)
+    demand = steps([0, 0, 0, 0, 0, 0, *[16.0] * 60, *[32.0] * 222])  # one is back soon, the other late
+    votes = {n: NOW - timedelta(days=1) for n in ("a", "b")}
+    both = {ActionKind.HIBERNATE, ActionKind.STOP}
+    mixing = pool(group(states=LADDER), horizon_s=24 * 3600)
+    plan = make_plan(inputs(demand, node("a"), node("b"), pool_=mixing, votes=votes)).plan
+    assert {a.kind for a in due(plan, *ENDS)} == both
+    plan = make_plan(inputs(demand, node("a"), node("b"), pool_=p, votes=votes)).plan
+    assert len({a.kind for a in due(plan, *ENDS)} & both) == 1
+    kept = node("c", Phase.STOPPED)
+    plan = make_plan(inputs(demand, node("a"), node("b"), kept, pool_=p, votes=votes)).plan
+    assert {a.kind for a in due(plan, *ENDS)} <= {ActionKind.STOP, ActionKind.TERMINATE}
 
 
 def test_standby_that_is_not_wanted_again_is_given_up_late():
