@@ -300,7 +300,7 @@ def test_what_is_kept_between_waves_depends_on_the_gap():
 
 def test_a_group_that_does_not_mix_keeps_to_one_standby_state():
     p = pool(group(states=LADDER, mixes_states=False), horizon_s=24 * 3600)
-    demand = steps([0, 0, 0, 0, 0, 0, *[16.0] * 60, *[32.0] * 222])  # one is back soon, the other late
+    demand = steps([0, 0, 0, 0, 0, 0, *[16.0] * 18, *[32.0] * 264])  # one is back soon, the other late
     votes = {n: NOW - timedelta(days=1) for n in ("a", "b")}
     both = {ActionKind.HIBERNATE, ActionKind.STOP}
     mixing = pool(group(states=LADDER), horizon_s=24 * 3600)
