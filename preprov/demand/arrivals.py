@@ -75,7 +75,7 @@ def due_runs(seen: WorkTable, schedules: Sequence[Schedule], at: datetime, until
     missed = sum(h.missed - h.missed_last for h in history.values())
     judged = sum(h.judged - h.missed_last for h in history.values())
     usual_skip = (missed + _SKIP_PRIOR * _ASSUMED_SKIP) / (judged + _SKIP_PRIOR)
-    out: list[PredictedRun] = []
+    out: list[PredictedRun | None] = []
     for s in schedules:
         held = history.get(s.dag_id)
         if held is None or not len(held.open):
@@ -85,21 +85,39 @@ def due_runs(seen: WorkTable, schedules: Sequence[Schedule], at: datetime, until
         settled = held.judged - held.missed_last
         skip = (held.missed - held.missed_last + _SKIP_PRIOR * usual_skip) / (settled + _SKIP_PRIOR)
         alive = skip**held.missed_last / (skip**held.missed_last + _STOPS)
-        for turn in held.open:
-            out += _predict(s, float(turn), now, delays, weights, alive * (1.0 - skip))
-    return Turns(tuple(out), tuple(h.note for h in history.values() if h.note))
+        comes = alive * (1.0 - skip)
+        out += [
+            expected_run(s.dag_id, float(turn), now, delays, weights, comes, max_active=s.max_active_runs)
+            for turn in held.open
+        ]
+    return Turns(tuple(r for r in out if r is not None), tuple(h.note for h in history.values() if h.note))
 
 
-def _predict(s: Schedule, turn: float, now: float, delays: Floats, weights: Floats, comes: float) -> list[PredictedRun]:
+def expected_run(
+    dag_id: str,
+    turn: float,
+    now: float,
+    delays: Floats,
+    weights: Floats,
+    comes: float,
+    *,
+    part: str = "scheduled",
+    max_active: int | None = None,
+) -> PredictedRun | None:
+    """A run that did not come by `now`: how likely it still is, and how late; None if it is too late.
+
+    Args:
+        turn: when it was meant. delays, weights: (N,) how late such runs came, ascending, and how often (sum 1).
+        comes: probability that such a run comes at all.
+    """
     still = delays > now - turn
     left = float(weights[still].sum())
     if left <= 0:
-        return []
+        return None
     probability = comes * left / (comes * left + 1.0 - comes)
     spread = np.cumsum(weights[still]) / left
-    levels = (np.arange(LEVELS) + 0.5) / LEVELS
-    position = np.minimum(np.searchsorted(spread, levels), int(still.sum()) - 1)
-    return [PredictedRun(s.dag_id, turn, probability, delays[still][position], "scheduled", s.max_active_runs)]
+    position = np.minimum(np.searchsorted(spread, (np.arange(LEVELS) + 0.5) / LEVELS), int(still.sum()) - 1)
+    return PredictedRun(dag_id, turn, probability, delays[still][position], part, max_active)
 
 
 @dataclass(frozen=True)

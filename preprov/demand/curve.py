@@ -6,7 +6,7 @@ import numpy as np
 
 from preprov.demand.inputs import DemandInputs
 from preprov.demand.known import KnownDemand, Steps, expand_seen
-from preprov.demand.learnt import issue_learnt
+from preprov.demand.learnt import expected_otherwise, issue_learnt
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.spreading import LearntDemand
 from preprov.model.demand import DemandCurve
@@ -35,10 +35,18 @@ def demand_curve(given: DemandInputs) -> DemandCurve:
     asked = Steps.of(given.at, given.start, given.horizon_s, given.step_seconds, given.n_samples, given.seed)
     steps = asked.finer(step)
     runtimes = given.runtimes if given.runtimes is not None else RuntimeModel.learn(seen, given.at)
+    asked_of = replace(given, seen=seen)
+    covered, recurring = expected_otherwise(asked_of, steps.until(given.at))
     known = expand_seen(
-        seen, given.schedules, given.at, runtimes, steps, predicted=given.predicted, templates=given.templates
+        seen,
+        given.schedules,
+        given.at,
+        runtimes,
+        steps,
+        predicted=(*given.predicted, *recurring),
+        templates=given.templates,
     )
-    learnt = issue_learnt(replace(given, seen=seen), step, steps.grid.steps)
+    learnt = issue_learnt(asked_of, covered, step, steps.grid.steps)
     curve = DemandCurve(
         pool=given.pool.name,
         issued_at=given.at,

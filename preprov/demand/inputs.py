@@ -28,6 +28,7 @@ class DemandInputs:
             on past days.
         n_samples: joint sample paths. seed: of every random draw.
         predicted: further expected runs. templates: runs that show the shape of DAGs which never ran.
+        recurring: recognise runs that come back without a declared schedule.
     """
 
     pool: Pool
@@ -44,11 +45,8 @@ class DemandInputs:
     seed: int = 0
     predicted: tuple[PredictedRun, ...] = ()
     templates: WorkTable | None = None
+    recurring: bool = True
 
     def with_learnt(self, learnt: "LearntModel | None") -> "DemandInputs":
         """The same with another model of what is not known."""
         return replace(self, learnt=learnt)
-
-    def announced(self) -> frozenset[str]:
-        """Ids of the DAGs whose turns are predicted."""
-        return frozenset(s.dag_id for s in self.schedules if not s.paused) | {p.dag_id for p in self.predicted}

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from preprov.demand.arrivals import PredictedRun
 from preprov.demand.forecasting.scaler import ScalerConfig, ScalerModel
 from preprov.demand.inputs import DemandInputs
-from preprov.demand.remainder import HOUR, Remainder, remainder
+from preprov.demand.recurrence import recurrences
+from preprov.demand.remainder import HOUR, Remainder, announced, remainder
 from preprov.demand.runtime_tables import Floats
 from preprov.demand.spreading import Cells, LearntDemand, days_before, dealt, issued, refined
 from preprov.model.errors import ForecastError, UnsafeModelError
@@ -81,7 +85,8 @@ def fit_learnt(given: DemandInputs, config: ScalerConfig | None = None) -> Learn
     A pool without any usable history gets a model without a scaler, which says why; it is not an error.
     """
     seen = given.seen.as_of(given.at)
-    past = remainder(seen, given.announced(), epoch(given.at), HOUR)
+    covered, _ = expected_otherwise(replace(given, seen=seen), given.at)
+    past = remainder(seen, covered, epoch(given.at), HOUR)
     kind = _leading_kind(past, given.pool.binding)
     source = "series" if given.series is not None and not len(seen.runs) else "runs"
     settings = config or ScalerConfig(horizon=_HORIZON, country=given.pool.country)
@@ -95,14 +100,29 @@ def fit_learnt(given: DemandInputs, config: ScalerConfig | None = None) -> Learn
     return LearntModel(scaler, kind, source, scaler.fallback_reason or "", metrics)
 
 
-def issue_learnt(given: DemandInputs, step: int, steps: int) -> LearntDemand:
-    """Unannounced demand over `steps` steps of `step` seconds from `given.start`.
+def expected_otherwise(given: DemandInputs, until: datetime) -> tuple[NDArray[np.bool_], tuple[PredictedRun, ...]]:
+    """(R,) seen runs that a schedule or a recurrence explains, and the recurring runs expected before `until`.
 
     `given.seen` must have been seen `as_of(given.at)`.
     """
+    covered = announced(given.seen, given.schedules, [p.dag_id for p in given.predicted])
+    if not given.recurring:
+        return covered, ()
+    scheduled = {s.dag_id for s in given.schedules} | {p.dag_id for p in given.predicted}
+    found = recurrences(given.seen, given.at, until, given.pool.zone, scheduled)
+    return covered | found.covered, found.runs
+
+
+def issue_learnt(given: DemandInputs, covered: NDArray[np.bool_], step: int, steps: int) -> LearntDemand:
+    """Unannounced demand over `steps` steps of `step` seconds from `given.start`.
+
+    Args:
+        given: its work must have been seen `as_of(given.at)`.
+        covered: (R,) runs that something announced: they are known demand, not learnt from.
+    """
     now = epoch(given.at)
     cells = Cells.of(now, epoch(given.start), step, steps)
-    past = remainder(given.seen, given.announced(), now, cells.base)
+    past = remainder(given.seen, covered, now, cells.base)
     model = given.learnt if given.learnt is not None else LearntModel(None, reason="no model of it was fitted yet")
     source = "series" if given.series is not None and not len(given.seen.runs) else "runs"
     kind = model.kind if model.scaler is not None else _leading_kind(past, given.pool.binding)

@@ -5,7 +5,7 @@ from runs younger than that lead: older ones are in flight or queued, and counte
 as airlines forecast it (Lee 1990, "Airline reservations forecasting").
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from preprov.demand.live import amounts
 from preprov.demand.occupancy import Grid, Intervals, means, peaks
 from preprov.demand.runtime_tables import Floats
 from preprov.model.resources import KINDS
-from preprov.model.work import Trigger
+from preprov.model.work import Schedule, Trigger
 from preprov.model.worktable import WorkTable
 
 HOUR: Final = 3600
@@ -71,23 +71,29 @@ class Remainder:
         return out
 
 
-def unannounced(seen: WorkTable, announced: Collection[str]) -> NDArray[np.bool_]:
-    """(R,) runs that nothing announced: all of DAGs whose turns are not predicted, and manual ones of the others."""
+def announced(seen: WorkTable, schedules: Sequence[Schedule], predicted: Collection[str] = ()) -> NDArray[np.bool_]:
+    """(R,) runs that a schedule announced: those with a turn, of DAGs whose turns are predicted.
+
+    Where a source does not say which turn a run belongs to, all runs of such a DAG but the manual ones.
+
+    Args:
+        predicted: further DAGs whose runs are predicted.
+    """
     runs = seen.runs
-    by_turn = runs["dag_id"].isin(list(announced)).to_numpy()
+    dags = {s.dag_id for s in schedules if not s.paused} | set(predicted)
+    ours = runs["dag_id"].isin(list(dags)).to_numpy()
     manual = runs["trigger"].to_numpy(dtype=object) == Trigger.MANUAL.value
-    by_hand = manual & ~np.isfinite(runs["scheduled_for"].to_numpy(np.float64))
-    out: NDArray[np.bool_] = ~by_turn | by_hand
+    out: NDArray[np.bool_] = ours & (np.isfinite(runs["scheduled_for"].to_numpy(np.float64)) | ~manual)
     return out
 
 
-def remainder(seen: WorkTable, announced: Collection[str], now: float, step: int) -> Remainder:
+def remainder(seen: WorkTable, covered: NDArray[np.bool_], now: float, step: int) -> Remainder:
     """Past demand of unannounced runs, of work seen at `now`; what still runs counts until now.
 
     Args:
-        announced: ids of the DAGs whose turns are predicted. step: seconds; divides an hour.
+        covered: (R,) runs that something announced. step: seconds; divides an hour.
     """
-    ours = unannounced(seen, announced)
+    ours = ~covered
     task = np.flatnonzero(ours[seen.tasks["run"].to_numpy()])
     start, end = (x[task] for x in seen.spans())
     end = np.where(np.isfinite(end), np.minimum(end, now), now)

@@ -12,7 +12,7 @@ from preprov.model.demand import PARTS, DemandCurve
 from preprov.model.resources import KINDS
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
-from tests.unit.demand.test_known import CHAIN, NIGHTLY, garbled, world
+from tests.unit.demand.test_known import CHAIN, garbled, world
 from tests.unit.demand.test_learnt import LIGHT, daily, given
 from tests.unit.demand.work import AT, HOUR, Run, Task, history, instant, table
 
@@ -138,5 +138,28 @@ def test_inputs_are_what_they_were() -> None:
     asked = given(table([]))
     assert isinstance(asked, DemandInputs)
     assert asked.with_learnt(None) == asked
-    assert asked.announced() == {NIGHTLY.dag_id}
     assert asked.at == AT
+
+
+def test_what_comes_back_each_day_is_expected_as_such_and_not_learnt() -> None:
+    found = curve(table(daily(35)), schedules=(), recurring=True)
+    hours = found.parts["recurring"][:, CPU].reshape(24, 12).mean(axis=1)
+    assert hours[3:5] == pytest.approx(10.0, rel=0.15)
+    assert not found.parts["learnt"].any()
+    assert found.basis["turns_expected"] == 1
+
+
+def test_garbage_after_the_instant_changes_no_recurrence() -> None:
+    work = WorkTable.concat([world(), table(daily(30))])
+    clean, dirty = (curve(w, schedules=(), recurring=True, seen=w) for w in (work, garbled(work, 3)))
+    assert clean.parts["recurring"].any()
+    assert np.array_equal(clean.samples, dirty.samples)
+
+
+def test_a_pool_with_a_schedule_and_a_recurrence_counts_each_once() -> None:
+    """The nightly DAG is declared; that it also comes back each night must not count it again."""
+    work = table([*history("nightly", CHAIN, days=30), *daily(35)])
+    both = curve(work, recurring=True)
+    alone = curve(table(history("nightly", CHAIN, days=30)), recurring=True)
+    np.testing.assert_allclose(both.parts["scheduled"], alone.parts["scheduled"])
+    assert both.basis["turns_expected"] == 2

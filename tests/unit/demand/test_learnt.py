@@ -8,8 +8,9 @@ import pytest
 from preprov.demand.curve import DemandInputs
 from preprov.demand.forecasting import registry
 from preprov.demand.forecasting.scaler import ScalerConfig
-from preprov.demand.learnt import LearntModel, fit_learnt, issue_learnt
-from preprov.demand.remainder import remainder, unannounced
+from preprov.demand.learnt import LearntModel, expected_otherwise, fit_learnt, issue_learnt
+from preprov.demand.remainder import Remainder, announced, remainder
+from preprov.demand.spreading import LearntDemand
 from preprov.model.errors import UnsafeModelError
 from preprov.model.reference import reference_pool
 from preprov.model.resources import KINDS
@@ -47,8 +48,18 @@ def given(work: WorkTable, **more: object) -> DemandInputs:
         horizon_s=24 * 3600,
         step_seconds=300,
         n_samples=60,
+        recurring=False,
     )
     return replace(asked, **more)
+
+
+def issue(asked: DemandInputs, step: int, steps: int) -> LearntDemand:
+    covered, _ = expected_otherwise(asked, asked.at)
+    return issue_learnt(asked, covered, step, steps)
+
+
+def past_of(work: WorkTable) -> Remainder:
+    return remainder(work.as_of(AT), np.zeros((work.runs["submit"] <= NOW).sum(), dtype=bool), NOW, 300)
 
 
 # --------------------------------------------------------------------------- what nothing announced
@@ -62,14 +73,14 @@ def test_scheduled_runs_are_left_out_manual_ones_and_other_dags_are_not() -> Non
         Run("data", "fed", -HOUR, [Task("a", 600.0)], trigger="dataset"),
     ]
     work = table(runs)
-    ours = work.runs["run_id"][unannounced(work, {"nightly"})]
-    assert ours.tolist() == ["again", "other", "data"]
-    assert unannounced(work, {"nightly", "fed"}).sum() == 2
+    left = work.runs["run_id"][~announced(work, (NIGHTLY,))]
+    assert left.tolist() == ["again", "other", "data"]
+    assert (~announced(work, (NIGHTLY,), ["fed"])).sum() == 2
 
 
 def test_past_demand_by_the_hour_counts_what_runs_until_now() -> None:
     runs = [Run("done", "d", -3 * HOUR, [Task("a", 1800.0, cpu=4.0)]), Run("on", "d", -HOUR, [Task("a", 1e6)])]
-    past = remainder(table(runs).as_of(AT), (), NOW, 300)
+    past = past_of(table(runs))
     assert past.hours[:, CPU].tolist() == [2.0, 0.0, 1.0]
     assert past.mean.shape == past.peak.shape == (3, 12, 5)
     assert past.peak[0, :, CPU].tolist() == [4.0] * 6 + [0.0] * 6
@@ -77,10 +88,10 @@ def test_past_demand_by_the_hour_counts_what_runs_until_now() -> None:
 
 
 def test_at_a_lead_only_younger_demand_is_new() -> None:
-    past = remainder(table(daily(30)).as_of(AT), (), NOW, 300)
+    past = past_of(table(daily(30)))
     share = past.fresh_share(np.array([0.0, 1800.0, 3600.0, 7200.0, 86_400.0]), CPU)
     np.testing.assert_allclose(share, [0, 0.25, 0.5, 1, 1], atol=0.01)
-    none = remainder(table([]).as_of(AT), (), NOW, 300)
+    none = past_of(table([]))
     assert none.fresh_share(np.array([0.0, 300.0]), CPU).tolist() == [1.0, 1.0]
 
 
@@ -91,7 +102,7 @@ def test_demand_that_comes_each_afternoon_is_expected_this_afternoon() -> None:
     asked = given(table(daily(35)))
     model = fit_learnt(asked, LIGHT)
     assert (model.kind, model.source) == ("cpu", "runs")
-    found = issue_learnt(asked.with_learnt(model), 300, 288)
+    found = issue(asked.with_learnt(model), 300, 288)
     hours = found.mean.mean(axis=0).reshape(24, 12, 5).mean(axis=1)
     assert hours[3:5, CPU] == pytest.approx(10.0, rel=0.2)
     assert hours[3:5, MEMORY] == pytest.approx(30.0, rel=0.2)
@@ -103,7 +114,7 @@ def test_demand_that_comes_each_afternoon_is_expected_this_afternoon() -> None:
 
 
 def test_without_a_model_past_days_are_taken_and_it_says_so() -> None:
-    found = issue_learnt(given(table(daily(35))), 3600, 24)
+    found = issue(given(table(daily(35))), 3600, 24)
     assert found.mean[:, 3:5, CPU].mean() == pytest.approx(10.0, rel=0.2)
     assert "no model" in str(found.basis["fallback"])
 
@@ -111,7 +122,7 @@ def test_without_a_model_past_days_are_taken_and_it_says_so() -> None:
 def test_peaks_within_an_hour_are_as_they_were() -> None:
     """Demand of two minutes in each hour: its hourly mean is small, its peak is not."""
     runs = [Run(f"b{i}", "burst", -HOUR * i + 600, [Task("t", 120.0, cpu=60.0)]) for i in range(24 * 30, 0, -1)]
-    found = issue_learnt(given(table(runs)), 3600, 24)
+    found = issue(given(table(runs)), 3600, 24)
     assert np.median(found.mean[:, 2:, CPU]) == pytest.approx(2.0, rel=0.1)
     assert np.median(found.peak[:, 2:, CPU]) == pytest.approx(60.0, rel=0.1)
 
@@ -120,7 +131,7 @@ def test_a_short_history_and_none_at_all() -> None:
     for runs in ([], daily(1), daily(3)):
         asked = given(table(runs))
         model = fit_learnt(asked, LIGHT)
-        found = issue_learnt(asked.with_learnt(model), 300, 288)
+        found = issue(asked.with_learnt(model), 300, 288)
         assert found.mean.shape == (60, 288, 5)
         assert np.isfinite(found.mean).all()
         assert found.basis["fallback"]
@@ -136,20 +147,20 @@ def test_a_pool_whose_history_is_a_series() -> None:
     asked = given(table([]), series=series, schedules=())
     model = fit_learnt(asked, LIGHT)
     assert model.source == "series"
-    found = issue_learnt(asked.with_learnt(model), 300, 288)
+    found = issue(asked.with_learnt(model), 300, 288)
     hourly = found.mean[:, :, CPU].mean(axis=0).reshape(24, 12).mean(axis=1)
     assert hourly[[3, 4]] == pytest.approx(100, rel=0.1)
     assert hourly[8] == pytest.approx(20, rel=0.1)
-    assert issue_learnt(asked, 300, 288).mean[:, 40, CPU].mean() == pytest.approx(100, rel=0.1)
+    assert issue(asked, 300, 288).mean[:, 40, CPU].mean() == pytest.approx(100, rel=0.1)
 
 
 def test_a_series_of_finer_steps_is_read_by_the_hour_and_of_odd_ones_says_so() -> None:
     values = np.tile(np.arange(4.0), 24 * 30)
     fine = SeriesHistory("s", "UTC", 900, AT - timedelta(days=30, minutes=30), values)
-    found = issue_learnt(given(table([]), series=fine, schedules=()), 3600, 24)
+    found = issue(given(table([]), series=fine, schedules=()), 3600, 24)
     assert found.mean[:, :, CPU] == pytest.approx(1.5, abs=0.01)
     daily_steps = SeriesHistory("s", "UTC", 86_400, AT - timedelta(days=30), np.ones(30))
-    odd = issue_learnt(given(table([]), series=daily_steps, schedules=()), 3600, 24)
+    odd = issue(given(table([]), series=daily_steps, schedules=()), 3600, 24)
     assert "steps of 86400 s" in str(odd.basis["fallback"])
     assert not odd.mean.any()
 
@@ -160,7 +171,7 @@ def test_the_model_comes_back_from_its_bytes_the_same() -> None:
     again = LearntModel.from_bytes(model.to_bytes(), version="v1")
     assert again.version == "v1"
     assert (again.kind, again.source, dict(again.metrics)) == (model.kind, model.source, dict(model.metrics))
-    a, b = (issue_learnt(asked.with_learnt(m), 300, 288) for m in (model, again))
+    a, b = (issue(asked.with_learnt(m), 300, 288) for m in (model, again))
     assert np.array_equal(a.mean, b.mean)
     empty = LearntModel.from_bytes(LearntModel(None, reason="nothing").to_bytes())
     assert (empty.scaler, empty.reason) == (None, "nothing")
@@ -178,10 +189,10 @@ def test_steps_may_begin_anywhere() -> None:
     asked = given(table(daily(35)))
     model = fit_learnt(asked, LIGHT)
     odd = replace(asked.with_learnt(model), start=instant(37 * 60 + 13), at=instant(37 * 60 + 13))
-    found = issue_learnt(replace(odd, seen=table(daily(35)).as_of(odd.at)), 300, 288)
+    found = issue(replace(odd, seen=table(daily(35)).as_of(odd.at)), 300, 288)
     hours = found.mean[:, :, CPU].mean(axis=0)
     busy = np.flatnonzero(hours > 5) * 300 + 37 * 60 + 13
     assert 2.9 * HOUR <= busy[0] <= 3.2 * HOUR
     tomorrow = replace(asked.with_learnt(model), start=datetime(2026, 3, 11, tzinfo=UTC))
-    next_day = issue_learnt(tomorrow, 3600, 24).mean[:, :, CPU].mean(axis=0)
+    next_day = issue(tomorrow, 3600, 24).mean[:, :, CPU].mean(axis=0)
     assert next_day[15:17] == pytest.approx(10.0, rel=0.3)

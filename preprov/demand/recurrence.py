@@ -1,0 +1,231 @@
+"""Runs that come back without a declared schedule: recognised by when they came, expected again, dropped in time.
+
+A recurrence is a slot: a window of the local day in which a DAG started on far more days than chance would have it, and
+a rule for the days on which it does. Windows of several widths compete by their likelihood against starts spread evenly
+over days and hours; rules (every day, some weekdays, the first or last day of the month, a date) by theirs, the simpler
+first. An hourly DAG has 24 slots, one that is fed by another a wide one. How late it comes within its slot, how often it
+is missing, and whether it was missing lately make its probability and its delays.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from preprov.demand.arrivals import PredictedRun, expected_run
+from preprov.demand.dayrules import Kept, Rule, best_rule
+from preprov.demand.runtime_tables import Floats, Ints
+from preprov.model.series import zone_of
+from preprov.model.time import epoch
+from preprov.model.worktable import WorkTable
+
+_DAY_S: Final = 86_400.0
+_LOOK_BACK_DAYS: Final = 100
+_WIDTHS_S: Final = (240.0, 600.0, 1_800.0, 5_400.0)
+_LATE_S: Final = 7_200.0
+_FEWEST: Final = 3
+_EVIDENCE: Final = 8.0  # log likelihood by which a window must beat chance
+_OFTEN: Final = 0.5
+_MOST_SLOTS: Final = 320
+_CEASES: Final = 2e-3  # of recurrences that end without a word, per turn
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """A recurrence of a DAG: it begins so many seconds after local midnight.
+
+    Attributes:
+        days: (n,) days on which it came. delays: (n,) seconds after `begins` at which. kept: its rule, and how well.
+    """
+
+    dag_id: str
+    begins: float
+    days: Ints
+    delays: Floats
+    kept: Kept
+
+    @property
+    def probability(self) -> float:
+        """That it comes on the next of its days."""
+        skip = max(1.0 - self.kept.rate, 1e-3)
+        missed = skip**self.kept.missed_last
+        return self.kept.rate * missed / (missed + _CEASES)
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrences:
+    """runs: expected until the horizon's end. covered: (R,) seen runs that belong to a slot. slots: all of them."""
+
+    runs: tuple[PredictedRun, ...]
+    covered: NDArray[np.bool_]
+    slots: tuple[Slot, ...]
+
+
+def recurrences(
+    seen: WorkTable, at: datetime, until: datetime, zone: str, scheduled: Collection[str] = ()
+) -> Recurrences:
+    """Recognise recurrences in work seen `as_of(at)`, and expect their next runs.
+
+    Args:
+        zone: IANA zone of the clock that recurrences follow. scheduled: DAGs with a declared schedule, left out.
+    """
+    wall = at.astimezone(zone_of(zone))
+    today, since_midnight = wall.toordinal(), (wall.hour * 60 + wall.minute) * 60.0 + wall.second
+    covered = np.zeros(len(seen.runs), dtype=bool)
+    slots: list[Slot] = []
+    for dag, starts in _starts(seen, zone, scheduled, today):
+        for slot, runs in _Day(dag, starts, today, since_midnight).slots():
+            covered[runs] = True
+            slots.append(slot)
+    expected = [run for slot in slots for run in _expected(slot, at, until, wall)]
+    return Recurrences(tuple(expected), covered, tuple(slots))
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """Starts of one DAG: positions of its runs, their local day, seconds of that day."""
+
+    run: Ints
+    day: Ints
+    second: Floats
+
+
+def _starts(seen: WorkTable, zone: str, scheduled: Collection[str], today: int) -> Iterator[tuple[str, _Starts]]:
+    """DAGs that started on several days, by name."""
+    runs = seen.runs
+    start = np.fmax(runs["submit"].to_numpy(np.float64), runs["due"].to_numpy(np.float64))
+    wall = pd.to_datetime(pd.Series(start), unit="s", utc=True).dt.tz_convert(zone).dt.tz_localize(None)
+    midnight = wall.dt.normalize()
+    frame = pd.DataFrame(
+        {
+            "dag": runs["dag_id"].to_numpy(dtype=object),
+            "day": (midnight - pd.Timestamp(0)).dt.days + date(1970, 1, 1).toordinal(),
+            "second": (wall - midnight).dt.total_seconds(),
+        }
+    )
+    frame = frame[(frame["day"] > today - _LOOK_BACK_DAYS) & ~frame["dag"].isin(list(scheduled))]
+    several = frame.groupby("dag")["day"].nunique()
+    frame = frame[frame["dag"].isin(several.index[several >= 2])]
+    for dag, rows in frame.groupby("dag", sort=True):
+        day, second = rows["day"].to_numpy(np.int64), rows["second"].to_numpy(np.float64)
+        order = np.lexsort((second, day))
+        yield str(dag), _Starts(rows.index.to_numpy()[order], day[order], second[order])
+
+
+class _Day:
+    """The day of one DAG, from which slots are taken one after the other."""
+
+    def __init__(self, dag: str, starts: _Starts, today: int, since_midnight: float) -> None:
+        self.dag, self.starts = dag, starts
+        self.today, self.since_midnight = today, since_midnight
+        self.free = np.ones(len(starts.run), dtype=bool)
+        self.days = today - int(starts.day.min()) + 1
+
+    def slots(self) -> Iterator[tuple[Slot, Ints]]:
+        """Slots, and the positions of the runs that belong to each."""
+        found: list[tuple[float, Ints, Rule]] = []
+        for _ in range(_MOST_SLOTS):
+            window = self._densest()
+            if window is None:
+                break
+            begins, members = window
+            self.free[members] = False
+            slot = self._slot(begins, members)
+            if slot is not None:
+                found.append((begins, members, slot.kept.rule))
+        late = self._late(found)
+        for (begins, members, _), more in zip(found, late, strict=True):
+            everyone = np.concatenate([members, more])
+            slot = self._slot(begins, everyone)
+            if slot is not None:
+                yield slot, self.starts.run[everyone]
+
+    def _densest(self) -> tuple[float, Ints] | None:
+        """Where the window begins that most exceeds chance, and each day's first start in it; None if none does."""
+        free = np.flatnonzero(self.free)
+        if len(free) < 2:
+            return None
+        second = np.sort(self.starts.second[free])
+        twice = np.concatenate([second, second + _DAY_S])
+        best: tuple[float, float, float] | None = None
+        for width in _WIDTHS_S:
+            count = np.searchsorted(twice, second + width, side="right") - np.arange(len(second))
+            evidence = _evidence(np.minimum(count, self.days), self.days, len(second) * width / _DAY_S)
+            top = int(np.argmax(evidence))
+            if best is None or evidence[top] > best[0]:
+                best = (float(evidence[top]), float(second[top]), width)
+        if best is None or best[0] < _EVIDENCE:
+            return None
+        _, begins, width = best
+        inside = free[(self.starts.second[free] - begins) % _DAY_S <= width]
+        day, delay = self._placed(begins, inside)
+        order = np.lexsort((delay, day))
+        _, first = np.unique(day[order], return_index=True)
+        return begins, inside[order[first]]
+
+    def _placed(self, begins: float, starts: Ints) -> tuple[Ints, Floats]:
+        """Day of the slot, and seconds after its beginning, of starts that may lie past midnight."""
+        second = self.starts.second[starts]
+        return self.starts.day[starts] - (second < begins), (second - begins) % _DAY_S
+
+    def _slot(self, begins: float, members: Ints) -> Slot | None:
+        """The slot that these starts make; None if they are too few or too irregular."""
+        days, delays = self._placed(begins, members)
+        # Today counts as a day that could be missed only once it is too late to come.
+        over = begins + float(np.quantile(delays, 0.95)) + _LATE_S / 4 < self.since_midnight
+        kept = best_rule(days, self.today if over else self.today - 1)
+        fewest = _FEWEST - (kept.rule.date is not None)
+        if kept.came < fewest or kept.rate < _OFTEN:
+            return None
+        return Slot(self.dag, begins, days, np.sort(delays), kept)
+
+    def _late(self, found: list[tuple[float, Ints, Rule]]) -> list[Ints]:
+        """Per slot, the starts no window holds that came late on a day of the slot that was missing."""
+        late: list[list[int]] = [[] for _ in found]
+        held = [set(self._placed(b, m)[0].tolist()) for b, m, _ in found]
+        taken = np.zeros(len(self.free), dtype=bool)
+        for _, members, _ in found:
+            taken[members] = True
+        left = np.flatnonzero(~taken)
+        options: list[tuple[float, int, int, int]] = []
+        for i, (begins, _, rule) in enumerate(found):
+            day, delay = self._placed(begins, left)
+            fits = (delay <= _LATE_S) & rule.holds(day) & ~np.isin(day, list(held[i]))
+            options += [(float(delay[k]), int(left[k]), i, int(day[k])) for k in np.flatnonzero(fits)]
+        used: set[int] = set()
+        for _, start, i, day_of in sorted(options):
+            if start not in used and day_of not in held[i]:
+                late[i].append(start)
+                held[i].add(day_of)
+                used.add(start)
+        return [np.array(more, dtype=np.int64) for more in late]
+
+
+def _evidence(came: Ints, days: int, usual: float) -> Floats:
+    """(N,) log likelihood of windows that were hit on so many of the days, against hits by chance, `usual` in all."""
+    chance = -np.expm1(-usual / days)
+    missed = days - came
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hit = came * np.log(came / (days * chance))
+        miss = np.where(missed > 0, missed * np.log(missed / (days * (1.0 - chance))), 0.0)
+    out: Floats = np.where(came > days * chance, hit + miss, -np.inf)
+    return out
+
+
+def _expected(slot: Slot, at: datetime, until: datetime, wall: datetime) -> Iterator[PredictedRun]:
+    """Runs of the slot from yesterday's on that have not come, until the horizon's end."""
+    local, now = wall.tzinfo, epoch(at)
+    last = until.astimezone(local).toordinal()
+    days = np.arange(wall.toordinal() - 1, last + 1)
+    weights = np.full(len(slot.delays), 1.0 / len(slot.delays))
+    for day in days[slot.kept.rule.holds(days) & ~np.isin(days, slot.days)].tolist():
+        naive = datetime.fromordinal(day) + timedelta(seconds=slot.begins)
+        turn = naive.replace(tzinfo=local).timestamp()
+        if turn < epoch(until):
+            run = expected_run(slot.dag_id, turn, now, slot.delays, weights, slot.probability, part="recurring")
+            if run is not None:
+                yield run
