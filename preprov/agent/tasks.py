@@ -201,7 +201,7 @@ class Tasks:
         if process and proc.is_alive(process):
             proc.send_all(self._pids(task), signal.SIGTERM)
         elif not process:  # still being prepared
-            proc.send(task.status["supervisor"], signal.SIGKILL)
+            proc.send_all(proc.tree(task.status["supervisor"][0]), signal.SIGKILL)
         self._kills[claimant] = time.time() + grace_s
 
     def refresh(self) -> None:

@@ -93,8 +93,9 @@ class LocalProvider:
 
     def _finish_ends(self, pool: Pool, disk: PoolDisk, over: Sequence[NodeFiles]) -> None:
         if over:
-            with disk.locked():
-                self._clear(pool, disk, over)
+            with disk.locked(wait=False) as ours:
+                if ours:
+                    self._clear(pool, disk, over)
 
     def _clear(self, pool: Pool, disk: PoolDisk, nodes: Sequence[NodeFiles]) -> None:
         """Remove what is left of nodes whose agents have ended."""

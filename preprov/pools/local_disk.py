@@ -75,8 +75,12 @@ class PoolDisk:
         self._launches = self.path / ".launches"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one process changes the set of nodes at a time."""
+    def locked(self, *, wait: bool = True) -> Iterator[bool]:
+        """Only one process changes the set of nodes at a time; yields False if another does and we do not wait.
+
+        Raises:
+            PoolError: the directory cannot be written.
+        """
         try:
             self._launches.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -84,8 +88,13 @@ class PoolDisk:
             hint = "set PREPROV_HOME to a folder you may write"
             raise PoolError(f"cannot write: {e.strerror}", where=str(self.path), hint=hint) from e
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(lock)
+            yield False
+            return
+        try:
+            yield True
         finally:
             os.close(lock)
 

@@ -147,6 +147,7 @@ def test_an_agent_killed_while_warming_goes_on_warming(world: LocalWorld) -> Non
     assert sum(back.stages.values()) >= 0.6
 
 
+@pytest.mark.slow
 def test_a_node_silent_beyond_its_time_to_live_is_lost_and_can_be_ended(home: Path) -> None:
     world = LocalWorld(home, ttl_s=0.2)
     (node,) = world.ready()

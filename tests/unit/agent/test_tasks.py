@@ -17,6 +17,7 @@ from preprov.model.errors import ConflictError
 from preprov.model.pools import Node, Phase, Standby
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
+from preprov.pools import agents
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld
 
@@ -144,6 +145,7 @@ def test_samples_nobody_fetched_survive_the_agent(world: LocalWorld, node: Node)
     assert [u.at for u in samples] == sorted({u.at for u in samples})
 
 
+@pytest.mark.slow
 def test_a_task_that_ignores_the_request_to_end_is_made_to(world: LocalWorld, node: Node) -> None:
     script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
     claimant = world.run(node, ["sh", "-c", script])
@@ -186,8 +188,8 @@ def test_limits_without_cgroups(home: Path, limits: str) -> None:
 
 def test_a_hibernated_node_stands_still(world: LocalWorld, node: Node) -> None:
     world.provider.hibernate(world.pool, [node.node_id])
-    states = {"stopped", "disk-sleep", "tracing-stop"}
-    wait_until(lambda: all(psutil.Process(p).status() in states for p in world.pids(node).values()), what="stillness")
+    assert world.provider.observe(world.pool).in_phase(Phase.HIBERNATED)
+    wait_until(lambda: agents.ask(world.folder(node), "health", timeout=0.2) is None, what="stillness")
     before = (world.folder(node) / "heartbeat").stat().st_mtime
     assert world.node(node.node_id).standby is Standby.HIBERNATED
     assert (world.folder(node) / "heartbeat").stat().st_mtime == before
