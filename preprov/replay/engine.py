@@ -17,7 +17,7 @@ from preprov.model.time import epoch, from_epoch
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 from preprov.replay.core import NEVER, Core, Occupied
-from preprov.replay.load import US, Load, capacities, make_load
+from preprov.replay.load import US, Load, capacities, make_load, most_nodes
 from preprov.replay.policy import DemandHistory, Order, Policy, Setting, demand_history
 from preprov.replay.result import ReplayResult, Tally, collect
 from preprov.replay.rooms import Rooms
@@ -199,11 +199,6 @@ class Stage:
         if min(count, room) > 0:
             group = self._pool.groups[0].name
             self._cloud.launch(LaunchRequest(self._pool, group, self._offering, min(count, room), token, Preload()))
-
-
-def most_nodes(pool: Pool) -> int:
-    """The limit of running nodes."""
-    return min(pool.guards.max_nodes, sum(g.max_nodes for g in pool.groups))
 
 
 def replay(

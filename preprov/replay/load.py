@@ -1,6 +1,7 @@
 """A work table made ready to be played: integer microseconds, integer amounts, children by position."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -178,22 +179,41 @@ def _shapes(
     amounts = [t[k].to_numpy(dtype=np.float64) / share for k in ("cpu", "memory", "gpu")]
     binding = [k in pool.binding for k in ("cpu", "memory", "gpu")]
     units = [u if b else np.zeros_like(u) for u, b in zip(UNITS.amounts(*amounts), binding, strict=True)]
-    rooms = capacities(pool)
-    fits = np.zeros(len(t), dtype=bool)
-    for room in rooms:
-        fits |= (units[0] <= room.cpu) & (units[1] <= room.memory) & (units[2] <= room.gpu)
+    slots = _slots(units, capacities(pool))
     small = np.ones(len(t), dtype=bool) if most_cores is None else cpu * weight <= most_cores
-    for reason, bad in (("no runtime known", ~known), ("too many cores", known & ~small), ("fits on no node", ~fits)):
-        n = int(weight[bad].sum())
+    counted = np.ones(len(t), dtype=bool)
+    for reason, good in (
+        ("no runtime known", known),
+        ("too many cores", small),
+        ("fits on no node", slots > 0),
+        ("more than the pool may hold", slots * most_nodes(pool) >= ranks),
+    ):
+        n = int(weight[counted & ~good].sum())
         if n:
             left_out[reason] = n
-    counted = known & small & fits
+        counted &= good
     table = np.stack([*units, ranks], axis=1)
     table[~counted] = 0
     distinct, shape = np.unique(table, axis=0, return_inverse=True)
     shape = np.where(counted & (table[:, :3].sum(axis=1) > 0), shape.reshape(-1), -1)
     count = np.where(ranks > 0, ranks, weight)
     return shape, [Shape(*(int(v) for v in row)) for row in distinct], count, counted
+
+
+def _slots(units: Sequence[Array], rooms: Sequence[Shape]) -> Array:
+    """(T,) how many instances of each task an empty node holds, the one that holds most."""
+    best = np.zeros(len(units[0]), dtype=np.int64)
+    for room in rooms:
+        n = np.full(len(best), 1 << 31, dtype=np.int64)
+        for want, have in zip(units, (room.cpu, room.memory, room.gpu), strict=True):
+            n = np.where(want > 0, np.minimum(n, have // np.maximum(want, 1)), n)
+        best = np.maximum(best, n)
+    return best
+
+
+def most_nodes(pool: Pool) -> int:
+    """The limit of running nodes."""
+    return min(pool.guards.max_nodes, sum(g.max_nodes for g in pool.groups))
 
 
 def capacities(pool: Pool) -> list[Shape]:

@@ -8,11 +8,12 @@ SAME = 2e-6  # seconds: two clocks' idea of one instant
 
 
 class Oracle:
-    """One group of equal nodes, no gangs; first fit over busy nodes by when they became busy, then idle ones."""
+    """One group of equal nodes; first fit over busy nodes by when they became busy, then idle ones."""
 
     def __init__(self, work: WorkTable, rows: pd.DataFrame, cpu: float, memory: float) -> None:
         self.tasks, self.cpu, self.memory = work.tasks, cpu, memory
         self.parents = [set(work.parents[work.children == i]) for i in range(len(work.tasks))]
+        self.priority = work.runs["priority"].to_numpy()[work.tasks["run"].to_numpy()]
         self.due = work.runs["due"].to_numpy()[work.tasks["run"].to_numpy()]
         running = rows[rows.state == "running"]
         self.changes = list(zip(running.ts, running.ready_nodes, strict=True))
@@ -53,10 +54,17 @@ class Oracle:
             self.busy.append(node)
         return node
 
+    def slots(self, i: int) -> int:
+        """How many instances of the task all nodes could take now."""
+        cpu, memory = self.tasks.cpu[i], self.tasks.memory[i]
+        rooms = [(b[0], b[1]) for b in self.busy] + [(self.cpu, self.memory)] * self.idle
+        return sum(int(min((c + 1e-9) // cpu, (m + 1e-9) // memory if memory else c // cpu)) for c, m in rooms)
+
     def start(self, at: float) -> None:
         left = []
-        for ready, i, n in sorted(self.waiting):
-            while n and (node := self.first_fit(i)) is not None:
+        for ready, i, n in sorted(self.waiting, key=lambda w: (-self.priority[w[1]], w[0], w[1])):
+            held = self.tasks.gang[i] and self.slots(i) < n
+            while n and not held and (node := self.first_fit(i)) is not None:
                 node[0], node[1], node[2] = node[0] - self.tasks.cpu[i], node[1] - self.tasks.memory[i], node[2] + 1
                 self.ends.append((at + self.tasks.runtime_s[i], node, i))
                 self.starts[i].append(at)

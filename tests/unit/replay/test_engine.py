@@ -1,5 +1,6 @@
 """The engine: waits to the second against a plain oracle, conservation, limits, determinism."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -92,9 +93,15 @@ def test_what_a_limit_causes_is_queue_wait():
 
 
 def test_rows_that_cannot_be_played_are_counted_not_hidden():
-    bad = [T(float("nan")), T(60, cpu=5), T(60, instances=100), T(60, parents=(1,))]
-    result = play(work_of([(0, bad)]), pool_of(cpu=4), StaticRunning(1), most_cores=50)
-    assert result.left_out == {"no runtime known": 1, "fits on no node": 1, "too many cores": 100}
+    gang = T(60, cpu=3, instances=4, gang=True)
+    bad = [T(float("nan")), T(60, cpu=5), T(60, instances=100), T(60, parents=(1,)), gang]
+    result = play(work_of([(0, bad)]), pool_of(cpu=4, max_nodes=3), StaticRunning(1), most_cores=50)
+    assert result.left_out == {
+        "no runtime known": 1,
+        "fits on no node": 1,
+        "too many cores": 100,
+        "more than the pool may hold": 4,
+    }
     assert result.waits.instances == 1
     assert starts(result) == {3: [pytest.approx(60)]}
 
@@ -144,6 +151,7 @@ TASKS = st.lists(
         cpu=st.sampled_from([0.5, 1.0, 2.0, 4.0]),
         memory=st.sampled_from([0.25, 1.0, 3.0, 8.0]),
         instances=st.sampled_from([1, 1, 1, 3]),
+        gang=st.booleans(),
     ),
     min_size=1,
     max_size=5,
@@ -156,17 +164,15 @@ def traces(draw):
     for submit in draw(st.lists(st.integers(0, 5000), min_size=1, max_size=8)):
         members = draw(TASKS)
         linked = [
-            T(
-                t.runtime,
-                t.cpu,
-                t.memory,
-                tuple(sorted(draw(st.sets(st.integers(0, i - 1), max_size=2)))) if i else (),
-                t.instances,
+            replace(
+                t,
+                parents=tuple(sorted(draw(st.sets(st.integers(0, i - 1), max_size=2)))) if i else (),
+                gang=t.gang and t.instances > 1,
             )
             for i, t in enumerate(members)
         ]
         runs.append((float(submit), linked))
-    return work_of(runs)
+    return work_of(runs, priorities=draw(st.sampled_from([(0,), (0, 5, -1)])))
 
 
 POLICIES = st.sampled_from(
@@ -181,7 +187,7 @@ POLICIES = st.sampled_from(
 
 
 @settings(max_examples=40)
-@given(traces(), POLICIES, st.integers(0, 3), st.sampled_from([2, 5, 1000]))
+@given(traces(), POLICIES, st.integers(0, 3), st.sampled_from([3, 5, 1000]))
 def test_every_start_can_be_told_from_the_capacity_alone(work, make, seed, most):
     pool = pool_of(sigma=True, max_nodes=most)
     result = play(work, pool, make(), seed=seed, hours=2)

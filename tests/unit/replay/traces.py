@@ -29,8 +29,10 @@ class T:
     gang: bool = False
 
 
-def work_of(runs: Sequence[tuple[float, Sequence[T]]], trigger: str = "manual") -> WorkTable:
-    """Runs (seconds after T0, tasks) with nominal timing, by submit."""
+def work_of(
+    runs: Sequence[tuple[float, Sequence[T]]], trigger: str = "manual", priorities: Sequence[int] = (0,)
+) -> WorkTable:
+    """Runs (seconds after T0, tasks) with nominal timing, by submit; priorities are dealt out in turn."""
     runs = sorted(runs, key=lambda r: r[0])
     submit = np.array([E0 + s for s, _ in runs])
     run, tasks, parents, children = [], [], [], []
@@ -46,7 +48,7 @@ def work_of(runs: Sequence[tuple[float, Sequence[T]]], trigger: str = "manual") 
             "run_id": [f"r{i}" for i in range(len(runs))],
             "dag_id": "d",
             "tenant": "t",
-            "priority": 0,
+            "priority": [priorities[i % len(priorities)] for i in range(len(runs))],
             "schedule": "",
             "zone": "UTC",
             "trigger": trigger,
