@@ -20,6 +20,7 @@ from preprov.planning.leads import learn_leads as fit_leads
 from preprov.planning.plan import PlanInputs, PlanOutcome, make_plan
 
 LEASE_S = 60.0
+"""Wall seconds a pass may take before another may begin; on a clock that runs faster that is more of its seconds."""
 EVERYTHING = frozenset(ActionKind)
 RAISES = frozenset({ActionKind.LAUNCH, ActionKind.START})
 LOWERS = EVERYTHING - RAISES
@@ -65,7 +66,8 @@ def pool_pass(
         PreprovError: the store or the demand room refused; a provider that fails is a problem in the result instead.
     """
     began = perf_counter()
-    with ctx.ports.leases.hold(pool.name, ctx.holder, LEASE_S, ctx.clock.now()):
+    ttl_s = LEASE_S * float(getattr(ctx.clock, "speed", 1.0))
+    with ctx.ports.leases.hold(pool.name, ctx.holder, ttl_s, ctx.clock.now()):
         records = recover(ctx, pool) if plan else ()
         observation = observe(ctx, pool)
         dispatched = dispatch(ctx, pool, observation) if serve else None
