@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -16,11 +17,11 @@ TABLE = """run_id,dag_id,tenant,schedule,trigger,scheduled_for,submit,task,opera
 
 
 def history() -> str:
-    """Four weeks of a DAG that runs every night."""
-    rows = [
-        f"etl/{i},etl,bi,0 2 * * *,scheduled,2025-03-{i:02d}T02:00:00Z,2025-03-{i:02d}T02:00:12Z,t,T,,4,8,{600 + i}"
-        for i in range(1, 29)
-    ]
+    """The last four weeks of a DAG that runs every night."""
+    rows = []
+    for i in range(28, 0, -1):
+        day = f"{datetime.now(UTC) - timedelta(days=i):%Y-%m-%d}"
+        rows.append(f"etl/{i},etl,bi,0 2 * * *,scheduled,{day}T02:00:00Z,{day}T02:00:12Z,t,T,,4,8,{600 + i}")
     return TABLE + "\n".join(rows) + "\n"
 
 
@@ -68,10 +69,15 @@ def deployments(up: httpx.Client) -> dict[str, dict]:
 def run_of(up: httpx.Client, deployment: str) -> dict:
     """Run a deployment and wait for its end."""
     found = until(lambda: deployments(up).get(deployment))
-    run = up.post(f"deployments/{found['id']}/create_flow_run", json={}).json()  # type: ignore[index]
+
+    def created() -> dict | None:
+        answer = up.post(f"deployments/{found['id']}/create_flow_run", json={})  # type: ignore[index]
+        return answer.json() if answer.is_success else None  # a busy server answers 503 now and then
+
+    run = until(created)
 
     def ended() -> dict | None:
-        now = up.get(f"flow_runs/{run['id']}").json()
+        now = up.get(f"flow_runs/{run['id']}").json()  # type: ignore[index]
         return now if now["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
     return until(ended)  # type: ignore[return-value]
