@@ -186,6 +186,7 @@ POLICIES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(traces(), POLICIES, st.integers(0, 3), st.sampled_from([3, 5, 1000]))
 def test_every_start_can_be_told_from_the_capacity_alone(work, make, seed, most):
@@ -197,10 +198,11 @@ def test_every_start_can_be_told_from_the_capacity_alone(work, make, seed, most)
         assert times == pytest.approx([t - E0 for t in sorted(expected[task])], abs=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(traces(), POLICIES)
 def test_the_books_balance(work, make):
-    result = play(work, pool_of(sigma=True), make(), hours=48)
+    result = play(work, pool_of(sigma=True), make(), hours=8)
     parts = result.per_instance
     t = work.tasks
     used = float((t["cpu"] * t["instances"] * t["runtime_s"]).sum()) / 3600
