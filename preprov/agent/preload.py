@@ -215,7 +215,7 @@ def _copy(source: Path, target: Path, count: Callable[[int], None]) -> None:
 def _bring(uri: str, target: Path, meter: Meter) -> None:
     """Fetch from elsewhere in a program of its own, which may load fsspec; the agent stays small."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "preprov.agent.stage", uri, str(target)]
+    command = [sys.executable, "-P", "-m", "preprov.agent.stage", uri, str(target)]
     error = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as child:
         for line in _lines(child):

@@ -57,7 +57,8 @@ def run(verb: str, folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
 
 
 def _program(arguments: list[str], what: str) -> dict[str, Any]:
-    command = [sys.executable, "-S", "-m", "preprov.agent", *arguments]  # it needs nothing that is installed
+    # it needs nothing that is installed, and nothing that happens to lie in the working directory
+    command = [sys.executable, "-S", "-P", "-m", "preprov.agent", *arguments]
     where = arguments[-1]
     try:
         done = subprocess.run(

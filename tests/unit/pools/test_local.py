@@ -196,6 +196,15 @@ def test_an_agent_gets_none_of_our_settings() -> None:
     assert env["PYTHONPATH"].endswith(":/x")
 
 
+def test_what_lies_in_the_working_directory_is_not_imported(
+    world: LocalWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json.py", "socket.py", "fsspec.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert world.ready()
+
+
 def test_limits_of_this_user_are_told() -> None:
     assert agents.limits() in ("cgroup1", "cgroup2", "rlimit")
 
