@@ -1,11 +1,14 @@
 """Play a slice of a night on real nodes of this machine, many seconds to the second."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import stamina
 import structlog
+from stamina import instrumentation
 
 from preprov.app import App
 from preprov.control.context import Context
@@ -13,7 +16,7 @@ from preprov.control.running import Runner
 from preprov.control.submitting import submit
 from preprov.demo.recorder import Recorder, WatchedScheduler
 from preprov.demo.workload import PlannedRun
-from preprov.model.errors import PreprovError
+from preprov.model.errors import ConflictError, NodeBusyError, PreprovError
 from preprov.model.pools import Pool
 from preprov.model.work import DagSpec, Trigger
 
@@ -22,6 +25,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 4.0
 PLAN_S = 30.0
 _LOOK_S = 0.1
+_BUSY = (NodeBusyError, ConflictError)
 
 
 @dataclass
@@ -96,33 +100,42 @@ def watched(app: App, recorder: Recorder) -> Context:
     return replace(app.ctx, schedulers=schedulers, actor="demo")
 
 
-def end_nodes(ctx: Context, pool: Pool) -> int:
+def end_nodes(ctx: Context, pool: Pool, *, patience_s: float = 30.0) -> int:
     """End every node of the pool, and the tasks on them; returns how many there were.
 
     Only the demonstration may do this: the pool is its own, and so is the work.
+
+    Raises:
+        PoolError: a node did not end in that many seconds.
     """
     count = 0
     for name in dict.fromkeys(g.provider for g in pool.groups):
-        provider, scheduler = ctx.provider(name), ctx.schedulers[name]
-        nodes = provider.observe(pool).nodes
-        for node in nodes:
-            for claimant in node.running or ():
-                scheduler.cancel(claimant, node)
-        count += len(nodes)
-        _end(ctx, pool, name)
+        count += len(ctx.provider(name).observe(pool).nodes)
+        retrying = stamina.RetryingCaller(timeout=patience_s, attempts=None, wait_initial=0.2, wait_max=1.0)
+        with _quietly():
+            retrying(_BUSY, _end, ctx, pool, name)
     return count
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Tries are not logged: that a task takes a moment to end is no news."""
+    before = instrumentation.get_on_retry_hooks()
+    instrumentation.set_on_retry_hooks(())
+    try:
+        yield
+    finally:
+        instrumentation.set_on_retry_hooks(before)
+
+
 def _end(ctx: Context, pool: Pool, provider: str) -> None:
-    """End the nodes of one provider; tasks asked to end get some seconds to do so."""
-    import stamina
-
-    from preprov.model.errors import ConflictError, NodeBusyError
-
-    for attempt in stamina.retry_context(
-        on=(NodeBusyError, ConflictError), timeout=15.0, wait_initial=0.2, wait_max=1.0
-    ):
-        with attempt:
-            ids = [n.node_id for n in ctx.provider(provider).observe(pool).nodes]
-            if ids:
-                ctx.provider(provider).terminate(pool, ids)
+    """Ask the tasks to end, and end the nodes that are idle by then; the rest is for another try."""
+    nodes = ctx.provider(provider).observe(pool).nodes
+    for node in nodes:
+        for claimant in node.running or ():
+            ctx.schedulers[provider].cancel(claimant, node)
+    idle = [n.node_id for n in nodes if n.running == ()]
+    if idle:
+        ctx.provider(provider).terminate(pool, idle)
+    if len(idle) < len(nodes):
+        raise NodeBusyError(f"{len(nodes) - len(idle)} nodes are still busy", where=pool.name)
