@@ -1,9 +1,11 @@
 """A few minutes of the night on real nodes, and the folder it all lives in."""
 
+import io
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from preprov import configfile
 from preprov.app import open_app
@@ -15,6 +17,7 @@ from preprov.demo.history import HistorySource
 from preprov.demo.live import Play, end_nodes, watched
 from preprov.demo.recorder import Recorder
 from preprov.demo.scene import POOL, set_scene, surroundings, wipe
+from preprov.demo.view import LinesView, ScreenView
 from preprov.model.errors import ConfigError
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Mode, Standby
@@ -56,7 +59,14 @@ def test_an_earlier_scene_is_replaced_but_nothing_else_is(tmp_path: Path) -> Non
 @pytest.mark.timeout(300)
 def test_a_wave_is_played_on_real_nodes_that_are_gone_afterwards(tmp_path: Path) -> None:
     scene = set_scene(tmp_path / "demo", minutes=8, speed=40, history=timedelta(days=4))
-    shown: list[int] = []
+    lines: list[str] = []
+    screen = Console(file=io.StringIO(), width=120, record=True)
+    plain, drawn = LinesView(lines.append, "Europe/Zurich"), ScreenView(screen, "Europe/Zurich")
+
+    def show(play: Play) -> None:
+        plain.show(play)
+        screen.print(drawn.screen(play, play.ctx.clock.now()))
+
     with surroundings(scene.environment()):
         settings = Settings.load()
         with open_app(settings) as app:
@@ -66,13 +76,18 @@ def test_a_wave_is_played_on_real_nodes_that_are_gone_afterwards(tmp_path: Path)
             play = Play(watched(app, recorder), pool, recorder, scene.start, scene.end, scene.tonight, scene.specs)
             try:
                 play.declare()
-                play.run(lambda p: shown.append(len(p.recorder.records)))
+                play.run(show, every_s=0.5)
             finally:
                 ended = end_nodes(app.ctx, pool)
             assert not app.ctx.provider("local").observe(pool).nodes
     instances = recorder.instances()
     assert ended > 0
-    assert shown
+    told = "\n".join(lines)
+    assert "launch" in told
+    assert "tasks: 0 running, 0 waiting, 0 done; 0." in told
+    text = screen.export_text()
+    for part in ("02:00 platform.metrics", "in 3:", "of 8 cores", "what was done, and why", "warming", "40 x"):
+        assert part in text
     assert any(r.action.kind is ActionKind.LAUNCH for r in recorder.records)
     assert len(instances) >= 10
     assert {i.exit_code for i in instances if i.ended is not None} == {0}
