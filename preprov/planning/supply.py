@@ -75,7 +75,10 @@ def read_supply(inputs: PlanInputs, reference: Offering) -> Supply:
     groups = {g.name for g in inputs.pool.groups}
     nodes = [n for n in everybody if n.group in groups]
     binding = inputs.pool.binding
-    size = {n.node_id: relative_size(n.offering, reference, binding) for n in nodes}
+    of_kind = {
+        o.key: relative_size(o, reference, binding) for o in {n.offering.key: n.offering for n in nodes}.values()
+    }
+    size = {n.node_id: of_kind[n.offering.key] for n in nodes}
     claimed = {r.node_id for r in inputs.committed if r.state is ReservationState.COMMITTED}
     protected = frozenset(n.node_id for n in nodes if n.is_busy or n.node_id in claimed)
 
