@@ -2,7 +2,7 @@
 
     python -m benchmarks.control_plane [--rest-seconds 60] [--repeat 7]
 
-Everything is measured through the door a user has, in processes of their own, with a home of their own. Medians and the spread
+Everything is measured through the door a user has, in processes and a home of their own. Medians and the spread
 over the repeats; each figure stands beside its goal. What needs the public traces is skipped visibly without them.
 """
 

@@ -1,6 +1,7 @@
 """What all commands share: options, output as table or JSON, times, progress, errors."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,8 +70,18 @@ def envelope(command: str, pool: str | None, issued_at: datetime, body: Mapping[
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, default=_plain, allow_nan=False) + "\n")
+    """One JSON document on stdout; a number that is not known is null."""
+    sys.stdout.write(json.dumps(_known(value), indent=2, default=_plain, allow_nan=False) + "\n")
+
+
+def _known(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): _known(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(v) for v in value]
+    return value
 
 
 def _plain(value: object) -> object:

@@ -146,14 +146,14 @@ def _place(
         task, i = wanting[claimant]
         if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now):
             started.append(claimant)
-    waiting = ZERO
-    for claimant in wanting.keys() - set(started):
-        waiting = waiting + wanting[claimant][0].spec.request
     whole = [o for g in pool.groups for o in g.offerings]
     nowhere = {c: misfit(wanting[c][0].spec.request, whole, pool.binding) for c in placement.unplaced}
-    return DispatchResult(
-        tuple(started), waiting, len(wanting) - len(started), {c: w for c, w in nowhere.items() if w}, len(live.tasks)
-    )
+    nowhere = {c: why for c, why in nowhere.items() if why}
+    left = wanting.keys() - set(started) - nowhere.keys()  # no node is wanted for what fits on none
+    waiting = ZERO
+    for claimant in left:
+        waiting = waiting + wanting[claimant][0].spec.request
+    return DispatchResult(tuple(started), waiting, len(left), nowhere, len(live.tasks))
 
 
 def _remember_short(ctx: Context, pool: Pool, unplaced: Mapping[str, str], now: datetime) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
+from zoneinfo import ZoneInfo
 
 from preprov.control.apply import apply_plan, recover
 from preprov.control.context import Context
@@ -120,7 +121,7 @@ def plan_for(
 ) -> PlanOutcome:
     """Hand the planning room everything it may know now."""
     now = ctx.clock.now()
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = now.astimezone(ZoneInfo(pool.zone)).replace(hour=0, minute=0, second=0, microsecond=0)
     launched = sum(
         r.action.count
         for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
