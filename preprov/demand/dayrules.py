@@ -31,6 +31,13 @@ class Rule:
             out &= _dates(days + 1) == 1 if self.date == 0 else _dates(days) == self.date
         return out
 
+    @property
+    def fewest(self) -> int:
+        """On how many of its days a thing must have come to be believed: the more such rules there are, the more."""
+        if self.date is not None:
+            return 2 if self.date <= 1 else 3
+        return 3 if self.weekdays is not None and len(self.weekdays) == 1 else 4
+
     def __str__(self) -> str:
         if self.date is not None:
             return "last day of the month" if self.date == 0 else f"day {self.date} of the month"

@@ -3,8 +3,8 @@
 A recurrence is a slot: a window of the local day in which a DAG started on far more days than chance would have it, and
 a rule for the days on which it does. Windows of several widths compete by their likelihood against starts spread evenly
 over days and hours; rules (every day, some weekdays, the first or last day of the month, a date) by theirs, the simpler
-first. An hourly DAG has 24 slots, one that is fed by another a wide one. How late it comes within its slot, how often it
-is missing, and whether it was missing lately make its probability and its delays.
+first. An hourly DAG has 24 slots, one that is fed by another a wide one. How late it comes within its slot, how often
+it is missing, and whether it was missing lately make its probability and its delays.
 """
 
 from collections.abc import Collection, Iterator
@@ -27,9 +27,9 @@ _DAY_S: Final = 86_400.0
 _LOOK_BACK_DAYS: Final = 100
 _WIDTHS_S: Final = (240.0, 600.0, 1_800.0, 5_400.0)
 _LATE_S: Final = 7_200.0
-_FEWEST: Final = 3
 _EVIDENCE: Final = 8.0  # log likelihood by which a window must beat chance
 _OFTEN: Final = 0.5
+_PATIENCE: Final = 8  # windows in a row that beat chance and make no slot, before the search ends
 _MOST_SLOTS: Final = 320
 _CEASES: Final = 2e-3  # of recurrences that end without a word, per turn
 
@@ -108,6 +108,8 @@ def _starts(seen: WorkTable, zone: str, scheduled: Collection[str], today: int) 
         }
     )
     frame = frame[(frame["day"] > today - _LOOK_BACK_DAYS) & ~frame["dag"].isin(list(scheduled))]
+    # A burst counts once: many starts within minutes on one day say no more of the hour than one does.
+    frame = frame[~frame.assign(bin=frame["second"] // _WIDTHS_S[0]).duplicated(["dag", "day", "bin"])]
     several = frame.groupby("dag")["day"].nunique()
     frame = frame[frame["dag"].isin(several.index[several >= 2])]
     for dag, rows in frame.groupby("dag", sort=True):
@@ -128,7 +130,8 @@ class _Day:
     def slots(self) -> Iterator[tuple[Slot, Ints]]:
         """Slots, and the positions of the runs that belong to each."""
         found: list[tuple[float, Ints, Rule]] = []
-        for _ in range(_MOST_SLOTS):
+        in_vain = 0
+        while len(found) < _MOST_SLOTS and in_vain < _PATIENCE:
             window = self._densest()
             if window is None:
                 break
@@ -137,6 +140,7 @@ class _Day:
             slot = self._slot(begins, members)
             if slot is not None:
                 found.append((begins, members, slot.kept.rule))
+            in_vain = 0 if slot is not None else in_vain + 1
         late = self._late(found)
         for (begins, members, _), more in zip(found, late, strict=True):
             everyone = np.concatenate([members, more])
@@ -178,8 +182,7 @@ class _Day:
         # Today counts as a day that could be missed only once it is too late to come.
         over = begins + float(np.quantile(delays, 0.95)) + _LATE_S / 4 < self.since_midnight
         kept = best_rule(days, self.today if over else self.today - 1)
-        fewest = _FEWEST - (kept.rule.date is not None)
-        if kept.came < fewest or kept.rate < _OFTEN:
+        if kept.came < kept.rule.fewest or kept.rate < _OFTEN:
             return None
         return Slot(self.dag, begins, days, np.sort(delays), kept)
 

@@ -34,6 +34,8 @@ class Sheet:
 
     def lay(self, units: Units, block: Realised) -> None:
         """Add all intervals of a block of realised tasks."""
+        if (block.column == NOWHERE).all():
+            return
         for part in np.unique(units.part):
             rows = np.flatnonzero(units.part == part)
             whole = len(rows) == len(units)
@@ -54,7 +56,7 @@ class Sheet:
         if plain and (column[0] >= 0).all():
             first = int(column[0, 0])
             return first, column.shape[1], (column[:1] - first)
-        return 0, int(column.max()) + 1, np.where(column == NOWHERE, NOWHERE, column)[run]
+        return 0, int(column.max()) + 1, column[run]
 
     def _count(self, time: NDArray[Any], sign: float, column: Ints, amount: Floats, at: slice, part: int) -> None:
         width, steps = at.stop - at.start, self.grid.steps + 1

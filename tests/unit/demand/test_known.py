@@ -344,6 +344,27 @@ def test_shapes_that_differ_are_alternatives_each_in_its_share() -> None:
     assert (peak == 9).mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_more_alternatives_than_samples_divide_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 shapes and 36 samples: some shapes have no sample to fill."""
+    past = [
+        Run(
+            r.run_id,
+            r.dag_id,
+            r.submit,
+            [Task(f"m{k}", 600.0) for k in range(i + 1)],
+            r.scheduled_for,
+            trigger="scheduled",
+        )
+        for i, r in enumerate(history("nightly", CHAIN, days=40))
+    ]
+    exact = known(table(past), (NIGHTLY,), n_samples=36)
+    peak = exact.samples[:, :, CPU].max(axis=1)
+    assert (peak > 0).mean() > 0.9
+    monkeypatch.setattr(expansion, "EXACT", 0)
+    fine = known(table(past), (NIGHTLY,), n_samples=36)
+    np.testing.assert_allclose(fine.mean, exact.mean, atol=1e-2)
+
+
 def test_a_limit_on_active_runs_makes_the_next_wait() -> None:
     hourly = [
         Run(f"h{i}", "hourly", -3600.0 * i + 1, [Task("a", 5400.0)], -3600.0 * i, trigger="scheduled")
