@@ -32,7 +32,7 @@ import numpy as np
 from preprov.model.pools import LeadTime, Pool, Standby
 from preprov.model.time import epoch
 from preprov.model.worktable import Array, WorkTable
-from preprov.replay.load import make_load
+from preprov.replay.load import make_load, screen
 
 _HOUR: Final = 3600.0
 _SIZES: Final = 8
@@ -98,7 +98,8 @@ def lower_bound(
         most_cores: as in `replay`.
     """
     first, last = epoch(judged_from), epoch(until)
-    load = make_load(work, pool, start=first, judged_from=first, until=last, most_cores=most_cores)
+    work, why = screen(work, pool, most_cores)
+    load = make_load(work, why, pool, start=first, judged_from=first, until=last)
     demand = _demand(load.work, pool, load.judged, load.ready, load.runtime, load.weight, last)
     usd_s = min(o.usd_per_hour or 0.0 for g in pool.groups for o in g.offerings) / _HOUR
     gap = _gap_cost(pool, usd_s)

@@ -17,7 +17,7 @@ from preprov.model.time import epoch, from_epoch
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 from preprov.replay.core import NEVER, Core, Occupied
-from preprov.replay.load import US, Load, capacities, make_load, most_nodes
+from preprov.replay.load import US, Load, capacities, make_load, most_nodes, screen
 from preprov.replay.policy import DemandHistory, Order, Policy, Setting, demand_history
 from preprov.replay.result import ReplayResult, Tally, collect
 from preprov.replay.rooms import Rooms
@@ -231,17 +231,18 @@ def replay(
         warm_up_s: play begins so much earlier, so that no policy starts from nothing.
         most_cores: rows that want more in all are played without taking room and not judged; None = all take part.
         faults: what goes wrong in the cloud.
-        history: `history_of(work, pool)`, if it is at hand already.
+        history: `history_of(work, pool, most_cores)`, if it is at hand already.
         progress: told how far play is.
 
     Returns:
         waits, hits, money, and the timeline of nodes.
     """
     start, first, last = epoch(judged_from) - warm_up_s, epoch(judged_from), epoch(until)
-    pool, work = scaled(pool, lead_scale), by_submit(work)
-    load = make_load(work, pool, start=start, judged_from=first, until=last, most_cores=most_cores)
+    pool = scaled(pool, lead_scale)
+    work, why = screen(by_submit(work), pool, most_cores)
+    load = make_load(work, why, pool, start=start, judged_from=first, until=last)
     stage = Stage(load, pool, policy, seed=seed, faults=faults)
-    setting = Setting(pool, start, first, last, history or history_of(work, pool), seed)
+    setting = Setting(pool, start, first, last, history or history_of(work, pool, most_cores), seed)
     bind = getattr(policy, "bind", None)
     if bind is not None:
         bind(Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core))
@@ -278,9 +279,11 @@ class Binding:
     core: Core
 
 
-def history_of(work: WorkTable, pool: Pool, step_s: float = STEP_S) -> DemandHistory:
-    """Nodes' worth of demand per step over the whole trace, as if nothing had waited."""
-    return demand_history(work, pool.groups[0].offerings[0].allocatable, step_s)
+def history_of(
+    work: WorkTable, pool: Pool, most_cores: float | None = None, *, step_s: float = STEP_S
+) -> DemandHistory:
+    """Nodes' worth of demand per step over the whole trace, as if nothing had waited; what is left out is not in it."""
+    return demand_history(screen(work, pool, most_cores)[0], pool.groups[0].offerings[0].allocatable, step_s)
 
 
 def scaled(pool: Pool, lead_scale: float) -> Pool:

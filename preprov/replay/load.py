@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from preprov.model.pools import Pool
+from preprov.model.resources import KINDS
 from preprov.model.worktable import Array, WorkTable
 
 US: Final = 1_000_000
@@ -91,9 +92,42 @@ class Load:
         return round((epoch_s - self.base) * US)
 
 
-def make_load(
-    work: WorkTable, pool: Pool, *, start: float, judged_from: float, until: float, most_cores: float | None
-) -> Load:
+REASONS: Final = (
+    "",
+    "runtime or ready time not known",
+    "too many cores",
+    "fits on no node",
+    "more than the pool may hold",
+)
+"""Why a task is left out of the judgement, by the number that `screen` gives it."""
+
+
+def screen(work: WorkTable, pool: Pool, most_cores: float | None) -> tuple[WorkTable, Array]:
+    """What cannot or shall not be judged takes no room; its time passes all the same, and its children wait for it.
+
+    Args:
+        work: nominal timing.
+        pool: its offerings and limits say what fits at all.
+        most_cores: a row that wants more in all is left out; None = all take part.
+
+    Returns:
+        the work with the amounts of what is left out set to nothing, and (T,) position in REASONS, 0 = takes part.
+    """
+    t = work.tasks
+    weight = np.maximum(t["instances"].to_numpy(dtype=np.int64), 1)
+    units, ranks = _units(work, pool)
+    slots = _slots(units, capacities(pool))
+    known = np.isfinite(t["runtime_s"]) & (t["runtime_s"] >= 0) & np.isfinite(t["ready_at"])
+    small = np.ones(len(t), dtype=bool) if most_cores is None else t["cpu"].to_numpy() * weight <= most_cores
+    good = (known.to_numpy(), small, slots > 0, slots * most_nodes(pool) >= ranks)
+    why = np.select([~g for g in good], range(1, len(REASONS)), 0)
+    if not why.any():
+        return work, why
+    amounts = {k: np.where(why > 0, 0.0, t[k]) for k in KINDS}
+    return WorkTable(work.runs, t.assign(**amounts), work.parents, work.children), why
+
+
+def make_load(work: WorkTable, why: Array, pool: Pool, *, start: float, judged_from: float, until: float) -> Load:
     """Prepare the runs that play between `start` and `until`.
 
     A task that had begun before the start has only its remaining seconds to run; whatever had ended has ended. Tasks
@@ -101,20 +135,20 @@ def make_load(
     policy does.
 
     Args:
-        work: nominal timing, by submit.
-        pool: its offerings say what fits at all.
+        work: by submit, as `screen` returns it, with `why`.
+        why: (T,) reasons to leave tasks out.
+        pool: its offerings.
         start: epoch seconds. judged_from, until: epoch seconds.
-        most_cores: a row that wants more in all takes no room and is not judged; None = all take part.
     """
     keep = _playing(work, start, until)
-    chosen = work.select_runs(keep)
+    rows = np.flatnonzero(keep[work.tasks["run"].to_numpy()])
+    chosen, why = work.select_runs(keep), why[rows]
     t = chosen.tasks
     runtime = t["runtime_s"].to_numpy(dtype=np.float64)
     ready = t["ready_at"].to_numpy(dtype=np.float64)
     known = np.isfinite(runtime) & (runtime >= 0) & np.isfinite(ready)
-    left_out: dict[str, int] = {}
     weight = np.maximum(t["instances"].to_numpy(dtype=np.int64), 1)
-    shape, shapes, count, counted = _shapes(chosen, pool, known, weight, most_cores, left_out)
+    shape, shapes, ranks = _shapes(chosen, pool)
     runtime = np.where(known, runtime, 0.0)
     ready = np.where(known, ready, np.nanmin(ready) if known.any() else start)
     base = math.floor(start)
@@ -129,7 +163,7 @@ def make_load(
     by_time = np.lexsort((free, at))
     return Load(
         work=chosen,
-        rows=np.flatnonzero(keep[work.tasks["run"].to_numpy()]),
+        rows=rows,
         base=float(base),
         start_us=round((start - base) * US),
         ready=ready,
@@ -137,14 +171,14 @@ def make_load(
         runtime_us=np.rint(rest * US).astype(np.int64).tolist(),
         shape=shape.tolist(),
         shapes=shapes,
-        count=count.tolist(),
+        count=np.where(ranks > 0, ranks, weight).tolist(),
         weight=weight,
         priority=(priority.max(initial=0) - priority).tolist(),
         parents_left=parents_left.tolist(),
         children=_children(chosen),
         arrivals=list(zip(at[by_time].tolist(), free[by_time].tolist(), strict=True)),
-        judged=counted & known & (ready >= judged_from) & (ready < until),
-        left_out=left_out,
+        judged=(why == 0) & (ready >= judged_from) & (ready < until),
+        left_out={REASONS[r]: int(weight[why == r].sum()) for r in np.unique(why[why > 0]).tolist()},
     )
 
 
@@ -165,39 +199,28 @@ def _children(work: WorkTable) -> list[tuple[int, ...]]:
     return [tuple(flat[a:b]) for a, b in pairwise(at)]
 
 
-def _shapes(
-    work: WorkTable, pool: Pool, known: Array, weight: Array, most_cores: float | None, left_out: dict[str, int]
-) -> tuple[Array, list[Shape], Array, Array]:
-    """(position of each task's shape, the shapes, how many of it each task wants, which tasks can be judged)."""
+def _units(work: WorkTable, pool: Pool) -> tuple[list[Array], Array]:
+    """([cpu, memory, gpu] of one instance or rank, in units; what does not bind is 0), ranks of gangs, else 0."""
     t = work.tasks
     gang = t["gang"].to_numpy(dtype=bool)
+    instances = np.maximum(t["instances"].to_numpy(dtype=np.int64), 1)
     cpu = t["cpu"].to_numpy(dtype=np.float64)
     # A parallel job in one row is a gang of ranks of one core each; other gangs have their instances as ranks.
-    split = gang & (weight == 1) & (cpu > 1)
-    ranks = np.where(split, np.ceil(cpu), np.where(gang, weight, 0)).astype(np.int64)
+    split = gang & (instances == 1) & (cpu > 1)
+    ranks = np.where(split, np.ceil(cpu), np.where(gang, instances, 0)).astype(np.int64)
     share = np.where(split, np.maximum(ranks, 1), 1)
     amounts = [t[k].to_numpy(dtype=np.float64) / share for k in ("cpu", "memory", "gpu")]
-    binding = [k in pool.binding for k in ("cpu", "memory", "gpu")]
-    units = [u if b else np.zeros_like(u) for u, b in zip(UNITS.amounts(*amounts), binding, strict=True)]
-    slots = _slots(units, capacities(pool))
-    small = np.ones(len(t), dtype=bool) if most_cores is None else cpu * weight <= most_cores
-    counted = np.ones(len(t), dtype=bool)
-    for reason, good in (
-        ("no runtime known", known),
-        ("too many cores", small),
-        ("fits on no node", slots > 0),
-        ("more than the pool may hold", slots * most_nodes(pool) >= ranks),
-    ):
-        n = int(weight[counted & ~good].sum())
-        if n:
-            left_out[reason] = n
-        counted &= good
-    table = np.stack([*units, ranks], axis=1)
-    table[~counted] = 0
-    distinct, shape = np.unique(table, axis=0, return_inverse=True)
-    shape = np.where(counted & (table[:, :3].sum(axis=1) > 0), shape.reshape(-1), -1)
-    count = np.where(ranks > 0, ranks, weight)
-    return shape, [Shape(*(int(v) for v in row)) for row in distinct], count, counted
+    units = UNITS.amounts(*amounts)
+    return [u if k in pool.binding else np.zeros_like(u) for u, k in zip(units, KINDS, strict=False)], ranks
+
+
+def _shapes(work: WorkTable, pool: Pool) -> tuple[Array, list[Shape], Array]:
+    """(position of each task's shape, -1 = it wants nothing; the shapes; ranks of gangs, else 0)."""
+    units, ranks = _units(work, pool)
+    wants = units[0] + units[1] + units[2] > 0
+    ranks = np.where(wants, ranks, 0)
+    distinct, shape = np.unique(np.stack([*units, ranks], axis=1), axis=0, return_inverse=True)
+    return np.where(wants, shape.reshape(-1), -1), [Shape(*(int(v) for v in row)) for row in distinct], ranks
 
 
 def _slots(units: Sequence[Array], rooms: Sequence[Shape]) -> Array:

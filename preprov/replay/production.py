@@ -24,14 +24,16 @@ from preprov.sim.workstore import MemoryWorkStore
 
 DAY: Final = timedelta(days=1)
 SAMPLES: Final = 100
+HORIZON_S: Final = 6 * 3600
 _KEEP_PLANS: Final = 1000
 
 
 class Preprov:
     """Passes over the pool as `preprov up` makes them; what it may know is what the store shows at that instant.
 
-    A pass is made every `every_s`, and at the next minute when work waits that nothing is warming for. Forecasts are
-    issued at the start and every night. Knob: USD that a core-hour of waiting is worth.
+    A pass is made every `every_s`, and at the next minute when work waits that nothing is warming for. It looks six
+    hours ahead: longer than keeping a node pays at the reference prices. Forecasts are issued at the start and
+    every day. Knob: USD that a core-hour of waiting is worth.
 
     Attributes:
         solves: passes made. fallbacks: plans that name one.
@@ -41,7 +43,13 @@ class Preprov:
     eager = False
 
     def __init__(
-        self, knob: float | None = None, *, every_s: float = 300.0, tick_s: float = 60.0, samples: int = SAMPLES
+        self,
+        knob: float | None = None,
+        *,
+        every_s: float = 300.0,
+        tick_s: float = 60.0,
+        samples: int = SAMPLES,
+        horizon_s: int = HORIZON_S,
     ) -> None:
         self.knob = 1.0 if knob is None else knob
         self.tick_s = tick_s
@@ -49,6 +57,7 @@ class Preprov:
         self.fallbacks = 0
         self._every_s = every_s
         self._samples = samples
+        self._horizon_s = horizon_s
         self._last = -math.inf
         self._forecast_at = -math.inf
         self._told_parts = 0
@@ -62,7 +71,8 @@ class Preprov:
 
     def prepare(self, setting: Setting) -> None:
         """Fill the store and wire the production context."""
-        self._pool = _priced(setting.pool, self.knob)
+        pool = replace(setting.pool, horizon_s=min(setting.pool.horizon_s, self._horizon_s))
+        self._pool = _priced(pool, self.knob)
         played = np.zeros(len(self._work.runs), dtype=bool)
         played[self._work.tasks["run"].to_numpy()[self._load.rows]] = True
         seen = _as_played(self._work, played, setting.until, hide=not self._schedules)

@@ -144,7 +144,7 @@ class Case:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "work", by_submit(self.work))
-        object.__setattr__(self, "history", history_of(self.work, self.pool))
+        object.__setattr__(self, "history", history_of(self.work, self.pool, self.most_cores))
 
     @property
     def peak_nodes(self) -> float:

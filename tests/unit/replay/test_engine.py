@@ -97,7 +97,7 @@ def test_rows_that_cannot_be_played_are_counted_not_hidden():
     bad = [T(float("nan")), T(60, cpu=5), T(60, instances=100), T(60, parents=(1,)), gang]
     result = play(work_of([(0, bad)]), pool_of(cpu=4, max_nodes=3), StaticRunning(1), most_cores=50)
     assert result.left_out == {
-        "no runtime known": 1,
+        "runtime or ready time not known": 1,
         "fits on no node": 1,
         "too many cores": 100,
         "more than the pool may hold": 4,

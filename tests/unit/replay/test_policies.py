@@ -129,7 +129,7 @@ def test_aws_raises_before_the_hour_and_keeps_a_warm_pool():
 
 def test_history_is_the_peak_within_each_step_and_hides_the_future():
     work = work_of([(0, [T(400, cpu=4)] * 2), (650, [T(10, cpu=2)])])
-    history = history_of(work, pool_of(cpu=4), 300.0)
+    history = history_of(work, pool_of(cpu=4))
     assert list(history.peak) == [2, 2, 0.5]
     assert list(history.until(E0 + 599)) == [2]
 
