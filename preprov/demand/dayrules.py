@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from preprov.demand.runtime_tables import Ints
 
 _EPOCH: Final = 719_163  # ordinal of 1970-01-01
+FEWEST: Final = 3
 _DAYS_FOR_DATES: Final = 27
 _SELDOM: Final = 0.2
 _WORKDAYS: Final = frozenset(range(5))
@@ -33,10 +34,9 @@ class Rule:
 
     @property
     def fewest(self) -> int:
-        """On how many of its days a thing must have come to be believed: the more such rules there are, the more."""
-        if self.date is not None:
-            return 2 if self.date <= 1 else 3
-        return 3 if self.weekdays is not None and len(self.weekdays) == 1 else 4
+        """On how many of its days a thing must have come to be believed."""
+        rare = self.date is not None or (self.weekdays is not None and len(self.weekdays) == 1)
+        return FEWEST if rare else FEWEST + 1
 
     def __str__(self) -> str:
         if self.date is not None:

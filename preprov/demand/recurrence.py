@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from preprov.demand.arrivals import PredictedRun, expected_run
-from preprov.demand.dayrules import Kept, Rule, best_rule
+from preprov.demand.dayrules import FEWEST, Kept, Rule, best_rule
 from preprov.demand.runtime_tables import Floats, Ints
 from preprov.model.series import zone_of
 from preprov.model.time import epoch
@@ -111,7 +111,7 @@ def _starts(seen: WorkTable, zone: str, scheduled: Collection[str], today: int) 
     # A burst counts once: many starts within minutes on one day say no more of the hour than one does.
     frame = frame[~frame.assign(bin=frame["second"] // _WIDTHS_S[0]).duplicated(["dag", "day", "bin"])]
     several = frame.groupby("dag")["day"].nunique()
-    frame = frame[frame["dag"].isin(several.index[several >= 2])]
+    frame = frame[frame["dag"].isin(several.index[several >= FEWEST])]
     for dag, rows in frame.groupby("dag", sort=True):
         day, second = rows["day"].to_numpy(np.int64), rows["second"].to_numpy(np.float64)
         order = np.lexsort((second, day))
