@@ -90,14 +90,15 @@ def peaks(intervals: Intervals, grid: Grid, columns: int) -> Floats:
     order = np.argsort((column * width + np.rint(ticks).astype(np.int64)) * 2 + begins)
     position = np.concatenate([np.ceil(cut.end / grid.step) - 1, np.floor(cut.start / grid.step)])
     cell = (column * grid.steps + np.clip(position, 0, grid.steps - 1).astype(np.int64))[order]
-    level = np.concatenate([-cut.amount, cut.amount])[order]
-    np.cumsum(level, axis=0, out=level)
-    out = np.zeros((columns * grid.steps, kinds))
     first = np.searchsorted(cell, np.arange(columns * grid.steps))
-    carried = first > 0
-    out[carried] = level[first[carried] - 1]
+    carried = np.flatnonzero(first)
     beginnings = np.flatnonzero(np.diff(cell, prepend=-1))
     busy = cell[beginnings]
-    out[busy] = np.maximum(out[busy], np.maximum.reduceat(level, beginnings, axis=0))
+    out = np.zeros((columns * grid.steps, kinds))
+    for k in range(kinds):
+        amount = cut.amount[:, k]
+        level = np.cumsum(np.concatenate([-amount, amount])[order])
+        out[carried, k] = level[first[carried] - 1]  # what the step before left
+        out[busy, k] = np.maximum(out[busy, k], np.maximum.reduceat(level, beginnings))
     out[out < 1e-9] = 0.0
     return out.reshape(columns, grid.steps, kinds)
