@@ -2,8 +2,8 @@
 
 Nothing here is measured at one company. Each number says what it stands for and where it comes from; what no source
 gives is called an assumption. The sources are public: task traces of four nf-core pipelines (chipseq, eager, mag,
-rnaseq; 93 processes that ran eight times or more), and six job logs of the Parallel Workloads Archive (NASA iPSC,
-LANL CM5, SDSC BLUE, HPC2N, CEA Curie, KTH SP2).
+rnaseq, as published with the Sizey prototype; 93 processes that ran eight times or more), and six job logs of the
+Parallel Workloads Archive (NASA iPSC, LANL CM5, SDSC BLUE, HPC2N, CEA Curie, KTH SP2).
 """
 
 from dataclasses import dataclass

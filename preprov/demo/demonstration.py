@@ -72,7 +72,7 @@ class Wishes:
     home: Path
     seed: int = 0
     minutes: float = 30.0
-    speed: float = 20.0
+    speed: float = 21.0
     report: Path | None = None
     keep: bool = False
 

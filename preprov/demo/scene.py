@@ -125,7 +125,7 @@ class Scene:
 
 
 def set_scene(
-    home: Path, *, seed: int = 0, minutes: float = 30.0, speed: float = 20.0, history: timedelta = HISTORY
+    home: Path, *, seed: int = 0, minutes: float = 30.0, speed: float = 21.0, history: timedelta = HISTORY
 ) -> Scene:
     """Make an empty folder with image, data and configuration.
 
