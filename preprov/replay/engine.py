@@ -247,9 +247,10 @@ def replay(
     if bind is not None:
         bind(Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core))
     policy.prepare(setting)
-    began = perf_counter()
+    stage.tally.begin()
     _play(stage, load, start, last, progress)
-    return collect(load, stage.core, stage.cloud, pool, policy, stage.tally, (first, last), perf_counter() - began)
+    stage.tally.end()
+    return collect(load, stage.core, stage.cloud, pool, policy, stage.tally, (first, last))
 
 
 def _play(stage: Stage, load: Load, start: float, last: float, progress: Progress | None) -> None:

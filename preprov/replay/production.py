@@ -36,7 +36,7 @@ class Preprov:
     every day. Knob: USD that a core-hour of waiting is worth.
 
     Attributes:
-        solves: passes made. fallbacks: plans that name one.
+        solves: passes made. fallbacks: plans that name one. pass_seconds: how long each pass took.
     """
 
     name = "preprov"
@@ -55,6 +55,7 @@ class Preprov:
         self.tick_s = tick_s
         self.solves = 0
         self.fallbacks = 0
+        self.pass_seconds: list[float] = []
         self._every_s = every_s
         self._samples = samples
         self._horizon_s = horizon_s
@@ -102,6 +103,7 @@ class Preprov:
         line = self._core.line
         waiting = Resources(cpu=line.cpu / UNITS.cpu, memory=line.memory / UNITS.memory, gpu=line.gpu / UNITS.gpu)
         result = pool_pass(self.ctx, self._pool, serve=False, waiting=waiting)
+        self.pass_seconds.append(result.seconds)
         self.solves += 1
         self.fallbacks += bool(result.plan and result.plan.fallback)
         return []

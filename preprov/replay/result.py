@@ -1,7 +1,8 @@
 """What a replay shows: waits, warm hits, node-hours, money, and what the pool was at each instant."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter, process_time
 from typing import Any, Final
 
 import numpy as np
@@ -28,10 +29,19 @@ class Tally:
 
     ticks: int = 0
     asked: int = 0
-    solves: int = 0
-    fallbacks: int = 0
     refused: int = 0
     seconds: list[float] = field(default_factory=list)
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def begin(self) -> None:
+        """Play begins."""
+        self.wall_s, self.cpu_s = -perf_counter(), -process_time()
+
+    def end(self) -> None:
+        """Play is over."""
+        self.wall_s += perf_counter()
+        self.cpu_s += process_time()
 
     def note(self, seconds: float, *, regular: bool) -> None:
         """One call of the policy."""
@@ -73,11 +83,11 @@ class ReplayResult:
         cost_usd: the bill, standby included; idle_cost_usd: less price x used share. None = no price known.
         standby_usd: the part of it for kept nodes.
         evicted: instances ended by the policy; always 0, for the cloud refuses. unstarted: judged, never started.
-        ticks, solves, fallbacks: of the policy; tick_ms: median of a call.
+        ticks, solves, fallbacks: of the policy; tick_ms: median of a decision.
         per_instance: ready, start, provision_wait, limit_wait (s), weight, task (position in `work`), one row per part.
         nodes: node_id, group, phase, start, end (epoch s): the node timeline.
         capacity: ts, group, state, ready_nodes, used_cpu, used_memory at each change.
-        seconds: wall time of the replay. events: parts started.
+        seconds, cpu_seconds: of play. events: parts started.
     """
 
     policy: str
@@ -102,6 +112,7 @@ class ReplayResult:
     capacity: pd.DataFrame
     bill: Bill
     seconds: float
+    cpu_seconds: float
     events: int
 
     def row(self) -> dict[str, Any]:
@@ -142,7 +153,6 @@ def collect(
     policy: Policy,
     tally: Tally,
     judged: tuple[float, float],
-    seconds: float,
 ) -> ReplayResult:
     """Add up what happened."""
     first, last = judged
@@ -170,17 +180,22 @@ def collect(
         unstarted=core.unstarted,
         refused=tally.refused,
         ticks=tally.ticks,
-        solves=tally.solves,
-        fallbacks=tally.fallbacks,
-        tick_ms=float(np.median(tally.seconds)) * 1e3 if tally.seconds else 0.0,
+        solves=getattr(policy, "solves", 0),
+        fallbacks=getattr(policy, "fallbacks", 0),
+        tick_ms=_median_ms(getattr(policy, "pass_seconds", tally.seconds)),
         left_out=dict(load.left_out),
         per_instance=per_instance,
         nodes=nodes.frame(),
         capacity=used.rows(nodes),
         bill=bill,
-        seconds=seconds,
+        seconds=tally.wall_s,
+        cpu_seconds=tally.cpu_s,
         events=len(core.part_task),
     )
+
+
+def _median_ms(seconds: Sequence[float]) -> float:
+    return float(np.median(seconds)) * 1e3 if len(seconds) else 0.0
 
 
 def _standby(bill: Bill) -> float | None:

@@ -202,7 +202,7 @@ def sweep(
     lead_scales: Sequence[float] = LEAD_SCALES,
     settings: Mapping[str, Sequence[float]] | None = None,
     processes: int = 1,
-    done: Mapping[str, Mapping[str, Any]] | None = None,
+    done: dict[str, dict[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Every policy at every setting and lead scale.
@@ -213,7 +213,7 @@ def sweep(
         lead_scales: factors on the lead times.
         settings: policy -> knob values instead of the usual ones.
         processes: how many replays run at once.
-        done: rows of an earlier sweep by `row_key`, so that it can be taken up where it stopped.
+        done: rows by `row_key`, added to as they are played; given again, the sweep is taken up where it stopped.
         progress: told after each replay.
 
     Returns:
@@ -225,7 +225,7 @@ def sweep(
         for name in policies
         for knob in (settings or {}).get(name, knobs(name, case.peak_nodes))
     ]
-    rows: dict[str, Mapping[str, Any]] = dict(done or {})
+    rows = {} if done is None else done
     missing = [w for w in wanted if row_key(*w) not in rows]
     for i, (key, row) in enumerate(_played(case, missing, processes), start=1):
         rows[key] = row

@@ -89,6 +89,7 @@ def test_a_sweep_can_be_taken_up_where_it_stopped():
     told.clear()
     sweep(case(), ["reactive"], done=half, progress=lambda share, what: told.append(what), **options)
     assert told == ["1/reactive/600"]
+    assert len(half) == 4
 
 
 @pytest.mark.slow

@@ -1,0 +1,133 @@
+"""Policies on public traces, and how fast the replay is.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.replay [NAME ...] [--policies a,b] [--lead-scale 0.5,1,2] [--quick]
+
+NAME: nights, nights-hidden, alibaba, nasa, lanl, hpc2n; all of them, if none is given. One JSON document: for each
+trace what `preprov.replay.yardstick.sweep` returns, and the speed of the engine alone under the policy reactive (CPU
+seconds, task instances and parts a second). `--quick` plays nights only, at lead scale 1, two settings a policy.
+
+With --keep FOLDER rows are written down as they are played, and not played again.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine, traces
+from preprov.contracts import WorkSource
+from preprov.model.work import Schedule
+from preprov.model.worktable import WorkTable
+from preprov.replay.yardstick import LEAD_SCALES, POLICIES, Case, judged_window, knobs, sweep, yardstick_pool
+from preprov.sources.swf import SwfSource
+from preprov.sources.tables import DagTableSource
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where a trace is and how it is judged."""
+
+    path: str
+    hidden: bool = False
+    last_days: bool = False
+    days: float | None = 14.0
+
+
+TRACES = {
+    "nights": Trace("dags/nights.parquet", last_days=True),
+    "nights-hidden": Trace("dags/nights.parquet", hidden=True, last_days=True),
+    "alibaba": Trace("dags/alibaba2018_dag_tasks.parquet", days=None),
+    "nasa": Trace("swf/NASA-iPSC-1993-3.1-cln.swf.gz"),
+    "lanl": Trace("swf/LANL-CM5-1994-4.1-cln.swf.gz"),
+    "hpc2n": Trace("swf/HPC2N-2002-2.2-cln.swf.gz"),
+}
+
+
+def case_of(name: str, folder: Path) -> Case:
+    """Read a trace."""
+    trace = TRACES[name]
+    path = folder / trace.path
+    source: WorkSource = SwfSource(path) if ".swf" in path.name else DagTableSource(path)
+    batches = list(source.read())
+    work = WorkTable.concat([b.work for b in batches])
+    schedules: tuple[Schedule, ...] = () if trace.hidden else tuple(s for b in batches for s in b.schedules)
+    first, until = judged_window(work, zone=source.zone, days=trace.days, last_days=trace.last_days)
+    return Case(name, work, yardstick_pool(name, zone=source.zone), first, until, schedules)
+
+
+def engine_speed(case: Case) -> dict[str, float]:
+    """The engine alone: the best of three replays under reactive, CPU seconds of play."""
+    best = min((case.play("reactive") for _ in range(3)), key=lambda r: r.cpu_seconds)
+    instances = int((best.per_instance["weight"]).sum())
+    return {
+        "cpu_seconds": best.cpu_seconds,
+        "instances_per_s": instances / best.cpu_seconds,
+        "parts_per_s": best.events / best.cpu_seconds,
+        "instances": instances,
+    }
+
+
+def play(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """One trace: speed and sweep. With --keep, rows are written down as they come and not played again."""
+    began = time.perf_counter()
+    case = case_of(name, folder)
+    file = args.keep / f"{name}.rows.json" if args.keep else None
+    rows = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+
+    def progress(share: float, what: str) -> None:
+        print(f"   {name} {share:4.0%} {what} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(rows), encoding="utf-8")
+
+    result = sweep(
+        case,
+        args.policies,
+        lead_scales=args.lead_scale,
+        settings={p: knobs(p, case.peak_nodes)[3:5] for p in args.policies} if args.quick else None,
+        processes=args.processes,
+        done=rows,
+        progress=progress,
+    )
+    return {**result, "engine": engine_speed(case), "seconds": round(time.perf_counter() - began, 1)}
+
+
+def names(text: str) -> list[str]:
+    """Comma-separated."""
+    return [p for p in text.split(",") if p]
+
+
+def scales(text: str) -> list[float]:
+    """Comma-separated numbers."""
+    return [float(p) for p in names(text)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("traces", nargs="*", metavar="NAME", help=", ".join(TRACES))
+    parser.add_argument("--policies", type=names, default=list(POLICIES))
+    parser.add_argument("--lead-scale", type=scales, default=list(LEAD_SCALES))
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--keep", type=Path, help="folder of rows already played")
+    args = parser.parse_args(argv)
+    folder = traces()
+    if folder is None:
+        print("SKIPPED: the public traces are not here (set PREPROV_TRACES)", file=sys.stderr)
+        return 1
+    if args.quick:
+        args.lead_scale = [1.0]
+    out: dict[str, Any] = {"machine": machine(), "traces": {}}
+    for name in args.traces or (["nights"] if args.quick else list(TRACES)):
+        out["traces"][name] = play(name, folder, args)
+    print(json.dumps(out, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
