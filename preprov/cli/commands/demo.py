@@ -19,7 +19,7 @@ def attach(app: typer.Typer) -> None:
 
 def demo(
     seed: Annotated[int, typer.Option("--seed", help="Of the company's work: the same seed, the same night.")] = 0,
-    minutes: Annotated[float, typer.Option("--minutes", min=2.0, max=120.0, help="Of the night to play.")] = 30.0,
+    minutes: Annotated[float, typer.Option("--minutes", min=5.0, max=120.0, help="Of the night to play.")] = 30.0,
     speed: Annotated[float, typer.Option("--speed", min=1.0, max=60.0, help="Seconds of the night per second.")] = 21.0,
     report: Annotated[Path | None, typer.Option("--report", help="Where the report goes.", dir_okay=False)] = None,
     home: Annotated[
