@@ -294,7 +294,9 @@ class Core:
             node = self.number.get(change.node_id)
             if node is None:
                 node = self._new_node(change.node_id)
-            self.warming.discard(node)
+            if node in self.warming:
+                self.warming.remove(node)
+                self._expect(node, -1)
             if change.phase is Phase.READY:
                 self.rooms.admit(node, self.now)
                 opened.add(node)
@@ -303,15 +305,19 @@ class Core:
             self.rooms.close(node)
             if change.phase is Phase.WARMING:
                 self.warming.add(node)
+                self._expect(node, 1)
             if change.phase in _GONE:
                 self.existing.discard(node)
                 self.evicted += self.rooms.tasks[node]
             else:
                 self.existing.add(node)
-        kinds = [self.rooms.kinds[self.rooms.kind[n]] for n in self.warming]
-        self._warming_holds = (sum(k.cpu for k in kinds), sum(k.memory for k in kinds), sum(k.gpu for k in kinds))
         self._note_limit()
         return opened
+
+    def _expect(self, node: int, sign: int) -> None:
+        """Count a node in or out of what is warming."""
+        kind, (cpu, memory, gpu) = self.rooms.kinds[self.rooms.kind[node]], self._warming_holds
+        self._warming_holds = (cpu + sign * kind.cpu, memory + sign * kind.memory, gpu + sign * kind.gpu)
 
     def _new_node(self, node_id: str) -> int:
         node = self.rooms.add(self._kind_of(node_id))

@@ -4,10 +4,12 @@ Order: nodes that run something come first, in the order in which they became bu
 launch. It is stable, packs, and makes idle nodes interchangeable: how many nodes were ready at each instant decides all
 waits, whichever of the idle ones a policy ends.
 
-For each amount of cores that any task wants there is a bit mask of the busy nodes that have as many free; the first
-node that fits is its lowest bit. Most placements change no mask at all.
+For each amount of cores that any task wants there is a bit mask of the busy nodes that have as many free, and where
+memory can be short, for some amounts of memory too; the first node that fits is the lowest bit they share. Most
+placements change no mask at all.
 """
 
+from bisect import bisect_right
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -15,6 +17,7 @@ from preprov.replay.load import Shape
 
 NO_NODE: Final = -1
 _SPARSE: Final = 256
+_MEMORY_LEVELS: Final = 24
 
 
 class Rooms:
@@ -36,6 +39,9 @@ class Rooms:
         self.masks = [0] * len(self.levels)
         self.wants_memory = any(s.memory * k.cpu > s.cpu * k.memory for s in shapes for k in kinds)
         self.wants_gpu = any(s.gpu for s in shapes)
+        self._memory_levels = _spread(sorted({s.memory for s in shapes}), _MEMORY_LEVELS) if self.wants_memory else []
+        self._memory_masks = [0] * len(self._memory_levels)
+        self._memory_of: list[int] = []
         self.free_cpu: list[int] = []
         self.free_memory: list[int] = []
         self.free_gpu: list[int] = []
@@ -61,6 +67,7 @@ class Rooms:
         self.open.append(False)
         self.idle_since.append(0)
         self._bit_of.append(NO_NODE)
+        self._memory_of.append(0)
         return len(self.tasks) - 1
 
     def admit(self, node: int, at: int) -> None:
@@ -84,6 +91,8 @@ class Rooms:
     def find(self, shape: Shape, level: int) -> int:
         """The first node with room for one instance; NO_NODE if there is none. `level` = position of its cores."""
         mask = self.masks[level]
+        if self.wants_memory:
+            mask &= self._memory_masks[bisect_right(self._memory_levels, shape.memory) - 1]
         while mask:
             low = mask & -mask
             node = self._node_at[low.bit_length() - 1]
@@ -127,6 +136,8 @@ class Rooms:
         if self._bit_of[node] == NO_NODE:
             self._enter(node)
             return
+        if self.wants_memory:
+            self._mark_memory(node)
         level_of = self.level_of
         if level_of[old] != level_of[new]:
             bit = ~(1 << self._bit_of[node])
@@ -152,6 +163,8 @@ class Rooms:
             self._leave(node)
             heappush(self._idle[self.kind[node]], node)
             return
+        if self.wants_memory:
+            self._mark_memory(node)
         level_of = self.level_of
         if level_of[old] != level_of[new]:
             bit = 1 << self._bit_of[node]
@@ -203,6 +216,21 @@ class Rooms:
         bit = 1 << self._bit_of[node]
         for i in range(self.level_of[self.free_cpu[node]]):
             self.masks[i] |= bit
+        if self.wants_memory:
+            self._memory_of[node] = 0
+            self._mark_memory(node)
+
+    def _mark_memory(self, node: int) -> None:
+        """Bring the node's bit in the masks of memory up to date."""
+        old, new = self._memory_of[node], bisect_right(self._memory_levels, self.free_memory[node])
+        if old == new:
+            return
+        self._memory_of[node] = new
+        bit, masks = 1 << self._bit_of[node], self._memory_masks
+        for i in range(old, new):
+            masks[i] |= bit
+        for i in range(new, old):
+            masks[i] &= ~bit
 
     def _leave(self, node: int) -> None:
         place = self._bit_of[node]
@@ -211,13 +239,18 @@ class Rooms:
         self._busy -= 1
         bit = ~(1 << place)
         self.masks = [m & bit for m in self.masks]
+        self._memory_masks = [m & bit for m in self._memory_masks]
 
     def _renumber(self) -> None:
         """Close the gaps that nodes left behind."""
         self._node_at = [n for n in self._node_at if n != NO_NODE]
         self.masks = [0] * len(self.levels)
+        self._memory_masks = [0] * len(self._memory_levels)
         for place, node in enumerate(self._node_at):
             self._bit_of[node] = place
+            self._memory_of[node] = 0
+            if self.wants_memory:
+                self._mark_memory(node)
             for i in range(self.level_of[self.free_cpu[node]]):
                 self.masks[i] |= 1 << place
 
@@ -230,3 +263,10 @@ def _levels_at(levels: list[int], most: int) -> list[int]:
             i += 1
         out.append(i)
     return out
+
+
+def _spread(values: list[int], most: int) -> list[int]:
+    """At most so many of the sorted values, evenly spread, the smallest among them."""
+    if len(values) <= most:
+        return values
+    return [values[i * len(values) // most] for i in range(most)]
