@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from preprov.model.errors import SourceUnavailableError
@@ -79,9 +79,8 @@ def _await_health(url: str, server: "subprocess.Popen[bytes]", log: Path) -> Non
     while time.monotonic() < deadline:
         if server.poll() is not None:
             break
-        try:
+        with suppress(httpx.HTTPError):
             if httpx.get(f"{url}/health", timeout=2).status_code == 200:
                 return
-        except httpx.HTTPError:
-            time.sleep(0.2)
+        time.sleep(0.2)
     raise SourceUnavailableError("the Prefect server did not come up", where=str(log), hint="read its log")

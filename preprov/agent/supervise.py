@@ -88,11 +88,12 @@ def _become(
         bounds.confine(groups)
         os.chdir(work)
         os.execvpe(argv[0], argv, env)  # noqa: S606 - no shell on purpose
-    except FileNotFoundError:
-        code = NOT_FOUND
-        _say(f"{argv[0]}: not found")
     except OSError as e:
-        _say(f"{argv[0]}: {e.strerror}")
+        if _is_somewhere(argv[0], env.get("PATH", os.defpath)):
+            _say(f"{argv[0]}: {e.strerror}")
+        else:  # a folder of PATH that may not be searched would otherwise make it "permission denied"
+            code = NOT_FOUND
+            _say(f"{argv[0]}: not found")
     finally:
         os._exit(code)
 
@@ -114,6 +115,11 @@ def _wait(child: int, groups: list[Path]) -> Json:
             "io_bytes": (used.ru_inblock + used.ru_oublock) * 512,
         },
     }
+
+
+def _is_somewhere(program: str, path: str) -> bool:
+    places = [program] if "/" in program else [os.path.join(p, program) for p in path.split(os.pathsep)]
+    return any(os.path.lexists(p) for p in places)
 
 
 def _say(text: str) -> None:
