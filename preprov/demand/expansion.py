@@ -8,6 +8,7 @@ every sample. What a run draws depends on itself alone, so within a mode of work
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -26,8 +27,9 @@ EXACT: Final = 800_000
 """Up to so many intervals peaks are exact."""
 DIRECT: Final = 6_000_000
 """Up to so many intervals every task is drawn for every sample."""
-REALISATIONS: Final = 32
-GROUPS: Final = 32
+_GROUPS: Final = 32
+_LIGHT: Final = 4_000_000  # intervals drawn of runs that matter only together
+_REALISATIONS: Final = (16, 64)  # of each group, at least and at most: the more runs, the fewer it takes
 _HEAVY_SHARE: Final = 1 / 400
 _ROWS: Final = 32_768
 _BLOCK: Final = 524_288
@@ -106,27 +108,32 @@ class _Massive:
         self.grid, self.samples, self.kinds = grid, samples, kinds
         self.mean = np.zeros((samples, grid.steps, len(kinds)))
         self.parts = np.zeros((len(PARTS), grid.steps, len(kinds)))
-        self.level: NDArray[np.float32] | None = None
+        self.whole = Sheet(grid, samples, kinds)
+        self.level = np.zeros((samples, self.whole.cells, len(kinds)), np.float32)
 
     def expand(
         self, units: Units, tables: RuntimeTables, origin: float, every: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Floats, Floats]:
         """Peak, mean and mean by part; runs in `every` are drawn for every sample."""
-        whole = Sheet(self.grid, self.samples, self.kinds)
         runs = np.flatnonzero(every)
         if len(runs):
-            self._add(whole, units if len(runs) == units.runs else units.arranged(runs), tables, origin, None)
-        group = (units.run_key % np.uint64(GROUPS)).astype(np.int64)
-        for g in range(GROUPS):
-            runs = np.flatnonzero((group == g) & ~every)
-            if len(runs):
+            self._add(self.whole, units if len(runs) == units.runs else units.arranged(runs), tables, origin, None)
+        light = np.flatnonzero(~every)
+        if len(light):
+            self._add_groups(units, light, tables, origin)
+        return self.whole.peaks(self.level), self.mean, self.parts
+
+    def _add_groups(self, units: Units, light: Ints, tables: RuntimeTables, origin: float) -> None:
+        group = (units.run_key[light] % np.uint64(_GROUPS)).astype(np.int64)
+        dealt = units.arranged(light[np.argsort(group, kind="stable")])
+        bounds = np.searchsorted(np.sort(group), np.arange(_GROUPS + 1)).tolist()
+        affordable = np.clip(_LIGHT / len(dealt), *_REALISATIONS)
+        realisations = min(int(2 ** np.floor(np.log2(affordable))), self.samples)
+        for g, (low, high) in enumerate(pairwise(bounds)):
+            if low < high:
                 index, m = strata(key_of([f"group {g}"], 0), self.samples)
-                pick = index[0].astype(np.int64) * REALISATIONS // m
-                self._add(Sheet(self.grid, REALISATIONS, self.kinds), units.arranged(runs), tables, origin, pick)
-        level = (
-            self.level if self.level is not None else np.zeros((self.samples, whole.cells, len(self.kinds)), np.float32)
-        )
-        return whole.peaks(level), self.mean, self.parts
+                pick = index[0].astype(np.int64) * realisations // m
+                self._add(Sheet(self.grid, realisations, self.kinds), dealt.between(low, high), tables, origin, pick)
 
     def _add(self, sheet: Sheet, units: Units, tables: RuntimeTables, origin: float, pick: Ints | None) -> None:
         for realiser in _realisers(units, tables, origin, sheet.columns):
@@ -136,9 +143,7 @@ class _Massive:
         mean = sheet.means(level)
         self.parts += sheet.part_means()
         self.mean += mean if pick is None else mean[pick]
-        added = level.astype(np.float32)
-        added = added if pick is None else added[pick]
-        self.level = added if self.level is None else np.add(self.level, added, out=self.level)
+        self.level += level if pick is None else level.astype(np.float32)[pick]
 
 
 def _heavy(units: Units, tables: RuntimeTables, samples: int) -> NDArray[np.bool_]:

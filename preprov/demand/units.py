@@ -104,7 +104,7 @@ class Units:
             after = cuts[cuts > low]
             fitting = after[after <= wanted]
             high = int(fitting[-1]) if len(fitting) else int(after[0])
-            yield self._window(low, high, int(first[low]), int(first[high]))
+            yield self.between(low, high)
             low = high
 
     def linked(self) -> NDArray[np.bool_]:
@@ -135,9 +135,11 @@ class Units:
         np.add.at(over, np.maximum(a, b)[crossing] + 1, -1)
         return np.flatnonzero(np.cumsum(over) == 0)
 
-    def _window(self, low: int, high: int, first: int, last: int) -> "Units":
-        if first == 0 and last == len(self):
+    def between(self, low: int, high: int) -> "Units":
+        """Runs low..high-1; no edge may pass over the bounds."""
+        if (low, high) == (0, self.runs):
             return self
+        first, last = np.searchsorted(self.run, [low, high]).tolist()
         edges = slice(*np.searchsorted(self.children, [first, last]))
         return Units(
             run=self.run[first:last] - low,
