@@ -5,21 +5,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Envelope(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    schema_: str = Field(alias="schema", description="Name and version of this document.")
-    command: str
-    pool: str | None
-    issued_at: datetime
+from preprov.cli.report_schemas import Demo, ForecastBacktest
+from preprov.cli.schema_base import Envelope, Part
 
 
-class Error(_Envelope):
+class Error(Envelope):
     """What every command prints instead when it fails."""
 
     error: str = Field(description="Kind of error.")
@@ -28,14 +18,14 @@ class Error(_Envelope):
     hint: str = Field(description="What to do next.")
 
 
-class Point(_Part):
+class Point(Part):
     """Demand in one step."""
 
     ts: datetime = Field(description="Beginning of the step.")
     demand: list[float] = Field(description="One value per quantile, not decreasing.")
 
 
-class Forecast(_Envelope):
+class Forecast(Envelope):
     """forecast run, forecast show."""
 
     forecast_id: str
@@ -50,7 +40,7 @@ class Forecast(_Envelope):
     model: str | None
 
 
-class PlanAction(_Part):
+class PlanAction(Part):
     """One action of a plan."""
 
     action_id: str
@@ -66,7 +56,7 @@ class PlanAction(_Part):
     numbers: dict[str, float]
 
 
-class PlanTarget(_Part):
+class PlanTarget(Part):
     """How many nodes should be in a state from an instant on."""
 
     at: datetime
@@ -75,7 +65,7 @@ class PlanTarget(_Part):
     count: int
 
 
-class PlanAlternative(_Part):
+class PlanAlternative(Part):
     """A course not taken."""
 
     name: str
@@ -99,11 +89,11 @@ class _PlanBody(BaseModel):
     fallback: str
 
 
-class Plan(_PlanBody, _Envelope):
+class Plan(_PlanBody, Envelope):
     """plan make, plan show, pool reconcile --check."""
 
 
-class PlanPart(_PlanBody, _Part):
+class PlanPart(_PlanBody, Part):
     """A plan inside another document."""
 
 
@@ -115,13 +105,13 @@ class DoneAction(PlanAction):
     nodes: list[str] = Field(default_factory=list)
 
 
-class Applied(_Envelope):
+class Applied(Envelope):
     """plan apply."""
 
     actions: list[DoneAction]
 
 
-class Reconciled(_Envelope):
+class Reconciled(Envelope):
     """pool reconcile."""
 
     nodes: dict[str, int]
@@ -130,7 +120,7 @@ class Reconciled(_Envelope):
     seconds: float
 
 
-class QueueAnalysis(_Envelope):
+class QueueAnalysis(Envelope):
     """queue analyze."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
@@ -143,7 +133,7 @@ class QueueAnalysis(_Envelope):
     points: list[Point]
 
 
-class Ingested(_Envelope):
+class Ingested(Envelope):
     """ingest swf, ingest wfformat, ingest dags, ingest series."""
 
     key: str
@@ -157,7 +147,7 @@ class Ingested(_Envelope):
     pool_created: bool
 
 
-class Run(_Part):
+class Run(Part):
     """A DAG run."""
 
     run_id: str
@@ -175,7 +165,7 @@ class Run(_Part):
     reason: str
 
 
-class DeclaredSchedule(_Part):
+class DeclaredSchedule(Part):
     """A schedule that was declared with a DAG."""
 
     dag_id: str
@@ -183,20 +173,20 @@ class DeclaredSchedule(_Part):
     tz: str
 
 
-class Submitted(_Envelope):
+class Submitted(Envelope):
     """submit."""
 
     runs: list[Run]
     schedules: list[DeclaredSchedule]
 
 
-class Runs(_Envelope):
+class Runs(Envelope):
     """run list."""
 
     runs: list[Run]
 
 
-class Task(_Part):
+class Task(Part):
     """A task run."""
 
     task_id: str
@@ -213,14 +203,14 @@ class Task(_Part):
     reason: str
 
 
-class OneRun(_Envelope):
+class OneRun(Envelope):
     """run show."""
 
     run: Run
     tasks: list[Task]
 
 
-class PoolRow(_Part):
+class PoolRow(Part):
     """A pool in a list."""
 
     pool: str
@@ -231,13 +221,13 @@ class PoolRow(_Part):
     complete: bool
 
 
-class Pools(_Envelope):
+class Pools(Envelope):
     """pool list."""
 
     pools: list[PoolRow]
 
 
-class NodeRow(_Part):
+class NodeRow(Part):
     """A node."""
 
     node_id: str
@@ -255,7 +245,7 @@ class NodeRow(_Part):
     tags: dict[str, str]
 
 
-class OnePool(_Envelope):
+class OnePool(Envelope):
     """pool show."""
 
     mode: str
@@ -265,7 +255,7 @@ class OnePool(_Envelope):
     nodes: list[NodeRow]
 
 
-class ReservationSegment(_Part):
+class ReservationSegment(Part):
     """A constant claim."""
 
     start: datetime
@@ -277,7 +267,7 @@ class ReservationSegment(_Part):
     network: float
 
 
-class ReservationRow(_Part):
+class ReservationRow(Part):
     """A reservation."""
 
     reservation_id: str
@@ -292,19 +282,19 @@ class ReservationRow(_Part):
     reason: str
 
 
-class Reservations(_Envelope):
+class Reservations(Envelope):
     """reservation list."""
 
     reservations: list[ReservationRow]
 
 
-class OneReservation(_Envelope):
+class OneReservation(Envelope):
     """reservation create, reservation commit, reservation release."""
 
     reservation: ReservationRow
 
 
-class ModelRow(_Part):
+class ModelRow(Part):
     """A stored model."""
 
     version: str
@@ -318,13 +308,13 @@ class ModelRow(_Part):
     reason: str
 
 
-class Models(_Envelope):
+class Models(Envelope):
     """model list."""
 
     models: list[ModelRow]
 
 
-class StoryEvent(_Part):
+class StoryEvent(Part):
     """One line of a story."""
 
     at: datetime
@@ -334,7 +324,7 @@ class StoryEvent(_Part):
     ref: str
 
 
-class Why(_Envelope):
+class Why(Envelope):
     """why node, why run, why action."""
 
     subject: str
@@ -342,7 +332,7 @@ class Why(_Envelope):
     plans: list[PlanPart]
 
 
-class Halted(_Envelope):
+class Halted(Envelope):
     """halt."""
 
     halted: bool
@@ -350,7 +340,7 @@ class Halted(_Envelope):
     ended: list[str]
 
 
-class DoctorCheck(_Part):
+class DoctorCheck(Part):
     """One thing looked at."""
 
     what: str
@@ -359,67 +349,29 @@ class DoctorCheck(_Part):
     hint: str
 
 
-class Doctor(_Envelope):
+class Doctor(Envelope):
     """doctor."""
 
     ok: bool
     checks: list[DoctorCheck]
 
 
-class Schema(_Envelope):
+class Schema(Envelope):
     """db current."""
 
     revision: str | None
     url: str
 
 
-class Config(_Envelope):
+class Config(Envelope):
     """config show."""
 
     settings: dict[str, Any]
     configuration: dict[str, Any]
 
 
-class DemoOutcome(_Part):
-    """What the night came to under one policy; `preprov live` is the one on real nodes."""
-
-    policy: str
-    instances: int
-    wait_mean_s: float | None = Field(description="Provision wait of task instances.")
-    wait_p50_s: float | None
-    wait_p95_s: float | None
-    warm_hit_ratio: float | None
-    node_hours: float
-    idle_cost_usd: float | None
-    cost_usd: float | None
-
-
-class DemoAgreement(_Part):
-    """Live against replayed: shares of the replayed figures, and seconds."""
-
-    cost_usd: float | None
-    node_hours: float | None
-    wait_mean_s: float | None
-    within: bool
-
-
-class Demo(_Envelope):
-    """demo."""
-
-    seed: int
-    minutes: float
-    speed: float
-    history: dict[str, int]
-    flow_runs: list[dict[str, str]]
-    outcomes: list[DemoOutcome]
-    live_against_replayed: DemoAgreement | None
-    failed_instances: int
-    notes: list[str]
-    report: str
-    seconds: dict[str, float] = Field(description="Wall time of each act.")
-
-
-DOCUMENTS: dict[str, type[_Envelope]] = {
+DOCUMENTS: dict[str, type[Envelope]] = {
+    "backtest forecast": ForecastBacktest,
     "forecast run": Forecast,
     "forecast show": Forecast,
     "plan make": Plan,

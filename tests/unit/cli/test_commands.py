@@ -159,3 +159,15 @@ def test_a_task_that_fits_nowhere_is_refused_with_the_biggest_node(preprov, tmp_
     assert result.code == 2
     assert "small" in result.err
     assert preprov("run", "list", "-o", "json").json["runs"] == []
+
+
+def test_a_backtest_of_a_series_with_its_peers(preprov, tmp_path):
+    hours = [f"2025-01-{d:02d} {h:02d}:00:00" for d in range(1, 29) for h in range(24)]
+    rows = [f"s,{t},{10 + (i % 24) + (i * 7919 % 13) / 4}" for i, t in enumerate(hours)]
+    (tmp_path / "s.csv").write_text("series,ts,demand\n" + "\n".join(rows) + "\n")
+    words = ["backtest", "forecast", "s.csv", "--days", 1, "--peer", "last", "--peer", "snaive24", "--workers", 1]
+    report = valid(preprov(*words, "-o", "json").json)
+    scores = report["series"]["s"]
+    assert set(scores["peers"]) == {"last", "snaive24"}
+    assert scores["wql"] < scores["peers"]["last"]["wql"], "a daily pattern is worth more than the last value"
+    assert preprov("backtest", "forecast", "nowhere.parquet").code == 1

@@ -1,0 +1,85 @@
+"""backtest forecast: how good the forecasts are, peers in the same run."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from preprov.cli import common
+from preprov.cli.common import Output, OutputOption
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+backtest_app = typer.Typer(help="Measure on history what would have been forecast.", no_args_is_help=True)
+
+
+def attach(app: typer.Typer) -> None:
+    """Hang the commands on the root."""
+    app.add_typer(backtest_app, name="backtest")
+
+
+@backtest_app.command("forecast")
+def backtest_forecast(
+    table: Annotated[Path, typer.Argument(help="Hourly series: Parquet or CSV with columns series, ts, demand.")],
+    series: Annotated[list[str] | None, typer.Option("--series", help="Only this series; repeat it.")] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, help="Test days; else 40 %, at most 60.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Five series, 14 days.")] = False,
+    peer: Annotated[list[str] | None, typer.Option("--peer", help="Only this peer; repeat it.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores if not given.")] = None,
+    horizon: Annotated[int, typer.Option("--horizon", min=1, max=168, help="Hours ahead.")] = 24,
+    tz: Annotated[str, typer.Option("--tz", help="Zone of wall-clock times.")] = "UTC",
+    resume: Annotated[Path | None, typer.Option("--resume", help="Keep finished series here and take them up.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Day-ahead forecasts at daily origins against simpler and well-known ones; nothing after a cutoff is seen."""
+    common.begin("backtest forecast", output)
+    from datetime import UTC, datetime
+
+    from preprov.control.backtest_forecast import run_forecast_backtest
+
+    frame = _read(table)
+    with common.progress("backtest") as tell:
+        report = run_forecast_backtest(
+            frame,
+            series=series,
+            days=days,
+            quick=quick,
+            peers=peer,
+            workers=workers or os.cpu_count() or 1,
+            resume_dir=resume,
+            horizon=horizon,
+            zone=tz,
+            progress=lambda name, done, total: tell(done / total if total else float("nan"), name),
+        )
+    if output is Output.JSON:
+        common.print_json(common.envelope("backtest forecast", None, datetime.now(UTC), report))
+        return
+    _print(report)
+
+
+def _read(table: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    from preprov.model.errors import SourceError
+
+    try:
+        return pd.read_parquet(table) if table.suffix == ".parquet" else pd.read_csv(table)
+    except (OSError, ValueError) as e:
+        raise SourceError(f"cannot read {table.name}: {e}", where=str(table), hint="Parquet or CSV") from None
+
+
+def _print(report: dict[str, Any]) -> None:
+    names = sorted({p for s in report["series"].values() for p in s["peers"]})
+    rows = []
+    for name, s in report["series"].items():
+        peers = [_percent(s["peers"].get(p, {}).get("wql")) for p in names]
+        rows.append((name, _percent(s["wql"]), _percent(s["coverage80"]), *peers))
+    common.print_table("WQL, % of demand", ("series", "preprov", "in 80 % band", *names), rows)
+    for name, value in report["summary"].items():
+        typer.echo(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
