@@ -53,6 +53,13 @@ _STYLE: Final[Mapping[str, Any]] = {
     "legend.fontsize": 9,
     "svg.fonttype": "none",
 }
+_PARTS: Final[Mapping[str, tuple[str, str]]] = {
+    "in_flight": ("running now", "#1f4e8c"),
+    "queued": ("queued now", "#4f9fb5"),
+    "scheduled": ("due by schedule", "#2a8c6a"),
+    "recurring": ("comes back by habit", "#9cc069"),
+    "learnt": ("learnt from the past", "#e0b04a"),
+}
 _NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -107,6 +114,33 @@ def forecast_fan(
         ax.set_ylabel(f"{kind}, {UNITS[kind]}" if kind in KINDS else kind)
         ax.set_ylim(bottom=0)
         ax.set_title(title or f"Demand of pool {curve.pool}, forecast {_clock(curve.issued_at, zone)}")
+        _time_axis(ax, zone, times[0], times[-1])
+        _legend(ax)
+    return done()
+
+
+def forecast_parts(curve: DemandCurve, zone: str, *, kind: str = "cpu", fmt: str = "png", title: str = "") -> bytes:
+    """What the expected demand is made of, stacked, inside the fan of what the peak of each step may be.
+
+    Args:
+        curve: the forecast. zone: of the time axis. kind: which resource. fmt: "png" or "svg". title: "" = one is made.
+    """
+    with _drawing("parts", fmt, (9.0, 3.8)) as (figure, done):
+        ax = figure.subplots()
+        times = [*curve.times(), curve.end]
+        numbers, floor = _numbers(times), np.zeros(curve.steps)
+        for part, (label, colour) in _PARTS.items():
+            if part in curve.parts and np.any(curve.parts[part]):
+                top = floor + np.asarray(curve.parts[part])[:, KINDS.index(kind)]
+                ax.fill_between(numbers, _held(floor), _held(top), step="post", color=colour, lw=0, label=label)
+                floor = top
+        for low, high, _ in _FANS[:2]:
+            a, b = (_held(curve.quantile(q, kind)) for q in (low, high))
+            ax.fill_between(numbers, a, b, step="post", color=_INK, alpha=0.13, lw=0, label=f"peak, {high - low:.0%}")
+        ax.step(numbers, _held(curve.quantile(0.5, kind)), where="post", color=_INK, lw=1.4, label="peak, median")
+        ax.set_ylabel(f"{kind}, {UNITS[kind]}")
+        ax.set_ylim(bottom=0)
+        ax.set_title(title or f"What pool {curve.pool} is expected to want, forecast {_clock(curve.issued_at, zone)}")
         _time_axis(ax, zone, times[0], times[-1])
         _legend(ax)
     return done()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -210,6 +211,41 @@ def progress(title: str) -> Iterator["Progress"]:
 
 def _silent(_share: float, _text: str) -> None:
     return None
+
+
+def check_resource(name: str) -> None:
+    """Whether there is such a resource.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from preprov.model.resources import KINDS
+
+    if name not in KINDS:
+        raise ConfigError(f"unknown resource {name!r}", hint=f"one of {', '.join(KINDS)}")
+
+
+def picture_format(path: Path) -> str:
+    """Which of png and svg the file's name asks for; look before the long work begins.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    fmt = path.suffix.lstrip(".").lower()
+    if fmt not in ("png", "svg"):
+        raise ConfigError(f"cannot draw into {path.name}", where="--picture", hint="a name that ends in .png or .svg")
+    return fmt
+
+
+def write_picture(path: Path, picture: bytes) -> None:
+    """Put it there whole or not at all, and say so."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(picture)
+        part.replace(path)
+    except OSError as e:
+        raise ConfigError(f"cannot write {path}: {e.strerror}", where="--picture") from None
+    say(f"picture: {path}")
 
 
 def confirm(question: str, yes: bool) -> None:

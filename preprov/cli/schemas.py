@@ -40,6 +40,31 @@ class Forecast(Envelope):
     model: str | None
 
 
+class StepExplained(Part):
+    """Where the demand of one step comes from."""
+
+    ts: datetime = Field(description="Beginning of the step.")
+    mean: float = Field(description="Expected mean demand within the step.")
+    peak_p50: float
+    peak_p90: float
+    parts: dict[str, float] = Field(description="in_flight, queued, scheduled, recurring, learnt: shares of the mean.")
+    moved_by: dict[str, float] = Field(description="Feature -> how far it moved the forest from its average.")
+
+
+class ForecastExplained(Envelope):
+    """forecast explain."""
+
+    forecast_id: str
+    resource: str
+    unit: str
+    tz: str
+    step_seconds: int
+    steps: list[StepExplained]
+    features: dict[str, float] = Field(description="Share of the forest's splits that each explains.")
+    members: dict[str, float] = Field(description="Weight of each member in the learnt part.")
+    fallback: str = Field(description="Why the learnt part rests on less than it should; empty if it does not.")
+
+
 class PlanAction(Part):
     """One action of a plan."""
 
@@ -374,6 +399,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "backtest forecast": ForecastBacktest,
     "forecast run": Forecast,
     "forecast show": Forecast,
+    "forecast explain": ForecastExplained,
     "plan make": Plan,
     "plan show": Plan,
     "plan apply": Applied,

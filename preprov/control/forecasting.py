@@ -67,9 +67,21 @@ def issue_forecast(
                 pool.name, LEARNT_KIND, learnt.format, learnt.to_bytes(), at=at, metrics=learnt.metrics, reason="fit"
             )
             if not version.champion:
-                version = ctx.ports.models.promote(version.version, reason="refit on newer history")
+                version = ctx.ports.models.promote(version.version, at=at, reason="refit on newer history")
     curve = demand_curve(given)
     return IssuedForecast(ctx.ports.forecasts.save(curve), curve, version)
+
+
+def latest_forecast(ctx: Context, pool: str, when: datetime | None = None) -> tuple[str, DemandCurve]:
+    """Id and curve of the last forecast issued at or before `when`.
+
+    Raises:
+        ForecastError: none is stored.
+    """
+    found = ctx.ports.forecasts.latest(pool, when)
+    if found is None:
+        raise ForecastError(f"no forecast of pool {pool} is stored", hint=f"preprov forecast run --pool {pool}")
+    return found
 
 
 def _latest(ctx: Context, pool: Pool) -> ModelVersion | None:

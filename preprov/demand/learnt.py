@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.demand.arrivals import PredictedRun
-from preprov.demand.forecasting.scaler import ScalerConfig, ScalerModel
+from preprov.demand.forecasting.scaler import LearntForecast, ScalerConfig, ScalerModel
 from preprov.demand.inputs import DemandInputs
 from preprov.demand.recurrence import recurrences
 from preprov.demand.remainder import HOUR, Remainder, announced, remainder
@@ -22,6 +22,7 @@ from preprov.model.series import SeriesHistory
 from preprov.model.time import epoch, from_epoch
 
 FORMAT: Final = "preprov-learnt/1"
+_TOLD: Final = 8
 _HORIZON: Final = 26  # a day, the hour begun, and an hour to spare for a start at the next full one
 
 
@@ -155,9 +156,25 @@ def _hourly(
                 "coverage": {k: float(v) for k, v in forecast.coverage.items()},
                 "members": {k: round(v, 4) for k, v in forecast.weights.items() if v >= 0.005},
                 "fallback": forecast.fallback_reason or "",
+                "features": _largest(forecast.importances),
+                "moved_by": _moved(forecast),
             }
             return dealt(forecast.samples, samples, seed), told
     return days_before(history, min(ahead, 24), samples, seed), {"fallback": f"past days as they were: {reason}"}
+
+
+def _largest(importances: Mapping[str, float]) -> dict[str, float]:
+    """The features that explain most of the forest's splits, largest first."""
+    return {name: round(share, 4) for name, share in list(importances.items())[:_TOLD] if share > 0}
+
+
+def _moved(forecast: LearntForecast) -> dict[str, dict[str, float]]:
+    """Beginning of each hour -> feature -> how far it moved the forest from its average, in units of demand."""
+    begin = epoch(forecast.issued_at)
+    return {
+        from_epoch(begin + number * forecast.step_seconds).isoformat(): {name: round(by, 4) for name, by in features}
+        for number, features in enumerate(forecast.top_features)
+    }
 
 
 def _leading_kind(past: Remainder, binding: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from preprov.cli import common
+from preprov.cli.commands import explain
 from preprov.cli.common import AnyPoolOption, AtOption, Output, OutputOption, PoolOption, TzOption
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 queue_app = typer.Typer(help="What is queued, running and due.", no_args_is_help=True)
 forecast_app = typer.Typer(help="Demand a day ahead.", no_args_is_help=True)
 model_app = typer.Typer(help="Stored models.", no_args_is_help=True)
+_EXPLAINED = ("features", "moved_by")  # `forecast explain` prints them
 ResourceOption = Annotated[str, typer.Option("--resource", "-r", help="cpu, memory, gpu, disk_io or network.")]
 
 
@@ -21,16 +23,8 @@ def attach(app: typer.Typer) -> None:
     """Hang the commands on the root."""
     app.add_typer(queue_app, name="queue")
     app.add_typer(forecast_app, name="forecast")
+    explain.attach(forecast_app)
     app.add_typer(model_app, name="model")
-
-
-def _resource(name: str) -> str:
-    from preprov.model.errors import ConfigError
-    from preprov.model.resources import KINDS
-
-    if name not in KINDS:
-        raise ConfigError(f"unknown resource {name!r}", hint=f"one of {', '.join(KINDS)}")
-    return name
 
 
 @queue_app.command("analyze")
@@ -43,7 +37,7 @@ def queue_analyze(
 ) -> None:
     """Runs queued, running and due by schedule, with features, and the demand they expand to."""
     with common.opened("queue analyze", output) as app:
-        _resource(resource)
+        common.check_resource(resource)
         from preprov.control.forecasting import analyze_queue
 
         target = app.ctx.pool(pool)
@@ -100,7 +94,7 @@ def forecast_run(
 ) -> None:
     """Issue a forecast by the hour, from what is known at --at and not a second later; it is kept in the store."""
     with common.opened("forecast run", output) as app:
-        _resource(resource)
+        common.check_resource(resource)
         from preprov.control.forecasting import issue_forecast
 
         target = app.ctx.pool(pool)
@@ -121,14 +115,11 @@ def forecast_show(
 ) -> None:
     """The last forecast issued at or before --at."""
     with common.opened("forecast show", output) as app:
-        _resource(resource)
-        from preprov.model.errors import ForecastError
+        common.check_resource(resource)
+        from preprov.control.forecasting import latest_forecast
 
         target = app.ctx.pool(pool)
-        when = common.parse_time(at, target.zone, app.ctx.clock.now())
-        found = app.ctx.ports.forecasts.latest(pool, when)
-        if found is None:
-            raise ForecastError(f"no forecast of pool {pool} is stored", hint=f"preprov forecast run --pool {pool}")
+        found = latest_forecast(app.ctx, pool, common.parse_time(at, target.zone, app.ctx.clock.now()))
         _show(found[0], found[1], resource, tz or target.zone, output, "forecast show", None)
 
 
@@ -142,7 +133,8 @@ def _show(
         typer.echo(f"forecast {forecast_id} of pool {curve.pool}, issued {common.both_times(curve.issued_at, zone)}")
         _print_curve(curve, kind, zone)
         for name, value in curve.basis.items():
-            common.say(f"{name}: {value}")
+            if name not in _EXPLAINED:
+                common.say(f"{name}: {value}")
         return
     from preprov.model.resources import KINDS
 

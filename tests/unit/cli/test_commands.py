@@ -62,6 +62,25 @@ def test_what_is_submitted_later_does_not_show(stored, preprov, tmp_path):
         assert before[name] == alone[name]
 
 
+def test_each_hour_of_a_forecast_can_be_taken_apart(stored, tmp_path):
+    assert "forecast run" in stored("forecast", "explain", "--pool", "bi").err  # none yet: what to do
+    stored("forecast", "run", "--pool", "bi", "--at", "2025-03-20T12:00")
+    words = ("forecast", "explain", "--pool", "bi", "--at", "2025-03-20T13:00", "--picture", "parts.svg")
+    told = valid(stored(*words, "-o", "json").json)
+    assert len(told["steps"]) == 24
+    for step in told["steps"]:
+        assert sum(step["parts"].values()) == pytest.approx(step["mean"], rel=1e-3, abs=1e-3)
+    wave = max(told["steps"], key=lambda s: s["mean"])
+    assert wave["ts"].startswith("2025-03-21T02:00")
+    assert wave["parts"]["scheduled"] > 0.5 * wave["mean"]
+    assert b"due by schedule" in (tmp_path / "parts.svg").read_bytes()
+    (only,) = stored(*words, "--hour", "2025-03-21T02:30", "-o", "json").json["steps"]
+    assert only == wave
+    assert "02:00" in stored(*words).out
+    assert "goes from" in stored(*words, "--hour", "2025-04-21T02:30").err
+    assert "parts.gif" in stored(*words[:-1], "parts.gif").err
+
+
 def test_forecast_then_plan(stored):
     f = valid(stored("forecast", "run", "--pool", "bi", "--at", "2025-03-20T12:00", "-o", "json").json)
     assert len(f["points"]) == 24

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from preprov.contracts import PoolSnapshot
-from preprov.figures import Busy, Level, Stretch, forecast_fan, node_timeline, plan_against_actual, wait_histogram
+from preprov.figures import (
+    Busy,
+    Level,
+    Stretch,
+    forecast_fan,
+    forecast_parts,
+    node_timeline,
+    plan_against_actual,
+    wait_histogram,
+)
 from preprov.model.demand import DemandCurve
 from preprov.model.resources import Resources
 
@@ -45,6 +54,7 @@ STRETCHES = [Stretch("n1", "warming", minutes(0), minutes(2)), Stretch("n1", "re
 BUSY = [Busy("n1", "a", minutes(3), minutes(5)), Busy("n1", "b", minutes(4), minutes(6))]
 DRAWINGS: dict[str, Callable[[str], bytes]] = {
     "fan": lambda fmt: forecast_fan(curve(), ZONE, fmt=fmt),
+    "parts": lambda fmt: forecast_parts(curve(), ZONE, fmt=fmt),
     "fan with what came": lambda fmt: forecast_fan(
         curve(), ZONE, actual=Level([minutes(1), minutes(5)], [3.0, 9.0]), fmt=fmt
     ),
