@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from preprov.model.agent import Usage
 from preprov.model.demand import DemandCurve
+from preprov.model.learning import BacktestRecord, ForecastScore, Promotion, QuarantinedDay
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Mode, Node, Offering, Override, Pool, PoolObservation, Preload, Standby
 from preprov.model.reservations import Reservation
@@ -353,6 +354,10 @@ class ForecastStore(Protocol):
         """One by id."""
         ...
 
+    def issued(self, pool: str, since: datetime, until: datetime) -> tuple[tuple[str, datetime], ...]:
+        """(id, issued at) of those issued in [since, until], in time order; the curves themselves are not read."""
+        ...
+
 
 class PlanStore(Protocol):
     """Made plans."""
@@ -500,7 +505,7 @@ class ModelStore(Protocol):
         metrics: Mapping[str, float],
         reason: str = "",
     ) -> ModelVersion:
-        """Keep a version; the first of a (pool, kind) becomes champion. UnsafeModelError if it is a pickle."""
+        """Keep a version; the first of a (pool, kind) is promoted at once. UnsafeModelError if it is a pickle."""
         ...
 
     def load(self, pool: str, kind: str, version: str | None = None) -> tuple[ModelVersion, bytes] | None:
@@ -511,8 +516,56 @@ class ModelStore(Protocol):
         """Newest first."""
         ...
 
-    def promote(self, version: str, *, reason: str) -> ModelVersion:
-        """Make it champion of its (pool, kind). Raises StoreError if there is none."""
+    def promote(
+        self,
+        version: str,
+        *,
+        at: datetime,
+        reason: str,
+        backtest_id: str = "",
+        actor: str = "",
+        rollback: bool = False,
+    ) -> ModelVersion:
+        """Make it champion of its (pool, kind), and remember that. The champion again: nothing changes.
+
+        Raises StoreError if there is no such version.
+        """
+        ...
+
+    def promotions(self, pool: str, kind: str) -> tuple[Promotion, ...]:
+        """Newest first; the last one is of the first version that was kept."""
+        ...
+
+
+class LearningStore(Protocol):
+    """The evidence: backtests of challengers, scores of issued forecasts, days kept out of training."""
+
+    def save_backtest(self, record: BacktestRecord) -> None:
+        """Keep it, by backtest_id."""
+        ...
+
+    def backtests(self, pool: str) -> tuple[BacktestRecord, ...]:
+        """Newest first."""
+        ...
+
+    def backtest(self, backtest_id: str) -> BacktestRecord | None:
+        """One by id."""
+        ...
+
+    def save_score(self, score: ForecastScore) -> None:
+        """Keep it, by forecast_id: the same one again replaces it."""
+        ...
+
+    def scores(self, pool: str, *, since: datetime | None = None) -> tuple[ForecastScore, ...]:
+        """Of forecasts issued since then, in the order of their issue."""
+        ...
+
+    def quarantine(self, day: QuarantinedDay) -> None:
+        """Keep it as it is now, by (pool, day): put there, or lifted."""
+        ...
+
+    def quarantined(self, pool: str) -> tuple[QuarantinedDay, ...]:
+        """By day, lifted ones too."""
         ...
 
 
@@ -618,6 +671,7 @@ class Ports:
     leads: LeadTimeStore
     votes: VoteStore
     models: ModelStore
+    learning: LearningStore
     leases: LeaseStore
     samples: SampleStore
     intent: IntentStore

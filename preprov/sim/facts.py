@@ -33,6 +33,11 @@ class MemoryForecasts:
         """One by id."""
         return self._rows.get(forecast_id)
 
+    def issued(self, pool: str, since: datetime, until: datetime) -> tuple[tuple[str, datetime], ...]:
+        """(id, issued at) of those issued in [since, until], in time order."""
+        rows = [(i, c.issued_at) for i, c in self._rows.items() if c.pool == pool and since <= c.issued_at <= until]
+        return tuple(sorted(rows, key=lambda row: row[1]))
+
 
 class MemoryPlans:
     """PlanStore in memory.

@@ -10,6 +10,7 @@ from typing import Final
 
 from preprov.contracts import ModelVersion
 from preprov.model.errors import LeaseHeldError, StoreError, UnsafeModelError
+from preprov.model.learning import Promotion
 from preprov.model.plans import stable_id
 from preprov.model.pools import Mode, Override
 
@@ -63,6 +64,7 @@ class MemoryModels:
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[ModelVersion, bytes]] = {}
+        self._promotions: list[Promotion] = []
 
     def save(
         self,
@@ -75,7 +77,7 @@ class MemoryModels:
         metrics: Mapping[str, float],
         reason: str = "",
     ) -> ModelVersion:
-        """Keep a version; the first of a (pool, kind) is champion."""
+        """Keep a version; the first of a (pool, kind) is promoted at once."""
         _must_be_safe(fmt, blob, pool)
         sha256 = hashlib.sha256(blob).hexdigest()
         version = ModelVersion(
@@ -90,6 +92,8 @@ class MemoryModels:
             reason=reason,
         )
         self._rows[version.version] = (version, blob)
+        if version.champion:
+            self._promotions.append(Promotion(pool, kind, version.version, "", at, reason))
         return version
 
     def load(self, pool: str, kind: str, version: str | None = None) -> tuple[ModelVersion, bytes] | None:
@@ -107,17 +111,36 @@ class MemoryModels:
         found = [v for v, _ in self._rows.values() if pool in (None, v.pool)]
         return tuple(sorted(reversed(found), key=lambda v: v.created_at, reverse=True))
 
-    def promote(self, version: str, *, reason: str) -> ModelVersion:
-        """Make it champion of its (pool, kind)."""
+    def promote(
+        self,
+        version: str,
+        *,
+        at: datetime,
+        reason: str,
+        backtest_id: str = "",
+        actor: str = "",
+        rollback: bool = False,
+    ) -> ModelVersion:
+        """Make it champion of its (pool, kind), and remember that."""
         if version not in self._rows:
             raise StoreError(f"there is no model version {version}", hint="preprov model list")
-        chosen = self._rows[version][0]
-        for name, (v, blob) in list(self._rows.items()):
-            if (v.pool, v.kind) == (chosen.pool, chosen.kind):
-                self._rows[name] = (replace(v, champion=name == version), blob)
-        promoted = replace(self._rows[version][0], reason=reason)
-        self._rows[version] = (promoted, self._rows[version][1])
+        chosen, blob = self._rows[version]
+        before = self._champion(chosen.pool, chosen.kind)
+        if before is not None and before[0].version == version:
+            return chosen
+        if before is not None:
+            self._rows[before[0].version] = (replace(before[0], champion=False), before[1])
+        promoted = replace(chosen, champion=True, reason=reason, backtest_id=backtest_id or chosen.backtest_id)
+        self._rows[version] = (promoted, blob)
+        old = before[0].version if before else ""
+        self._promotions.append(
+            Promotion(chosen.pool, chosen.kind, version, old, at, reason, backtest_id, actor, rollback)
+        )
         return promoted
+
+    def promotions(self, pool: str, kind: str) -> tuple[Promotion, ...]:
+        """Newest first."""
+        return tuple(p for p in reversed(self._promotions) if (p.pool, p.kind) == (pool, kind))
 
     def _champion(self, pool: str, kind: str) -> tuple[ModelVersion, bytes] | None:
         return next((r for r in self._rows.values() if r[0].champion and (r[0].pool, r[0].kind) == (pool, kind)), None)

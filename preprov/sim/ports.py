@@ -3,6 +3,7 @@
 from preprov.contracts import Ports
 from preprov.sim.facts import MemoryAudit, MemoryForecasts, MemoryHistory, MemoryLeads, MemoryPlans, MemorySamples
 from preprov.sim.intent import MemoryIntent, MemoryLeases, MemoryModels, MemoryVotes
+from preprov.sim.learning import MemoryLearning
 from preprov.sim.ledger import MemoryLedger
 from preprov.sim.workstore import MemoryWorkStore
 
@@ -23,6 +24,7 @@ def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None 
         leads=MemoryLeads(),
         votes=MemoryVotes(),
         models=MemoryModels(),
+        learning=MemoryLearning(),
         leases=MemoryLeases(),
         samples=MemorySamples(),
         intent=MemoryIntent(),

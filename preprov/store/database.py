@@ -11,6 +11,7 @@ from preprov.store.engine import Database, resolve
 from preprov.store.forecasts import SqlForecastStore
 from preprov.store.intent import SqlIntentStore
 from preprov.store.leads import SqlLeadTimeStore
+from preprov.store.learning import SqlLearningStore
 from preprov.store.leases import SqlLeaseStore
 from preprov.store.ledger import SqlReservationLedger
 from preprov.store.models import SqlModelStore
@@ -45,6 +46,7 @@ class Store:
             leads=SqlLeadTimeStore(db),
             votes=SqlVoteStore(db),
             models=SqlModelStore(db),
+            learning=SqlLearningStore(db),
             leases=SqlLeaseStore(db),
             samples=ParquetSampleStore(self._home / "samples"),
             intent=SqlIntentStore(db),

@@ -50,6 +50,15 @@ class SqlForecastStore:
             row = session.get(ForecastRow, forecast_id)
             return _curve(row) if row else None
 
+    def issued(self, pool: str, since: datetime, until: datetime) -> tuple[tuple[str, datetime], ...]:
+        """(id, issued at) of those issued in [since, until], in time order."""
+        wanted = select(ForecastRow.forecast_id, ForecastRow.issued_at).where(
+            col(ForecastRow.pool) == pool, col(ForecastRow.issued_at) >= since, col(ForecastRow.issued_at) <= until
+        )
+        with self._db.read() as session:
+            rows = session.exec(wanted.order_by(col(ForecastRow.issued_at), col(ForecastRow.kind))).all()
+        return tuple((forecast_id, issued_at) for forecast_id, issued_at in rows)
+
 
 def _header(curve: DemandCurve) -> str:
     return dump_json(

@@ -8,10 +8,11 @@ from sqlmodel import Session, col, select
 
 from preprov.contracts import ModelVersion
 from preprov.model.errors import StoreError, UnsafeModelError
+from preprov.model.learning import Promotion
 from preprov.store import safety
 from preprov.store.codec import dump_json, load_json
 from preprov.store.engine import Database
-from preprov.store.rows import ModelRow
+from preprov.store.rows import ModelRow, PromotionRow
 
 
 class SqlModelStore:
@@ -31,7 +32,7 @@ class SqlModelStore:
         metrics: Mapping[str, float],
         reason: str = "",
     ) -> ModelVersion:
-        """Keep a version; the first of a (pool, kind) becomes champion. Saved again, it is the same version."""
+        """Keep a version; the first of a (pool, kind) is promoted at once. Saved again, it is the same version."""
         safety.check(fmt, blob, f"{pool}/{kind}")
         digest = hashlib.sha256(blob).hexdigest()
         version = f"{kind}-{at:%Y%m%dT%H%M%S}-{hashlib.sha256(f'{pool}{digest}{at:%f}'.encode()).hexdigest()[:8]}"
@@ -51,6 +52,8 @@ class SqlModelStore:
                     data=blob,
                 )
                 session.add(row)
+                if row.champion:
+                    session.add(_promotion(row, before="", at=at, reason=reason))
             return _version(row)
 
     def load(self, pool: str, kind: str, version: str | None = None) -> tuple[ModelVersion, bytes] | None:
@@ -78,25 +81,69 @@ class SqlModelStore:
             rows = session.exec(wanted.order_by(col(ModelRow.created_at).desc(), col(ModelRow.id).desc())).all()
         return tuple(_version(r) for r in rows)
 
-    def promote(self, version: str, *, reason: str) -> ModelVersion:
-        """Make it champion of its (pool, kind)."""
+    def promote(
+        self,
+        version: str,
+        *,
+        at: datetime,
+        reason: str,
+        backtest_id: str = "",
+        actor: str = "",
+        rollback: bool = False,
+    ) -> ModelVersion:
+        """Make it champion of its (pool, kind), and remember that."""
         with self._db.read() as session:
-            row = _row(session, version)
-            if row is None:
-                raise StoreError(f"no model version {version}", hint="preprov model list")
-            lock = f"model:{row.pool}:{row.kind}"
+            lock = _lock(_existing(session, version))
         with self._db.write(lock) as session:
-            row = _row(session, version)
-            if row is None:
-                raise StoreError(f"no model version {version}", hint="preprov model list")
+            row = _existing(session, version)
             before = _champion(session, row.pool, row.kind)
-            if before is not None and before.version != version:
+            if before is not None and before.version == version:
+                return _version(row)
+            if before is not None:
                 before.champion = False
                 session.add(before)
                 session.flush()  # at no instant are there two
-            row.champion, row.reason = True, reason
+            row.champion, row.reason, row.backtest_id = True, reason, backtest_id or row.backtest_id
             session.add(row)
+            made = _promotion(row, before=before.version if before else "", at=at, reason=reason)
+            made.backtest_id, made.actor, made.rollback = backtest_id, actor, rollback
+            session.add(made)
             return _version(row)
+
+    def promotions(self, pool: str, kind: str) -> tuple[Promotion, ...]:
+        """Newest first."""
+        wanted = select(PromotionRow).where(col(PromotionRow.pool) == pool, col(PromotionRow.kind) == kind)
+        with self._db.read() as session:
+            rows = session.exec(wanted.order_by(col(PromotionRow.id).desc())).all()
+        return tuple(
+            Promotion(r.pool, r.kind, r.version, r.before, r.at, r.reason, r.backtest_id, r.actor, r.rollback)
+            for r in rows
+        )
+
+
+def _lock(row: ModelRow) -> str:
+    return f"model:{row.pool}:{row.kind}"
+
+
+def _existing(session: Session, version: str) -> ModelRow:
+    row = _row(session, version)
+    if row is None:
+        raise StoreError(f"no model version {version}", hint="preprov model list")
+    return row
+
+
+def _promotion(row: ModelRow, *, before: str, at: datetime, reason: str) -> PromotionRow:
+    return PromotionRow(
+        pool=row.pool,
+        kind=row.kind,
+        version=row.version,
+        before=before,
+        at=at,
+        reason=reason,
+        backtest_id="",
+        actor="",
+        rollback=False,
+    )
 
 
 def _row(session: Session, version: str) -> ModelRow | None:

@@ -365,6 +365,59 @@ class ModelRow(Row, table=True):
     data: bytes = Field(sa_type=LargeBinary)
 
 
+class PromotionRow(Row, table=True):
+    """One row each time a version became champion; only ever added."""
+
+    __tablename__ = "model_promotion"
+    __table_args__ = (Index("ix_model_promotion_pool_kind", "pool", "kind"),)
+
+    id: int | None = _key()
+    pool: str
+    kind: str
+    version: str
+    before: str
+    at: datetime = _time()
+    reason: str
+    backtest_id: str
+    actor: str
+    rollback: bool
+
+
+class BacktestRow(Row, table=True):
+    """A challenger beside the champion, as JSON."""
+
+    __tablename__ = "model_backtest"
+    __table_args__ = (Index("ix_model_backtest_pool_at", "pool", "at"),)
+
+    id: int | None = _key()
+    backtest_id: str = Field(unique=True)
+    pool: str
+    at: datetime = _time()
+    document: str
+
+
+class ForecastScoreRow(Row, table=True):
+    """An issued forecast against what came, as JSON."""
+
+    __tablename__ = "forecast_score"
+    __table_args__ = (Index("ix_forecast_score_pool_issued_at", "pool", "issued_at"),)
+
+    forecast_id: str = Field(primary_key=True)
+    pool: str
+    issued_at: datetime = _time()
+    document: str
+
+
+class QuarantinedDayRow(Row, table=True):
+    """A day kept out of training, or lifted; `day` is its ISO date in the pool's zone."""
+
+    __tablename__ = "quarantined_day"
+
+    pool: str = Field(primary_key=True)
+    day: str = Field(primary_key=True)
+    document: str
+
+
 class HaltRow(Row, table=True):
     """One row each time somebody halted or went on; the last one holds."""
 

@@ -62,6 +62,8 @@ class DecisionContract(PortsContract):
             assert found is not None
             assert found[0] == wanted
         assert ports.forecasts.latest(POOL, T0 - minutes(1)) is None
+        assert ports.forecasts.issued(POOL, T0, T0 + minutes(90)) == ((early, T0), (late, T0 + minutes(60)))
+        assert ports.forecasts.issued(POOL, T0 + minutes(1), T0 + minutes(59)) == ()
 
     def test_the_same_forecast_issued_again_replaces_the_first(self, ports: Ports) -> None:
         """By (pool, issued_at, kind)."""

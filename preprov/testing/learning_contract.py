@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from preprov.model.errors import (
     StoreError,
     UnsafeModelError,
 )
+from preprov.model.learning import DETECTOR, BacktestRecord, ForecastScore, QuarantinedDay
 from preprov.model.pools import Standby
 from preprov.model.time import epoch
 from preprov.testing.store_examples import (
@@ -63,8 +65,9 @@ class LearningContract(PortsContract):
         assert (first.champion, second.champion) == (True, False)
         assert ports.models.load(POOL, "learnt") == (first, blobs[0])
         assert ports.models.load(POOL, "learnt", second.version) == (second, blobs[1])
-        promoted = ports.models.promote(second.version, reason="better by 3 %")
-        assert (promoted.champion, promoted.reason) == (True, "better by 3 %")
+        later = T0 + minutes(9)
+        promoted = ports.models.promote(second.version, at=later, reason="better by 3 %", backtest_id="b1", actor="me")
+        assert (promoted.champion, promoted.reason, promoted.backtest_id) == (True, "better by 3 %", "b1")
         assert ports.models.load(POOL, "learnt") == (promoted, blobs[1])
         assert [(v.version, v.champion) for v in ports.models.versions(POOL)] == [
             (second.version, True),
@@ -74,7 +77,77 @@ class LearningContract(PortsContract):
         assert ports.models.load("other", "learnt", first.version) is None
         assert ports.models.versions("other") == ()
         with pytest.raises(StoreError):
-            ports.models.promote("none", reason="")
+            ports.models.promote("none", at=T0, reason="")
+
+    def test_who_became_champion_is_remembered(self, ports: Ports) -> None:
+        """With the one before, so that it can be taken back."""
+        a, b = (
+            ports.models.save(POOL, "learnt", "npz", npz(a=np.full(2, i)), at=T0 + minutes(i), metrics={}, reason="fit")
+            for i in range(2)
+        )
+        ports.models.save("other", "learnt", "npz", npz(a=np.zeros(1)), at=T0, metrics={})
+        ports.models.promote(b.version, at=T0 + minutes(5), reason="better", backtest_id="b1", actor="me")
+        ports.models.promote(b.version, at=T0 + minutes(6), reason="once more")
+        ports.models.promote(a.version, at=T0 + minutes(7), reason="as it was", actor="me", rollback=True)
+        found = ports.models.promotions(POOL, "learnt")
+        assert [(p.version, p.before, p.reason, p.backtest_id, p.actor, p.rollback) for p in found] == [
+            (a.version, b.version, "as it was", "", "me", True),
+            (b.version, a.version, "better", "b1", "me", False),
+            (a.version, "", "fit", "", "", False),
+        ]
+        assert [p.at for p in found] == [T0 + minutes(7), T0 + minutes(5), T0]
+        assert ports.models.promotions(POOL, "none") == ()
+
+    def test_backtests_are_kept_by_id(self, ports: Ports) -> None:
+        """Newest first, equal to what was given."""
+        first = BacktestRecord(
+            "b1",
+            POOL,
+            "learnt",
+            T0,
+            "v1",
+            "v2",
+            (T0, T0 + minutes(60)),
+            (1.5, 2.0),
+            (1.25, 0.1 + 0.2),
+            {"a_80": 0.75},
+            0.04,
+        )
+        second = BacktestRecord("b2", POOL, "learnt", T0 + minutes(1), "", "v3", promoted=True, reason="the first")
+        for record in (first, second, replace(first, backtest_id="b3", pool="other")):
+            ports.learning.save_backtest(record)
+        ports.learning.save_backtest(replace(first, promoted=True))
+        assert ports.learning.backtests(POOL) == (second, replace(first, promoted=True))
+        assert ports.learning.backtest("b2") == second
+        assert ports.learning.backtest("none") is None
+        assert ports.learning.backtests("none") == ()
+
+    def test_scores_are_kept_by_forecast(self, ports: Ports) -> None:
+        """In the order of issue; a step that is not known stays unknown."""
+
+        def score(name: str, minute: float, **more: object) -> ForecastScore:
+            at = T0 + minutes(minute)
+            made = ForecastScore(name, POOL, at, T0, "v1", "cpu", at, 3600, (0.5, None, 0.25), 0.8, None, 0.1)
+            return replace(made, **more)  # type: ignore[arg-type]
+
+        late, early = score("f2", 60), score("f1", 0)
+        for one in (late, early, score("f3", 0, pool="other"), replace(late, wql=0.2)):
+            ports.learning.save_score(one)
+        assert ports.learning.scores(POOL) == (early, replace(late, wql=0.2))
+        assert ports.learning.scores(POOL, since=T0 + minutes(1)) == (replace(late, wql=0.2),)
+        assert early.points == 2
+
+    def test_a_day_in_quarantine_can_be_lifted(self, ports: Ports) -> None:
+        """It is one row: as it is now."""
+        held = QuarantinedDay(POOL, date(2025, 3, 2), "thrice the usual", DETECTOR, T0)
+        earlier = QuarantinedDay(POOL, date(2025, 2, 27), "a migration", "me", T0)
+        for day in (held, earlier, replace(held, pool="other")):
+            ports.learning.quarantine(day)
+        assert ports.learning.quarantined(POOL) == (earlier, held)
+        lifted = replace(held, lifted_at=T0 + minutes(5), lifted_by="me", lift_reason="it was real")
+        ports.learning.quarantine(lifted)
+        assert ports.learning.quarantined(POOL) == (earlier, lifted)
+        assert [d.in_force for d in ports.learning.quarantined(POOL)] == [True, False]
 
     @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
     def test_a_pickle_is_not_stored(self, ports: Ports, protocol: int) -> None:

@@ -82,7 +82,7 @@ def test_models_have_one_champion_and_no_pickles(ports: Ports):
     first = models.save("p", "k", "skops", b"PK1", at=T0, metrics={"wql": 1.0})
     second = models.save("p", "k", "skops", b"PK2", at=T0 + MINUTE, metrics={})
     assert (first.champion, second.champion) == (True, False)
-    assert models.promote(second.version, reason="better").reason == "better"
+    assert models.promote(second.version, at=T0, reason="better").reason == "better"
     loaded = models.load("p", "k")
     assert loaded is not None
     assert loaded[1] == b"PK2"
