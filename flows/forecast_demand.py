@@ -9,7 +9,8 @@ from flows import common
 def forecast(pool: str, hours: int) -> str:
     """Issue one pool's forecast; keep its table and picture. A pool without any history is left out."""
     from preprov.control.forecasting import issue_forecast
-    from preprov.figures import forecast_fan
+    from preprov.demand.explaining import explain
+    from preprov.figures import forecast_fan, forecast_parts
     from preprov.model.errors import ForecastError
 
     with common.opened("forecast_demand") as app:
@@ -21,11 +22,19 @@ def forecast(pool: str, hours: int) -> str:
             return ""
     names = [f"p{q * 100:g}" for q in issued.curve.quantiles]
     rows = [
-        {"from": t.isoformat(), **{n: round(float(v), 2) for n, v in zip(names, row, strict=True)}}
-        for t, row in zip(issued.curve.times(), issued.curve.table("cpu"), strict=True)
+        {
+            "from": step.ts.isoformat(),
+            **{n: round(float(v), 2) for n, v in zip(names, row, strict=True)},
+            **{part: round(v, 2) for part, v in step.parts.items()},
+            "moved_by": ", ".join(f"{name} {by:+.1f}" for name, by in step.moved_by.items()),
+        }
+        for step, row in zip(explain(issued.curve), issued.curve.table("cpu"), strict=True)
     ]
     common.table(f"forecast {pool}", rows, f"Cores wanted in pool {pool}, by the hour")
     common.picture(f"forecast fan {pool}", forecast_fan(issued.curve, target.zone), f"Forecast of pool {pool}")
+    common.picture(
+        f"forecast parts {pool}", forecast_parts(issued.curve, target.zone), f"What pool {pool} will want, by cause"
+    )
     return issued.forecast_id
 
 

@@ -120,30 +120,41 @@ def forecast_fan(
 
 
 def forecast_parts(curve: DemandCurve, zone: str, *, kind: str = "cpu", fmt: str = "png", title: str = "") -> bytes:
-    """What the expected demand is made of, stacked, inside the fan of what the peak of each step may be.
+    """Above, what the expected mean demand of each step is made of, inside the fan of that mean; below, its peak.
 
     Args:
         curve: the forecast. zone: of the time axis. kind: which resource. fmt: "png" or "svg". title: "" = one is made.
     """
-    with _drawing("parts", fmt, (9.0, 3.8)) as (figure, done):
-        ax = figure.subplots()
+    column = KINDS.index(kind)
+    with _drawing("parts", fmt, (9.0, 5.4)) as (figure, done):
+        means, peaks = figure.subplots(2, 1, sharex=True)
         times = [*curve.times(), curve.end]
         numbers, floor = _numbers(times), np.zeros(curve.steps)
         for part, (label, colour) in _PARTS.items():
-            if part in curve.parts and np.any(curve.parts[part]):
-                top = floor + np.asarray(curve.parts[part])[:, KINDS.index(kind)]
-                ax.fill_between(numbers, _held(floor), _held(top), step="post", color=colour, lw=0, label=label)
+            if part in curve.parts and np.any(np.asarray(curve.parts[part])[:, column] > 0):
+                top = floor + np.asarray(curve.parts[part])[:, column]
+                means.fill_between(numbers, _held(floor), _held(top), step="post", color=colour, lw=0, label=label)
                 floor = top
-        for low, high, _ in _FANS[:2]:
-            a, b = (_held(curve.quantile(q, kind)) for q in (low, high))
-            ax.fill_between(numbers, a, b, step="post", color=_INK, alpha=0.13, lw=0, label=f"peak, {high - low:.0%}")
-        ax.step(numbers, _held(curve.quantile(0.5, kind)), where="post", color=_INK, lw=1.4, label="peak, median")
-        ax.set_ylabel(f"{kind}, {UNITS[kind]}")
-        ax.set_ylim(bottom=0)
-        ax.set_title(title or f"What pool {curve.pool} is expected to want, forecast {_clock(curve.issued_at, zone)}")
-        _time_axis(ax, zone, times[0], times[-1])
-        _legend(ax)
+        _fan(means, numbers, (curve.samples if curve.mean is None else curve.mean)[:, :, column])
+        _fan(peaks, numbers, curve.samples[:, :, column])
+        for ax in (means, peaks):
+            ax.set_ylabel(f"{kind}, {UNITS[kind]}")
+            ax.set_ylim(bottom=0)
+            _legend(ax)
+        means.set_title(
+            title or f"What pool {curve.pool} is expected to want, forecast {_clock(curve.issued_at, zone)}"
+        )
+        peaks.set_title("The most within each step")
+        _time_axis(peaks, zone, times[0], times[-1])
     return done()
+
+
+def _fan(ax: "Axes", numbers: Any, samples: Any) -> None:
+    """Median and the 50, 80 and 90 % intervals of (S, T) samples."""
+    for low, high, _ in _FANS:
+        a, b = (_held(row) for row in np.quantile(samples, (low, high), axis=0))
+        ax.fill_between(numbers, a, b, step="post", color=_INK, alpha=0.13, lw=0, label=f"{high - low:.0%}")
+    ax.step(numbers, _held(np.quantile(samples, 0.5, axis=0)), where="post", color=_INK, lw=1.4, label="median")
 
 
 def plan_against_actual(snapshots: Sequence[PoolSnapshot], zone: str, *, fmt: str = "png") -> bytes:
@@ -227,6 +238,38 @@ def wait_histogram(waits: Mapping[str, Sequence[float]], *, fmt: str = "png") ->
         ax.set_ylabel("task instances started")
         ax.set_title("Provision wait")
         _legend(ax)
+    return done()
+
+
+def demand_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
+    """Loss of the joined curve and of its peers by how far ahead, and how often demand lay in the 80 % interval.
+
+    Args:
+        report: of `control.backtest_demand`. fmt: "png" or "svg".
+    """
+    horizons = report["horizons"]
+    at = range(len(horizons))
+    with _drawing("demand_backtest", fmt, (9.0, 3.6)) as (figure, done):
+        loss, cover = figure.subplots(1, 2, width_ratios=(3, 2))
+        names = sorted({name for h in horizons.values() for name in h["peers"]})
+        for i, name in enumerate(names):
+            wql = [100 * h["peers"].get(name, {}).get("wql", np.nan) for h in horizons.values()]
+            style = {"ls": ("--", ":", "-.")[i % 3], "marker": "o", "ms": 3, "lw": 1.2}
+            loss.plot(at, wql, color=_SERIES[i % len(_SERIES)], label=name, **style)
+        loss.plot(at, [100 * h["wql"] for h in horizons.values()], color=_DEMAND, marker="o", lw=2.4, label="preprov")
+        loss.set_ylabel("weighted quantile loss, % of demand")
+        loss.set_ylim(bottom=0)
+        loss.set_title(f"{report['trace']}, schedules {report['schedules']}")
+        cover.axhline(80, color=_QUIET, lw=1, ls="--")
+        cover.plot(at, [100 * h["coverage80"] for h in horizons.values()], color=_DEMAND, marker="o", lw=2.4)
+        cover.set_ylim(0, 100)
+        cover.set_title("Steps inside the 80 % interval, %")
+        for ax in (loss, cover):
+            ax.set_xticks(
+                list(at), [f"{int(h) // 60} min" if int(h) < 3600 else f"{int(h) // 3600} h" for h in horizons]
+            )
+            ax.set_xlabel("ahead, up to")
+        loss.legend(fontsize=8, ncols=2)
     return done()
 
 
