@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from preprov.demand.arrivals import PredictedRun
@@ -29,6 +29,7 @@ class DemandInputs:
         n_samples: joint sample paths. seed: of every random draw.
         predicted: further expected runs. templates: runs that show the shape of DAGs which never ran.
         recurring: recognise runs that come back without a declared schedule.
+        quarantined: days, in the pool's zone, that the model of what is not known does not learn from.
     """
 
     pool: Pool
@@ -46,6 +47,7 @@ class DemandInputs:
     predicted: tuple[PredictedRun, ...] = ()
     templates: WorkTable | None = None
     recurring: bool = True
+    quarantined: frozenset[date] = frozenset()
 
     def with_learnt(self, learnt: "LearntModel | None") -> "DemandInputs":
         """The same with another model of what is not known."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,25 +80,57 @@ class LearntModel:
         return cls(scaler, metrics=metrics, version=version, **texts)
 
 
-def fit_learnt(given: DemandInputs, config: ScalerConfig | None = None) -> LearntModel:
+def fit_learnt(
+    given: DemandInputs, config: ScalerConfig | None = None, *, previous: LearntModel | None = None
+) -> LearntModel:
     """Fit the scaler on the hourly demand of unannounced runs, or on the ingested series if there are no runs.
 
     A pool without any usable history gets a model without a scaler, which says why; it is not an error.
+
+    Args:
+        given: what is known. config: of the scaler.
+        previous: the model in use until now: its record goes on, which saves the replay of the past.
+    """
+    settings = config or learnt_config(given)
+    try:
+        taught = teaching(given)
+    except ForecastError as error:
+        return LearntModel(None, reason=error.what)
+    before = previous.scaler if previous is not None and (previous.kind, previous.source) == taught[1:] else None
+    try:
+        scaler = ScalerModel.fit(taught.history, settings, given.seed, previous=before)
+        coverage = scaler.predict(taught.history, settings.horizon).coverage
+    except ForecastError as error:
+        return LearntModel(None, taught.kind, taught.source, error.what)
+    metrics = {f"coverage_{k}": float(v) for k, v in coverage.items() if np.isfinite(v)}
+    return LearntModel(scaler, taught.kind, taught.source, scaler.fallback_reason or "", metrics)
+
+
+class Teaching(NamedTuple):
+    """What the model of unannounced demand is learnt from: hours of one resource, and whether of runs or a series."""
+
+    history: SeriesHistory
+    kind: str
+    source: str
+
+
+def learnt_config(given: DemandInputs) -> ScalerConfig:
+    """The default design for a pool."""
+    return ScalerConfig(horizon=_HORIZON, country=given.pool.country)
+
+
+def teaching(given: DemandInputs) -> Teaching:
+    """The hourly history that `fit_learnt` fits, quarantined days marked.
+
+    Raises:
+        ForecastError: there is not one full hour, or the ingested series has steps that do not make up hours.
     """
     seen = given.seen.as_of(given.at)
     covered, _ = expected_otherwise(replace(given, seen=seen), given.at)
     past = remainder(seen, covered, epoch(given.at), HOUR)
     kind = _leading_kind(past, given.pool.binding)
     source = "series" if given.series is not None and not len(seen.runs) else "runs"
-    settings = config or ScalerConfig(horizon=_HORIZON, country=given.pool.country)
-    try:
-        history = _history(given, past, kind, source)
-        scaler = ScalerModel.fit(history, settings, given.seed)
-        coverage = scaler.predict(history, settings.horizon).coverage
-    except ForecastError as error:
-        return LearntModel(None, kind, source, error.what)
-    metrics = {f"coverage_{k}": float(v) for k, v in coverage.items() if np.isfinite(v)}
-    return LearntModel(scaler, kind, source, scaler.fallback_reason or "", metrics)
+    return Teaching(_history(given, past, kind, source), kind, source)
 
 
 def expected_otherwise(given: DemandInputs, until: datetime) -> tuple[NDArray[np.bool_], tuple[PredictedRun, ...]]:
@@ -196,7 +228,10 @@ def _history(given: DemandInputs, past: Remainder, kind: str, source: str) -> Se
         history = SeriesHistory(given.pool.name, given.pool.zone, HOUR, from_epoch(past.start), values)
     if not np.any(np.isfinite(history.values)):
         raise ForecastError("not one full hour of history", where=given.pool.name, hint="wait, or ingest history")
-    return history
+    if not given.quarantined:
+        return history
+    strange = np.array([day in given.quarantined for day in history.local_index().date])
+    return replace(history, quarantined=strange)
 
 
 def _by_the_hour(series: SeriesHistory) -> SeriesHistory:

@@ -79,6 +79,20 @@ class LearntForecast:
 
 
 @dataclass(frozen=True, eq=False)
+class Record:
+    """What a model said out of sample, mixed and calibrated with what was known before each origin, and what came.
+
+    Attributes:
+        origins: (O,) number, since the epoch, of the last step known. came: (O, H), NaN = unknown or quarantined.
+        said: (O, H, G) on the inner grid.
+    """
+
+    origins: Ints
+    came: Floats
+    said: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class ScalerModel:
     """A fitted scaler of one series. Make it with `fit`, ask it with `predict`, keep it with `to_bytes`.
 
@@ -184,6 +198,28 @@ class ScalerModel:
             importances=importances(self.members, view),
             top_features=moved(self.members, view, horizon),
         )
+
+    def record(self, history: SeriesHistory, origins: Ints | None = None) -> Record:
+        """What this model would have said at past origins, out of sample, to be set against another's.
+
+        Args:
+            history: as for `predict`. origins: numbers of the steps after which it is asked, none before the end of its
+                fit; None = its own record, with the days since its fit.
+
+        Raises:
+            ForecastError: as `predict`; or an origin lies before the end of the fit.
+        """
+        view = self._checked(history, self.config.horizon)
+        if origins is None:
+            track = self._caught_up(view)
+        elif len(origins) and int(origins[0]) < self.trained_until:
+            raise ForecastError("the model has learnt from steps after the origin it is asked at", where=self.name)
+        else:
+            track = self.track.extended(view, self.members, origins - view.base)
+        blocks = aggregation.block_of(track.horizon, view.per_day)
+        mixed = aggregation.learn(track, blocks, self.config.mix)
+        settled = calibration.learn(track.came, mixed.said, blocks, self.config.calibration)
+        return Record(track.origins, track.came, settled.said)
 
     def to_bytes(self) -> bytes:
         """See storage.to_bytes."""
