@@ -90,7 +90,7 @@ def test_models_have_one_champion_and_no_pickles(ports: Ports):
     assert models.load("p", "other") is None
     assert models.load("p", "k", "nope") is None
     with pytest.raises(StoreError):
-        models.promote("nope", reason="")
+        models.promote("nope", at=T0, reason="")
     for fmt, blob in (("pickle", b"x"), ("skops", b"\x80\x04K\x01.")):
         with pytest.raises(UnsafeModelError):
             models.save("p", "k", fmt, blob, at=T0, metrics={})
