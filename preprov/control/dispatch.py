@@ -242,7 +242,7 @@ def _start(ctx: Context, pool: Pool, run: DagRun, task: TaskRun, instance: int, 
     ledger = ctx.ports.ledger
     try:
         reservation = ledger.reserve(_soft(pool, task, instance, now))
-        ledger.commit(reservation.reservation_id, node.node_id, node.offering.allocatable, now)
+        ledger.commit(reservation.reservation_id, node.node_id, pool.claimable(node.offering), now)
     except (OverbookedError, ReservationError) as e:
         log.warning("not committed", claimant=task.claimant(instance), node=node.node_id, why=str(e))
         return False

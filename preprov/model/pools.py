@@ -16,6 +16,7 @@ from preprov.model.resources import KINDS, Resources
 from preprov.model.work import DatasetRef, ImageRef
 
 _Z95: Final = NormalDist().inv_cdf(0.95)
+_UNLIMITED: Final = 1e12
 
 
 class Standby(StrEnum):
@@ -287,6 +288,11 @@ class Pool:
         bad = set(self.binding) - set(KINDS)
         if bad:
             raise ConfigError(f"pool {self.name}: unknown binding resource {sorted(bad)}", where=self.name)
+
+    def claimable(self, offering: Offering) -> Resources:
+        """What tasks may claim together on a node of this offering; what does not bind is not limited."""
+        room = offering.allocatable.as_dict()
+        return Resources.of({k: room[k] if k in self.binding else _UNLIMITED for k in KINDS})
 
     def group(self, name: str) -> Group:
         """The group of that name.

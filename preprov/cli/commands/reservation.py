@@ -109,11 +109,12 @@ def reservation_commit(reservation_id: str, node_id: str, output: OutputOption =
         found = next((r for r in ledger.reservations() if r.reservation_id == reservation_id), None)
         if found is None:
             raise ReservationError(f"there is no live reservation {reservation_id}", hint="preprov reservation list")
-        seen = observe(app.ctx, app.ctx.pool(found.pool))
+        pool = app.ctx.pool(found.pool)
+        seen = observe(app.ctx, pool)
         node = next((n for n in seen.nodes if n.node_id == node_id), None)
         if node is None:
             raise ReservationError(f"pool {found.pool} has no node {node_id}", hint=f"preprov pool show {found.pool}")
-        made = ledger.commit(reservation_id, node_id, node.offering.allocatable, app.ctx.clock.now())
+        made = ledger.commit(reservation_id, node_id, pool.claimable(node.offering), app.ctx.clock.now())
         _show("reservation commit", made, app.ctx.clock.now(), output)
 
 
