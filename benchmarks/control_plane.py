@@ -53,6 +53,32 @@ def at_rest(env: dict[str, str], cwd: Path, seconds: float, *extra: str) -> dict
     return {"share_of_a_core": round(used / seconds, 4), "over_s": seconds, "processes": len(family)}
 
 
+def observe_local(nodes: int, repeat: int) -> dict[str, object]:
+    """Wall milliseconds to observe so many real local nodes: what each pass pays before it thinks."""
+    from preprov.clocks import WallClock
+    from preprov.contracts import LaunchRequest
+    from preprov.model.pools import Group, Mode, Offering, Phase, Pool, Preload, Standby
+    from preprov.model.resources import Resources
+    from preprov.pools.local import LocalProvider
+    from preprov.testing.local_nodes import cleared
+
+    with tempfile.TemporaryDirectory(prefix="pp") as folder, cleared(Path(folder)) as home:
+        provider = LocalProvider(home, WallClock())
+        offering = Offering("m", Resources(cpu=1, memory=1), usd_per_hour=0.1)
+        group = Group("g", "local", (offering,), standby_states=frozenset({Standby.RUNNING}), max_nodes=nodes)
+        pool = Pool("batch", (group,), mode=Mode.FULL)
+        ids = provider.launch(LaunchRequest(pool, "g", offering, nodes, "bench", Preload()))
+        while len(provider.observe(pool).in_phase(Phase.READY)) < nodes:
+            time.sleep(0.2)
+        took = []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            provider.observe(pool)
+            took.append(1000 * (time.perf_counter() - began))
+        provider.terminate(pool, ids)
+    return {"nodes": nodes, "median_ms": round(statistics.median(took), 1), "max_ms": round(max(took), 1)}
+
+
 def measure(repeat: int, rest_seconds: float) -> dict[str, object]:
     """All figures."""
     out: dict[str, object] = {"machine": machine()}
@@ -75,6 +101,7 @@ def measure(repeat: int, rest_seconds: float) -> dict[str, object]:
             [sys.executable, "-m", "benchmarks.expansion", "--runs", "5000"], env=env, check=True, capture_output=True
         )
         out["expand_100k_instances"] = {**json.loads(expansion.stdout), "goal_s": 2}
+        out["observe_local_nodes"] = {**observe_local(50, repeat), "goal_ms": 100}
         out["up_at_rest_alone"] = {**at_rest(env, _fresh(cwd, "a"), rest_seconds, "--no-prefect"), "goal": 0.15}
         out["up_at_rest_with_prefect"] = {**at_rest(env, _fresh(cwd, "b"), rest_seconds), "goal": 0.15}
     return out
