@@ -1,0 +1,1 @@
+"""Azure: nodes of flexible scale sets with their standby pools."""

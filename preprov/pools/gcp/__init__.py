@@ -1,0 +1,1 @@
+"""Google Compute Engine: nodes of managed instance groups with their standby policy."""
