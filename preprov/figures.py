@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
 
@@ -273,6 +273,69 @@ def demand_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
     return done()
 
 
+def frontiers(
+    policies: Mapping[str, Sequence[Mapping[str, Any]]],
+    bound: Sequence[Mapping[str, float]] = (),
+    *,
+    fmt: str = "png",
+    title: str = "Cost against provision wait",
+) -> bytes:
+    """Cost against mean provision wait, a line a policy through its settings; below, what nobody can pay less than.
+
+    Args:
+        policies: policy -> rows with wait_mean_s and cost_usd. bound: rows mean_wait_s, cost_usd.
+        fmt: "png" or "svg". title: of the picture.
+    """
+    with _drawing("frontiers", fmt, (9.0, 4.6)) as (figure, done):
+        ax = figure.subplots()
+        for i, (name, rows) in enumerate(policies.items()):
+            known = [r for r in rows if r["cost_usd"] is not None and r["wait_mean_s"] is not None]
+            at = sorted((float(r["wait_mean_s"]), float(r["cost_usd"])) for r in known)
+            if at:
+                ours = name == "preprov"
+                ax.plot(
+                    *zip(*at, strict=True), marker="o", ms=5 if ours else 3.5, lw=2.4 if ours else 1.2, label=name,
+                    color=_SERIES[i % len(_SERIES)], ls=("-", "--", "-.", ":")[i // len(_SERIES) % 4],
+                    zorder=3 if ours else 2,
+                )  # fmt: skip
+        if bound:
+            x, y = [b["mean_wait_s"] for b in bound], [b["cost_usd"] for b in bound]
+            ax.fill_between(x, 0, y, color=_QUIET, alpha=0.18, lw=0, label="below the bound")
+        waits = [float(r["wait_mean_s"]) for rows in policies.values() for r in rows if r["wait_mean_s"] is not None]
+        ax.set_xlim(0, max(waits, default=1.0) * 1.04 + 1e-3)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("mean provision wait, s")
+        ax.set_ylabel("cost, USD")
+        ax.set_title(title)
+        _legend(ax)
+    return done()
+
+
+def nodes_over_time(
+    at: Sequence[datetime], counts: Mapping[str, Sequence[float]], zone: str, *, fmt: str = "png", title: str = "Nodes"
+) -> bytes:
+    """Nodes stacked by phase, from each instant on.
+
+    Args:
+        at: instants. counts: phase -> nodes. zone: of the time axis. fmt: "png" or "svg". title: of the picture.
+    """
+    with _drawing("nodes-over-time", fmt, (9.0, 3.2)) as (figure, done):
+        ax = figure.subplots()
+        floor = np.zeros(len(at))
+        for phase, colour in PHASE_COLOURS.items():
+            if str(phase) in counts:
+                top = floor + np.asarray(counts[str(phase)], dtype=float)
+                ax.fill_between(_numbers(at), floor, top, step="post", color=colour, alpha=0.8, lw=0, label=str(phase))
+                floor = top
+        if len(at):
+            _time_axis(ax, zone, at[0], at[-1])
+        ax.set_ylim(bottom=0)
+        ax.set_ylabel("nodes")
+        ax.set_title(title)
+        _legend(ax)
+    return done()
+
+
 # --------------------------------------------------------------------------- parts
 
 
@@ -331,10 +394,11 @@ def _time_axis(ax: "Axes", zone: str, start: datetime, end: datetime) -> None:
     drawn: Any = dates  # matplotlib's dates are not typed
     tz = ZoneInfo(zone)
     ax.xaxis.set_major_locator(drawn.AutoDateLocator(tz=tz, minticks=4, maxticks=10))
-    ax.xaxis.set_major_formatter(drawn.DateFormatter("%H:%M", tz=tz))
+    days = end - start > timedelta(days=2)
+    ax.xaxis.set_major_formatter(drawn.DateFormatter("%d %b" if days else "%H:%M", tz=tz))
     left, right = _numbers([start, end])
     ax.set_xlim(left, max(right, left + 1 / 1440))
-    ax.set_xlabel(f"{start.astimezone(tz):%A %d %B %Y}, {zone}")
+    ax.set_xlabel(f"{start.astimezone(tz):%A %d %B %Y}{' and after' if days else ''}, {zone}")
 
 
 def _clock(at: datetime, zone: str) -> str:

@@ -69,3 +69,65 @@ class ForecastBacktest(Envelope):
 
     series: dict[str, SeriesScores]
     summary: dict[str, float | None]
+
+
+class DemandScores(Part):
+    """How well one forecaster did up to one horizon, over all instants; null where a figure does not exist."""
+
+    wql: float | None = Field(description="Weighted quantile loss: mean over quantiles, per unit of demand.")
+    wape: float | None = Field(description="Absolute error of the median per unit of demand.")
+    pinball95: float | None = Field(description="Mean pinball loss at .95, in units of demand.")
+    coverage80: float | None
+    coverage90: float | None
+
+
+class WindowScores(DemandScores):
+    """Of the highest demand within a window, for the windows that begin up to a horizon; the peers that say it too."""
+
+    peers: dict[str, DemandScores]
+
+
+class HorizonScores(DemandScores):
+    """Of the mean demand of each step up to a horizon, with the peers, and the highest demand of windows (seconds)."""
+
+    peers: dict[str, DemandScores]
+    best_peer: str | None
+    ratio_vs_best_peer: float | None = Field(description="WQL over that of the best peer, chosen with hindsight.")
+    max_window: dict[str, WindowScores]
+
+
+class JudgedDays(Part):
+    """The part of a trace that counts."""
+
+    from_: str = Field(alias="from")
+    to: str
+    zone: str
+
+
+class StartScores(Part):
+    """Starts within an hour, of tasks of runs not yet submitted; matched by signature, within five minutes."""
+
+    precision: float | None
+    recall: float | None
+    chance: float | None = Field(
+        description="Precision if each signature's tasks started at their usual rate, any time."
+    )
+    expected: int
+    actual: int
+    matched: int
+
+
+class DemandBacktest(Envelope):
+    """backtest demand."""
+
+    trace: str
+    schedules: str
+    judged: JudgedDays
+    origins: int = Field(description="Instants from which was forecast.")
+    step_seconds: int
+    resource: str
+    most_cores: float | None
+    tasks_left_out: int
+    peers_silent: list[str] = Field(description="Peers that had too little history.")
+    horizons: dict[str, HorizonScores] = Field(description="By seconds ahead.")
+    starts: StartScores

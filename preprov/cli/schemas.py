@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from preprov.cli.report_schemas import Demo, ForecastBacktest
+from preprov.cli.replay_schemas import Replay
+from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
 
 
@@ -396,10 +397,12 @@ class Config(Envelope):
 
 
 DOCUMENTS: dict[str, type[Envelope]] = {
+    "backtest demand": DemandBacktest,
     "backtest forecast": ForecastBacktest,
     "forecast run": Forecast,
     "forecast show": Forecast,
     "forecast explain": ForecastExplained,
+    "replay": Replay,
     "plan make": Plan,
     "plan show": Plan,
     "plan apply": Applied,

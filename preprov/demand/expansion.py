@@ -78,6 +78,17 @@ def _realisers(units: Units, tables: RuntimeTables, origin: float, samples: int)
             yield Realiser(window, tables, origin, samples)
 
 
+def realisations(units: Units, tables: RuntimeTables, origin: float, samples: int) -> Iterator[tuple[Units, Realised]]:
+    """Every task drawn for every sample, block by block: the units of the block, and what became of them.
+
+    Args:
+        origin: the instant of knowledge on the clock of the starts and ends.
+    """
+    for realiser in _realisers(units, tables, origin, samples):
+        for block in _blocks(realiser, 1, np.float64):
+            yield realiser.units, block
+
+
 def _blocks(realiser: Realiser, narrowest: int, dtype: Any) -> Iterator[Realised]:
     width = max(narrowest, _BLOCK // max(len(realiser.units), 1))
     for low in range(0, realiser.draws, width):
@@ -88,13 +99,11 @@ def _exactly(
     units: Units, tables: RuntimeTables, origin: float, grid: Grid, samples: int, kinds: Ints
 ) -> tuple[Floats, Floats, Floats]:
     found: list[tuple[NDArray[Any], ...]] = []
-    for realiser in _realisers(units, tables, origin, samples):
-        mine = realiser.units
-        for block in _blocks(realiser, 1, np.float64):
-            column = block.column[mine.run]
-            row, at = np.nonzero((block.end > np.maximum(block.start, 0)) & (block.start < grid.length) & (column >= 0))
-            chosen = (block.start[row, at], block.end[row, at], column[row, at], mine.part[row].astype(np.int64))
-            found.append((*chosen, mine.amount[row][:, kinds]))
+    for mine, block in realisations(units, tables, origin, samples):
+        column = block.column[mine.run]
+        row, at = np.nonzero((block.end > np.maximum(block.start, 0)) & (block.start < grid.length) & (column >= 0))
+        chosen = (block.start[row, at], block.end[row, at], column[row, at], mine.part[row].astype(np.int64))
+        found.append((*chosen, mine.amount[row][:, kinds]))
     start, end, sample, part, amount = (np.concatenate(c) for c in zip(*found, strict=True))
     intervals = Intervals(start, end, sample, amount)
     by_part = means(Intervals(start, end, part, amount), grid, len(PARTS)) / samples

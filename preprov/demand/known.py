@@ -13,7 +13,7 @@ from preprov.demand.expansion import expand_units
 from preprov.demand.live import live_units
 from preprov.demand.occupancy import Grid
 from preprov.demand.queueing import behind_limits
-from preprov.demand.runtime_tables import Floats, Singles
+from preprov.demand.runtime_tables import Floats, RuntimeTables, Singles
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.templates import predicted_units
 from preprov.demand.units import Units
@@ -122,6 +122,59 @@ class Steps:
         return from_epoch(epoch(at) + self.begins_s + self.grid.length)
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Everything known to come, ready to be realised.
+
+    Attributes:
+        units: tasks that run, will run, or are expected. tables: their runtimes. signatures: of the tables' tasks.
+        predicted: the expected runs. notes: what could not be expanded, and why.
+        estimated: what the runtimes rest on, as in KnownDemand.
+    """
+
+    units: Units
+    tables: RuntimeTables
+    signatures: NDArray[np.object_]
+    predicted: tuple[PredictedRun, ...]
+    notes: tuple[str, ...]
+    estimated: Mapping[str, float]
+
+
+def gather(
+    seen: WorkTable,
+    schedules: Sequence[Schedule],
+    at: datetime,
+    runtimes: RuntimeModel,
+    until: datetime,
+    seed: int,
+    *,
+    predicted: Sequence[PredictedRun] = (),
+    templates: WorkTable | None = None,
+) -> Gathered:
+    """Tasks of live runs and of those expected before `until`, of work that was already seen `as_of(at)`."""
+    turns = due_runs(seen, schedules, at, until)
+    expected = _once(turns.runs, predicted)
+    shapes = seen if templates is None else WorkTable.concat([seen, templates])
+    living = live_units(seen, at, runtimes, seed)
+    limits = {s.dag_id: s.max_active_runs for s in schedules if s.max_active_runs is not None}
+    tight = _tight(limits, (*living.work.runs["dag_id"], *(p.dag_id for p in expected)))
+    coming = predicted_units(shapes, expected, at, runtimes, seed, first_task=len(living.work), single=tight.keys())
+    tables = living.names.tables(runtimes, coming.names)
+    units = Units.concat([living.units, coming.units])
+    origins = _origins(tables.origin[units.task])
+    if tight:
+        dags = (*living.work.runs["dag_id"], *coming.dags)
+        units, tables = behind_limits(units, dags, tight, len(tables.row)), tables.with_nothing()
+    return Gathered(
+        units,
+        tables,
+        np.concatenate([living.names.signature, coming.names.signature]),
+        tuple(expected),
+        (*turns.notes, *coming.notes),
+        origins,
+    )
+
+
 def expand_seen(
     seen: WorkTable,
     schedules: Sequence[Schedule],
@@ -134,29 +187,15 @@ def expand_seen(
 ) -> KnownDemand:
     """As `expand`, of work that was already seen `as_of(at)`."""
     until = steps.until(at)
-    turns = due_runs(seen, schedules, at, until)
-    expected = _once(turns.runs, predicted)
-    shapes = seen if templates is None else WorkTable.concat([seen, templates])
-    living = live_units(seen, at, runtimes, steps.seed)
-    limits = {s.dag_id: s.max_active_runs for s in schedules if s.max_active_runs is not None}
-    tight = _tight(limits, (*living.work.runs["dag_id"], *(p.dag_id for p in expected)))
-    coming = predicted_units(
-        shapes, expected, at, runtimes, steps.seed, first_task=len(living.work), single=tight.keys()
-    )
-    tables = living.names.tables(runtimes, coming.names)
-    units = Units.concat([living.units, coming.units])
-    origins = _origins(tables.origin[units.task])
-    if tight:
-        dags = (*living.work.runs["dag_id"], *coming.dags)
-        units, tables = behind_limits(units, dags, tight, len(tables.row)), tables.with_nothing()
-    out = expand_units(units, tables, -steps.begins_s, steps.grid, steps.samples)
+    known = gather(seen, schedules, at, runtimes, until, steps.seed, predicted=predicted, templates=templates)
+    out = expand_units(known.units, known.tables, -steps.begins_s, steps.grid, steps.samples)
     return KnownDemand(
         samples=out.peak,
         mean=out.mean,
         parts={p: out.parts[i] for i, p in enumerate(PARTS) if p != "learnt"},
-        predicted=tuple(expected),
-        notes=(*turns.notes, *coming.notes),
-        estimated=origins,
+        predicted=known.predicted,
+        notes=known.notes,
+        estimated=known.estimated,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from preprov.cli import common
+from preprov.cli.commands import backtest_demand
 from preprov.cli.common import Output, OutputOption
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ backtest_app = typer.Typer(help="Measure on history what would have been forecas
 
 def attach(app: typer.Typer) -> None:
     """Hang the commands on the root."""
+    backtest_demand.attach(backtest_app)
     app.add_typer(backtest_app, name="backtest")
 
 

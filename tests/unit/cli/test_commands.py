@@ -157,6 +157,22 @@ def test_why_of_nothing_known_is_an_error(preprov):
         assert preprov("why", *words).code == 2
 
 
+def test_a_backtest_of_demand_with_its_peers(preprov, tmp_path):
+    (tmp_path / "n.csv").write_text(nights(20))
+    words = ["backtest", "demand", "n.csv", "--origins", 2, "--days", 3, "--peer", "last", "--workers", 1]
+    shown = preprov(*words, "--resume", "done", "--picture", "p.png")
+    assert shown.code == 0, shown.err
+    assert "preprov" in shown.out
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    report = valid(preprov(*words, "--resume", "done", "-o", "json").json)
+    assert list(report["horizons"]) == ["900", "3600", "21600", "86400"]
+    assert report["horizons"]["86400"]["wql"] < report["horizons"]["86400"]["peers"]["last"]["wql"]
+    hidden = valid(preprov(*words, "--schedules", "hidden", "-o", "json").json)
+    assert (hidden["schedules"], report["schedules"]) == ("hidden", "declared")
+    assert preprov(*words, "--picture", "p.txt").code == 2
+    assert preprov("backtest", "demand", "nowhere.csv").code == 1
+
+
 def test_submit_show_cancel(preprov, tmp_path):
     preprov("init")
     (tmp_path / "d.toml").write_text('[dag]\nid = "d"\ndue = "+1h"\n[[task]]\nid = "a"\ncommand = "true"\n')
