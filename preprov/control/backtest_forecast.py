@@ -1,20 +1,23 @@
-"""Backtest of day-ahead demand over a table of series: processes over series, resumable, one thread a model."""
+"""Backtest of day-ahead demand over a table of series: processes over series and forecasters, resumable."""
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from preprov.demand.forecasting.backtest import Plan, backtest_series, quick_choice, summary
+from preprov.demand.forecasting import registry
+from preprov.demand.forecasting.backtest import Plan, quick_choice, score_peer, score_scaler, summary
 from preprov.demand.forecasting.peers import PEERS, missing_libraries
 from preprov.demand.forecasting.peers import peers as peers_by_name
+from preprov.demand.forecasting.protocol import Forecaster
 from preprov.demand.forecasting.scaler import ScalerConfig
 from preprov.model.errors import ConfigError, ForecastError
 from preprov.model.series import SeriesHistory
@@ -22,10 +25,12 @@ from preprov.model.series import SeriesHistory
 if TYPE_CHECKING:
     import pandas as pd
 
-# Called with (series, days done, days in all); from worker processes only when a series is finished.
+# Called when a forecaster has finished a series: (what has been done, how many such pieces are done, and in all).
 Progress = Callable[[str, int, int], None]
 
 QUICK_DAYS: Final = 14
+_OURS: Final = "preprov"
+_LIBRARIES: Final = ("preprov", "numpy", "quantile-forest", "lightgbm", "statsforecast", "skforecast")
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -50,8 +55,10 @@ def run_forecast_backtest(
     Args:
         frame: long table with columns series, ts (wall clock of `zone`, or aware) and demand.
         series: names to look at, all by default. days: test days, else the last 40 % and at most 60.
-        quick: five series spread over the lengths, 14 days. peers: names, all of PEERS by default.
-        workers: processes; each model uses one thread. resume_dir: where finished series are kept and taken from.
+        quick: five series spread over the lengths, 14 days.
+        peers: names of PEERS, or of installed forecasters (entry points); all of PEERS by default.
+        workers: processes; each model uses one thread.
+        resume_dir: where each finished piece (a forecaster on a series) is kept and taken from.
         horizon: steps ahead. skip_days: days at the end left alone, to compare designs on earlier ones.
 
     Returns:
@@ -59,30 +66,57 @@ def run_forecast_backtest(
 
     Raises:
         ConfigError: an unknown series or peer, a missing column, or peers whose libraries are not installed.
-        ForecastError: no series is long enough.
+        ForecastError: a series is too short, or an installed forecaster cannot be loaded.
     """
     wanted = list(PEERS if peers is None else peers)
     _check_peers(wanted)
     settings = config or ScalerConfig(horizon=horizon)
     plan = Plan(QUICK_DAYS if quick and days is None else days, horizon, skip_days, settings, seed)
     histories = _histories(frame, series, zone, quick)
-    found: dict[str, dict[str, Any]] = {}
-    todo: list[SeriesHistory] = []
-    for history in histories:
-        kept = _kept(resume_dir, history, plan, wanted)
-        if kept is None:
-            todo.append(history)
-        else:
-            found[history.name] = kept
-            _tell(progress, history.name, kept)
-    for history, result in _results(todo, plan, wanted, workers, progress):
-        found[history.name] = result
-        _keep(resume_dir, history, plan, wanted, result)
-    if not found:
+    if not histories:
         raise ForecastError("no series to look at", hint="columns series, ts, demand")
-    ordered = {history.name: found[history.name] for history in histories}
-    report: dict[str, Any] = _finite({"series": ordered, "summary": summary(ordered)})
+    # The longest first, so that the processes end together.
+    pieces = [_Piece(h, who, plan) for h in sorted(histories, key=len, reverse=True) for who in (_OURS, *wanted)]
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for piece, result in _taken_up(pieces, resume_dir, workers):
+        found[piece.history.name, piece.who] = result
+        if progress:
+            progress(f"{piece.who} on {piece.history.name}", len(found), len(pieces))
+    names = [history.name for history in histories]
+    rows = {name: {**found[name, _OURS], "peers": {who: found[name, who] for who in wanted}} for name in names}
+    report: dict[str, Any] = _finite({"series": rows, "summary": summary(rows)})
     return report
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A forecaster on a series: what a process does at a time, and what is kept."""
+
+    history: SeriesHistory
+    who: str
+    plan: Plan
+
+    def run(self) -> dict[str, Any]:
+        if self.who == _OURS:
+            return score_scaler(self.history, self.plan)
+        return score_peer(self.history, self.plan, _peer(self.who, self.plan.horizon))
+
+    def file(self, folder: Path) -> Path:
+        """A name that changes with the data, the plan and the libraries: a stale result is never taken for a fresh one.
+
+        What we are made of is nothing to a peer: its results stand when only we change.
+        """
+        plan = asdict(self.plan)
+        plan["config"] = plan["config"] if self.who == _OURS else self.plan.config.max_days
+        about = [plan, self.who, self.history.name, self.history.zone, self.history.start.isoformat(), _versions()]
+        values = np.nan_to_num(self.history.values, nan=-1.0).tobytes()
+        key = sha256(json.dumps(about).encode() + values).hexdigest()[:16]
+        name = f"{self.history.name}-{self.who}"
+        return folder / f"{''.join(c if c.isalnum() or c in '-._' else '_' for c in name)}-{key}.json"
+
+
+def _peer(name: str, horizon: int) -> Forecaster:
+    return peers_by_name((name,), horizon=horizon)[name] if name in PEERS else registry.discover()[name]()
 
 
 def _finite(value: Any) -> Any:
@@ -93,9 +127,11 @@ def _finite(value: Any) -> Any:
 
 
 def _check_peers(wanted: Sequence[str]) -> None:
-    unknown = [name for name in wanted if name not in PEERS]
-    if unknown:
-        raise ConfigError(f"no peer is called {unknown[0]!r}", hint=f"one of {', '.join(PEERS)}")
+    others = [name for name in wanted if name not in PEERS]
+    installed = registry.discover() if others else {}
+    for name in others:
+        if name not in installed:
+            raise ConfigError(f"no peer is called {name!r}", hint=f"one of {', '.join((*PEERS, *installed))}")
     missing = missing_libraries(wanted)
     if missing:
         raise ConfigError(
@@ -117,30 +153,33 @@ def _histories(frame: "pd.DataFrame", series: Sequence[str] | None, zone: str, q
     return [SeriesHistory.from_wall_clock(groups[name], name=name, zone=zone) for name in names]
 
 
-def _results(
-    todo: list[SeriesHistory], plan: Plan, wanted: Sequence[str], workers: int, progress: Progress | None
-) -> Iterator[tuple[SeriesHistory, dict[str, Any]]]:
-    """Each series with its result, as they finish."""
+def _taken_up(pieces: Sequence[_Piece], folder: Path | None, workers: int) -> Iterator[tuple[_Piece, dict[str, Any]]]:
+    """Each piece with its result: first those that were finished before, then the others as they finish."""
+    todo = []
+    for piece in pieces:
+        kept = _kept(piece, folder)
+        if kept is None:
+            todo.append(piece)
+        else:
+            yield piece, kept
+    for piece, result in _results(todo, workers):
+        _keep(piece, folder, result)
+        yield piece, result
+
+
+def _results(todo: Sequence[_Piece], workers: int) -> Iterator[tuple[_Piece, dict[str, Any]]]:
     with _single_threaded():
-        if workers <= 1:
-            for history in todo:
-                yield history, _one(history, plan, tuple(wanted), progress)
+        if workers <= 1 or len(todo) <= 1:
+            yield from ((piece, piece.run()) for piece in todo)
             return
-        with ProcessPoolExecutor(min(workers, max(1, len(todo)))) as pool:
-            longest_first = sorted(todo, key=len, reverse=True)
-            waiting = {pool.submit(_one, history, plan, tuple(wanted), None): history for history in longest_first}
-            for future in as_completed(waiting):
-                result = future.result()
-                _tell(progress, waiting[future].name, result)
-                yield waiting[future], result
-
-
-def _one(history: SeriesHistory, plan: Plan, wanted: tuple[str, ...], progress: Progress | None) -> dict[str, Any]:
-    def step(done: int, total: int) -> None:
-        if progress:
-            progress(history.name, done, total)
-
-    return backtest_series(history, plan, peers_by_name(wanted, horizon=plan.horizon), step)
+        with ProcessPoolExecutor(min(workers, len(todo))) as pool:
+            waiting = {pool.submit(piece.run): piece for piece in todo}
+            try:
+                for future in as_completed(waiting):
+                    yield waiting[future], future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 @contextmanager
@@ -158,34 +197,31 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _tell(progress: Progress | None, name: str, result: Mapping[str, Any]) -> None:
-    if progress:
-        progress(name, int(result["days"]), int(result["days"]))
+def _versions() -> list[str]:
+    found = []
+    for library in _LIBRARIES:
+        try:
+            found.append(f"{library} {version(library)}")
+        except PackageNotFoundError:
+            found.append(f"no {library}")
+    return found
 
 
-def _cache_file(folder: Path, history: SeriesHistory, plan: Plan, wanted: Sequence[str]) -> Path:
-    """A file name that changes with the data, the plan and the peers: stale results are never taken for fresh ones."""
-    settings = json.dumps([asdict(plan), list(wanted), history.name, history.zone, history.start.isoformat()])
-    key = sha256(settings.encode() + np.nan_to_num(history.values, nan=-1.0).tobytes()).hexdigest()[:16]
-    safe = "".join(c if c.isalnum() or c in "-._" else "_" for c in history.name)
-    return folder / f"{safe}-{key}.json"
-
-
-def _kept(folder: Path | None, history: SeriesHistory, plan: Plan, wanted: Sequence[str]) -> dict[str, Any] | None:
+def _kept(piece: _Piece, folder: Path | None) -> dict[str, Any] | None:
     if folder is None:
         return None
     try:
-        kept: dict[str, Any] = json.loads(_cache_file(folder, history, plan, wanted).read_text())
+        kept: dict[str, Any] = json.loads(piece.file(folder).read_text())
     except (OSError, ValueError):
         return None
     return kept
 
 
-def _keep(folder: Path | None, history: SeriesHistory, plan: Plan, wanted: Sequence[str], result: object) -> None:
+def _keep(piece: _Piece, folder: Path | None, result: object) -> None:
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    file = _cache_file(folder, history, plan, wanted)
+    file = piece.file(folder)
     part = file.with_suffix(".part")
     part.write_text(json.dumps(result))
     part.replace(file)

@@ -31,9 +31,9 @@ class MixSettings:
         patience: origins before any member may be dropped.
     """
 
-    eta: float = 0.4
+    eta: float = 0.3
     half_life: float = 15.0
-    drop: float = 1.25
+    drop: float = 1.5
     patience: int = 5
 
 

@@ -1,4 +1,4 @@
-"""The day-ahead yardstick on one series: daily origins at local midnight, weekly refits, ours beside its peers."""
+"""The day-ahead yardstick on one series: daily origins at local midnight, weekly refits, everybody on the same days."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -44,14 +44,8 @@ class Plan:
     seed: int = 0
 
 
-@dataclass
-class _Scores:
-    """Forecasts of one forecaster over all test days, and how they were come by."""
-
-    said: list[Floats] = field(default_factory=list)
-    fit_seconds: list[float] = field(default_factory=list)
-    issue_seconds: list[float] = field(default_factory=list)
-    stood_in: int = 0
+# Told after every day: (days done, days in all).
+Days = Callable[[int, int], None]
 
 
 def origins(history: SeriesHistory, plan: Plan) -> Ints:
@@ -73,56 +67,71 @@ def origins(history: SeriesHistory, plan: Plan) -> Ints:
     return out
 
 
-def backtest_series(
-    history: SeriesHistory,
-    plan: Plan,
-    rivals: Mapping[str, Forecaster],
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Score our scaler and its rivals on one series.
+def score_scaler(history: SeriesHistory, plan: Plan, progress: Days | None = None) -> dict[str, Any]:
+    """Score our scaler on one series.
 
     Args:
-        history: all of it; at each origin everybody is given what was known by then and no more than 400 days.
-        plan: see there. rivals: peers by name. progress: called with (days done, days in all).
+        history: all of it; at each origin is given what was known by then and no more than 400 days.
+        plan: see there. progress: see Days.
 
     Returns:
-        Metrics, fit_seconds, issue_seconds, days, history_days, fallback,
-        and peers: name -> metrics and stood_in (days on which it could not be fitted and the last value spoke).
+        Metrics; fit_seconds, issue_seconds, cpu_seconds: of CPU, the longest of each and all of it; days, points:
+        judged; history_days; fallback: why the last forecast rested on too little, or None.
     """
-    starts = origins(history, plan)
-    ours = _Scores()
-    theirs = {name: _Scores() for name in rivals}
-    fitted: dict[str, FittedForecaster] = {}
+    spent = _Spent()
     model: ScalerModel | None = None
-    for day, start in enumerate(starts):
-        known = history.window(max(0, int(start) - plan.config.max_days * history.per_day), int(start))
-        refit = day % REFIT_DAYS == 0
+
+    def say(known: SeriesHistory, refit: bool) -> Floats:
+        nonlocal model
         if refit or model is None:
-            model = _timed(ours.fit_seconds, partial(ScalerModel.fit, known, plan.config, plan.seed, previous=model))
-        forecast = _timed(ours.issue_seconds, partial(model.predict, known, plan.horizon, QUANTILES))
-        ours.said.append(forecast.values)
-        for name, rival in rivals.items():
-            _step(rival, theirs[name], fitted, known, refit, plan)
-        if progress:
-            progress(day + 1, len(starts))
-    actual = np.concatenate([history.values[s : s + plan.horizon] for s in starts])
-    unit = _season_error(history.window(0, int(starts[0])))
-    result: dict[str, Any] = metrics(actual, np.concatenate(ours.said), QUANTILES, season_error=unit)
-    result |= {"fit_seconds": max(ours.fit_seconds), "issue_seconds": max(ours.issue_seconds)}
-    result |= {
-        "days": len(starts),
+            model = spent.fitting(partial(ScalerModel.fit, known, plan.config, plan.seed, previous=model))
+        return spent.issuing(partial(model.predict, known, plan.horizon, QUANTILES)).values
+
+    scored = _walk(history, plan, say, progress)
+    return {
+        **scored,
+        "fit_seconds": spent.fit,
+        "issue_seconds": spent.issue,
+        "cpu_seconds": spent.all(),
         "history_days": len(history) / history.per_day,
-        "points": int(np.isfinite(actual).sum()),
+        "fallback": model.fallback_reason if model else None,
     }
-    result |= {"fallback": model.fallback_reason if model else None, "peers": {}}
-    for name, scores in theirs.items():
-        scored = metrics(actual, np.concatenate(scores.said), QUANTILES, season_error=unit)
-        result["peers"][name] = {
-            **scored,
-            "fit_seconds": max(scores.fit_seconds, default=0.0),
-            "stood_in": scores.stood_in,
-        }
-    return result
+
+
+def score_peer(history: SeriesHistory, plan: Plan, peer: Forecaster, progress: Days | None = None) -> dict[str, Any]:
+    """Score somebody else's forecaster on the same days, from the same history, refitted as often.
+
+    Where it cannot be fitted yet, or fails, the last value stands in for it.
+
+    Returns:
+        Metrics, fit_seconds, cpu_seconds, days, points, and stood_in: days on which the last value spoke for it.
+    """
+    spent = _Spent()
+    fitted: FittedForecaster | None = None
+    stood_in = 0
+
+    def say(known: SeriesHistory, refit: bool) -> Floats:
+        nonlocal fitted, stood_in
+        try:
+            if int(np.isfinite(known.values).sum()) >= peer.min_steps and (refit or fitted is None):
+                fitted = spent.fitting(partial(peer.fit, known, seed=plan.seed))
+            if fitted is not None:
+                said = fitted.predict(known, plan.horizon, QUANTILES)
+                if np.isfinite(said).all():
+                    return said
+        except Exception as error:  # its library may fail in any way on a strange series; it is counted and told
+            _log.warning("peer_failed", peer=peer.name, series=known.name, error=str(error))
+        stood_in += 1
+        return Public(Naive("last"), plan.horizon).fit(known, seed=0).predict(known, plan.horizon, QUANTILES)
+
+    scored = _walk(history, plan, say, progress)
+    return {**scored, "fit_seconds": spent.fit, "cpu_seconds": spent.all(), "stood_in": stood_in}
+
+
+def backtest_series(history: SeriesHistory, plan: Plan, peers: Mapping[str, Forecaster]) -> dict[str, Any]:
+    """Ours as `score_scaler` gives it, with "peers": name -> as `score_peer` gives it."""
+    theirs = {name: score_peer(history, plan, peer) for name, peer in peers.items()}
+    return {**score_scaler(history, plan), "peers": theirs}
 
 
 def summary(series: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -145,37 +154,48 @@ def summary(series: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _step(
-    rival: Forecaster,
-    scores: _Scores,
-    fitted: dict[str, FittedForecaster],
-    known: SeriesHistory,
-    refit: bool,
-    plan: Plan,
-) -> None:
-    """Refit a rival if it is time, and ask it; where it cannot be fitted yet the last value stands in for it."""
-    name = rival.name
-    usable = int(np.isfinite(known.values).sum())
-    try:
-        if usable >= rival.min_steps and (refit or name not in fitted):
-            fitted[name] = _timed(scores.fit_seconds, partial(rival.fit, known, seed=plan.seed))
-        if name in fitted:
-            said = _timed(scores.issue_seconds, partial(fitted[name].predict, known, plan.horizon, QUANTILES))
-            if np.isfinite(said).all():
-                scores.said.append(said)
-                return
-    except Exception as error:  # a rival's library may fail in any way on a strange series; it is counted and told
-        _log.warning("rival_failed", rival=name, series=known.name, error=str(error))
-    scores.stood_in += 1
-    stand_in = Public(Naive("last"), plan.horizon).fit(known, seed=0)
-    scores.said.append(stand_in.predict(known, plan.horizon, QUANTILES))
+class _Spent:
+    """CPU seconds (one thread a model, so a busy machine changes nothing): longest fit, longest forecast, in all."""
+
+    def __init__(self) -> None:
+        self.fit = self.issue = 0.0
+        self._began = time.process_time()
+
+    def all(self) -> float:
+        return time.process_time() - self._began
+
+    def fitting(self, call: Callable[[], T]) -> T:
+        out, seconds = _timed(call)
+        self.fit = max(self.fit, seconds)
+        return out
+
+    def issuing(self, call: Callable[[], T]) -> T:
+        out, seconds = _timed(call)
+        self.issue = max(self.issue, seconds)
+        return out
 
 
-def _timed(into: list[float], call: Callable[[], T]) -> T:
-    began = time.perf_counter()
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
+    began = time.process_time()
     out = call()
-    into.append(time.perf_counter() - began)
-    return out
+    return out, time.process_time() - began
+
+
+def _walk(
+    history: SeriesHistory, plan: Plan, say: Callable[[SeriesHistory, bool], Floats], progress: Days | None
+) -> dict[str, Any]:
+    """Ask at every origin with what was known by then, and score what was said."""
+    starts = origins(history, plan)
+    said = []
+    for day, start in enumerate(starts):
+        known = history.window(max(0, int(start) - plan.config.max_days * history.per_day), int(start))
+        said.append(say(known, day % REFIT_DAYS == 0))
+        if progress:
+            progress(day + 1, len(starts))
+    actual = np.concatenate([history.values[s : s + plan.horizon] for s in starts])
+    unit = _season_error(history.window(0, int(starts[0])))
+    scored = metrics(actual, np.concatenate(said), QUANTILES, season_error=unit)
+    return {**scored, "days": len(starts), "points": int(np.isfinite(actual).sum())}
 
 
 def _season_error(history: SeriesHistory) -> float:

@@ -38,9 +38,9 @@ class CalibrationSettings:
 
     minimum: int = 10
     spread_half_life: float = 20.0
-    spread_prior: float = 10.0
+    spread_prior: float = 20.0
     level_half_life: float = 30.0
-    level_prior: float = 80.0
+    level_prior: float = 60.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,9 +23,6 @@ from preprov.demand.forecasting.quantiles import at_levels, uncross
 from preprov.demand.forecasting.view import Floats, View
 from preprov.model.series import SeriesHistory
 
-# Exponential smoothing and a decomposition with a weekly season take nothing from older days; fitting on 400 of them
-# would take a hundred times as long for the same figures.
-_SMOOTHING_DAYS: Final = 90
 _NORMAL_LEVELS: Final = (50, 80, 90, 98)
 _NORMAL_GRID: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
@@ -69,8 +66,7 @@ class _FittedSmoothing(_Once):
 
     def predict(self, history: SeriesHistory, horizon: int, quantiles: Sequence[float]) -> Floats:
         """Update the fitted model with the newer steps and read its normal intervals."""
-        recent = _recent(history)
-        said = self.model.forward(recent, horizon, level=list(_NORMAL_LEVELS))
+        said = self.model.forward(View(history).filled, horizon, level=list(_NORMAL_LEVELS))
         columns = [said[f"lo-{level}"] for level in reversed(_NORMAL_LEVELS)] + [said["mean"]]
         columns += [said[f"hi-{level}"] for level in _NORMAL_LEVELS]
         grid = np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)
@@ -86,8 +82,8 @@ class Smoothing:
     min_steps: int = 14 * 24 + 1
 
     def fit(self, history: SeriesHistory, *, seed: int) -> _FittedSmoothing:
-        """Fit on the recent days."""
-        return _FittedSmoothing(self.make(history.per_day).fit(_recent(history)))
+        """Fit on all of the history, gaps filled from their past."""
+        return _FittedSmoothing(self.make(history.per_day).fit(View(history).filled))
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> FittedForecaster:
         """Peers are not stored."""
@@ -189,10 +185,6 @@ def _autoets(per_day: int) -> Any:
     from statsforecast.models import AutoETS
 
     return AutoETS(season_length=per_day)
-
-
-def _recent(history: SeriesHistory) -> Floats:
-    return View(history).filled[-_SMOOTHING_DAYS * history.per_day :]
 
 
 def _indexed(history: SeriesHistory, more: int) -> "pd.Series[float]":

@@ -1,7 +1,7 @@
 """ScalerModel: the learnt part of demand. Members, mixed by their record, calibrated, with joint sample paths."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -199,27 +199,31 @@ class ScalerModel:
             top_features=moved(self.members, view, horizon),
         )
 
-    def record(self, history: SeriesHistory, origins: Ints | None = None) -> Record:
-        """What this model would have said at past origins, out of sample, to be set against another's.
+    def caught_up(self, history: SeriesHistory) -> "ScalerModel":
+        """The same model with the days since its fit in its record.
 
-        Args:
-            history: as for `predict`. origins: numbers of the steps after which it is asked, none before the end of its
-                fit; None = its own record, with the days since its fit.
+        Raises:
+            ForecastError: as `predict`.
+        """
+        return replace(self, track=self._caught_up(self._checked(history, self.config.horizon)))
+
+    def asked(self, history: SeriesHistory, origins: Ints) -> "ScalerModel":
+        """The same model with more origins in its record: numbers of the steps after which it is asked.
 
         Raises:
             ForecastError: as `predict`; or an origin lies before the end of the fit.
         """
         view = self._checked(history, self.config.horizon)
-        if origins is None:
-            track = self._caught_up(view)
-        elif len(origins) and int(origins[0]) < self.trained_until:
+        if len(origins) and int(origins[0]) < self.trained_until:
             raise ForecastError("the model has learnt from steps after the origin it is asked at", where=self.name)
-        else:
-            track = self.track.extended(view, self.members, origins - view.base)
-        blocks = aggregation.block_of(track.horizon, view.per_day)
-        mixed = aggregation.learn(track, blocks, self.config.mix)
-        settled = calibration.learn(track.came, mixed.said, blocks, self.config.calibration)
-        return Record(track.origins, track.came, settled.said)
+        return replace(self, track=self.track.extended(view, self.members, origins - view.base))
+
+    def record(self) -> Record:
+        """What this model said at the origins of its record, out of sample, to be set against what another said."""
+        blocks = aggregation.block_of(self.track.horizon, 86_400 // self.step_seconds)
+        mixed = aggregation.learn(self.track, blocks, self.config.mix)
+        settled = calibration.learn(self.track.came, mixed.said, blocks, self.config.calibration)
+        return Record(self.track.origins, self.track.came, settled.said)
 
     def to_bytes(self) -> bytes:
         """See storage.to_bytes."""
