@@ -4,7 +4,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+import structlog
+
 from preprov.control.context import Context
+from preprov.control.quarantine import quarantined_days
 from preprov.demand.curve import DemandInputs, demand_curve
 from preprov.demand.learnt import LearntModel
 from preprov.demand.runtimes import RuntimeModel
@@ -14,6 +17,7 @@ from preprov.model.plans import stable_id
 from preprov.model.pools import Pool
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 LOOK_BACK = timedelta(days=400)
 """History that a forecast may use."""
@@ -58,21 +62,21 @@ def inputs(
         learnt=remembered(ctx, (pool.name, "learnt"), _LEARNT_FRESH, lambda: stored_model(ctx, pool)),
         n_samples=ctx.n_samples,
         seed=ctx.seed,
+        quarantined=quarantined_days(ctx, pool.name),
     )
 
 
 def stored_model(ctx: Context, pool: Pool) -> LearntModel | None:
-    """The champion for what is not known; None if there is none (the demand room then falls back, and says so)."""
-    held = ctx.ports.models.load(pool.name, LEARNT_KIND)
-    if held is None:
-        return None
-    version, blob = held
+    """The champion for what is not known; None if there is none (the demand room then falls back, and says so).
+
+    One that cannot be read is not loaded, and stops nothing: a model without a version stands in for it that says why.
+    """
     try:
-        return LearntModel.from_bytes(blob, version=version.version)
-    except ValueError as e:
-        raise UnsafeModelError(
-            f"model {version.version} cannot be read: {e}", where=pool.name, hint="preprov forecast run makes a new one"
-        ) from e
+        held = ctx.ports.models.load(pool.name, LEARNT_KIND)
+        return None if held is None else LearntModel.from_bytes(held[1], version=held[0].version)
+    except UnsafeModelError as error:
+        log.error("model_refused", pool=pool.name, why=error.what)
+        return LearntModel(None, reason=f"the stored model was refused: {error.what}")
 
 
 def current_demand(ctx: Context, pool: Pool) -> tuple[str, DemandCurve]:

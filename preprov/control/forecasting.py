@@ -1,21 +1,24 @@
 """Issue a day-ahead forecast: fit what is not known where that pays, join it with what is known, keep both."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from preprov.contracts import ModelVersion
+from preprov.control.challenge import challenge
 from preprov.control.context import Context
 from preprov.control.demanding import LEARNT_KIND, inputs
+from preprov.control.learning import REFIT_AFTER, learn, must_know
 from preprov.demand.analyzer import QueueAnalysis, analyze
 from preprov.demand.curve import demand_curve
+from preprov.demand.inputs import DemandInputs
 from preprov.demand.learnt import fit_learnt
 from preprov.model.demand import QUANTILES, DemandCurve
 from preprov.model.errors import ForecastError
 from preprov.model.pools import Pool
 from preprov.model.time import aware
 
-_REFIT_AFTER = timedelta(days=7)
 HOUR = 3600
 
 
@@ -43,7 +46,7 @@ def issue_forecast(
         pool: the pool.
         horizon_s: how far.
         step_seconds: length of a step.
-        refit: fit the learnt part anew even if the stored one is fresh.
+        refit: put up a challenger for the learnt part even if none is due.
 
     Raises:
         ForecastError: the pool has no history at all.
@@ -51,25 +54,33 @@ def issue_forecast(
     at = ctx.clock.now()
     start = _next_step(at, step_seconds, pool.zone)
     given = inputs(ctx, pool, at, start=start, step_seconds=step_seconds, horizon_s=horizon_s)
-    if not len(given.seen.runs) and given.series is None:
-        raise ForecastError(
-            f"pool {pool.name} has no history before {at:%Y-%m-%dT%H:%MZ}",
-            where=pool.name,
-            hint="preprov ingest …, or submit work first",
-        )
-    version = _latest(ctx, pool)
-    stale = version is None or refit or at - version.created_at > _REFIT_AFTER or at < version.created_at
-    if stale:
-        learnt = fit_learnt(given)
-        given = given.with_learnt(learnt)
-        if ctx.live or version is None:
-            version = ctx.ports.models.save(
-                pool.name, LEARNT_KIND, learnt.format, learnt.to_bytes(), at=at, metrics=learnt.metrics, reason="fit"
-            )
-            if not version.champion:
-                version = ctx.ports.models.promote(version.version, at=at, reason="refit on newer history")
+    must_know(given)
+    before: Mapping[str, object] = {}
+    if ctx.live:
+        lesson = learn(ctx, pool, given, asked=refit)
+        given, before = lesson.given, lesson.watch.as_dict()
+    else:
+        given = _as_it_was(ctx, pool, given, refit)
     curve = demand_curve(given)
-    return IssuedForecast(ctx.ports.forecasts.save(curve), curve, version)
+    curve = replace(curve, basis={**curve.basis, "issued_before": before})
+    return IssuedForecast(ctx.ports.forecasts.save(curve), curve, _champion(ctx, pool))
+
+
+def _as_it_was(ctx: Context, pool: Pool, given: DemandInputs, refit: bool) -> DemandInputs:
+    """At an instant that a person named: the model in use if it had been fitted by then, else one fitted for it.
+
+    It is kept only if the pool had none at all; what a forecast of the past finds out is no evidence for today.
+    """
+    champion = _champion(ctx, pool)
+    if champion is not None and not refit and timedelta(0) <= given.at - champion.created_at <= REFIT_AFTER:
+        return given
+    if champion is None:
+        return given.with_learnt(challenge(ctx, pool, given, cause="the first fit").learnt)
+    return given.with_learnt(fit_learnt(given))
+
+
+def _champion(ctx: Context, pool: Pool) -> ModelVersion | None:
+    return next((v for v in ctx.ports.models.versions(pool.name) if v.kind == LEARNT_KIND and v.champion), None)
 
 
 def latest_forecast(ctx: Context, pool: str, when: datetime | None = None) -> tuple[str, DemandCurve]:
@@ -82,11 +93,6 @@ def latest_forecast(ctx: Context, pool: str, when: datetime | None = None) -> tu
     if found is None:
         raise ForecastError(f"no forecast of pool {pool} is stored", hint=f"preprov forecast run --pool {pool}")
     return found
-
-
-def _latest(ctx: Context, pool: Pool) -> ModelVersion | None:
-    held = ctx.ports.models.load(pool.name, LEARNT_KIND)
-    return held[0] if held else None
 
 
 def _next_step(at: datetime, step_seconds: int, zone: str) -> datetime:

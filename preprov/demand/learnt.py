@@ -103,6 +103,8 @@ def fit_learnt(
     except ForecastError as error:
         return LearntModel(None, taught.kind, taught.source, error.what)
     metrics = {f"coverage_{k}": float(v) for k, v in coverage.items() if np.isfinite(v)}
+    known = int(np.isfinite(taught.history.values).sum())
+    metrics["known_days"] = known * taught.history.step_seconds / 86_400
     return LearntModel(scaler, taught.kind, taught.source, scaler.fallback_reason or "", metrics)
 
 

@@ -17,7 +17,7 @@ class BacktestRecord:
         champion_loss, challenger_loss: per origin, mean pinball loss over hours and quantiles in the series' unit.
         coverage: "champion_80", "challenger_80", … -> share of hours inside the central interval.
         p: of the paired bootstrap, that the challenger is no better; None if there was nothing to compare.
-        promoted: the challenger became champion. reason: why, or why not.
+        promoted: the challenger became champion. reason: why, or why not. cause: why it was put up at all.
     """
 
     backtest_id: str
@@ -33,6 +33,7 @@ class BacktestRecord:
     p: float | None = None
     promoted: bool = False
     reason: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from preprov.contracts import ModelVersion
@@ -74,7 +75,7 @@ class SqlModelStore:
 
     def versions(self, pool: str | None = None) -> tuple[ModelVersion, ...]:
         """Newest first."""
-        wanted = select(ModelRow)
+        wanted = select(ModelRow).options(defer(ModelRow.data))  # type: ignore[arg-type]  # the bytes are megabytes each
         if pool is not None:
             wanted = wanted.where(col(ModelRow.pool) == pool)
         with self._db.read() as session:

@@ -34,7 +34,7 @@ class AnomalySettings:
         ratio: a total is strange only if it is so many times its usual, or less than one part of that.
         unlike: a shape is strange only if so much of the day's demand lies in other hours than usual.
         min_days: known days below which nothing is strange yet. look_back: days judged.
-        stays: days of the same kind of strangeness in a row that are a new level, not an anomaly.
+        stays: strange days in a row that are how it is now, not an anomaly.
     """
 
     z: float = 3.5
@@ -144,15 +144,15 @@ def _from_the_end(day: date) -> int:
 
 
 def _without_new_level(found: list[AnomalousDay], days: Days, stays: int) -> list[AnomalousDay]:
-    """Leave out stretches of the same strangeness that last: that is how it is now."""
-    kinds = {f.day: f.kind for f in found}
+    """Leave out stretches of strange days that last: that is how it is now."""
+    strange = {f.day for f in found}
     place = {day: i for i, day in enumerate(days.day)}
 
     def lasts(one: AnomalousDay) -> bool:
         at, length = place[one.day], 1
         for step in (-1, 1):
             i = at + step
-            while 0 <= i < len(days.day) and kinds.get(days.day[i]) == one.kind:
+            while 0 <= i < len(days.day) and days.day[i] in strange:
                 length, i = length + 1, i + step
         return length >= stays
 

@@ -49,18 +49,23 @@ def beside(champion: ScalerModel, fit: Fit, history: SeriesHistory, *, origins: 
         champion: the model in use. fit: of the challenger's design. history: until now.
         origins: how many, at most.
 
+    Returns:
+        Without origins if the champion has no record yet, or the twin cannot be fitted on what was known so early.
+
     Raises:
-        ForecastError: the champion cannot be asked about this history, or the twin cannot be fitted.
+        ForecastError: the champion cannot be asked about this history.
     """
-    theirs = _scored(champion.record(history), origins)
+    champion = champion.caught_up(history)
+    theirs = _scored(champion.record(), origins)
     if not len(theirs.origins):
         return Beside()
     base = int(history.start.timestamp()) // history.step_seconds
     until = int(theirs.origins[0]) - base + 1
-    if until < 1:
-        raise ForecastError("the first common origin lies before the history", where=history.name)
-    twin = fit(history.window(0, until), _until(champion, int(theirs.origins[0])))
-    ours = _at(twin.record(history, theirs.origins), theirs.origins)
+    try:
+        twin = fit(history.window(0, max(until, 0)), _until(champion, int(theirs.origins[0])))
+    except ForecastError:  # too little was known by then: there is nothing to compare
+        return Beside()
+    ours = _at(twin.asked(history, theirs.origins).record(), theirs.origins)
     theirs = replace(theirs, came=ours.came)  # the same truth for both: as the history has it today
     common = np.isfinite(_losses(ours)) & np.isfinite(_losses(theirs))
     ours, theirs = _only(ours, common), _only(theirs, common)

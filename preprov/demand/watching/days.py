@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from preprov.demand.forecasting import calendar
 from preprov.model.series import SeriesHistory
 
 Floats = NDArray[np.float64]
@@ -80,3 +81,19 @@ def typical(days: Days) -> tuple[Floats, Floats]:
         total[i] = np.median(days.total[alike])
         shape[i] = np.median(days.shape[alike], axis=0)
     return total, shape
+
+
+def special_days(history: SeriesHistory, country: str | None) -> frozenset[date]:
+    """Holidays, and the days before and after one, within the history; none without a country.
+
+    Raises:
+        ForecastError: `country` is not one that the holidays library knows.
+    """
+    if country is None or not len(history):
+        return frozenset()
+    local = history.local_index()
+    days = pd.date_range(local[0].normalize(), local[-1].normalize(), freq="D")
+    table = calendar.calendar(days, country)
+    columns = [calendar.NAMES.index(n) for n in ("holiday", "day_before_holiday", "day_after_holiday")]
+    special = np.flatnonzero((table[:, columns] > 0).any(axis=1)).tolist()
+    return frozenset(days[i].date() for i in special)

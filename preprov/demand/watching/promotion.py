@@ -19,7 +19,8 @@ class PromotionRule:
         p: below which it counts as better (paired bootstrap over the common origins).
         coverage: how far its central 80 % interval may be from covering 80 %.
         least: origins below which nothing is compared.
-        clearly_worse: confidence with which it must not be worse where the champion has to go anyway.
+        clearly_worse: where the champion has to go anyway, the p above which the challenger is worse, if its loss is
+            also more than `as_good` times the champion's.
         old_days: age from which a champion gives way to a refit that is not worse.
     """
 
@@ -27,6 +28,7 @@ class PromotionRule:
     coverage: float = 0.05
     least: int = 5
     clearly_worse: float = 0.9
+    as_good: float = 1.02
     old_days: float = 28.0
 
 
@@ -80,8 +82,8 @@ def _not_worse(compared: Beside, p: float, asked: PromotionRule) -> bool:
     """No clear loss against the champion, and no interval that is further off than the champion's own."""
     coverage = compared.coverage or {}
     off, before = (abs(coverage.get(f"{who}_80", NOMINAL) - NOMINAL) for who in ("challenger", "champion"))
-    same = compared.champion == compared.challenger
-    return (same or p <= asked.clearly_worse) and off <= max(asked.coverage, before + 0.02)
+    as_good = np.sum(compared.challenger) <= asked.as_good * np.sum(compared.champion)
+    return bool(as_good or p <= asked.clearly_worse) and off <= max(asked.coverage, before + 0.02)
 
 
 def _change(compared: Beside) -> str:
