@@ -3,26 +3,34 @@
     OMP_NUM_THREADS=1 python -m benchmarks.replay [NAME ...] [--policies a,b] [--lead-scale 0.5,1,2] [--quick]
 
 NAME: nights, nights-hidden, alibaba, nasa, lanl, hpc2n; all of them, if none is given. One JSON document: for each
-trace what `preprov.replay.yardstick.sweep` returns, and the speed of the engine alone under the policy reactive (CPU
-seconds, task instances and parts a second). `--quick` plays nights only, at lead scale 1, two settings a policy.
+trace what `preprov replay` prints, what it says when compared, and the speed of the engine alone under the policy
+reactive (CPU seconds, task instances and parts a second). `--quick` judges two days of nights only, at lead scale 1,
+four settings a policy.
 
-With --keep FOLDER rows are written down as they are played, and not played again.
+With --resume FOLDER replays are kept as they are played, and not played again.
 """
 
 import argparse
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from benchmarks.machine import machine, traces
+from preprov import figures
 from preprov.contracts import WorkSource
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
-from preprov.replay.yardstick import LEAD_SCALES, POLICIES, Case, judged_window, knobs, sweep, yardstick_pool
+from preprov.replay.frontier import compared
+from preprov.replay.sweep import Sweep, sweep, wanted_runs
+from preprov.replay.yardstick import LEAD_SCALES, POLICIES, Case, judged_window, knobs, yardstick_pool
 from preprov.sources.swf import SwfSource
 from preprov.sources.tables import DagTableSource
 
@@ -72,28 +80,36 @@ def engine_speed(case: Case) -> dict[str, float]:
 
 
 def play(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """One trace: speed and sweep. With --keep, rows are written down as they come and not played again."""
+    """One trace: speed, sweep, and what it says."""
     began = time.perf_counter()
     case = case_of(name, folder)
-    file = args.keep / f"{name}.rows.json" if args.keep else None
-    rows = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+    if args.days:
+        case = replace(case, judged_from=max(case.judged_from, case.until - timedelta(days=args.days)))
 
     def progress(share: float, what: str) -> None:
         print(f"   {name} {share:4.0%} {what} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(rows), encoding="utf-8")
 
-    result = sweep(
-        case,
-        args.policies,
-        lead_scales=args.lead_scale,
-        settings={p: knobs(p, case.peak_nodes)[3:5] for p in args.policies} if args.quick else None,
-        processes=args.processes,
-        done=rows,
-        progress=progress,
-    )
-    return {**result, "engine": engine_speed(case), "seconds": round(time.perf_counter() - began, 1)}
+    few = {p: knobs(p, case.peak_nodes)[1::2] for p in args.policies} if args.quick else {}
+    runs = wanted_runs(case, args.policies, args.lead_scale, {**few, **args.knob})
+    done = sweep(case, runs, workers=args.workers, resume=args.resume, progress=progress)
+    if args.pictures:
+        draw(done, args.pictures)
+    said = {f"{s:g}": compared(done.rows(s), bound) for s, bound in done.clairvoyant.items()}
+    return {
+        **done.document(),
+        "compared": said,
+        "engine": engine_speed(case),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def draw(done: Sweep, folder: Path) -> None:
+    """The frontier at each lead scale."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for scale, bound in done.clairvoyant.items():
+        title = f"{done.trace}, lead times x {scale:g}"
+        file = folder / f"frontier-{done.trace}-{scale:g}.png"
+        file.write_bytes(figures.frontiers(done.rows(scale), bound, title=title))
 
 
 def names(text: str) -> list[str]:
@@ -106,22 +122,33 @@ def scales(text: str) -> list[float]:
     return [float(p) for p in names(text)]
 
 
+def knob(text: str) -> tuple[str, list[float]]:
+    """POLICY=VALUE[,VALUE]."""
+    name, _, values = text.partition("=")
+    return name, scales(values)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("traces", nargs="*", metavar="NAME", help=", ".join(TRACES))
     parser.add_argument("--policies", type=names, default=list(POLICIES))
     parser.add_argument("--lead-scale", type=scales, default=list(LEAD_SCALES))
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--knob", type=knob, action="append", default=[], help="POLICY=VALUE[,VALUE]; repeat it")
+    parser.add_argument("--days", type=float, help="judge only the last so many of the judged days")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--keep", type=Path, help="folder of rows already played")
+    parser.add_argument("--resume", type=Path, help="folder of replays already played")
+    parser.add_argument("--pictures", type=Path, help="folder for the frontier pictures")
     args = parser.parse_args(argv)
     folder = traces()
     if folder is None:
         print("SKIPPED: the public traces are not here (set PREPROV_TRACES)", file=sys.stderr)
         return 1
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    args.knob = dict(args.knob)
     if args.quick:
-        args.lead_scale = [1.0]
+        args.lead_scale, args.days = [1.0], args.days or 2.0
     out: dict[str, Any] = {"machine": machine(), "traces": {}}
     for name in args.traces or (["nights"] if args.quick else list(TRACES)):
         out["traces"][name] = play(name, folder, args)

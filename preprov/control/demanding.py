@@ -1,5 +1,6 @@
 """The demand of a pool as it is known now: the one door from the store to the pure demand room."""
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -8,6 +9,7 @@ import structlog
 
 from preprov.control.context import Context
 from preprov.control.quarantine import quarantined_days
+from preprov.control.standing import STANDS, Standing, still_stands
 from preprov.demand.curve import DemandInputs, demand_curve
 from preprov.demand.learnt import LearntModel
 from preprov.demand.runtimes import RuntimeModel
@@ -80,7 +82,16 @@ def stored_model(ctx: Context, pool: Pool) -> LearntModel | None:
 
 
 def current_demand(ctx: Context, pool: Pool) -> tuple[str, DemandCurve]:
-    """The demand over the pool's planning horizon from now, on the pool's step. Not stored: it is made each pass."""
-    now = ctx.clock.now()
-    curve = demand_curve(inputs(ctx, pool, now))
-    return stable_id(pool.name, "tick", now.isoformat()), curve
+    """The demand over the pool's planning horizon and a little more, on the pool's step, from at or before now.
+
+    Not stored. The curve of an earlier pass is given again as long as it stands.
+    """
+    key, now = (pool.name, "curve"), ctx.clock.now()
+    held = ctx.memo.get(key)
+    standing = held[1] if held is not None else None
+    if not isinstance(standing, Standing) or not still_stands(ctx, pool, standing):
+        longer = pool.horizon_s + math.ceil(STANDS.total_seconds() / pool.step_seconds) * pool.step_seconds
+        curve = demand_curve(inputs(ctx, pool, now, horizon_s=longer))
+        standing = Standing(stable_id(pool.name, "tick", now.isoformat()), curve, now)
+        ctx.memo[key] = (now, standing)
+    return standing.forecast_id, standing.curve

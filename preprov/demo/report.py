@@ -29,7 +29,7 @@ COLUMNS: Final = (
 )
 
 _PAID_BY: Final = {"reactive": "what that would have", "always-on": "what a pool that is always on would have"}
-_PAGE: Final = Template(
+PAGE: Final = Template(
     """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
@@ -122,7 +122,7 @@ def render(f: Findings) -> str:
         "<h2>How it was run</h2>",
         _how(f),
     ]
-    return _PAGE.substitute(
+    return PAGE.substitute(
         title=f"A night of pool {POOL}, {start:%d %B %Y}",
         subtitle=html.escape(
             f"{start:%H:%M} to {end:%H:%M} {f.scene.company.zone}, played {f.scene.speed:g} times as fast on real "

@@ -215,6 +215,7 @@ def replay(
     most_cores: float | None = None,
     faults: Faults | None = None,
     history: DemandHistory | None = None,
+    memo: dict[tuple[object, ...], object] | None = None,
     progress: Progress | None = None,
 ) -> ReplayResult:
     """Play the runs of a trace under a policy; event-exact.
@@ -232,6 +233,7 @@ def replay(
         most_cores: rows that want more in all are played without taking room and not judged; None = all take part.
         faults: what goes wrong in the cloud.
         history: `history_of(work, pool, most_cores)`, if it is at hand already.
+        memo: of other replays of this very trace and seed; what a policy finds there it need not work out again.
         progress: told how far play is.
 
     Returns:
@@ -245,7 +247,8 @@ def replay(
     setting = Setting(pool, start, first, last, history or history_of(work, pool, most_cores), seed)
     bind = getattr(policy, "bind", None)
     if bind is not None:
-        bind(Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core))
+        shared = {} if memo is None else memo
+        bind(Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core, shared))
     policy.prepare(setting)
     stage.tally.begin()
     _play(stage, load, start, last, progress)
@@ -278,6 +281,7 @@ class Binding:
     cloud: SimCloud
     clock: CoreClock
     core: Core
+    memo: dict[tuple[object, ...], object]
 
 
 def history_of(

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from preprov.control.context import Context
+from preprov.control.demanding import LEARNT_KIND
 from preprov.control.forecasting import issue_forecast
 from preprov.control.passes import pool_pass
 from preprov.model.errors import ForecastError
@@ -67,7 +68,7 @@ class Preprov:
         """Take the stage: the trace goes into a store that shows no more than its submit times allow."""
         self._load, self._core, self._cloud, self._clock = binding.load, binding.core, binding.cloud, binding.clock
         self._store = MemoryWorkStore()
-        self._work = binding.work
+        self._work, self._memo = binding.work, binding.memo
         self._schedules = tuple(binding.schedules)
 
     def prepare(self, setting: Setting) -> None:
@@ -113,9 +114,23 @@ class Preprov:
             return
         self._forecast_at = now
         try:
-            issue_forecast(self.ctx, self._pool)
+            self._issue(now)
         except ForecastError:
             self.fallbacks += 1
+
+    def _issue(self, now: float) -> None:
+        """Issue a forecast. Where play begins all policies know the same, so that one fit there serves all of them."""
+        key = ("learnt", now, self._load.start_us, len(self._schedules), self._samples, self.ctx.seed)
+        models, name = self.ctx.ports.models, self._pool.name
+        first = models.load(name, LEARNT_KIND) is None and now <= self._load.epoch(self._load.start_us)
+        kept = self._memo.get(key) if first else None
+        if isinstance(kept, tuple):
+            made, blob = kept
+            models.save(name, LEARNT_KIND, made.format, blob, at=made.created_at, metrics=made.metrics, reason="fit")
+        issue_forecast(self.ctx, self._pool)
+        held = models.load(name, LEARNT_KIND)
+        if first and held is not None:
+            self._memo[key] = held
 
     # ------------------------------------------------------------------ what the store is told
 

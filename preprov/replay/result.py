@@ -11,7 +11,7 @@ import pandas as pd
 from preprov.model.pools import Pool
 from preprov.model.time import from_epoch
 from preprov.model.work import Trigger
-from preprov.model.worktable import Array
+from preprov.model.worktable import Array, WorkTable
 from preprov.replay.capacity import Used, timeline, used_over_time
 from preprov.replay.core import Core
 from preprov.replay.load import US, Load
@@ -84,7 +84,8 @@ class ReplayResult:
         standby_usd: the part of it for kept nodes.
         evicted: instances ended by the policy; always 0, for the cloud refuses. unstarted: judged, never started.
         ticks, solves, fallbacks: of the policy; tick_ms: median of a decision.
-        per_instance: ready, start, provision_wait, limit_wait (s), weight, task (position in `work`), one row per part.
+        work: the runs played. per_instance: ready, start, provision_wait, limit_wait (s), weight, task (position in
+            `work`), one row per part.
         nodes: node_id, group, phase, start, end (epoch s): the node timeline.
         capacity: ts, group, state, ready_nodes, used_cpu, used_memory at each change.
         seconds, cpu_seconds: of play. events: parts started.
@@ -107,6 +108,7 @@ class ReplayResult:
     fallbacks: int
     tick_ms: float
     left_out: Mapping[str, int]
+    work: WorkTable
     per_instance: pd.DataFrame
     nodes: pd.DataFrame
     capacity: pd.DataFrame
@@ -184,6 +186,7 @@ def collect(
         fallbacks=getattr(policy, "fallbacks", 0),
         tick_ms=_median_ms(getattr(policy, "pass_seconds", tally.seconds)),
         left_out=dict(load.left_out),
+        work=load.work,
         per_instance=per_instance,
         nodes=nodes.frame(),
         capacity=used.rows(nodes),

@@ -1,8 +1,7 @@
-"""The published comparison: reference nodes, judged window, knobs, and the sweep over policies and lead times."""
+"""The published comparison: reference nodes, judged window, knobs."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -11,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from preprov.contracts import Progress
 from preprov.model.errors import SourceError
 from preprov.model.pools import Mode, Pool
 from preprov.model.reference import reference_pool
@@ -129,6 +127,7 @@ class Case:
     Attributes:
         work: by submit. schedules: declared ones a policy may know; none = recurrence is hidden.
         most_cores: rows that want more are left out; None = all are in.
+        memo: what replays of this case need not work out again.
     """
 
     name: str
@@ -141,6 +140,7 @@ class Case:
     warm_up_s: float = WARM_UP_S
     seed: int = 0
     history: DemandHistory = field(init=False)
+    memo: dict[tuple[object, ...], object] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "work", by_submit(self.work))
@@ -165,6 +165,7 @@ class Case:
             warm_up_s=self.warm_up_s,
             most_cores=self.most_cores,
             history=self.history,
+            memo=self.memo,
         )
 
     def bound(self, lead_scale: float = 1.0) -> list[dict[str, float]]:
@@ -188,90 +189,15 @@ def compare(case: Case, policies: Sequence[str] = DEMO_POLICIES, *, lead_scale: 
     """
     results = {name: case.play(name, lead_scale=lead_scale) for name in policies}
     return {
-        "judged": _judged(case, next(iter(results.values()), None)),
+        "judged": judged_of(case, next(iter(results.values()), None)),
         "policies": {name: r.row() for name, r in results.items()},
         "clairvoyant": case.bound(lead_scale),
         "results": results,
     }
 
 
-def sweep(
-    case: Case,
-    policies: Sequence[str] = POLICIES,
-    *,
-    lead_scales: Sequence[float] = LEAD_SCALES,
-    settings: Mapping[str, Sequence[float]] | None = None,
-    processes: int = 1,
-    done: dict[str, dict[str, Any]] | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Every policy at every setting and lead scale.
-
-    Args:
-        case: the trace.
-        policies: names.
-        lead_scales: factors on the lead times.
-        settings: policy -> knob values instead of the usual ones.
-        processes: how many replays run at once.
-        done: rows by `row_key`, added to as they are played; given again, the sweep is taken up where it stopped.
-        progress: told after each replay.
-
-    Returns:
-        trace, judged, lead_scale -> {policies: {name: [row, …]}, clairvoyant: [{mean_wait_s, cost_usd}, …]}.
-    """
-    wanted = [
-        (scale, name, knob)
-        for scale in lead_scales
-        for name in policies
-        for knob in (settings or {}).get(name, knobs(name, case.peak_nodes))
-    ]
-    rows = {} if done is None else done
-    missing = [w for w in wanted if row_key(*w) not in rows]
-    for i, (key, row) in enumerate(_played(case, missing, processes), start=1):
-        rows[key] = row
-        if progress is not None:
-            progress(i / len(missing), key)
-    by_scale: dict[str, Any] = {f"{s:g}": {"policies": {}, "clairvoyant": case.bound(s)} for s in lead_scales}
-    for scale, name, knob in wanted:
-        row = {k: v for k, v in rows[row_key(scale, name, knob)].items() if k != "judged"}
-        by_scale[f"{scale:g}"]["policies"].setdefault(name, []).append(row)
-    judged = next(iter(rows.values()))["judged"] if rows else _judged(case, None)
-    return {"trace": case.name, "judged": judged, "lead_scale": by_scale}
-
-
-def row_key(lead_scale: float, policy: str, knob: float) -> str:
-    """Name of one replay of a sweep."""
-    return f"{lead_scale:g}/{policy}/{knob:g}"
-
-
-def _played(
-    case: Case, wanted: Iterable[tuple[float, str, float]], processes: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    if processes <= 1:
-        for scale, name, knob in wanted:
-            yield row_key(scale, name, knob), _row(case, scale, name, knob)
-        return
-    with ProcessPoolExecutor(processes, initializer=_take_case, initargs=(case,)) as workers:
-        yield from workers.map(_row_of_case, wanted)
-
-
-_CASE: list[Case] = []
-
-
-def _take_case(case: Case) -> None:
-    _CASE[:] = [case]
-
-
-def _row_of_case(wanted: tuple[float, str, float]) -> tuple[str, dict[str, Any]]:
-    return row_key(*wanted), _row(_CASE[0], *wanted)
-
-
-def _row(case: Case, lead_scale: float, policy: str, knob: float) -> dict[str, Any]:
-    result = case.play(policy, knob, lead_scale)
-    return {**result.row(), "judged": _judged(case, result)}
-
-
-def _judged(case: Case, result: ReplayResult | None) -> dict[str, Any]:
+def judged_of(case: Case, result: ReplayResult | None) -> dict[str, Any]:
+    """What was judged: from, to, instances, left_out by reason."""
     return {
         "from": case.judged_from.isoformat(),
         "to": case.until.isoformat(),

@@ -1,6 +1,5 @@
-"""The published comparison: window, knobs, sweep."""
+"""The published comparison: window, knobs."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from preprov.model.errors import SourceError
 from preprov.model.worktable import WorkTable
 from preprov.replay import yardstick
-from preprov.replay.yardstick import Case, compare, judged_window, knobs, sweep, yardstick_pool
+from preprov.replay.yardstick import Case, compare, judged_window, knobs, yardstick_pool
 
 from .traces import T0, T, pool_of, work_of
 
@@ -71,34 +70,3 @@ def test_a_comparison_holds_what_tables_need():
     least = made["clairvoyant"][0]["cost_usd"]
     assert 0 < least <= made["policies"]["clairvoyant"]["cost_usd"]
     assert made["results"]["reactive"].capacity.shape[0] > 0
-
-
-def test_a_sweep_can_be_taken_up_where_it_stopped():
-    told: list[str] = []
-    options = {"lead_scales": [0.5, 1.0], "settings": {"reactive": [60.0, 600.0]}}
-    full = sweep(case(), ["reactive"], progress=lambda share, what: told.append(what), **options)
-    assert told == ["0.5/reactive/60", "0.5/reactive/600", "1/reactive/60", "1/reactive/600"]
-    json.dumps(full)
-    rows = full["lead_scale"]["1"]["policies"]["reactive"]
-    assert [r["knob"] for r in rows] == [60.0, 600.0]
-    assert full["lead_scale"]["0.5"]["policies"]["reactive"][0]["wait_mean_s"] < rows[0]["wait_mean_s"]
-    assert (
-        full["lead_scale"]["0.5"]["clairvoyant"][0]["cost_usd"] <= full["lead_scale"]["1"]["clairvoyant"][0]["cost_usd"]
-    )
-    half = {k: {**rows[0], "judged": full["judged"]} for k in told[:3]}
-    told.clear()
-    sweep(case(), ["reactive"], done=half, progress=lambda share, what: told.append(what), **options)
-    assert told == ["1/reactive/600"]
-    assert len(half) == 4
-
-
-@pytest.mark.slow
-def test_processes_give_the_same_rows():
-    options = {"lead_scales": [1.0], "settings": {"reactive": [60.0, 600.0]}}
-    one, two = sweep(case(), ["reactive"], **options), sweep(case(), ["reactive"], processes=2, **options)
-
-    def figures(made):
-        rows = made["lead_scale"]["1"]["policies"]["reactive"]
-        return [{k: v for k, v in r.items() if k not in ("seconds", "tick_ms")} for r in rows]
-
-    assert figures(one) == figures(two)
