@@ -92,6 +92,7 @@ def current_demand(ctx: Context, pool: Pool) -> tuple[str, DemandCurve]:
     if not isinstance(standing, Standing) or not still_stands(ctx, pool, standing):
         longer = pool.horizon_s + math.ceil(STANDS.total_seconds() / pool.step_seconds) * pool.step_seconds
         curve = demand_curve(inputs(ctx, pool, now, horizon_s=longer))
-        standing = Standing(stable_id(pool.name, "tick", now.isoformat()), curve, now)
+        schedules = ctx.ports.work.schedules(pool.name)
+        standing = Standing(stable_id(pool.name, "tick", now.isoformat()), curve, now, schedules)
         ctx.memo[key] = (now, standing)
     return standing.forecast_id, standing.curve

@@ -4,7 +4,6 @@ Making a curve costs far more than deciding by it, and most minutes bring what t
 could not foresee is looked for at every pass: work that nobody announced, and demand outside of all its futures.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,7 +15,7 @@ from preprov.model.demand import DemandCurve
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS
 from preprov.model.time import epoch
-from preprov.model.work import Trigger
+from preprov.model.work import Schedule, Trigger
 from preprov.model.worktable import Array, WorkTable
 
 STANDS: Final = timedelta(minutes=30)
@@ -30,43 +29,37 @@ class Standing:
     """A curve in use.
 
     Attributes:
-        forecast_id: of the curve. made: when.
+        forecast_id: of the curve. made: when. schedules: declared by then.
     """
 
     forecast_id: str
     curve: DemandCurve
     made: datetime
+    schedules: tuple[Schedule, ...]
 
 
 def still_stands(ctx: Context, pool: Pool, held: Standing) -> bool:
     """True if the curve is young and nothing has happened since that it did not foresee.
 
-    Demand now must lie inside what its futures hold about now, and what was submitted unannounced must be small: give
-    or take a node, or a fiftieth of what is wanted.
+    Demand now must lie inside what its futures hold about now, and what was submitted unannounced must be small, give
+    or take a fiftieth of the most that it holds; the declared schedules must be the same.
     """
     now = ctx.clock.now()
     age = now - held.made
     if age == timedelta(0):
         return True
-    if not timedelta(0) < age < STANDS:
+    if not timedelta(0) < age < STANDS or ctx.ports.work.schedules(pool.name) != held.schedules:
         return False
     recent = ctx.ports.work.work(pool.name, since=now - _LIVE_FOR, until=now).as_of(now)
-    node = _node(pool)
     amounts = recent.tasks[list(pool.binding)].to_numpy(dtype=np.float64)
     amounts = amounts * np.maximum(recent.tasks["instances"].to_numpy(dtype=np.float64), 1.0)[:, None]
-    new = _unannounced(recent, held.made)
-    wanted = amounts[_wanted(recent, now)].sum(axis=0)
+    new, live = _unannounced(recent, held.made), _wanted(recent, now)
     for i, kind in enumerate(pool.binding):
-        slack = max(node[kind], _SHARE * wanted[i])
-        if amounts[new, i].sum() > slack or not _inside(held.curve, now, kind, wanted[i], slack):
+        wanted = float(amounts[live, i].sum())
+        slack = _SHARE * float(held.curve.samples[:, :, KINDS.index(kind)].max(initial=0.0))
+        if amounts[new, i].sum() > slack or not _inside(held.curve, now, kind, wanted, slack):
             return False
     return True
-
-
-def _node(pool: Pool) -> Mapping[str, float]:
-    """The least that a node of the pool holds."""
-    rooms = [o.allocatable.as_dict() for g in pool.groups for o in g.offerings]
-    return {k: min((r.get(k, 0.0) for r in rooms), default=0.0) for k in pool.binding}
 
 
 def _unannounced(recent: WorkTable, since: datetime) -> Array:
