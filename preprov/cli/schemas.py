@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.replay_schemas import Replay
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
@@ -320,26 +321,6 @@ class OneReservation(Envelope):
     reservation: ReservationRow
 
 
-class ModelRow(Part):
-    """A stored model."""
-
-    version: str
-    pool: str
-    kind: str
-    format: str
-    sha256: str
-    created_at: datetime
-    champion: bool
-    metrics: dict[str, float]
-    reason: str
-
-
-class Models(Envelope):
-    """model list."""
-
-    models: list[ModelRow]
-
-
 class StoryEvent(Part):
     """One line of a story."""
 
@@ -422,6 +403,13 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "reservation commit": OneReservation,
     "reservation release": OneReservation,
     "model list": Models,
+    "model show": OneModel,
+    "model retrain": Retrained,
+    "model promote": Promoted,
+    "model rollback": Promoted,
+    "model quarantine list": Quarantine,
+    "model quarantine add": Quarantine,
+    "model quarantine lift": Quarantine,
     "why node": Why,
     "why run": Why,
     "why action": Why,

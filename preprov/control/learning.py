@@ -9,13 +9,14 @@ import structlog
 from preprov.contracts import ModelVersion
 from preprov.control.challenge import Challenge, challenge, promoted_at
 from preprov.control.context import Context
-from preprov.control.demanding import LEARNT_KIND, inputs
+from preprov.control.demanding import LEARNT_KIND, inputs, stored_model
 from preprov.control.quarantine import Review, quarantined_days, review
-from preprov.control.watching import Watch, watch
+from preprov.control.watching import Watch, standing, watch
 from preprov.demand.forecasting.scaler import ScalerConfig
 from preprov.demand.inputs import DemandInputs
 from preprov.demand.learnt import teaching
 from preprov.model.errors import ForecastError
+from preprov.model.learning import BacktestRecord, Promotion, QuarantinedDay
 from preprov.model.pools import Pool
 
 log = structlog.get_logger(__name__)
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 REFIT_AFTER: Final = timedelta(days=7)
 _THIN_REFIT_AFTER: Final = timedelta(days=1)
 _THIN_DAYS: Final = 10.0
+_SHOWN: Final = 20
 
 
 @dataclass(frozen=True)
@@ -116,3 +118,37 @@ def _due(ctx: Context, given: DemandInputs, seen: Watch, asked: bool) -> str:
 def newest_version(ctx: Context, pool: Pool) -> ModelVersion | None:
     """The last version fitted, champion or not."""
     return next((v for v in ctx.ports.models.versions(pool.name) if v.kind == LEARNT_KIND), None)
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What is known about a pool's model.
+
+    Attributes:
+        champion: None if there is none. fallback: why forecasts rest on too little, "" if they do not.
+        challengers: fitted since the champion. backtests, promotions: newest first. quarantine: by day.
+    """
+
+    champion: ModelVersion | None
+    fallback: str
+    watch: Watch
+    challengers: tuple[ModelVersion, ...]
+    backtests: tuple[BacktestRecord, ...]
+    promotions: tuple[Promotion, ...]
+    quarantine: tuple[QuarantinedDay, ...]
+
+
+def report(ctx: Context, pool: Pool) -> ModelReport:
+    """What is known about a pool's model; nothing is changed."""
+    versions = [v for v in ctx.ports.models.versions(pool.name) if v.kind == LEARNT_KIND]
+    champion = next((v for v in versions if v.champion), None)
+    model = stored_model(ctx, pool)
+    return ModelReport(
+        champion,
+        "no model: past days as they were" if model is None else model.reason,
+        standing(ctx, pool, promoted_at(ctx, pool)),
+        tuple(v for v in versions if champion is not None and v.created_at > champion.created_at),
+        ctx.ports.learning.backtests(pool.name)[:_SHOWN],
+        ctx.ports.models.promotions(pool.name, LEARNT_KIND),
+        ctx.ports.learning.quarantined(pool.name),
+    )

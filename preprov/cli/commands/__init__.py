@@ -2,10 +2,24 @@
 
 import typer
 
-from preprov.cli.commands import admin, backtest, demand, demo, ingest, plan, pool, replay, reservation, up, why, work
+from preprov.cli.commands import (
+    admin,
+    backtest,
+    demand,
+    demo,
+    ingest,
+    model,
+    plan,
+    pool,
+    replay,
+    reservation,
+    up,
+    why,
+    work,
+)
 
 
 def attach(app: typer.Typer) -> None:
     """Hang every command on the root."""
-    for module in (admin, backtest, demo, up, work, ingest, demand, plan, pool, replay, reservation, why):
+    for module in (admin, backtest, demo, up, work, ingest, demand, model, plan, pool, replay, reservation, why):
         module.attach(app)

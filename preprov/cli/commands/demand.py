@@ -1,4 +1,4 @@
-"""queue analyze, forecast run|show, model list."""
+"""queue analyze, forecast run|show."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,14 +7,13 @@ import typer
 
 from preprov.cli import common
 from preprov.cli.commands import explain
-from preprov.cli.common import AnyPoolOption, AtOption, Output, OutputOption, PoolOption, TzOption
+from preprov.cli.common import AtOption, Output, OutputOption, PoolOption, TzOption
 
 if TYPE_CHECKING:
     from preprov.model.demand import DemandCurve
 
 queue_app = typer.Typer(help="What is queued, running and due.", no_args_is_help=True)
 forecast_app = typer.Typer(help="Demand a day ahead.", no_args_is_help=True)
-model_app = typer.Typer(help="Stored models.", no_args_is_help=True)
 _EXPLAINED = ("features", "moved_by")  # `forecast explain` prints them
 ResourceOption = Annotated[str, typer.Option("--resource", "-r", help="cpu, memory, gpu, disk_io or network.")]
 
@@ -24,7 +23,6 @@ def attach(app: typer.Typer) -> None:
     app.add_typer(queue_app, name="queue")
     app.add_typer(forecast_app, name="forecast")
     explain.attach(forecast_app)
-    app.add_typer(model_app, name="model")
 
 
 @queue_app.command("analyze")
@@ -152,41 +150,3 @@ def _show(
         "model": model,
     }
     common.print_json(common.envelope(command, curve.pool, curve.issued_at, body))
-
-
-@model_app.command("list")
-def model_list(pool: AnyPoolOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Model versions, newest first; * is the champion."""
-    with common.opened("model list", output) as app:
-        versions = app.ctx.ports.models.versions(pool)
-        if output is Output.JSON:
-            models = [
-                {
-                    "version": v.version,
-                    "pool": v.pool,
-                    "kind": v.kind,
-                    "format": v.format,
-                    "sha256": v.sha256,
-                    "created_at": v.created_at,
-                    "champion": v.champion,
-                    "metrics": dict(v.metrics),
-                    "reason": v.reason,
-                }
-                for v in versions
-            ]
-            common.print_json(common.envelope("model list", pool, app.ctx.clock.now(), {"models": models}))
-            return
-        rows = [
-            (
-                "*" if v.champion else "",
-                v.version,
-                v.pool,
-                v.kind,
-                v.format,
-                f"{v.created_at:%Y-%m-%d %H:%M}Z",
-                v.reason,
-            )
-            for v in versions
-        ]
-        columns = ("", "version", "pool", "kind", "format", "made", "reason")
-        common.print_table("", columns, rows, note="" if rows else "no models yet")
