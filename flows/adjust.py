@@ -23,7 +23,7 @@ def adjust_pool(pool: str) -> dict[str, object]:
     return facts
 
 
-@flow(name="adjust")
+@flow(name="adjust", task_runner=common.task_runner())
 def adjust(pools: list[str] | None = None) -> list[dict[str, object]]:
     """Adjust each pool."""
     return [f.result() for f in adjust_pool.map(common.chosen(pools))]

@@ -19,7 +19,7 @@ def analyze(pool: str) -> dict[str, object]:
     return {"pool": pool, "queued": body["queued"], "running": body["running"]}
 
 
-@flow(name="analyze_queue")
+@flow(name="analyze_queue", task_runner=common.task_runner())
 def analyze_queue(pools: list[str] | None = None) -> list[dict[str, object]]:
     """Features and expansion of everything queued, running or scheduled, per pool."""
     return [f.result() for f in analyze.map(common.chosen(pools))]

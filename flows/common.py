@@ -1,10 +1,11 @@
 """What the flows share: the wired app, the pools to work on, artifacts."""
 
 import base64
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -14,8 +15,11 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from preprov.app import App, open_app
+from preprov.model.errors import ConfigError
+from preprov.settings import Settings
 
 
 @contextmanager
@@ -23,6 +27,29 @@ def opened(flow: str) -> Iterator[App]:
     """The app, acting under the flow's name."""
     with open_app(actor=f"flow {flow}") as app:
         yield app
+
+
+def task_runner() -> TaskRunner[Any]:
+    """What maps a flow's tasks over pools, as settings name it. A flow is loaded anew for each of its runs.
+
+    Raises:
+        ConfigError: Dask is named and not installed.
+    """
+    settings = Settings.load()
+    workers = settings.task_workers or os.cpu_count() or 1
+    if settings.task_runner == "threads":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError:
+        raise ConfigError(
+            "the task runner dask is not installed", where="PREPROV_TASK_RUNNER", hint="pip install 'preprov[dask]'"
+        ) from None
+    if settings.dask_address:
+        return cast(TaskRunner[Any], DaskTaskRunner(address=settings.dask_address))
+    # One thread a process: a fit keeps its core busy, and threads would wait for each other.
+    cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    return cast(TaskRunner[Any], DaskTaskRunner(cluster_kwargs=cluster))
 
 
 def chosen(pools: Sequence[str] | None) -> list[str]:

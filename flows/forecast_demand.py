@@ -38,7 +38,7 @@ def forecast(pool: str, hours: int) -> str:
     return issued.forecast_id
 
 
-@flow(name="forecast_demand")
+@flow(name="forecast_demand", task_runner=common.task_runner())
 def forecast_demand(pools: list[str] | None = None, hours: int = 24) -> dict[str, str]:
     """Forecast each pool; returns pool -> forecast id."""
     names = common.chosen(pools)

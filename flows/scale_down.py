@@ -17,7 +17,7 @@ def lower_pool(pool: str) -> dict[str, object]:
     return {"pool": pool, "done": len(done)}
 
 
-@flow(name="scale_down")
+@flow(name="scale_down", task_runner=common.task_runner())
 def scale_down(pools: list[str] | None = None) -> list[dict[str, object]]:
     """Scale each pool down by break-even."""
     return [f.result() for f in lower_pool.map(common.chosen(pools))]

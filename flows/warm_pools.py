@@ -26,7 +26,7 @@ def provision(pool: str) -> dict[str, object]:
     }
 
 
-@flow(name="warm_pools")
+@flow(name="warm_pools", task_runner=common.task_runner())
 def warm_pools(pools: list[str] | None = None) -> list[dict[str, object]]:
     """Provision each pool, mapped over the task runner that settings name."""
     return [f.result() for f in provision.map(common.chosen(pools))]

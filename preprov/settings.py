@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         home: node disks, samples, reports. config: path of preprov.toml.
         samples: joint demand samples per forecast. seed: of every random draw.
         log_level: of the program's own log on stderr.
+        task_runner: what flows map their tasks over pools with: "threads" of one process, or "dask" (extra `dask`).
+        task_workers: threads, or processes of a Dask cluster started for the flow; None = one per core.
+        dask_address: of a Dask scheduler that runs already; None = a cluster on this machine for the time of the flow.
         clock: a night that is played faster than it is (see `clocks.named`), so that every process of it agrees on what
             time it is; None = wall time.
     """
@@ -51,6 +54,9 @@ class Settings(BaseSettings):
     samples: int = Field(default=200, ge=20, le=5000)
     seed: int = 0
     log_level: str = "warning"
+    task_runner: Literal["threads", "dask"] = "threads"
+    task_workers: int | None = Field(default=None, ge=1)
+    dask_address: str | None = None
     clock: str | None = None
 
     @classmethod

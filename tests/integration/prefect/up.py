@@ -1,0 +1,94 @@
+"""`preprov up` with a real Prefect server, and a client of its API."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+TABLE = """run_id,dag_id,tenant,schedule,trigger,scheduled_for,submit,task,operator,parents,cpu,memory_gib,runtime_s
+"""
+
+
+def history(days: int = 28) -> str:
+    """The last weeks of a DAG that runs every night."""
+    rows = []
+    for i in range(days, 0, -1):
+        day = f"{datetime.now(UTC) - timedelta(days=i):%Y-%m-%d}"
+        rows.append(f"etl/{i},etl,bi,0 2 * * *,scheduled,{day}T02:00:00Z,{day}T02:00:12Z,t,T,,4,8,{600 + i}")
+    return TABLE + "\n".join(rows) + "\n"
+
+
+def until(what: Callable[[], object], limit: float = 240) -> object:
+    """Poll a real server for something that is not there yet."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError("it never came")
+
+
+@contextmanager
+def serving(
+    folder: Path, home: Path, *, pools: Sequence[str] = ("bi",), days: int = 28, **env: str
+) -> Iterator[httpx.Client]:
+    """A running `preprov up` with pools of history, and a client of its Prefect API."""
+    environment = {**os.environ, "PREPROV_HOME": str(home), "PREPROV_LOG_LEVEL": "info", **env}
+    (folder / "history.csv").write_text(history(days))
+    command = [sys.executable, "-m", "preprov.cli.main"]
+    subprocess.run([*command, "init"], cwd=folder, env=environment, check=True, timeout=120)
+    for pool in pools:
+        ingest = [*command, "ingest", "dags", "history.csv", "--pool", pool, "--tz", "UTC"]
+        subprocess.run(ingest, cwd=folder, env=environment, check=True, timeout=120)
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "up"], cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+    try:
+        said = until(lambda: re.search(r"prefect: (http\S+)", (folder / "up.log").read_text()))
+        with httpx.Client(base_url=f"{said[1]}/api/", timeout=30) as client:  # type: ignore[index]
+            yield client
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        for log_file in (folder / "up.log", home / "prefect" / "server.log", home / "prefect" / "flows.log"):
+            if log_file.exists():  # shown by pytest where a test failed
+                sys.stdout.write(f"--- {log_file.name}\n{log_file.read_text()[-4000:]}\n")
+
+
+def deployments(up: httpx.Client) -> dict[str, dict]:
+    return {d["name"]: d for d in up.post("deployments/filter", json={}).json()}
+
+
+def run_of(up: httpx.Client, deployment: str) -> dict:
+    """Run a deployment and wait for its end."""
+    found = until(lambda: deployments(up).get(deployment))
+
+    def created() -> dict | None:
+        answer = up.post(f"deployments/{found['id']}/create_flow_run", json={})  # type: ignore[index]
+        return answer.json() if answer.is_success else None  # a busy server answers 503 now and then
+
+    run = until(created)
+
+    def ended() -> dict | None:
+        now = up.get(f"flow_runs/{run['id']}").json()  # type: ignore[index]
+        return now if now["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+    return until(ended, 400)  # type: ignore[return-value]
+
+
+def task_runs(up: httpx.Client, run: dict) -> list[dict]:
+    return up.post("task_runs/filter", json={"flow_runs": {"id": {"any_": [run["id"]]}}}).json()
+
+
+def artifacts(up: httpx.Client) -> dict[str, dict]:
+    return {a["key"]: a for a in up.post("artifacts/filter", json={}).json()}
