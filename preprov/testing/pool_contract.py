@@ -234,6 +234,8 @@ class PoolContract:
 
     def test_from_hibernated_to_stopped(self, world: PoolWorld) -> None:
         """One kept state may follow the other."""
+        if not world.provider.capabilities(world.pool, world.pool.groups[0].name).steps_down:
+            pytest.skip("this provider wakes a hibernated node before it can be stopped")
         (node,) = self.ready(world)
         self.keep(world, Standby.HIBERNATED, [node.node_id])
         self.keep(world, Standby.STOPPED, [node.node_id])

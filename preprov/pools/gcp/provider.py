@@ -1,0 +1,67 @@
+"""Google Cloud as a pool provider: each group is a zonal managed instance group with its standby policy."""
+
+from collections.abc import Mapping, Sequence
+
+from preprov.contracts import Clock, Finding, Notice
+from preprov.model.pools import Pool, Standby
+from preprov.pools.gcp import doctor, notices, settings
+from preprov.pools.gcp.clients import Clients
+from preprov.pools.gcp.group import ManagedGroup, Tools
+from preprov.pools.gcp.options import gcp_group
+from preprov.pools.machines.provider import MachineProvider
+from preprov.pools.machines.shortage import Shortages
+
+
+class GcpProvider(MachineProvider):
+    """Nodes of managed instance groups; options of a group as `preprov.pools.gcp.options` reads them.
+
+    The controller writes into an instance's metadata, its agent into guest attributes (`preprov.model.notes`), so the
+    template must allow guest attributes. The SDK retries by itself; nothing here does. Compute Engine has nothing that
+    ends a raise by itself without choosing whom to end, so no raise is leased.
+    """
+
+    name = "gcp"
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._tools = Tools(Clients(clock), Shortages(clock), clock)
+        self._settled: set[str] = set()
+
+    def _lender(self, pool: Pool, group: str) -> ManagedGroup:
+        return ManagedGroup(self._tools, gcp_group(pool, group))
+
+    def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
+        """As the contract says: the group's target sizes of suspended and of stopped machines."""
+        settings.set_targets(self._lender(pool, group), targets)
+
+    def notices(self, pool: Pool) -> tuple[Notice, ...]:
+        """As the contract says: preemptions that the zone's operations tell of, and what agents were told."""
+        mine = [self._lender(pool, g.name) for g in pool.groups if g.provider == self.name]
+        found = [n for one in mine for n in notices.read(one, self._clock.now())]
+        return tuple(n for n in found if n.receipt not in self._settled)
+
+    def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:
+        """As the contract says; remembered by this object, for the zone keeps its operations."""
+        self._settled.update(n.receipt for n in done)
+
+    def examine(self, pool: Pool) -> tuple[Finding, ...]:
+        """As the contract says."""
+        mine = [self._lender(pool, g.name) for g in pool.groups if g.provider == self.name]
+        return tuple(f for one in mine for f in doctor.examine(one))
+
+    def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
+        """As the contract says: an autoscaler on the group, or a Kubernetes cluster that owns it."""
+        return doctor.other_writers(self._lender(pool, group))
+
+    def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
+        """As the contract says."""
+        return settings.baseline(self._lender(pool, group))
+
+    def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
+        """As the contract says: idle machines of ours are ended by name until the size is as it was."""
+        return settings.restore(self._lender(pool, group), self, baseline)
+
+    def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
+        """Names of a group's machines that a launch of ours made and that run nothing, the youngest first."""
+        nodes = [n for n in self._nodes(self._lender(pool, group)) if n.token and not n.is_busy]
+        return tuple(n.node_id for n in sorted(nodes, key=lambda n: n.created_at, reverse=True))

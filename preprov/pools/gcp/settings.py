@@ -1,0 +1,82 @@
+"""Settings of a managed instance group: its standby targets, and how to put back what was found."""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from preprov.model.errors import NodeBusyError, PoolError
+from preprov.model.pools import Pool, Standby
+from preprov.pools.gcp.group import ManagedGroup
+
+_TARGETS: Final = {Standby.HIBERNATED: "target_suspended_size", Standby.STOPPED: "target_stopped_size"}
+
+
+class Ends(Protocol):
+    """Who ends idle nodes by name."""
+
+    def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
+        """Idle nodes of ours, those to be ended first in front."""
+        ...
+
+    def terminate(self, pool: Pool, node_ids: tuple[str, ...]) -> None:
+        """End idle nodes."""
+        ...
+
+
+def set_targets(group: ManagedGroup, targets: Mapping[Standby, int]) -> None:
+    """Have the group keep so many suspended and stopped.
+
+    Raises:
+        PoolError: it keeps no such nodes, or a number is negative.
+    """
+    bad = [s for s in targets if s not in _TARGETS or s not in group.capabilities().standby_states]
+    if bad or any(n < 0 for n in targets.values()):
+        raise PoolError(f"no such targets: {dict(targets)}", where=group.where, hint="hibernated or stopped, 0 or more")
+    now = group.settings()
+    changed = {_TARGETS[s]: n for s, n in targets.items() if getattr(now, _TARGETS[s]) != n}
+    if changed:
+        group.patch(changed)
+
+
+def baseline(group: ManagedGroup) -> Mapping[str, object]:
+    """The settings that preprov may touch."""
+    now = group.settings()
+    return {
+        "target_size": int(now.target_size),
+        "target_suspended_size": int(now.target_suspended_size),
+        "target_stopped_size": int(now.target_stopped_size),
+    }
+
+
+def restore(group: ManagedGroup, ends: Ends, found: Mapping[str, object]) -> tuple[str, ...]:
+    """Put the settings back; says what changed.
+
+    More machines than there were are ended by name, ours and idle ones only; fewer are made up for by the group.
+    """
+    said: list[str] = []
+    kept = {k: int(str(found[k])) for k in _TARGETS.values() if k in found}
+    now = group.settings()
+    changed = {k: n for k, n in kept.items() if getattr(now, k) != n}
+    if changed:
+        group.patch(changed)
+        said.extend(f"{k} {getattr(now, k)} -> {n}" for k, n in changed.items())
+    if "target_size" in found:
+        said.extend(_resize(group, ends, int(now.target_size), int(str(found["target_size"]))))
+    return tuple(said)
+
+
+def _resize(group: ManagedGroup, ends: Ends, size: int, wanted: int) -> list[str]:
+    if size < wanted:
+        group.patch({"target_size": wanted})
+        return [f"target_size {size} -> {wanted}"]
+    ended: list[str] = []
+    for name in ends.launched(group.pool, group.group.name):
+        if len(ended) == size - wanted:
+            break
+        try:
+            ends.terminate(group.pool, (name,))
+        except NodeBusyError:
+            continue
+        ended.append(name)
+    said = [f"target_size {size} -> {size - len(ended)}: ended {', '.join(ended)}"] if ended else []
+    left = size - wanted - len(ended)
+    return [*said, f"{left} more than there were are busy or not ours, and stay"] if left > 0 else said

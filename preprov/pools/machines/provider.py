@@ -1,0 +1,195 @@
+"""The verbs of a pool provider, the same for every cloud that lends machines by name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from preprov.contracts import Capabilities, Clock, LaunchRequest
+from preprov.model.errors import ConflictError, NotFoundError, PoolError, QuotaExceededError
+from preprov.model.notes import DRAIN, FENCE, TOKEN
+from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.pools.machines.fence import Fences
+from preprov.pools.machines.lender import Lender
+from preprov.pools.machines.machine import STARTED, Heard, Machine, State, node
+from preprov.pools.machines.orders import launch_notes, more_preload
+
+_KEPT = {Standby.HIBERNATED: State.HIBERNATED, Standby.STOPPED: State.STOPPED}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Machines of one group that were asked for by id."""
+
+    lender: Lender
+    machines: Mapping[str, Machine]
+
+
+class MachineProvider:
+    """Nodes as machines of a cloud, found again by asking it; a subclass names the cloud and says who lends them.
+
+    Args:
+        clock: instants given to and taken from this object are on it. It must show the same time as the cloud's.
+    """
+
+    name = ""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard = Heard()
+        self._fences = Fences(clock, self._heard)
+
+    def _lender(self, pool: Pool, group: str) -> Lender:
+        """Who lends the machines of that group."""
+        raise NotImplementedError
+
+    def _lenders(self, pool: Pool) -> list[Lender]:
+        return [self._lender(pool, g.name) for g in pool.groups if g.provider == self.name]
+
+    # ---- what exists
+
+    def capabilities(self, pool: Pool, group: str) -> Capabilities:
+        """As the contract says."""
+        return self._lender(pool, group).capabilities()
+
+    def observe(self, pool: Pool) -> PoolObservation:
+        """As the contract says; writes nothing."""
+        nodes: list[Node] = []
+        problems: list[str] = []
+        for lender in self._lenders(pool):
+            try:
+                nodes.extend(self._nodes(lender))
+            except PoolError as e:
+                problems.append(f"{lender.group.name}: {e}")
+        return PoolObservation(pool.name, self._clock.now(), tuple(nodes), not problems, tuple(problems))
+
+    def _nodes(self, lender: Lender) -> list[Node]:
+        machines = lender.machines().values()
+        now = self._clock.now()
+        found = (node(lender.pool, lender.group, m, self._heard, now) for m in machines)
+        return [n for n in found if n is not None]
+
+    # ---- more
+
+    def launch(self, request: LaunchRequest) -> tuple[str, ...]:
+        """As the contract says; found by its token first, for clouds remember a request for a while only."""
+        lender = self._lender(request.pool, request.group)
+        alive = {i: m for i, m in lender.machines().items() if m.state is not State.ENDING}
+        made = tuple(i for i, m in alive.items() if m.notes.get(TOKEN) == request.token)
+        if made:
+            return made
+        room = lender.group.max_nodes - len(alive)
+        if room < 1:
+            raise QuotaExceededError(
+                f"group {lender.group.name} is at its {lender.group.max_nodes} nodes",
+                where=lender.where,
+                hint="raise max_nodes",
+            )
+        notes = launch_notes(request, self._clock.now(), lender.where)
+        return lender.create(request, min(request.count, room), notes)
+
+    def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
+        """As the contract says. Where some are missing, the others are started all the same."""
+        found, absent = self._find(pool, node_ids)
+        for one in found:
+            self._start(one, preload)
+        self._all_there(pool, absent)
+
+    def _start(self, one: _Found, preload: Preload) -> None:
+        asleep = [m for m in one.machines.values() if m.state in (State.HIBERNATED, State.STOPPED)]
+        fresh = {FENCE: None, DRAIN: None, STARTED: self._clock.now().isoformat()}
+        for m in asleep:
+            more = more_preload(m.notes, preload, one.lender.where)
+            one.lender.note([m.node_id], {**fresh, **more})
+        if asleep:
+            one.lender.start(asleep)
+        late = [m.node_id for m in one.machines.values() if m.state is State.SLIPPING]
+        if late:
+            raise ConflictError(
+                f"{', '.join(late)} is still going to sleep", where=one.lender.where, hint="the next pass tries again"
+            )
+
+    # ---- less
+
+    def hibernate(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says."""
+        self._keep(pool, node_ids, Standby.HIBERNATED)
+
+    def stop(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says."""
+        self._keep(pool, node_ids, Standby.STOPPED)
+
+    def _keep(self, pool: Pool, node_ids: Sequence[str], state: Standby) -> None:
+        found, absent = self._find(pool, node_ids)
+        self._all_there(pool, absent)
+        for one in found:
+            self._can_keep(one, state)
+        awake = [_Found(f.lender, {i: m for i, m in f.machines.items() if m.awake}) for f in found]
+        self._close(awake, lost_too=False)
+        for one in awake:
+            if one.machines:
+                put = one.lender.hibernate if state is Standby.HIBERNATED else one.lender.stop
+                put(list(one.machines.values()))
+
+    def _can_keep(self, one: _Found, state: Standby) -> None:
+        """Raises PoolError if the group keeps no such nodes, or a machine is in another kept state."""
+        lender = one.lender
+        if state not in lender.capabilities().standby_states:
+            raise PoolError(
+                f"group {lender.group.name} keeps no {state} nodes",
+                where=lender.where,
+                hint=f"add {state} to its states",
+            )
+        now = self._clock.now()
+        for m in one.machines.values():
+            if m.state in (State.HIBERNATED, State.STOPPED) and m.state is not _KEPT[state]:
+                raise PoolError(
+                    f"{m.node_id} is {m.state} and has to be woken to be {state}", where=lender.where, hint="start it"
+                )
+            seen = node(lender.pool, lender.group, m, self._heard, now)
+            if seen is not None and seen.phase in (Phase.FAILED, Phase.LOST):
+                raise ConflictError(f"{m.node_id} is {seen.phase}", where=lender.where, hint="terminate it")
+
+    def drain(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says."""
+        found, absent = self._find(pool, node_ids)
+        for one in found:
+            one.lender.note([i for i, m in one.machines.items() if DRAIN not in m.notes], {DRAIN: "yes"})
+        self._all_there(pool, absent)
+
+    def terminate(self, pool: Pool, node_ids: Sequence[str]) -> None:
+        """As the contract says; the agents of serving nodes confirm before any of them is ended.
+
+        A name that no listing shows is told to its cloud all the same: it may be too new to be listed.
+        """
+        found, absent = self._find(pool, node_ids)
+        self._close(found, lost_too=True)
+        for one in found:
+            one.lender.delete(list(one.machines))
+        for lender in self._lenders(pool) if absent else ():
+            lender.delete(absent)
+
+    # ---- inside
+
+    def _close(self, found: Sequence[_Found], *, lost_too: bool) -> None:
+        """Fence the machines of each group; if one group refuses, those of all take tasks again."""
+        for i, one in enumerate(found):
+            try:
+                self._fences.close(one.lender, one.machines, lost_too=lost_too)
+            except Exception:
+                for other in found[:i]:
+                    self._fences.open(other.lender, list(other.machines))
+                raise
+
+    def _find(self, pool: Pool, node_ids: Sequence[str]) -> tuple[list[_Found], list[str]]:
+        """The machines by group, asked now, and the ids that name nothing of this pool."""
+        left = list(dict.fromkeys(node_ids))
+        out = []
+        for lender in self._lenders(pool):
+            there = {i: m for i, m in lender.machines(left).items() if m.state is not State.ENDING}
+            if there:
+                out.append(_Found(lender, there))
+            left = [i for i in left if i not in there]
+        return out, left
+
+    def _all_there(self, pool: Pool, absent: Sequence[str]) -> None:
+        if absent:
+            raise NotFoundError(f"no node {', '.join(absent)}", where=pool.name, hint="observe again")

@@ -1,0 +1,197 @@
+"""A cloud's API over HTTP on this machine: a table of routes, a clock the test moves, and faults on order.
+
+What a cloud of its own adds is its table and its words for errors; see `fake_gcp` and `fake_azure`.
+"""
+
+import json
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import RLock, Thread
+from typing import Any, Self, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+from preprov.sim.clock import VirtualClock
+
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request, read. `parts`: what the route's pattern named in the path."""
+
+    method: str
+    path: str
+    parts: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Json
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent back; `body` None = nothing but a status."""
+
+    body: Json | None = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class ApiError(Exception):
+    """A refusal, in the cloud's own code and words."""
+
+    def __init__(self, status: int, code: str, message: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message or code)
+        self.status = status
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Route:
+    """One kind of call. `pattern`: of the path, {x} = one part of it. `right`: what a caller must be allowed."""
+
+    method: str
+    pattern: str
+    handler: Callable[[Call], Answer]
+    right: str
+
+    def match(self, method: str, path: str) -> Mapping[str, str] | None:
+        """The named parts if this is the route; None if not."""
+        if method != self.method:
+            return None
+        found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.pattern), path)
+        return found.groupdict() if found else None
+
+
+@dataclass
+class Faults:
+    """What goes wrong. Each is off until a test sets it.
+
+    Attributes:
+        next: errors that the next calls get, in order. calls_per_s: of the clock; more are throttled.
+        lose: answers to so many writes are lost on the way, though the writes are done.
+        lag_s: listings are this old. short: kinds of machines that there are none of. quota: machines there may be.
+    """
+
+    next: deque[ApiError] = field(default_factory=deque)
+    calls_per_s: int | None = None
+    lose: int = 0
+    lag_s: float = 0.0
+    short: set[str] = field(default_factory=set)
+    quota: int | None = None
+    expired: bool = False
+
+
+class FakeCloud:
+    """The server; a subclass gives the routes. Use as a context: it serves in a thread of its own until the end.
+
+    Attributes:
+        log: rights of the calls served, counted; `calls`: method and path of each, in order.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.faults = Faults()
+        self.log: Counter[str] = Counter()
+        self.calls: list[tuple[str, str]] = []
+        self.lock = RLock()
+        self._second: tuple[int, int] = (0, 0)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def routes(self) -> tuple[Route, ...]:
+        """All that can be called."""
+        raise NotImplementedError
+
+    def error_body(self, error: ApiError) -> Json:
+        """An error in this cloud's form."""
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def serve(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, bool]:
+        """The answer to a request, and whether it is lost on its way."""
+        url = urlsplit(target)
+        with self.lock:
+            self.calls.append((method, url.path))
+            try:
+                answer = self._answer(method, url.path, dict(parse_qsl(url.query)), body, headers)
+            except ApiError as e:
+                after = {} if e.retry_after_s is None else {"Retry-After": f"{e.retry_after_s:g}"}
+                return Answer(self.error_body(e), e.status, after), False
+            lost = self.faults.lose > 0 and method != "GET"
+            self.faults.lose -= lost
+            return answer, lost
+
+    def _answer(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes, headers: Mapping[str, str]
+    ) -> Answer:
+        self._throttle()
+        if self.faults.expired:
+            raise ApiError(401, "authError", "the credentials have expired")
+        if self.faults.next:
+            raise self.faults.next.popleft()
+        for route in self.routes():
+            parts = route.match(method, path)
+            if parts is not None:
+                self.log[route.right] += 1
+                return route.handler(Call(method, path, parts, query, json.loads(body or b"{}"), headers))
+        raise ApiError(404, "notFound", f"no such call: {method} {path}")
+
+    def _throttle(self) -> None:
+        """Refuse what is too much in one second; time goes on a little with each refusal."""
+        most = self.faults.calls_per_s
+        if most is None:
+            return
+        second = int(self.clock.now().timestamp())
+        count = self._second[1] + 1 if self._second[0] == second else 1
+        self._second = (second, count)
+        if count > most:
+            self.clock.sleep(0.3)
+            raise ApiError(429, "rateLimitExceeded", f"more than {most} calls per second", retry_after_s=0)
+
+
+def _handler(cloud: FakeCloud) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {k.lower(): v for k, v in self.headers.items()}
+            answer, lost = cloud.serve(self.command, self.path, body, headers)
+            if lost:
+                self.close_connection = True
+                return
+            data = b"" if answer.body is None else json.dumps(answer.body).encode()
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            self.wfile.flush()
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    return Handler

@@ -1,0 +1,80 @@
+"""A zone of the fake Compute Engine with one pool, for the contract suite and for tests of the provider."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from preprov.contracts import PoolProvider
+from preprov.model.errors import PoolError
+from preprov.model.pools import Group, Node, Offering, Pool, Preload, Standby
+from preprov.model.resources import Resources
+from preprov.model.work import DatasetRef, ImageRef
+from preprov.pools.gcp.provider import GcpProvider
+from preprov.sim.clock import VirtualClock
+from preprov.testing.fake_gcp import FakeGcp
+
+T0 = datetime(2026, 3, 2, 20, tzinfo=UTC)
+ALL = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+
+
+class GcpWorld:
+    """The provider through the real SDK against the fake, both on a clock that the test moves."""
+
+    def __init__(self, fake: FakeGcp) -> None:
+        self.fake = fake
+        self.clock = fake.clock
+        self.provider: PoolProvider = GcpProvider(self.clock)
+        self.mig = fake.add("nodes", "n2-standard-4")
+        offering = Offering("n2-standard-4", Resources(cpu=4, memory=16), "europe-west1-b", usd_per_hour=0.2)
+        options = {
+            "project": fake.project,
+            "zone": fake.zone,
+            "mig": "nodes",
+            "endpoint_url": fake.url,
+            "retry": 5,
+            "fence": 10,
+        }
+        self.pool = Pool("night", (Group("vms", "gcp", (offering,), ALL, max_nodes=6, options=options),))
+        self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("gs://bucket/data", "v1"),))
+
+    def again(self) -> PoolProvider:
+        return GcpProvider(self.clock)
+
+    def until(self, look: Callable[[], bool], what: str) -> None:
+        for _ in range(100):
+            if look():
+                return
+            self.clock.sleep(10)
+        raise AssertionError(f"waited in vain for {what}")
+
+    def occupy(self, node: Node) -> str:
+        machine = self.fake.machine(node.node_id)
+        if machine.agent is None:
+            raise PoolError("takes no task", where=node.node_id)
+        claimant = f"run/{node.node_id}#0"
+        machine.agent.take(claimant, machine.notes, self.clock.now())
+        return claimant
+
+    def free(self, node: Node) -> None:
+        agent = self.fake.machine(node.node_id).agent
+        assert agent is not None
+        agent.tasks.clear()
+
+    def spoiled(self) -> Preload:
+        self.fake.spoiled = True
+        return self.preload
+
+    def exhausted(self) -> Pool:
+        self.fake.faults.short.add("n2-standard-4")
+        return self.pool
+
+    def with_options(self, **more: object) -> Pool:
+        group = self.pool.groups[0]
+        return replace(self.pool, groups=(replace(group, options={**group.options, **more}),))
+
+
+@contextmanager
+def gcp_world() -> Iterator[GcpWorld]:
+    with FakeGcp(VirtualClock(T0)) as fake:
+        yield GcpWorld(fake)
