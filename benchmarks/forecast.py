@@ -1,4 +1,4 @@
-"""Day-ahead demand against its peers, on every series of a table. Prints JSON, draws a picture.
+"""Day-ahead demand against its peers, on every series of a table: `preprov backtest forecast` and two options more.
 
     python -m benchmarks.forecast traces/series/hourly_demand.parquet [--series NAME ...] [--days N] [--quick]
         [--workers 2] [--resume DIR] [--picture forecast.png] [--speed]
@@ -16,19 +16,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from benchmarks.machine import machine
 from preprov.control.backtest_forecast import run_forecast_backtest
 from preprov.demand.forecasting.scaler import ScalerModel
+from preprov.figures import forecast_backtest
 from preprov.model.series import SeriesHistory
+from preprov.sources.series import read_series
 
 
-def speed(frame: pd.DataFrame) -> dict[str, Any]:
+def speed(histories: list[SeriesHistory]) -> dict[str, Any]:
     """Wall and CPU seconds on the longest series: the cost of a first fit, of a weekly one, and of a forecast."""
-    name = frame.groupby("series").size().idxmax()
-    history = SeriesHistory.from_wall_clock(frame[frame["series"] == name], name=str(name))
+    history = max(histories, key=len)
     year, later = history.window(0, 365 * 24), history.window(0, 372 * 24)
-    out: dict[str, Any] = {"series": name, "hours": len(year)}
+    out: dict[str, Any] = {"series": history.name, "hours": len(year)}
     began = _now()
     model = ScalerModel.fit(year, seed=0)
     out["first_fit"], began = _since(began), _now()
@@ -39,33 +39,6 @@ def speed(frame: pd.DataFrame) -> dict[str, Any]:
     ScalerModel.from_bytes(data).predict(later)
     out["issue_from_stored"] = _since(began)
     return out
-
-
-def picture(report: dict[str, Any], file: Path) -> None:
-    """WQL of every peer relative to ours, by series: right of the line is worse than ours."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = list(report["series"])
-    figure, axes = pyplot.subplots(figsize=(9, 0.45 * len(names) + 1.6))
-    peers = sorted({peer for result in report["series"].values() for peer in result["peers"]})
-    for number, peer in enumerate(peers):
-        ratios = [_ratio(report["series"][name], peer) for name in names]
-        axes.scatter(ratios, range(len(names)), s=28, label=peer, color=pyplot.get_cmap("tab10")(number % 10))
-    axes.axvline(1.0, color="black", linewidth=1)
-    axes.set_xscale("log")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("WQL of the peer / WQL of preprov (left of the line the peer is better)")
-    axes.xaxis.set_minor_formatter("{x:.2g}")
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    figure.savefig(file, dpi=120, bbox_inches="tight")
-
-
-def _ratio(result: dict[str, Any], peer: str) -> float:
-    theirs, ours = result["peers"].get(peer, {}).get("wql"), result["wql"]
-    return theirs / ours if theirs and ours else float("nan")
 
 
 def _now() -> tuple[float, float]:
@@ -91,12 +64,12 @@ def main() -> None:
     parser.add_argument("--skip-days", type=int, default=0, help="leave so many days at the end alone")
     parser.add_argument("--speed", action="store_true")
     given = parser.parse_args()
-    frame = pd.read_parquet(given.table)
+    histories = read_series(given.table)
     if given.speed:
-        print(json.dumps(speed(frame), indent=2))
+        print(json.dumps({**speed(histories), "machine": machine()}, indent=2))
         return
     report = run_forecast_backtest(
-        frame,
+        histories,
         series=given.series,
         days=given.days,
         quick=given.quick,
@@ -104,11 +77,11 @@ def main() -> None:
         workers=given.workers,
         resume_dir=given.resume,
         skip_days=given.skip_days,
-        progress=lambda name, done, total: print(f"{name} {done}/{total}", file=sys.stderr),
+        progress=lambda what, done, total: print(f"{done} of {total}: {what}", file=sys.stderr),
     )
     if given.picture:
-        picture(report, given.picture)
-    print(json.dumps(report, indent=2))
+        given.picture.write_bytes(forecast_backtest(report, fmt=given.picture.suffix.lstrip(".")))
+    print(json.dumps({**report, "machine": machine()}, indent=2))
 
 
 if __name__ == "__main__":

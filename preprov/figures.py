@@ -273,6 +273,37 @@ def demand_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
     return done()
 
 
+def forecast_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
+    """A row a series: the weighted quantile loss of every peer over ours, and how often we covered what came.
+
+    Args:
+        report: of `control.backtest_forecast`. fmt: "png" or "svg".
+    """
+    rows = report["series"]
+    at = range(len(rows))
+    with _drawing("forecast_backtest", fmt, (11.0, 2.2 + 0.32 * len(rows))) as (figure, done):
+        loss, cover = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+        for i, peer in enumerate(sorted({peer for row in rows.values() for peer in row["peers"]})):
+            ratio = [_over(row["peers"].get(peer, {}).get("wql"), row["wql"]) for row in rows.values()]
+            mark = "osD^v"[i // len(_SERIES) % 5]
+            loss.scatter(ratio, at, s=26, marker=mark, color=_SERIES[i % len(_SERIES)], label=peer, alpha=0.85)
+        loss.axvline(1.0, color=_INK, lw=1.4)
+        loss.set_xscale("log")
+        loss.xaxis.set_minor_formatter("{x:.2g}")
+        loss.xaxis.set_major_formatter("{x:g}")
+        loss.set_yticks(list(at), list(rows))
+        loss.invert_yaxis()
+        loss.set_title("Loss of each peer over that of preprov; left of the line the peer is better")
+        cover.axvspan(72, 88, color=_QUIET, alpha=0.15, lw=0)
+        cover.axvline(80, color=_QUIET, lw=1, ls="--")
+        cover.scatter([_percent(row["coverage80"]) for row in rows.values()], at, color=_DEMAND, s=26)
+        cover.set_xlim(40, 100)
+        cover.set_title("Inside the 80 % interval, %")
+        if loss.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside lower center", ncols=6, fontsize=8)
+    return done()
+
+
 def frontiers(
     policies: Mapping[str, Sequence[Mapping[str, Any]]],
     bound: Sequence[Mapping[str, float]] = (),
@@ -337,6 +368,14 @@ def nodes_over_time(
 
 
 # --------------------------------------------------------------------------- parts
+
+
+def _over(theirs: float | None, ours: float | None) -> float:
+    return theirs / ours if theirs and ours else float("nan")
+
+
+def _percent(share: float | None) -> float:
+    return float("nan") if share is None else 100 * share
 
 
 def _phases(ax: "Axes", times: Any, snapshots: Sequence[PoolSnapshot]) -> None:

@@ -60,7 +60,7 @@ class ForecastScores(Part):
 class SeriesScores(ForecastScores):
     """Ours, and those of the peers on the same series in the same run."""
 
-    fit_seconds: float | None
+    fit_seconds: float | None = Field(description="CPU seconds of the longest fit, on one thread.")
     peers: dict[str, ForecastScores]
 
 
@@ -69,6 +69,7 @@ class ForecastBacktest(Envelope):
 
     series: dict[str, SeriesScores]
     summary: dict[str, float | None]
+    left_out: dict[str, str] = Field(description="Series that cannot be judged, and why.")
 
 
 class DemandScores(Part):
@@ -104,17 +105,21 @@ class JudgedDays(Part):
     zone: str
 
 
-class StartScores(Part):
-    """Starts within an hour, of tasks of runs not yet submitted; matched by signature, within five minutes."""
+class StartMatches(Part):
+    """Starts foretold with p >= .5 within an hour, matched one to one with real ones within five minutes."""
 
     precision: float | None
     recall: float | None
-    chance: float | None = Field(
-        description="Precision if each signature's tasks started at their usual rate, any time."
-    )
+    chance: float | None = Field(description="Precision if such tasks started at their usual rate, any time.")
     expected: int
     actual: int
     matched: int
+
+
+class StartScores(StartMatches):
+    """Of tasks of runs not yet submitted. Tasks of one DAG and operator are one where operators are known."""
+
+    by_signature: StartMatches = Field(description="The same where tasks are told apart by their ids too.")
 
 
 class DemandBacktest(Envelope):

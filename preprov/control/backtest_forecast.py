@@ -5,25 +5,22 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from preprov.demand.forecasting import registry
-from preprov.demand.forecasting.backtest import Plan, quick_choice, score_peer, score_scaler, summary
+from preprov.demand.forecasting.backtest import Plan, origins, quick_choice, score_peer, score_scaler, summary
 from preprov.demand.forecasting.peers import PEERS, missing_libraries
 from preprov.demand.forecasting.peers import peers as peers_by_name
 from preprov.demand.forecasting.protocol import Forecaster
 from preprov.demand.forecasting.scaler import ScalerConfig
 from preprov.model.errors import ConfigError, ForecastError
 from preprov.model.series import SeriesHistory
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Called when a forecaster has finished a series: (what has been done, how many such pieces are done, and in all).
 Progress = Callable[[str, int, int], None]
@@ -35,56 +32,58 @@ _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
 
 
 def run_forecast_backtest(
-    frame: "pd.DataFrame",
+    histories: Sequence[SeriesHistory],
     *,
     series: Sequence[str] | None = None,
     days: int | None = None,
     quick: bool = False,
     peers: Sequence[str] | None = None,
+    members: Sequence[str] = (),
     workers: int = 1,
     resume_dir: Path | None = None,
     progress: Progress | None = None,
     config: ScalerConfig | None = None,
     horizon: int = 24,
-    zone: str = "UTC",
     seed: int = 0,
     skip_days: int = 0,
 ) -> dict[str, Any]:
     """Score the scaler and its peers, day ahead, on hourly series.
 
     Args:
-        frame: long table with columns series, ts (wall clock of `zone`, or aware) and demand.
+        histories: the series, whole.
         series: names to look at, all by default. days: test days, else the last 40 % and at most 60.
         quick: five series spread over the lengths, 14 days.
         peers: names of PEERS, or of installed forecasters (entry points); all of PEERS by default.
+        members: installed forecasters that join our own mix.
         workers: processes; each model uses one thread.
         resume_dir: where each finished piece (a forecaster on a series) is kept and taken from.
         horizon: steps ahead. skip_days: days at the end left alone, to compare designs on earlier ones.
 
     Returns:
-        {"series": {name: metrics with "peers"}, "summary": {...}}; null where a figure does not exist.
+        {"series": {name: metrics with "peers"}, "summary": {...}, "left_out": {name: why}}; null where a figure does
+        not exist.
 
     Raises:
-        ConfigError: an unknown series or peer, a missing column, or peers whose libraries are not installed.
-        ForecastError: a series is too short, or an installed forecaster cannot be loaded.
+        ConfigError: an unknown series, peer or member, or peers whose libraries are not installed.
+        ForecastError: no series is long enough, or an installed forecaster cannot be loaded.
     """
     wanted = list(PEERS if peers is None else peers)
     _check_peers(wanted)
     settings = config or ScalerConfig(horizon=horizon)
+    settings = replace(settings, members=(*settings.members, *members))
+    registry.members(settings.members)
     plan = Plan(QUICK_DAYS if quick and days is None else days, horizon, skip_days, settings, seed)
-    histories = _histories(frame, series, zone, quick)
-    if not histories:
-        raise ForecastError("no series to look at", hint="columns series, ts, demand")
+    chosen, left_out = _chosen(histories, series, quick, plan)
     # The longest first, so that the processes end together.
-    pieces = [_Piece(h, who, plan) for h in sorted(histories, key=len, reverse=True) for who in (_OURS, *wanted)]
+    pieces = [_Piece(h, who, plan) for h in sorted(chosen, key=len, reverse=True) for who in (_OURS, *wanted)]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for piece, result in _taken_up(pieces, resume_dir, workers):
         found[piece.history.name, piece.who] = result
         if progress:
             progress(f"{piece.who} on {piece.history.name}", len(found), len(pieces))
-    names = [history.name for history in histories]
+    names = [history.name for history in chosen]
     rows = {name: {**found[name, _OURS], "peers": {who: found[name, who] for who in wanted}} for name in names}
-    report: dict[str, Any] = _finite({"series": rows, "summary": summary(rows)})
+    report: dict[str, Any] = _finite({"series": rows, "summary": summary(rows), "left_out": left_out})
     return report
 
 
@@ -109,10 +108,15 @@ class _Piece:
         plan = asdict(self.plan)
         plan["config"] = plan["config"] if self.who == _OURS else self.plan.config.max_days
         about = [plan, self.who, self.history.name, self.history.zone, self.history.start.isoformat(), _versions()]
-        values = np.nan_to_num(self.history.values, nan=-1.0).tobytes()
-        key = sha256(json.dumps(about).encode() + values).hexdigest()[:16]
+        key = sha256(json.dumps(about).encode() + _bytes(self.history)).hexdigest()[:16]
         name = f"{self.history.name}-{self.who}"
         return folder / f"{''.join(c if c.isalnum() or c in '-._' else '_' for c in name)}-{key}.json"
+
+
+def _bytes(history: SeriesHistory) -> bytes:
+    quarantined = b"" if history.quarantined is None else history.quarantined.tobytes()
+    beside = b"".join(name.encode() + column.tobytes() for name, column in history.exogenous.items())
+    return np.nan_to_num(history.values, nan=-1.0).tobytes() + quarantined + beside
 
 
 def _peer(name: str, horizon: int) -> Forecaster:
@@ -139,18 +143,27 @@ def _check_peers(wanted: Sequence[str]) -> None:
         )
 
 
-def _histories(frame: "pd.DataFrame", series: Sequence[str] | None, zone: str, quick: bool) -> list[SeriesHistory]:
-    for column in ("series", "ts", "demand"):
-        if column not in frame.columns:
-            raise ConfigError(f"the table has no column {column!r}", hint="columns series, ts, demand")
-    groups = {str(name): rows for name, rows in frame.groupby("series", sort=False)}
-    names = list(series) if series else list(groups)
-    for name in names:
-        if name not in groups:
-            raise ConfigError(f"no series is called {name!r}", hint=f"one of {', '.join(groups)}")
+def _chosen(
+    histories: Sequence[SeriesHistory], series: Sequence[str] | None, quick: bool, plan: Plan
+) -> tuple[list[SeriesHistory], dict[str, str]]:
+    """The series to look at, and why others cannot be judged."""
+    by_name = {history.name: history for history in histories}
+    for name in series or ():
+        if name not in by_name:
+            raise ConfigError(f"no series is called {name!r}", hint=f"one of {', '.join(by_name)}")
+    left_out: dict[str, str] = {}
+    for name in series or by_name:
+        try:
+            origins(by_name[name], plan)
+        except ForecastError as error:
+            left_out[name] = error.what
+    names = [name for name in series or by_name if name not in left_out]
+    if not names:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise ForecastError(f"no series can be judged: {reasons or 'there is none'}", hint="columns series, ts, demand")
     if quick and not series:
-        names = quick_choice({name: len(groups[name]) for name in names})
-    return [SeriesHistory.from_wall_clock(groups[name], name=name, zone=zone) for name in names]
+        names = quick_choice({name: len(by_name[name]) for name in names})
+    return [by_name[name] for name in names], left_out
 
 
 def _taken_up(pieces: Sequence[_Piece], folder: Path | None, workers: int) -> Iterator[tuple[_Piece, dict[str, Any]]]:

@@ -60,7 +60,9 @@ def origins(history: SeriesHistory, plan: Plan) -> Ints:
     if plan.skip_days:
         whole = whole[: -plan.skip_days]
     if len(whole) < 3:
-        raise ForecastError(f"{len(whole)} whole days are too few for a backtest", where=history.name)
+        raise ForecastError(
+            f"too few whole days for a backtest: {len(whole)}, at least 3 are needed", where=history.name
+        )
     count = plan.days if plan.days is not None else min(MOST_DAYS, round(SHARE * len(whole)))
     chosen = whole[-max(1, min(count, len(whole) - 1)) :]
     out: Ints = chosen[chosen > 0]

@@ -66,15 +66,18 @@ def members(
     """The members called `names`, in that order; built-in ones whose library is absent are left out.
 
     Args:
-        names: built-in names, or keys of `extra`.
-        extra: factories of third parties' forecasters, as `discover` gives them.
+        names: of built-in ones, of `extra`, or of what is installed (see `discover`).
+        extra: third parties' factories that are not installed.
         steps_per_day: what a third party's min_steps is measured against.
         effort: of the members that learn by trees.
 
     Raises:
         ConfigError: nobody offers a name.
+        ForecastError: what is installed cannot be loaded.
     """
     offered = extra or {}
+    if any(name not in _BUILT_IN and name not in offered for name in names):
+        offered = {**discover(), **offered}
     out: list[Member] = []
     for name in names:
         if name in offered:

@@ -128,7 +128,7 @@ class ScalerModel:
             history: the series until now; steps quarantined in it are not learnt from.
             config: see there. seed: the same seed and history give the same model, bit for bit.
             previous: the model in use until now: its record goes on, which saves the replay of the past.
-            forecasters: third parties' members by name, for names in config.members.
+            forecasters: third parties' members in config.members that are not installed as an entry point.
 
         Raises:
             ForecastError: not one known step.

@@ -22,7 +22,7 @@ from preprov.demand.forecasting.member import FittedMember
 from preprov.demand.forecasting.quantiles import GRID
 from preprov.demand.forecasting.scaler import ScalerConfig, ScalerModel
 from preprov.demand.forecasting.track import Track
-from preprov.model.errors import ConfigError, UnsafeModelError
+from preprov.model.errors import ConfigError, ForecastError, UnsafeModelError
 
 FORMAT: Final = "preprov-scaler/1"
 _RETRAIN: Final = "retrain the model, or roll back to an older version"
@@ -66,7 +66,7 @@ def from_bytes(data: bytes, *, sha256: str | None = None, forecasters: registry.
 
     Args:
         data: as `to_bytes` gave them. sha256: digest recorded when they were stored; another content is refused.
-        forecasters: third parties' members by name; one that is missing is left out and said so.
+        forecasters: third parties' members that are not installed; one that is missing is left out and said so.
 
     Raises:
         UnsafeModelError: the digest differs, a pickle is inside, or it is not a scaler.
@@ -143,7 +143,7 @@ def _members(
         state = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
         try:
             offered = registry.members((name,), forecasters, steps_per_day=86_400 // int(header["step_seconds"]))
-        except ConfigError as error:
+        except (ConfigError, ForecastError) as error:
             left_out[name] = error.what
             continue
         if offered:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from preprov.control.backtest_forecast import run_forecast_backtest
@@ -15,15 +14,14 @@ from preprov.demand.forecasting.metrics import geometric, metrics
 from preprov.demand.forecasting.peers import PEERS, peers
 from preprov.demand.forecasting.scaler import QUANTILES
 from preprov.model.errors import ConfigError, ForecastError
+from preprov.model.series import SeriesHistory
 from tests.unit.demand.forecasting.series_samples import CONFIG, daily, history
 
 NAIVE = ("last", "snaive24", "snaive168", "profile7")
 
 
-def table(days: int = 20, names: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
-    stamps = pd.date_range("2025-03-03", periods=days * 24, freq="h")
-    parts = [pd.DataFrame({"series": n, "ts": stamps, "demand": daily(days, seed=i)}) for i, n in enumerate(names)]
-    return pd.concat(parts)
+def table(days: int = 20, names: tuple[str, ...] = ("a", "b")) -> list[SeriesHistory]:
+    return [replace(history(daily(days, seed=i)), name=name) for i, name in enumerate(names)]
 
 
 def without_timing(result: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +102,7 @@ def test_the_json_of_the_command(tmp_path: Path) -> None:
         config=CONFIG,
         progress=lambda name, done, total: seen.append((name, done, total)),
     )
-    assert set(report) == {"series", "summary"}
+    assert set(report) == {"series", "summary", "left_out"}
     assert list(report["series"]) == ["a", "b"]
     measures = {"wql", "wape", "mase", "pinball95", "coverage80", "coverage90"}
     for result in report["series"].values():
@@ -137,7 +135,7 @@ def test_what_peers_said_stands_when_only_we_change(tmp_path: Path) -> None:
     run_forecast_backtest(table(), config=replace(CONFIG, samples=61), **options)
     assert len(list(tmp_path.glob("a-preprov-*"))) == 2
     assert len(list(tmp_path.glob("a-last-*"))) == 1
-    run_forecast_backtest(table().assign(demand=lambda t: t.demand + 1), config=CONFIG, **options)
+    run_forecast_backtest([replace(h, values=h.values + 1) for h in table()], config=CONFIG, **options)
     assert len(list(tmp_path.glob("a-last-*"))) == 2
 
 
@@ -152,13 +150,20 @@ def test_processes_give_the_same_figures() -> None:
     [
         ({"series": ["zzz"]}, "no series is called"),
         ({"peers": ["oracle"]}, "no peer is called"),
-        ({"frame": pd.DataFrame({"ts": [], "demand": []})}, "no column 'series'"),
     ],
 )
-def test_what_cannot_be_run_is_said(change: dict[str, object], message: str) -> None:
-    arguments = {"frame": table(), "peers": NAIVE, **change}
+def test_what_cannot_be_run_is_said(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        run_forecast_backtest(arguments.pop("frame"), **arguments)  # type: ignore[arg-type]
+        run_forecast_backtest(table(), **{"peers": NAIVE, **change})
+
+
+def test_a_series_too_short_to_judge_is_left_out_and_said() -> None:
+    short = replace(history(daily(2)), name="short")
+    report = run_forecast_backtest([*table(names=("a",)), short], days=1, peers=("last",), config=CONFIG)
+    assert list(report["series"]) == ["a"]
+    assert "too few" in report["left_out"]["short"]
+    with pytest.raises(ForecastError, match="short: too few whole days for a backtest: 1"):
+        run_forecast_backtest([short], peers=("last",))
 
 
 def test_peers_without_their_library_are_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
