@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 import structlog
@@ -22,6 +23,8 @@ from preprov.model.series import SeriesHistory
 from preprov.model.time import from_epoch
 
 log = structlog.get_logger(__name__)
+
+NEWEST: Final = "newest"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def challenge(
 
 
 def promote(ctx: Context, pool: Pool, version: str, reason: str) -> ModelVersion:
-    """A person makes a version champion.
+    """A person makes a version champion; `NEWEST` is the one fitted last.
 
     Raises:
         ConfigError: the pool has no such version. UnsafeModelError: it cannot be read.
@@ -151,6 +154,8 @@ def promoted_at(ctx: Context, pool: Pool) -> datetime | None:
 
 def _version(ctx: Context, pool: Pool, name: str) -> ModelVersion:
     of_pool = [v for v in ctx.ports.models.versions(pool.name) if v.kind == LEARNT_KIND]
+    if name == NEWEST and of_pool:
+        return of_pool[0]
     found = [v for v in of_pool if v.version == name] or [v for v in of_pool if name and name in v.version]
     if len(found) != 1:
         what = "no" if not found else "more than one"

@@ -181,7 +181,7 @@ def model_retrain(pool: PoolOption, output: OutputOption = Output.TABLE) -> None
 
 @model_app.command("promote")
 def model_promote(
-    version: Annotated[str, typer.Argument(help="Version, or a part of it that no other has.")],
+    version: Annotated[str, typer.Argument(help="Version, a part of it that no other has, or `newest`.")],
     pool: PoolOption,
     reason: ReasonOption,
     yes: YesOption = False,
