@@ -130,10 +130,16 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
         from preprov.pools.local import LocalProvider
 
         out["local"] = LocalProvider(home, clock, speed=speed)
+    if "aws" in wanted:
+        from preprov.pools.aws.provider import AwsProvider
+
+        out["aws"] = AwsProvider(clock)
     missing = wanted - set(out) - {"sim"}
     if missing:
         raise ConfigError(
-            f"no provider for {', '.join(sorted(missing))}", where="[[pool.group]]", hint='use provider = "local"'
+            f"no provider for {', '.join(sorted(missing))}",
+            where="[[pool.group]]",
+            hint='use provider = "local" or "aws"',
         )
     return out
 

@@ -22,6 +22,7 @@ TOKEN: Final = "preprov:token"  # noqa: S105
 OFFERING: Final = "preprov:offering"
 CREATED: Final = "preprov:created-at"
 EXPIRES: Final = "preprov:expires-at"
+CAME_FROM: Final = "preprov:came-from"
 DRAIN: Final = "preprov:drain"
 FENCE: Final = "preprov:fence"
 REPORT: Final = "preprov:report"

@@ -1,0 +1,52 @@
+"""The API actions that preprov's code calls on AWS, by role: policies are made from this list and tested against it."""
+
+import json
+from typing import Final
+
+OBSERVE: Final = (
+    "autoscaling:DescribeAutoScalingGroups",
+    "autoscaling:DescribeLifecycleHooks",
+    "autoscaling:DescribePolicies",
+    "autoscaling:DescribeScheduledActions",
+    "autoscaling:DescribeWarmPool",
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "ec2:DescribeSpotPriceHistory",
+    "pricing:GetProducts",
+    "sts:GetCallerIdentity",
+)
+"""Reads only: enough for the modes observe and recommend."""
+ACT: Final = (
+    "autoscaling:CompleteLifecycleAction",
+    "autoscaling:CreateOrUpdateTags",
+    "autoscaling:DeleteScheduledAction",
+    "autoscaling:DeleteWarmPool",
+    "autoscaling:DetachInstances",
+    "autoscaling:LaunchInstances",
+    "autoscaling:PutScheduledUpdateGroupAction",
+    "autoscaling:PutWarmPool",
+    "autoscaling:RecordLifecycleActionHeartbeat",
+    "autoscaling:SetDesiredCapacity",
+    "autoscaling:SetInstanceProtection",
+    "autoscaling:TerminateInstanceInAutoScalingGroup",
+    "autoscaling:UpdateAutoScalingGroup",
+    "ec2:CreateFleet",
+    "ec2:CreateTags",
+    "ec2:DeleteTags",
+    "ec2:StartInstances",
+    "ec2:StopInstances",
+    "ec2:TerminateInstances",
+    "sqs:DeleteMessage",
+    "sqs:ReceiveMessage",
+)
+"""Writes: what the modes floor and full need on top."""
+IMPLIED: Final = ("ec2:RunInstances", "iam:PassRole")
+"""Not called by us, but needed by the calls above: fleets run instances, which may have a role."""
+SAME_RIGHT: Final = {"sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
+"""Calls whose right has another name."""
+
+
+def policy(actions: tuple[str, ...]) -> str:
+    """An IAM policy that grants these actions, to be pasted; where it can be, narrow it to your groups and tags."""
+    statement = {"Sid": "Preprov", "Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, indent=2)

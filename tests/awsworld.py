@@ -1,0 +1,168 @@
+"""A fake AWS account with a pool of it, for tests; the provider speaks to it through the real SDK over HTTP."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from preprov.contracts import LaunchRequest
+from preprov.model.errors import PoolError
+from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
+from preprov.model.resources import Resources
+from preprov.model.work import DatasetRef, ImageRef
+from preprov.pools.aws.clients import Clients
+from preprov.pools.aws.options import Place
+from preprov.pools.aws.provider import AwsProvider
+from preprov.sim.clock import VirtualClock
+from preprov.testing.fake_aws import FakeAws
+
+T0 = datetime(2025, 11, 3, 1, 0, tzinfo=UTC)
+REGION = "us-east-1"
+ZONE = "us-east-1a"
+TYPE = "m5.large"
+HOOK = "preprov-verified"
+_CLIENTS = Clients()  # making one is slow; each fake has an address of its own
+ALL = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+
+
+class AwsWorld:
+    """Groups of instant fleets, or, with `warm`, an Auto Scaling group whose warm pool keeps nodes in that state."""
+
+    def __init__(self, cloud: FakeAws, clock: VirtualClock, *, warm: str = "", hook: bool = True) -> None:
+        self.cloud, self.clock, self.warm = cloud, clock, warm
+        self.offering = Offering(TYPE, Resources(cpu=2, memory=8), ZONE, usd_per_hour=0.1)
+        self.preload = Preload((ImageRef("s3://images/etl", "sha256:" + "1" * 64),), (DatasetRef("s3://data/a", "v1"),))
+        self._make_template()
+        options: dict[str, object] = {"region": REGION, "endpoint_url": cloud.url, "fence": 20.0}
+        if warm:
+            self._make_asg(warm, hook)
+            options["asg"] = "nodes"
+        else:
+            subnets = {s["AvailabilityZone"]: s["SubnetId"] for s in self.api("ec2").describe_subnets()["Subnets"]}
+            options |= {"launch_template": "nodes", "subnets": subnets}
+        kept = {"": ALL, "Stopped": {Standby.STOPPED}}.get(warm, {Standby.HIBERNATED})
+        group = Group("g", "aws", (self.offering,), standby_states=frozenset(kept), max_nodes=8, options=options)
+        self.pool = Pool("batch", (group,), mode=Mode.FULL)
+        self.provider = self.again()
+        cloud.calls.clear()
+
+    def _make_template(self) -> None:
+        data = {"ImageId": "ami-12c6146b", "InstanceType": TYPE, "MetadataOptions": {"InstanceMetadataTags": "enabled"}}
+        self.api("ec2").create_launch_template(LaunchTemplateName="nodes", LaunchTemplateData=data)
+
+    def _make_asg(self, warm: str, hook: bool) -> None:
+        api = self.api("autoscaling")
+        api.create_auto_scaling_group(
+            AutoScalingGroupName="nodes",
+            MinSize=0,
+            MaxSize=20,
+            DesiredCapacity=0,
+            LaunchTemplate={"LaunchTemplateName": "nodes", "Version": "$Default"},
+            AvailabilityZones=[ZONE],
+            NewInstancesProtectedFromScaleIn=True,
+            Tags=[
+                {
+                    "Key": k,
+                    "Value": v,
+                    "PropagateAtLaunch": True,
+                    "ResourceId": "nodes",
+                    "ResourceType": "auto-scaling-group",
+                }
+                for k, v in {"preprov:pool": "batch", "preprov:group": "g"}.items()
+            ],
+        )
+        if hook:
+            api.put_lifecycle_hook(
+                AutoScalingGroupName="nodes",
+                LifecycleHookName=HOOK,
+                LifecycleTransition="autoscaling:EC2_INSTANCE_LAUNCHING",
+                HeartbeatTimeout=900,
+                DefaultResult="ABANDON",
+            )
+        api.put_warm_pool(
+            AutoScalingGroupName="nodes",
+            MinSize=0,
+            MaxGroupPreparedCapacity=0,
+            PoolState=warm,
+            InstanceReusePolicy={"ReuseOnScaleIn": True},
+        )
+
+    def api(self, service: str) -> Any:
+        return _CLIENTS.get(service, Place(REGION, self.cloud.url))
+
+    # ---- for the suite
+
+    def again(self) -> AwsProvider:
+        return AwsProvider(self.clock, _CLIENTS)
+
+    def until(self, look: Callable[[], bool], what: str) -> None:
+        for _ in range(200):
+            self.provider.tend(self.pool)
+            if look():
+                return
+            self.clock.sleep(10)
+        raise AssertionError(f"waited in vain for {what}")
+
+    def occupy(self, node: Node) -> str:
+        with self.cloud.acting():
+            if self.warm and self.cloud.groups.lifecycle(node.node_id) != "InService":
+                raise PoolError("it is not in service", where=node.node_id)
+            self.cloud.nodes[node.node_id].run(f"run-{node.node_id}/t#0", self.cloud.now)
+        return f"run-{node.node_id}/t#0"
+
+    def free(self, node: Node) -> None:
+        with self.cloud.acting():
+            self.cloud.nodes[node.node_id].tasks.clear()
+
+    def spoiled(self) -> Preload:
+        self.cloud.faults.spoiled = {self.preload.datasets[0].key}
+        return self.preload
+
+    def exhausted(self) -> Pool:
+        self.cloud.faults.short = {("*", "*")}
+        return self.pool
+
+    # ---- for other tests
+
+    def with_options(self, **options: object) -> Pool:
+        group = replace(self.pool.groups[0], options={**self.pool.groups[0].options, **options})
+        return replace(self.pool, groups=(group,))
+
+    def request(self, n: int = 1, token: str = "token", **more: Any) -> LaunchRequest:
+        offering = more.pop("offering", self.offering)
+        return LaunchRequest(more.pop("pool", self.pool), "g", offering, n, token, Preload(), **more)
+
+    def nodes(self, pool: Pool | None = None) -> Mapping[str, Node]:
+        seen = self.provider.observe(pool or self.pool)
+        assert seen.complete, seen.problems
+        return {n.node_id: n for n in seen.nodes}
+
+    def ready(self, n: int = 1, token: str = "token") -> list[Node]:
+        ids = self.provider.launch(self.request(n, token))
+        self.until(lambda: all(self.phase(i) is Phase.READY for i in ids), "nodes to be ready")
+        return [self.nodes()[i] for i in ids]
+
+    def phase(self, node_id: str) -> Phase | None:
+        node = self.nodes().get(node_id)
+        return node.phase if node else None
+
+    def group(self) -> dict[str, Any]:
+        found = self.api("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=["nodes"])
+        return dict(found["AutoScalingGroups"][0])
+
+
+@contextmanager
+def aws_world(monkeypatch: pytest.MonkeyPatch, **how: Any) -> Iterator[AwsWorld]:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "fake")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "fake")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    clock = VirtualClock(T0)
+    with FakeAws(clock, region=REGION) as cloud:
+        yield AwsWorld(cloud, clock, **how)
