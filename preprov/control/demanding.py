@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+import numpy as np
 import structlog
 
 from preprov.control.context import Context
@@ -14,9 +15,10 @@ from preprov.demand.curve import DemandInputs, demand_curve
 from preprov.demand.learnt import LearntModel
 from preprov.demand.runtimes import RuntimeModel
 from preprov.model.demand import DemandCurve
-from preprov.model.errors import UnsafeModelError
+from preprov.model.errors import ForecastError, UnsafeModelError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Pool
+from preprov.model.resources import KINDS
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -84,15 +86,26 @@ def stored_model(ctx: Context, pool: Pool) -> LearntModel | None:
 def current_demand(ctx: Context, pool: Pool) -> tuple[str, DemandCurve]:
     """The demand over the pool's planning horizon and a little more, on the pool's step, from at or before now.
 
-    Not stored. The curve of an earlier pass is given again as long as it stands.
+    Not stored. The curve of an earlier pass is given again as long as it stands. Where none can be made, one without
+    samples is given, and says why: only work that waits, claims and floors count then.
     """
     key, now = (pool.name, "curve"), ctx.clock.now()
     held = ctx.memo.get(key)
     standing = held[1] if held is not None else None
     if not isinstance(standing, Standing) or not still_stands(ctx, pool, standing):
         longer = pool.horizon_s + math.ceil(STANDS.total_seconds() / pool.step_seconds) * pool.step_seconds
-        curve = demand_curve(inputs(ctx, pool, now, horizon_s=longer))
+        try:
+            curve = demand_curve(inputs(ctx, pool, now, horizon_s=longer))
+        except ForecastError as error:
+            log.error("no_forecast", pool=pool.name, why=error.what)
+            return stable_id(pool.name, "none", now.isoformat()), _unknown(pool, now, error.what)
         schedules = ctx.ports.work.schedules(pool.name)
         standing = Standing(stable_id(pool.name, "tick", now.isoformat()), curve, now, schedules)
         ctx.memo[key] = (now, standing)
     return standing.forecast_id, standing.curve
+
+
+def _unknown(pool: Pool, now: datetime, why: str) -> DemandCurve:
+    """A curve that holds nothing."""
+    nothing = np.zeros((0, 1, len(KINDS)), dtype=np.float32)
+    return DemandCurve(pool.name, now, now, pool.step_seconds, nothing, basis={"fallback": why})

@@ -10,7 +10,7 @@ written out for them, everything else goes through `_end_all` and `_place`.
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
 from preprov.model.pools import Phase
@@ -59,7 +59,8 @@ class Core:
         line: what waits. rooms: the nodes. node_ids: by number. warming: numbers of nodes on their way.
         unstarted: judged tasks that have instances yet to start. peak_cpu, peak_memory: since `reset_peak`.
         limits: (time, True if the pool was full and nothing on its way from then on).
-        evicted: instances on nodes that were taken away; the cloud refuses that, so it stays 0.
+        evicted: instances on nodes that a policy ended; the cloud refuses that, so it stays 0.
+        interrupted: instances on nodes that the cloud took back; they begin again.
     """
 
     def __init__(self, load: Load, rooms: Rooms, kind_of: Callable[[str], int], most_nodes: int) -> None:
@@ -81,6 +82,7 @@ class Core:
         self.used_cpu = self.used_memory = 0
         self.peak_cpu = self.peak_memory = 0
         self.evicted = 0
+        self.interrupted = 0
         self._awaited: list[bool] = load.judged.tolist()
         self._kind_of = kind_of
         self._most_nodes = most_nodes
@@ -290,6 +292,7 @@ class Core:
     def _apply_nodes(self, changes: Sequence[Change]) -> set[int]:
         """Take in changes among the nodes; returns those that take work now."""
         opened: set[int] = set()
+        again: list[int] = []
         for change in changes:
             node = self.number.get(change.node_id)
             if node is None:
@@ -303,6 +306,10 @@ class Core:
                 continue
             opened.discard(node)
             self.rooms.close(node)
+            if change.taken:
+                tasks, freed = self._interrupt(node)
+                again += tasks
+                opened |= freed
             if change.phase is Phase.WARMING:
                 self.warming.add(node)
                 self._expect(node, 1)
@@ -312,7 +319,36 @@ class Core:
             else:
                 self.existing.add(node)
         self._note_limit()
+        for task, node, n in self.line.serve(opened, again) if again else ():
+            self._start(task, node, n, self.now)
         return opened
+
+    def _interrupt(self, node: int) -> tuple[set[int], set[int]]:
+        """What ran on a node that is gone waits again, gangs as a whole; returns the tasks, and nodes with new room."""
+        load, of_task, of_node = self.load, self.part_task, self.part_node
+        running = [end & _PART_MASK for end in self._ends]
+        hit = {of_task[p] for p in running if of_node[p] == node}
+        gangs = {t for t in hit if load.shapes[load.shape[t]].ranks}
+        lost = {p for p in running if of_node[p] == node or of_task[p] in gangs}
+        for part in sorted(lost):
+            self._undo(part)
+        self._ends[:] = [end for end in self._ends if end & _PART_MASK not in lost]
+        heapify(self._ends)
+        return hit, {n for n in (of_node[p] for p in lost) if self.rooms.open[n]}
+
+    def _undo(self, part: int) -> None:
+        """A part that began has not: its instances wait again."""
+        task, n = self.part_task[part], self.part_count[part]
+        shape = self.load.shapes[self.load.shape[task]]
+        self.rooms.give(self.part_node[part], shape, n, self.now)
+        self.used_cpu -= shape.cpu * n
+        self.used_memory -= shape.memory * n
+        self.part_count[part] = 0
+        self.interrupted += n
+        self.line.put_back(task, n, self.load.priority[task], self.now)
+        if self.load.judged[task] and not self._awaited[task]:
+            self._awaited[task] = True
+            self.unstarted += 1
 
     def _expect(self, node: int, sign: int) -> None:
         """Count a node in or out of what is warming."""

@@ -56,6 +56,15 @@ class WaitingLine:
             heappush(line, key)
         self._count(self._shapes[s], self.left[task])
 
+    def put_back(self, task: int, n: int, priority: int, at: int) -> None:
+        """So many instances that had begun wait again, with those that still do."""
+        if self.left[task]:
+            self.left[task] += n
+            self._count(self._shapes[self._shape_of[task]], n)
+        else:
+            self.left[task] = n
+            self.push(task, priority, at)
+
     def has_kind(self, shape: int) -> bool:
         """True if somebody waits who fits where this shape fits."""
         return self._kind_of[shape] in self._lines

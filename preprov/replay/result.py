@@ -82,7 +82,8 @@ class ReplayResult:
         node_hours: billed, warming included; idle_node_hours: less the used share of ready nodes.
         cost_usd: the bill, standby included; idle_cost_usd: less price x used share. None = no price known.
         standby_usd: the part of it for kept nodes.
-        evicted: instances ended by the policy; always 0, for the cloud refuses. unstarted: judged, never started.
+        evicted: instances ended by the policy; always 0, for the cloud refuses. interrupted: those whose node the cloud
+            took back, and that began again. unstarted: judged, never started.
         ticks, solves, fallbacks: of the policy; tick_ms: median of a decision.
         work: the runs played. per_instance: ready, start, provision_wait, limit_wait (s), weight, task (position in
             `work`), one row per part.
@@ -101,6 +102,7 @@ class ReplayResult:
     idle_cost_usd: float | None
     standby_usd: float | None
     evicted: int
+    interrupted: int
     unstarted: int
     refused: int
     ticks: int
@@ -139,6 +141,7 @@ class ReplayResult:
             "cost_usd": self.cost_usd,
             "standby_usd": self.standby_usd,
             "evicted": self.evicted,
+            "interrupted": self.interrupted,
             "ticks": self.ticks,
             "solves": self.solves,
             "fallbacks": self.fallbacks,
@@ -179,6 +182,7 @@ def collect(
         idle_cost_usd=None if bill.usd is None else bill.usd - worth,
         standby_usd=_standby(bill),
         evicted=core.evicted,
+        interrupted=core.interrupted,
         unstarted=core.unstarted,
         refused=tally.refused,
         ticks=tally.ticks,
@@ -207,10 +211,11 @@ def _standby(bill: Bill) -> float | None:
 
 
 def _parts(load: Load, core: Core, until: float) -> pd.DataFrame:
-    """One row per part: task, ready, start (epoch s), waits (s), weight in instances."""
-    task = np.frombuffer(core.part_task, dtype=np.int64)
-    start = np.frombuffer(core.part_start, dtype=np.int64)
+    """One row per part that was not interrupted: task, ready, start (epoch s), waits (s), weight in instances."""
     count = np.frombuffer(core.part_count, dtype=np.int64)
+    done = count > 0
+    count, task = count[done], np.frombuffer(core.part_task, dtype=np.int64)[done]
+    start = np.frombuffer(core.part_start, dtype=np.int64)[done]
     ready = np.frombuffer(core.ready_at, dtype=np.int64)[task]
     ranks = np.array([s.ranks for s in load.shapes] or [0])[np.array(load.shape, dtype=np.int64)[task]]
     ranks = np.where(np.array(load.shape, dtype=np.int64)[task] < 0, 0, ranks)
@@ -229,7 +234,7 @@ def _parts(load: Load, core: Core, until: float) -> pd.DataFrame:
             "provision_wait": np.maximum(wait - limit / US, 0.0),
             "limit_wait": limit / US,
             "weight": weight,
-            "node": np.frombuffer(core.part_node, dtype=np.int64),
+            "node": np.frombuffer(core.part_node, dtype=np.int64)[done],
         }
     )
 

@@ -34,6 +34,15 @@ class Shortage:
     available: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """At an instant the cloud takes back a share of its running machines of a capacity type ("*" = of all)."""
+
+    at: datetime
+    share: float
+    capacity_type: str = "spot"
+
+
 @dataclass(frozen=True)
 class Faults:
     """What goes wrong, on purpose.
@@ -41,6 +50,7 @@ class Faults:
     Attributes:
         launch_failures: share of launches whose machine never becomes ready but FAILED, drawn by token.
         shortages: offerings that run out. outages: (since, until) in which every call raises ThrottledError.
+        waves: interruptions; which machines is drawn by their id.
         api_latency_s: each call takes so long on the cloud's clock.
         listing_lag_s: a new machine is not listed before it is this old.
     """
@@ -48,17 +58,19 @@ class Faults:
     launch_failures: float = 0.0
     shortages: tuple[Shortage, ...] = ()
     outages: tuple[tuple[datetime, datetime], ...] = ()
+    waves: tuple[Wave, ...] = ()
     api_latency_s: float = 0.0
     listing_lag_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A machine entered a phase; TERMINATED is `phase` None. `at` in epoch seconds."""
+    """A machine entered a phase; None = it is gone, `taken` if the cloud took it back. `at` in epoch seconds."""
 
     at: float
     node_id: str
     phase: Phase | None
+    taken: bool = False
 
 
 @dataclass
@@ -89,11 +101,12 @@ class SimCloud:
         self._pools: dict[str, Pool] = {}
         self._warming: list[tuple[float, int, str]] = []
         self._changes: list[Change] = []
+        self._waves_over: set[Wave] = set()
 
     # ------------------------------------------------------------------ the provider
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        """As the group declares; leases and interruptions are not simulated."""
+        """As the group declares; leases are not simulated, and nobody is told of an interruption beforehand."""
         g = pool.group(group)
         return Capabilities(
             standby_states=g.standby_states,
@@ -212,17 +225,44 @@ class SimCloud:
         self._move(m, Phase.LOST, now)
 
     def next_due(self) -> float:
-        """Epoch seconds of the next warming that ends, inf if none is under way."""
+        """Epoch seconds of what happens next by itself: a warming that ends, an interruption; inf if nothing does."""
         while self._warming and self._machines[self._warming[0][2]].due != self._warming[0][0]:
             heappop(self._warming)
-        return self._warming[0][0] if self._warming else FOREVER
+        wave = self._next_wave()
+        return min(self._warming[0][0] if self._warming else FOREVER, epoch(wave.at) if wave else FOREVER)
 
     def settle(self, until: float) -> None:
-        """Let every warming end that is due by then."""
-        while self.next_due() <= until:
+        """Let everything happen that is due by then."""
+        while (due := self.next_due()) <= until:
+            wave = self._next_wave()
+            if wave is not None and epoch(wave.at) <= due:
+                self._take_back(wave)
+                continue
             at, _, node_id = heappop(self._warming)
             phase = self._machines[node_id].finish_warming()
             self._changes.append(Change(at, node_id, phase))
+
+    def _next_wave(self) -> Wave | None:
+        if not self.faults.waves:
+            return None
+        return min((w for w in self.faults.waves if w not in self._waves_over), key=lambda w: w.at, default=None)
+
+    def _take_back(self, wave: Wave) -> None:
+        """Which machines go depends on the seed and their ids; what runs on them is nobody's to ask."""
+        self._waves_over.add(wave)
+        at = epoch(wave.at)
+        for alive in self._alive.values():
+            hit = [
+                m
+                for m in alive.values()
+                if m.phase in RUNNING_PHASES
+                and wave.capacity_type in ("*", str(m.offering.capacity_type))
+                and uniform(self.seed, m.node_id, wave.at.isoformat()) < wave.share
+            ]
+            for m in hit:
+                del alive[m.node_id]
+                m.ended, m.due = at, FOREVER
+                self._changes.append(Change(at, m.node_id, None, taken=True))
 
     def take_changes(self) -> list[Change]:
         """Changes of phase since the last call, in the order in which they came about."""
