@@ -101,6 +101,8 @@ class CapacityPlan:
         forecast_id: the demand it was made for.
         observed: fingerprint of the observation it was made on; a different one at apply time makes it stale.
         cost_usd: expected cost over the horizon (None = no price known, see node_hours).
+        fallback: why it was made without the optimiser; "" if it was not.
+        basis: how it was made: solver, gap, seconds, whether solved anew and why. No part of its identity.
     """
 
     plan_id: str
@@ -118,6 +120,7 @@ class CapacityPlan:
     alternatives: tuple[Alternative, ...] = ()
     notes: tuple[str, ...] = ()
     fallback: str = ""
+    basis: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     def due(self, now: datetime) -> tuple[Action, ...]:
         """Actions whose time has come, HOLD left out."""

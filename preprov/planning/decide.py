@@ -13,8 +13,9 @@ from preprov.model.plans import ActionKind
 from preprov.model.pools import LeadTime, Mode, Node, Offering, Standby
 from preprov.planning.caps import Allowance
 from preprov.planning.inputs import PlanInputs
-from preprov.planning.need import Horizon, Need
+from preprov.planning.need import Horizon, Need, window_max
 from preprov.planning.offers import Choice
+from preprov.planning.optimum import Optimum
 from preprov.planning.scaledown import Fate, fate
 from preprov.planning.supply import Supply, billing_start
 
@@ -36,6 +37,7 @@ class Situation:
         choices: offerings, best first; the first is the reference in whose nodes need and supply are counted.
         by_offering: (group, offering key) -> choice, also of nodes whose offering is no longer configured.
         sizes: same key -> one node of it in nodes of the reference.
+        optimum: how many nodes in which state is best; None = by rule of thumb.
     """
 
     inputs: PlanInputs
@@ -46,6 +48,7 @@ class Situation:
     need: Need
     sizes: Mapping[tuple[str, str], float]
     notes: tuple[str, ...] = ()
+    optimum: Optimum | None = None
 
     @property
     def reference(self) -> Choice:
@@ -72,15 +75,44 @@ class Situation:
 
     def target(self, lead: LeadTime) -> Array:
         """(T,) nodes to be ready or on the way at each step, for a way to ready of that lead time."""
-        return self.need.order_up_to(self.window(lead))
+        if self.optimum is None:
+            return self.need.order_up_to(self.window(lead))
+        return self._ahead(self.optimum, self.optimum.running, lead)
 
     def cold_target(self) -> Array:
         """`target` for a launch of the reference offering."""
         return self.target(self.reference.lead)
 
+    def existing(self, lead: LeadTime) -> Array:
+        """(T,) nodes that should run, be kept, or be on the way."""
+        return self.target(lead) if self.optimum is None else self._ahead(self.optimum, self.optimum.kept, lead)
+
+    def planned(self, key: tuple[str, str], state: Standby) -> int:
+        """Nodes of a choice that the optimum keeps in a state now or within the next tick."""
+        if self.optimum is None or key not in self.optimum.nodes:
+            return 0
+        first = self.optimum.index(self.inputs.now)
+        counts = self.optimum.nodes[key][state][first : first + self.horizon.window(self.tick_s)]
+        return int(counts.max(initial=0))
+
+    def _ahead(self, optimum: Optimum, counts: Array, lead: LeadTime) -> Array:
+        """(T,) maximum of the optimum's counts over the lead window, and what has to be there whatever it says."""
+        window, steps = self.window(lead), self.horizon.steps
+        ahead = counts[optimum.index(self.inputs.now) :][:steps]
+        ahead = np.append(ahead, np.repeat(ahead[-1:], steps - len(ahead)))
+        least = self.need.floor.astype(np.int64)
+        least[:window] = np.maximum(least[:window], self.need.waiting)
+        out: Array = window_max(np.maximum(ahead, least)[None, :], window)[0]
+        return out
+
     def size(self, choice: Choice) -> float:
         """One node of it in nodes of the reference."""
         return self.sizes[choice.key]
+
+    def way_back(self, node: Node, state: Standby) -> LeadTime:
+        """Lead time of the node from that state."""
+        choice = self.choice(node.group, node.offering)
+        return choice.standby_lead.get(state, choice.lead)
 
 
 @dataclass
@@ -191,14 +223,31 @@ def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
             best = next(c for c in s.choices if c.group.name == group.name)
             _launch_some(s, d, allowance, best, lacking, why=f"group {group.name} keeps {group.min_nodes}")
     silent = s.supply.sizes((*s.supply.overdue, *s.supply.lost))
-    for choice in s.choices:
+    for choice, most in (*_as_planned(s), *((c, None) for c in s.choices)):
         # Nodes that never came are replaced once over; if the replacements do not come either, more would not help.
-        reach = d.running + s.supply.sizes(d.standby) + max(0.0, silent - float(s.target(choice.lead)[0]))
-        short = float(s.target(choice.lead)[0]) - reach
+        wanted = float(s.existing(choice.lead)[0])
+        short = wanted - d.running - s.supply.sizes(d.standby) - max(0.0, silent - wanted)
         if short <= _EPS:
-            return
+            continue
         if min(choice.share, s.size(choice)) > _EPS:
-            _launch_some(s, d, allowance, choice, ceil(short / s.size(choice) - _EPS))
+            nodes = ceil(short / s.size(choice) - _EPS)
+            _launch_some(s, d, allowance, choice, nodes if most is None else min(nodes, most))
+
+
+def _as_planned(s: Situation) -> list[tuple[Choice, int | None]]:
+    """What the optimum launches of each offering now; where a guard says no, the best that may be comes after."""
+    if s.optimum is None:
+        return []
+    there: dict[tuple[str, str], int] = {}
+    for n in (*s.supply.ready, *(w for w, _ in s.supply.warming), *s.supply.standby):
+        there[(n.group, n.offering.key)] = there.get((n.group, n.offering.key), 0) + 1
+    first, out = s.optimum.index(s.inputs.now), []
+    for choice in s.choices:
+        planned = s.optimum.nodes.get(choice.key)
+        if planned is not None:
+            ahead = sum(planned.values(), np.zeros(1))[first : first + s.window(choice.lead)]
+            out.append((choice, max(int(ahead.max(initial=0)) - there.get(choice.key, 0), 0)))
+    return [(c, n) for c, n in out if n > 0]
 
 
 def _running_in(s: Situation, group: str) -> int:
@@ -243,31 +292,69 @@ def _level(size: float) -> int:
 
 def _end_running(s: Situation, d: Decision) -> None:
     """Vote on idle nodes beyond the target; give up those whose vote has held, to the cheapest state."""
-    target = s.cold_target()
     top = d.running
     left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
+    stock = Stock(s, d)
     for node in _given_up_first(s):
         size = s.supply.size[node.node_id]
+        state = stock.next_of(node)
+        target = s.cold_target() if state is None else s.target(s.way_back(node, state))
         if top - size < target[0] - _EPS or left[node.group] <= s.inputs.pool.group(node.group).min_nodes:
             continue
         states = _allowed_states(s, d, node)
-        course = _fate(s, node, target, top - size, states=states)
+        course = _fate(s, node, target, top - size, states=states, instead=state)
+        stock.take(node, course.instead)
         if _vote(s, d, node, course, top, size, paid_for=True):
             d.running -= size
         left[node.group] -= 1
         top -= size
 
 
+class Stock:
+    """How many nodes the optimum wants in each standby state, and how many there are."""
+
+    def __init__(self, s: Situation, d: Decision) -> None:
+        self.s = s
+        self.have: dict[tuple[str, str, Standby], int] = {}
+        for n in d.standby:
+            key = (n.group, n.offering.key, n.standby)
+            self.have[key] = self.have.get(key, 0) + 1
+
+    def next_of(self, node: Node) -> Standby | None:
+        """The state in which one more of its kind is wanted, COLD if none; None = there is no optimum."""
+        if self.s.optimum is None:
+            return None
+        for state in (Standby.HIBERNATED, Standby.STOPPED):
+            key = (node.group, node.offering.key)
+            if self.s.planned(key, state) > self.have.get((*key, state), 0):
+                return state
+        return Standby.COLD
+
+    def spare(self, node: Node) -> bool:
+        """True if there are more of its kind in its state than wanted."""
+        key = (node.group, node.offering.key)
+        return self.have.get((*key, node.standby), 0) > self.s.planned(key, node.standby)
+
+    def take(self, node: Node, state: Standby, by: int = 1) -> None:
+        """Count a node into (or out of) a state."""
+        key = (node.group, node.offering.key, state)
+        self.have[key] = self.have.get(key, 0) + by
+
+
 def _end_standby(s: Situation, d: Decision) -> None:
     """Give up standby nodes that cost more to keep than to launch anew, the slowest tier first."""
-    target = s.cold_target()
+    target = s.existing(s.reference.lead)
     top = d.running + s.supply.sizes(d.standby)
+    stock = Stock(s, d)
     for node in reversed(list(d.standby)):
         size = s.supply.size[node.node_id]
         if node.node_id not in s.supply.protected and top - size >= target[0] - _EPS:
-            course = _fate(s, node, target, top - size, states=(), now_in=node.standby)
-            if course.state is Standby.COLD and _vote(s, d, node, course, top, size, paid_for=False):
-                d.standby.remove(node)
+            instead = None if s.optimum is None else Standby.COLD if stock.spare(node) else node.standby
+            course = _fate(s, node, target, top - size, states=(), now_in=node.standby, instead=instead)
+            if course.state is Standby.COLD:
+                stock.take(node, node.standby, -1)
+                if _vote(s, d, node, course, top, size, paid_for=False):
+                    d.standby.remove(node)
         top -= size
 
 
@@ -305,8 +392,9 @@ def _fate(
     *,
     states: Iterable[Standby],
     now_in: Standby = Standby.RUNNING,
+    instead: Standby | None = None,
 ) -> Fate:
-    """The cheapest course for the node that serves levels above `below`."""
+    """The cheapest course for the node that serves levels above `below`; `instead` is one that was decided already."""
     again = target > below + _EPS
     returns = bool(again.any())
     until = int(again.argmax()) if returns else s.horizon.steps
@@ -319,6 +407,7 @@ def _fate(
         shortage_usd_per_core_hour=s.inputs.pool.objective.shortage_usd_per_core_hour,
         states=states,
         now_in=now_in,
+        decided=instead,
     )
 
 

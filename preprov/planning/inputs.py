@@ -1,6 +1,6 @@
 """What a plan is made from, and what making it returns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from preprov.model.pools import Mode, Override, Pool, PoolObservation
 from preprov.model.reservations import Reservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.leads import Leads
+from preprov.planning.optimum import Optimum
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class PlanInputs:
         grain: the usual request of one task, weighted by what it occupies: whole tasks must fit on a node.
         halted: reason if all writes are stopped, else "".
         tick_s: until the next plan; None = the demand's step.
+        urgency: (T,) USD per core-hour of waiting on top of the pool's price, by demand step: the cost of lateness.
+        interruptions: offering key -> interruptions per running hour, of spot nodes.
+        rework_s: work that an interruption loses, expected.
+        held: the optimum that the last plan went by; it is found anew if the inputs moved.
+        optimise: False = by rule of thumb alone (base stock and break-even), as when the solver fails.
         foresee: also plan what comes after now. False is quicker where nobody reads it (replay): the decisions due now
             are the same, cost and waiting are then those of the actions due now alone.
     """
@@ -53,12 +59,22 @@ class PlanInputs:
     grain: Resources | None = None
     halted: str = ""
     tick_s: float | None = None
+    urgency: Sequence[float] | None = None
+    interruptions: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    rework_s: float = 0.0
+    held: Optimum | None = None
+    optimise: bool = True
     foresee: bool = True
 
 
 @dataclass(frozen=True)
 class PlanOutcome:
-    """The plan, and the scale-down votes to keep until the next one (nodes not named lose theirs)."""
+    """The plan, and what to keep until the next one.
+
+    Attributes:
+        votes: for scale-down (nodes not named lose theirs). optimum: that it went by; hand it in as `held`.
+    """
 
     plan: CapacityPlan
     votes: Mapping[str, datetime]
+    optimum: Optimum | None = field(default=None, compare=False)

@@ -16,8 +16,11 @@ from preprov.planning.caps import Allowance
 from preprov.planning.costing import alternatives, price_moves
 from preprov.planning.decide import Decision, Move, Situation, decide
 from preprov.planning.inputs import PlanInputs, PlanOutcome
+from preprov.planning.master import SolverError
 from preprov.planning.need import Horizon, horizon_of, needed, service_level
 from preprov.planning.offers import choice_of, choices, relative_size
+from preprov.planning.optimise import optimise, signals_of
+from preprov.planning.optimum import moved
 from preprov.planning.reasons import Words
 from preprov.planning.supply import fingerprint, read_supply
 from preprov.planning.trajectory import later_moves
@@ -40,7 +43,7 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
     Raises:
         ConfigError: the pool's zone or a lead time is invalid.
     """
-    s = situation(inputs)
+    s, basis, fallback = _optimised(situation(inputs))
     allowance = Allowance(inputs, s.supply, _rate(s))
     d = decide(s, allowance)
     later, owners = later_moves(s, d)
@@ -71,9 +74,36 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
         forecast_id=inputs.forecast_id,
         observed=observed,
         alternatives=alternatives(s, costs, priced),
-        notes=(*s.notes, *d.notes),
+        notes=(*s.notes, *d.notes, *_held_back(s)),
+        fallback=fallback,
+        basis=basis,
     )
-    return PlanOutcome(plan, d.votes)
+    return PlanOutcome(plan, d.votes, s.optimum)
+
+
+def _optimised(s: Situation) -> tuple[Situation, dict[str, object], str]:
+    """With the optimum held or found anew; the basis of the plan, and why it is made without one."""
+    if not s.inputs.optimise:
+        return s, {"solver": "greedy", "solved": False, "because": "asked for"}, ""
+    held = s.inputs.held
+    why = "none held" if held is None else moved(held.signals, signals_of(s))
+    if held is not None and not why:
+        return replace(s, optimum=held), held.basis(""), ""
+    try:
+        found = optimise([s])[0]
+    except SolverError as e:
+        reason = f"greedy: the solver found nothing ({e})"
+        return s, {"solver": "greedy", "solved": False, "because": reason}, reason
+    return replace(s, optimum=found), found.basis(why), ""
+
+
+def _held_back(s: Situation) -> tuple[str, ...]:
+    """What the programme could not do, and which limits say so."""
+    optimum = s.optimum
+    if optimum is None or not optimum.binding:
+        return ()
+    limits = ", ".join(dict.fromkeys(name.split(" ")[0] for name in optimum.binding))
+    return (f"held back by {limits}" + (f"; {optimum.unserved} nodes short" if optimum.unserved else ""),)
 
 
 def situation(inputs: PlanInputs) -> Situation:

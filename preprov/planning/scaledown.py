@@ -46,6 +46,7 @@ def fate(
     shortage_usd_per_core_hour: float,
     states: Iterable[Standby],
     now_in: Standby = Standby.RUNNING,
+    decided: Standby | None = None,
 ) -> Fate:
     """Compare the courses for one node.
 
@@ -54,6 +55,7 @@ def fate(
         surprise: probability in [0, 1] that a future wants it before that: it then waits for the way back.
         states: standby states the group can keep it in. now_in: RUNNING, or the standby state it is in (then only that
             state and COLD are compared).
+        decided: what becomes of it, where the optimum has said so; the comparison then gives reasons and patience only.
 
     Expected cost of state x over the gap g: price(x) g + use (billed way back) + surprise (waiting of its cores on the
     way back), where use is 1 if the plan wants it again and else the surprise.
@@ -68,6 +70,8 @@ def fate(
             back[s], kept[s] = _back(choice, s), choice.standby_usd[s]
     costs = {s: kept[s] * gap_h + use * back[s][0] + waiting * back[s][1] for s in back}
     instead = min(costs, key=lambda s: (costs[s], s is not Standby.COLD, s))
+    if decided is not None and decided is not now_in and decided in costs:
+        instead = decided
     if now_in is Standby.RUNNING:
         costs[Standby.RUNNING] = choice.rate * gap_h
         rent, stay = choice.rate - kept[instead], 0.0
@@ -76,7 +80,7 @@ def fate(
         instead = Standby.COLD
     buy = back[instead][0] + waiting * back[instead][1] - stay
     even_s = max(buy, 0.0) / rent * _HOUR if rent > 0 else MAX_HOLD_S
-    gives_up = costs[instead] < costs[now_in]
+    gives_up = costs[instead] < costs[now_in] if decided is None else decided is not now_in
     hold = even_s * LAMBDA if gives_up else even_s / LAMBDA
     return Fate(
         state=instead if gives_up else now_in,
