@@ -17,6 +17,7 @@ def commands(quick: bool) -> dict[str, list[str]]:
         "control_plane": ["benchmarks.control_plane"],
         "planning": ["benchmarks.planning"],
         "expansion": ["benchmarks.expansion"],
+        "dask": ["benchmarks.dask", *(["--pools", "2", "--days", "8"] if quick else [])],
     }
     data = traces()
     if data is not None:

@@ -34,6 +34,7 @@ class AnomalySettings:
         ratio: a total is strange only if it is so many times its usual, or less than one part of that.
         unlike: a shape is strange only if so much of the day's demand lies in other hours than usual.
         min_days: known days below which nothing is strange yet. look_back: days judged.
+        rare: share of days above which nothing is strange. some: part of the mean day that is usual demand at all.
         stays: strange days in a row that are how it is now, not an anomaly.
     """
 
@@ -44,6 +45,8 @@ class AnomalySettings:
     unlike: float = 0.35
     min_days: int = 21
     look_back: int = 90
+    rare: float = 0.1
+    some: float = 0.25
     stays: int = 5
 
 
@@ -74,9 +77,11 @@ def anomalous_days(
         return ()
     first = max(0, len(days) - chosen.look_back)
     found = _judged(days, chosen, seed)
+    found = _without_new_level(found, days, chosen.stays)
+    if len(found) > chosen.rare * len(days):
+        return ()
     found = [f for f in found if f.day not in holidays and f.day >= days.day[first]]
-    found = _without_returning(found, days)
-    return tuple(_without_new_level(found, days, chosen.stays))
+    return tuple(_without_returning(found, days))
 
 
 def _judged(days: Days, settings: AnomalySettings, seed: int) -> list[AnomalousDay]:
@@ -86,8 +91,11 @@ def _judged(days: Days, settings: AnomalySettings, seed: int) -> list[AnomalousD
     unlike = 0.5 * np.abs(days.shape - usual_shape).sum(axis=1)
     z_total, z_shape = _robust_z(log_ratio), _robust_z(unlike)
     apart = _isolation(np.stack([log_ratio, unlike, days.peak_share, days.night_share], axis=1), seed)
+    judged = usual_total >= settings.some * float(days.total.mean())
     out = []
     for i, day in enumerate(days.day):
+        if not judged[i]:
+            continue
         of_total = abs(float(z_total[i])) if abs(log_ratio[i]) >= np.log(settings.ratio) else 0.0
         of_shape = float(z_shape[i]) if unlike[i] >= settings.unlike else 0.0
         z = max(of_total, of_shape)

@@ -78,3 +78,10 @@ def test_gaps_zeros_and_a_change_of_clocks_do_no_harm() -> None:
     assert found(SeriesHistory("s", "Europe/Zurich", 3600, START, values)) == {}
     assert found(SeriesHistory("s", "UTC", 3600, START, np.zeros(24 * 40))) == {}
     assert found(SeriesHistory("s", "UTC", 3600, START, np.full(24 * 40, 5.0))) == {}
+
+
+@pytest.mark.parametrize("share", [0.03, 0.15, 0.4, 0.6, 0.85])
+def test_demand_that_comes_on_some_days_only_is_no_anomaly(share: float) -> None:
+    rng = np.random.default_rng(3)
+    values = history().values.reshape(-1, 24) * (rng.random(70) < share)[:, None]
+    assert found(SeriesHistory("s", "UTC", 3600, START, values.ravel())) == {}
