@@ -27,14 +27,22 @@ def member(name: str) -> Member:
 
 @pytest.mark.parametrize("name", NAMED)
 def test_what_comes_after_the_origin_changes_no_bit(name: str) -> None:
-    values = daily(50)
-    shuffled = values.copy()
-    shuffled[CUT:] = np.random.default_rng(9).permutation(shuffled[CUT:]) * 7
+    values, load = daily(50), daily(50, seed=8)
+    values[500:520], values[CUT - 60], load[CUT - 5 : CUT] = np.nan, np.nan, np.nan
+    strange = np.zeros(len(values), dtype=bool)
+    strange[600:624] = True
+    other, other_load, other_strange = values.copy(), load.copy(), strange.copy()
+    rng = np.random.default_rng(9)
+    other[CUT:] = rng.permutation(other[CUT:]) * 7
+    other[CUT + 3 : CUT + 40] = np.nan
+    other_load[CUT:], other_strange[CUT:] = rng.permutation(load[CUT:]), True
     origins = np.array([CUT - 49, CUT - 1])
     said = []
-    for series in (values, shuffled):
-        fitted = member(name).fit_view(View(history(series).window(0, CUT)), 24, seed=3)
-        said.append(fitted.predict_at(View(history(series)), origins, 24, GRID))
+    for series, beside, kept_out in ((values, load, strange), (other, other_load, other_strange)):
+        known = history(series, exogenous={"load": beside}, quarantined=kept_out)
+        fitted = member(name).fit_view(View(known.window(0, CUT)), 24, seed=3)
+        said.append(fitted.predict_at(View(known), origins, 24, GRID))
+    assert np.isfinite(said[0]).all()
     np.testing.assert_array_equal(said[0], said[1])
 
 

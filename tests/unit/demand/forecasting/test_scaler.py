@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,13 +43,18 @@ def sound(forecast: LearntForecast, horizon: int = 24) -> None:
 
 
 def test_shuffling_everything_after_the_cutoff_changes_no_bit() -> None:
-    values = daily(60)
-    shuffled = values.copy()
-    shuffled[CUT:] = np.random.default_rng(1).permutation(shuffled[CUT:]) * 3
+    values, load, strange = daily(60), daily(60, seed=8), np.zeros(60 * 24, dtype=bool)
+    other, other_load, other_strange = values.copy(), load.copy(), strange.copy()
+    rng = np.random.default_rng(1)
+    other[CUT:], other_load[CUT:], other_strange[CUT:] = (
+        rng.permutation(other[CUT:]) * 3,
+        rng.permutation(load[CUT:]),
+        1,
+    )
     cutoff = START + timedelta(hours=CUT)
     forecasts = []
-    for series in (values, shuffled):
-        seen = history(series).until(cutoff)
+    for series, beside, kept_out in ((values, load, strange), (other, other_load, other_strange)):
+        seen = history(series, exogenous={"load": beside}, quarantined=kept_out).until(cutoff)
         assert len(seen) == CUT
         forecasts.append(ScalerModel.fit(seen, CONFIG, seed=4).predict(seen))
     same(*forecasts)
@@ -168,6 +174,14 @@ def test_next_to_no_history_is_the_last_value() -> None:
 def test_a_dirty_history_gives_a_forecast_all_the_same(values: np.ndarray) -> None:
     dirty = history(values)
     sound(ScalerModel.fit(dirty, CONFIG, seed=1).predict(dirty))
+
+
+def test_the_hour_that_the_clocks_repeat_is_no_dirt_to_a_model() -> None:
+    local = pd.date_range("2025-10-01", "2025-11-05", freq="h", tz="Europe/Zurich").tz_localize(None)
+    rows = pd.DataFrame({"ts": local, "demand": daily(40)[: len(local)]})
+    doubled = SeriesHistory.from_wall_clock(rows, name="pool", zone="Europe/Zurich")
+    assert doubled.dirt.total == 0
+    sound(ScalerModel.fit(doubled, CONFIG, seed=1).predict(doubled))
 
 
 def test_a_constant_stays_constant() -> None:
