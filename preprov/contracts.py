@@ -5,7 +5,7 @@ docstring says so; every write is idempotent by the key it names; a `retryable` 
 caller's next pass, nothing here retries by itself except an SDK inside its own call.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from preprov.model.demand import DemandCurve
 from preprov.model.learning import BacktestRecord, ForecastScore, Promotion, QuarantinedDay
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Mode, Node, Offering, Override, Pool, PoolObservation, Preload, Standby
+from preprov.model.promises import Promise
 from preprov.model.reservations import Reservation
 from preprov.model.resources import Resources
 from preprov.model.series import SeriesHistory
@@ -679,6 +680,10 @@ class ModelStore(Protocol):
         """Newest first; the last one is of the first version that was kept."""
         ...
 
+    def forget(self, versions: Collection[str]) -> int:
+        """Delete these versions, a champion never; returns how many. Absent = success; promotions stay on record."""
+        ...
+
 
 class LearningStore(Protocol):
     """The evidence: backtests of challengers, scores of issued forecasts, days kept out of training."""
@@ -709,6 +714,18 @@ class LearningStore(Protocol):
 
     def quarantined(self, pool: str) -> tuple[QuarantinedDay, ...]:
         """By day, lifted ones too."""
+        ...
+
+
+class PromiseStore(Protocol):
+    """What was promised to a pool's owner."""
+
+    def save(self, promise: Promise) -> None:
+        """Keep it, by promise_id: the same one again replaces it."""
+        ...
+
+    def promises(self, pool: str, *, until: datetime | None = None) -> tuple[Promise, ...]:
+        """Made at or before `until`, newest first."""
         ...
 
 
@@ -815,6 +832,7 @@ class Ports:
     votes: VoteStore
     models: ModelStore
     learning: LearningStore
+    promises: PromiseStore
     leases: LeaseStore
     samples: SampleStore
     intent: IntentStore

@@ -5,6 +5,7 @@ from preprov.sim.facts import MemoryAudit, MemoryForecasts, MemoryHistory, Memor
 from preprov.sim.intent import MemoryIntent, MemoryLeases, MemoryModels, MemoryVotes
 from preprov.sim.learning import MemoryLearning
 from preprov.sim.ledger import MemoryLedger
+from preprov.sim.promises import MemoryPromises
 from preprov.sim.workstore import MemoryWorkStore
 
 
@@ -25,6 +26,7 @@ def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None 
         votes=MemoryVotes(),
         models=MemoryModels(),
         learning=MemoryLearning(),
+        promises=MemoryPromises(),
         leases=MemoryLeases(),
         samples=MemorySamples(),
         intent=MemoryIntent(),

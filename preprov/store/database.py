@@ -16,6 +16,7 @@ from preprov.store.leases import SqlLeaseStore
 from preprov.store.ledger import SqlReservationLedger
 from preprov.store.models import SqlModelStore
 from preprov.store.plans import SqlPlanStore
+from preprov.store.promises import SqlPromiseStore
 from preprov.store.samples import ParquetSampleStore
 from preprov.store.snapshots import SqlHistoryStore
 from preprov.store.votes import SqlVoteStore
@@ -47,6 +48,7 @@ class Store:
             votes=SqlVoteStore(db),
             models=SqlModelStore(db),
             learning=SqlLearningStore(db),
+            promises=SqlPromiseStore(db),
             leases=SqlLeaseStore(db),
             samples=ParquetSampleStore(self._home / "samples"),
             intent=SqlIntentStore(db),

@@ -418,6 +418,18 @@ class QuarantinedDayRow(Row, table=True):
     document: str
 
 
+class PromiseRow(Row, table=True):
+    """What was promised, as JSON."""
+
+    __tablename__ = "promise"
+    __table_args__ = (Index("ix_promise_pool_at", "pool", "at"),)
+
+    promise_id: str = Field(primary_key=True)
+    pool: str
+    at: datetime = _time()
+    document: str
+
+
 class HaltRow(Row, table=True):
     """One row each time somebody halted or went on; the last one holds."""
 

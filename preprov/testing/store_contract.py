@@ -14,9 +14,16 @@ from preprov.testing.intent_contract import IntentContract
 from preprov.testing.learning_contract import LearningContract
 from preprov.testing.ledger_contract import LedgerContract
 from preprov.testing.livework_contract import LiveWorkContract
+from preprov.testing.promise_contract import PromiseContract
 
 
 class StoreContract(
-    IngestContract, LiveWorkContract, LedgerContract, DecisionContract, LearningContract, IntentContract
+    IngestContract,
+    LiveWorkContract,
+    LedgerContract,
+    DecisionContract,
+    LearningContract,
+    IntentContract,
+    PromiseContract,
 ):
     """All of it."""
