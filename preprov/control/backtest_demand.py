@@ -23,7 +23,7 @@ from preprov.demand.judging import HORIZONS, MEAN, REACH_S, STEP, WINDOWS, Losse
 from preprov.demand.judging import said_by as quantiles_of
 from preprov.demand.learnt import LearntModel, fit_learnt
 from preprov.demand.runtimes import RuntimeModel
-from preprov.demand.starts import actual_starts, by_chance, expected_starts, matched
+from preprov.demand.starts import actual_starts, by_chance, code_of, expected_starts, matched
 from preprov.model.errors import ConfigError
 from preprov.model.reference import reference_pool
 from preprov.model.resources import KINDS
@@ -89,6 +89,7 @@ class _Case:
     begin: datetime
     until: datetime
     left_out: int
+    names: Mapping[str, str]
 
     @classmethod
     def of(cls, trace: Trace, plan: DemandPlan) -> "_Case":
@@ -96,7 +97,7 @@ class _Case:
         begin, until = judged_days(work, trace.zone, at_the_end=bool(trace.schedules), since=plan.since, days=plan.days)
         schedules = trace.schedules if plan.declared else ()
         shown = replace(trace, work=work if plan.declared else _hidden(work), schedules=schedules)
-        return cls(shown, plan, Truth.of(work, plan.kind), begin, until, left_out)
+        return cls(shown, plan, Truth.of(work, plan.kind), begin, until, left_out, code_of(work))
 
     def inputs(self, at: datetime) -> DemandInputs:
         """Everything: the demand room itself looks at nothing later than `at`."""
@@ -262,17 +263,26 @@ def _judge(case: _Case, at: datetime, learnt: LearntModel, peers: AggregatePeers
     actual = case.truth.after(at)
     said = {_OURS: quantiles_of(curve, case.plan.kind), **peers.said(case.truth, at)}
     losses = {name: judged(actual, values) for name, values in said.items()}
-    expected, real = expected_starts(given).likely(), actual_starts(case.trace.work, at)
     return {
         "at": at.isoformat(),
         "losses": {n: {h: {m: asdict(x) for m, x in ms.items()} for h, ms in hs.items()} for n, hs in losses.items()},
-        "starts": {
+        "starts": _hour_after(case, given),
+    }
+
+
+def _hour_after(case: _Case, given: DemandInputs) -> dict[str, dict[str, float]]:
+    """Starts foretold, real and matched: by what the tasks run, and by their signatures, which tell tasks by id too."""
+    drawn, out = expected_starts(given), {}
+    for way, names in (("by_code", case.names), ("by_signature", None)):
+        expected = drawn.items(names).likely()
+        real = actual_starts(case.trace.work, given.at, names=names)
+        out[way] = {
             "expected": len(expected),
             "actual": len(real),
             "matched": matched(expected, real),
-            "by_chance": by_chance(expected, seen, at),
-        },
-    }
+            "by_chance": by_chance(expected, given.seen, given.at, names),
+        }
+    return out
 
 
 def _kept(folder: Path | None, case: _Case, at: datetime) -> dict[str, Any] | None:
@@ -354,7 +364,11 @@ def _pooled(rows: Sequence[Mapping[str, Any]], name: str, horizon: str, measure:
 
 
 def _starts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    total = {k: sum(row["starts"][k] for row in rows) for k in ("expected", "actual", "matched", "by_chance")}
+    return {**_matches(rows, "by_code"), "by_signature": _matches(rows, "by_signature")}
+
+
+def _matches(rows: Sequence[Mapping[str, Any]], way: str) -> dict[str, Any]:
+    total = {k: sum(row["starts"][way][k] for row in rows) for k in ("expected", "actual", "matched", "by_chance")}
     return {
         "precision": total["matched"] / total["expected"] if total["expected"] else None,
         "recall": total["matched"] / total["actual"] if total["actual"] else None,

@@ -1,5 +1,6 @@
 """Which tasks of runs not yet submitted will start, and when: the test of schedules, recurrences and shapes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -40,13 +41,48 @@ class Starts:
         return Starts(self.signature[keep], self.after[keep], self.probability[keep])
 
 
-def expected_starts(given: DemandInputs, within_s: float = 3_600.0) -> Starts:
-    """Starts within so many seconds after `given.at` of tasks of runs that were not submitted by then.
+@dataclass(frozen=True)
+class Drawn:
+    """Starts in all samples: signature, sample, seconds after the instant of knowledge; (N,) each."""
 
-    Tasks of one signature cannot be told apart, so what is foretold is the first of them, the second, and so on: over
-    the samples each has a distribution in time. An item stands in the middle of the window of twice NEAR_S seconds that
-    holds most of it, and is as probable as that window.
-    """
+    signature: NDArray[np.object_]
+    sample: Ints
+    after: Floats
+    samples: int
+
+    def items(self, names: Mapping[str, str] | None = None) -> Starts:
+        """What is foretold.
+
+        Tasks of one signature cannot be told apart, so it is the first of them, the second, and so on: over the samples
+        each has a distribution in time. An item stands in the middle of the window of twice NEAR_S seconds that holds
+        most of it, and is as probable as that window.
+
+        Args:
+            names: signature -> name under which tasks are one; signatures by default.
+        """
+        if not len(self.signature):
+            return Starts(np.empty(0, dtype=object), np.empty(0), np.empty(0))
+        name, of = np.unique(named(self.signature, names).astype(str), return_inverse=True)
+        return _items(name.astype(object), of, self.sample, self.after, self.samples)
+
+
+def code_of(work: WorkTable) -> dict[str, str]:
+    """Signature -> DAG and operator, where the operator is known: tasks that run the same code, whatever their ids."""
+    tasks = work.tasks[["signature", "operator", "run"]].drop_duplicates("signature")
+    dag = work.runs["dag_id"].to_numpy(dtype=object)[tasks["run"].to_numpy()]
+    rows = zip(tasks["signature"], dag, tasks["operator"], strict=True)
+    return {str(s): f"{d}/{o}" if o else str(s) for s, d, o in rows}
+
+
+def named(signature: NDArray[np.object_], names: Mapping[str, str] | None) -> NDArray[np.object_]:
+    """(N,) names of signatures; one without a name keeps its own."""
+    if names is None:
+        return signature
+    return np.array([names.get(s, s) for s in signature], dtype=object)
+
+
+def expected_starts(given: DemandInputs, within_s: float = 3_600.0) -> Drawn:
+    """Starts within so many seconds after `given.at` of tasks of runs that were not submitted by then, by sample."""
     seen = given.seen.as_of(given.at)
     runtimes = given.runtimes if given.runtimes is not None else RuntimeModel.learn(seen, given.at)
     until = given.at + timedelta(seconds=within_s)
@@ -71,14 +107,17 @@ def expected_starts(given: DemandInputs, within_s: float = 3_600.0) -> Starts:
         rows.append(mine.task[at])
         columns.append(column[at, draw])
         starts.append(block.start[at, draw])
-    if not sum(map(len, rows)):
-        return Starts(np.empty(0, dtype=object), np.empty(0), np.empty(0))
-    signature, of = np.unique(known.signatures[np.concatenate(rows)].astype(str), return_inverse=True)
-    return _items(signature.astype(object), of, np.concatenate(columns), np.concatenate(starts), given.n_samples)
+    return Drawn(
+        known.signatures[_all(rows)], _all(columns), np.concatenate(starts) if starts else np.empty(0), given.n_samples
+    )
+
+
+def _all(parts: list[Ints]) -> Ints:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
 def _items(signature: NDArray[np.object_], of: Ints, sample: Ints, start: Floats, samples: int) -> Starts:
-    order = np.lexsort((start, sample, of))
+    order = np.lexsort((start, sample, of))  # by name, then by sample: the first of each, the second, ...
     of, sample, start = of[order], sample[order], start[order]
     group = of * np.int64(samples) + sample
     first = np.flatnonzero(np.diff(group, prepend=-1))
@@ -97,14 +136,16 @@ def _items(signature: NDArray[np.object_], of: Ints, sample: Ints, start: Floats
     return Starts(signature[kinds.astype(np.int64)], after.astype(np.float64), probability.astype(np.float64))
 
 
-def actual_starts(work: WorkTable, at: datetime, within_s: float = 3_600.0) -> Starts:
-    """What really started within so many seconds after `at`, of runs submitted after `at`."""
+def actual_starts(
+    work: WorkTable, at: datetime, within_s: float = 3_600.0, names: Mapping[str, str] | None = None
+) -> Starts:
+    """What really started within so many seconds after `at`, of runs submitted after `at`, by signature or name."""
     now = epoch(at)
     start, end = work.spans()
     late = (work.runs["submit"].to_numpy(np.float64) > now)[work.tasks["run"].to_numpy()]
     keep = late & (end > start) & (start > now) & (start <= now + within_s)
     signature = work.tasks["signature"].to_numpy(dtype=object)[keep]
-    return Starts(signature, start[keep] - now, np.ones(int(keep.sum())))
+    return Starts(named(signature, names), start[keep] - now, np.ones(int(keep.sum())))
 
 
 def matched(expected: Starts, actual: Starts, near_s: float = NEAR_S) -> int:
@@ -132,7 +173,7 @@ def _pairs(mine: Floats, theirs: Floats, near_s: float) -> int:
     return found
 
 
-def by_chance(expected: Starts, seen: WorkTable, at: datetime) -> float:
+def by_chance(expected: Starts, seen: WorkTable, at: datetime, names: Mapping[str, str] | None = None) -> float:
     """How many of the expected starts would meet one, if each signature's tasks started at their usual rate, any time.
 
     Args:
@@ -142,6 +183,6 @@ def by_chance(expected: Starts, seen: WorkTable, at: datetime) -> float:
     start, _ = seen.spans()
     since = max(now - _RATE_S, float(seen.runs["submit"].min())) if len(seen.runs) else now
     recent = (start >= since) & (start <= now)
-    count = pd.Series(seen.tasks["signature"].to_numpy(dtype=object)[recent]).value_counts()
+    count = pd.Series(named(seen.tasks["signature"].to_numpy(dtype=object)[recent], names)).value_counts()
     rate = count.reindex(expected.signature).fillna(0.0).to_numpy() / max(now - since, 3_600.0)
     return float(-np.expm1(-rate * 2 * NEAR_S).sum())
