@@ -8,6 +8,7 @@ from preprov.contracts import Notice
 from preprov.pools.gcp.group import ManagedGroup
 from preprov.pools.gcp.view import name_of
 from preprov.pools.machines.machine import instant
+from preprov.pools.machines.notice import told
 
 _KINDS: Final = {"compute.instances.preempted": "interruption", "compute.instances.hostError": "state"}
 _BACK: Final = timedelta(hours=1)
@@ -27,3 +28,4 @@ def read(group: ManagedGroup, now: datetime) -> Iterator[Notice]:
         if at is not None and now - at <= _BACK and name.startswith(f"{base}-"):
             kind = _KINDS.get(op.operation_type, "state")
             yield Notice(name, kind, at, at, op.status_message, receipt=op.name)
+    yield from told(group.machines().values())

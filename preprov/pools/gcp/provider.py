@@ -60,8 +60,3 @@ class GcpProvider(MachineProvider):
     def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
         """As the contract says: idle machines of ours are ended by name until the size is as it was."""
         return settings.restore(self._lender(pool, group), self, baseline)
-
-    def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
-        """Names of a group's machines that a launch of ours made and that run nothing, the youngest first."""
-        nodes = [n for n in self._nodes(self._lender(pool, group)) if n.token and not n.is_busy]
-        return tuple(n.node_id for n in sorted(nodes, key=lambda n: n.created_at, reverse=True))

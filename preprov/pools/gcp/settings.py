@@ -1,25 +1,14 @@
 """Settings of a managed instance group: its standby targets, and how to put back what was found."""
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
-from preprov.model.errors import NodeBusyError, PoolError
-from preprov.model.pools import Pool, Standby
+from preprov.model.errors import PoolError
+from preprov.model.pools import Standby
 from preprov.pools.gcp.group import ManagedGroup
+from preprov.pools.machines.giveback import Ends, end_surplus
 
 _TARGETS: Final = {Standby.HIBERNATED: "target_suspended_size", Standby.STOPPED: "target_stopped_size"}
-
-
-class Ends(Protocol):
-    """Who ends idle nodes by name."""
-
-    def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
-        """Idle nodes of ours, those to be ended first in front."""
-        ...
-
-    def terminate(self, pool: Pool, node_ids: tuple[str, ...]) -> None:
-        """End idle nodes."""
-        ...
 
 
 def set_targets(group: ManagedGroup, targets: Mapping[Standby, int]) -> None:
@@ -68,15 +57,4 @@ def _resize(group: ManagedGroup, ends: Ends, size: int, wanted: int) -> list[str
     if size < wanted:
         group.patch({"target_size": wanted})
         return [f"target_size {size} -> {wanted}"]
-    ended: list[str] = []
-    for name in ends.launched(group.pool, group.group.name):
-        if len(ended) == size - wanted:
-            break
-        try:
-            ends.terminate(group.pool, (name,))
-        except NodeBusyError:
-            continue
-        ended.append(name)
-    said = [f"target_size {size} -> {size - len(ended)}: ended {', '.join(ended)}"] if ended else []
-    left = size - wanted - len(ended)
-    return [*said, f"{left} more than there were are busy or not ours, and stay"] if left > 0 else said
+    return list(end_surplus(ends, group.pool, group.group.name, size - wanted)) if size > wanted else []

@@ -8,6 +8,7 @@ from typing import Any, Final
 from preprov.model.notes import CREATED, PREFIX, Report, read_report
 from preprov.model.pools import CapacityType
 from preprov.pools.machines.machine import Machine, State, instant
+from preprov.pools.machines.notice import NOTICE
 
 NOTES: Final = "preprov-notes"
 """The metadata entry that holds the controller's notes, as JSON; a node waits for its change."""
@@ -48,6 +49,7 @@ def machine(managed: Any, instance: Any, guest: Mapping[str, str], now: datetime
         now: the instant of the look.
     """
     notes = read_notes(instance.metadata) if instance is not None else _planned(managed)
+    notes |= {k: v for k, v in guest.items() if k == NOTICE}
     created = (
         (_when(instance.creation_timestamp) if instance is not None else None) or instant(notes.get(CREATED)) or now
     )

@@ -167,6 +167,11 @@ class MachineProvider:
         for lender in self._lenders(pool) if absent else ():
             lender.delete(absent)
 
+    def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
+        """Names of a group's machines that a launch of ours made and that run nothing, the youngest first."""
+        nodes = [n for n in self._nodes(self._lender(pool, group)) if n.token and not n.is_busy]
+        return tuple(n.node_id for n in sorted(nodes, key=lambda n: n.created_at, reverse=True))
+
     # ---- inside
 
     def _close(self, found: Sequence[_Found], *, lost_too: bool) -> None:

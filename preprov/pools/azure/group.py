@@ -1,0 +1,309 @@
+"""One flexible scale set: its size is raised by patch, and lowered only by deleting machines by name."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from preprov.contracts import Capabilities, Clock, LaunchRequest
+from preprov.model.errors import ConflictError, InsufficientCapacityError, NotFoundError, PoolError
+from preprov.model.notes import POOL, PREFIX, TOKEN
+from preprov.model.pools import CapacityType, Group, Pool, Standby
+from preprov.pools.azure.clients import Clients, Json, as_json, pages
+from preprov.pools.azure.errors import calling
+from preprov.pools.azure.options import AzureGroup
+from preprov.pools.azure.standby import StandbyPool
+from preprov.pools.azure.view import machine
+from preprov.pools.machines.machine import Machine, State, instant
+from preprov.pools.machines.orders import launch_name
+from preprov.pools.machines.shortage import Shortages
+
+T = TypeVar("T")
+LAUNCH: Final = f"{PREFIX}launch."
+"""Tags of the scale set, one per launch asked for; written with the new size in one patch, so both are or none."""
+FOUND: Final = f"{PREFIX}found"
+"""Tag of machines that were there before our first launch: no launch may count them as its own."""
+_REMEMBERED: Final = timedelta(hours=1)
+_STATES: Final = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+_ROUNDS: Final = 3
+_THREADS: Final = 8
+_LOOK_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a group works with."""
+
+    clients: Clients
+    shortages: Shortages
+    clock: Clock
+
+
+class ScaleSet:
+    """The lender of such a scale set's machines (see `preprov.pools.machines.lender`)."""
+
+    def __init__(self, tools: Tools, options: AzureGroup) -> None:
+        self.options = options
+        self._tools = tools
+        self.standby = StandbyPool(tools.clients, options) if options.standby_pool else None
+
+    @property
+    def pool(self) -> Pool:
+        """The pool it is of."""
+        return self.options.pool
+
+    @property
+    def group(self) -> Group:
+        """The group it is."""
+        return self.options.group
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return self.options.where
+
+    @property
+    def fence_s(self) -> float:
+        """How long an agent is waited for to confirm that it begins no more tasks."""
+        return self.options.fence_s
+
+    def capabilities(self) -> Capabilities:
+        """The scale set decides on size and zone. Azure ends no raise by itself without choosing whom to end."""
+        spot = any(o.capacity_type is CapacityType.SPOT for o in self.group.offerings)
+        return Capabilities(
+            standby_states=self.group.standby_states & _STATES,
+            chooses_offering=False,
+            interrupts=spot,
+            steps_down=False,
+            sets_targets=self.standby is not None,
+        )
+
+    # ---- what exists
+
+    def machines(self, ids: Sequence[str] | None = None) -> Mapping[str, Machine]:
+        """Machines of the scale set; some of them are asked for one by one, for the listing may lag behind."""
+        vms = self._listed() if ids is None else [v for v in self._each(ids, self._vm) if v is not None]
+        now = self._tools.clock.now()
+        found = [machine(v, now) for v in vms if self._is_member(v)]
+        return {m.node_id: m for m in found if m.notes.get(POOL, self.pool.name) == self.pool.name}
+
+    def _listed(self) -> list[Json]:
+        rg, wanted = self.options.place.resource_group, f"'virtualMachineScaleSet/id' eq '{self.options.vmss_id}'"
+        return pages(self.where, self._vms.list(rg, filter=wanted, expand="instanceView"))
+
+    def _vm(self, name: str) -> Json | None:
+        try:
+            with calling(self.where):
+                return as_json(self._vms.get(self.options.place.resource_group, name, expand="instanceView"))
+        except NotFoundError:
+            return None
+
+    def _is_member(self, vm: Json) -> bool:
+        of = str(vm.get("properties", {}).get("virtualMachineScaleSet", {}).get("id", ""))
+        return of.lower() == self.options.vmss_id.lower()
+
+    def settings(self) -> Json:
+        """The scale set itself."""
+        with calling(self.where):
+            return as_json(self._sets.get(self.options.place.resource_group, self.options.vmss))
+
+    # ---- more
+
+    def create(self, request: LaunchRequest, count: int, notes: Mapping[str, str]) -> tuple[str, ...]:
+        """Raise the size, and make the machines that come our own by their tags.
+
+        The launch is noted on the scale set in the same patch as the size, under its etag: sent again it raises
+        nothing, but goes on with what a crash left.
+        """
+        o = request.offering
+        if self._tools.shortages.until(o.instance_type, o.zone, o.capacity_type) is not None:
+            raise InsufficientCapacityError(
+                f"no {o.key} was to be had a moment ago", where=self.where, hint="another offering"
+            )
+        settings, key = self.settings(), f"{LAUNCH}{launch_name(request)}"
+        noted = (settings.get("tags") or {}).get(key)
+        failed: PoolError | None = None
+        if noted is None:
+            self._mark_found()
+            failed = self._raise(settings, count, {key: self._ledger(count)})
+        else:
+            count = int(json.loads(noted)["count"])
+        ids = self._claim(count, notes)
+        if failed is not None:
+            self._give_back(request, failed)
+        if failed is not None and not ids:
+            raise failed
+        return ids
+
+    def _ledger(self, count: int) -> str:
+        return json.dumps({"count": count, "at": self._tools.clock.now().isoformat()})
+
+    def _mark_found(self) -> None:
+        """Machines without a note of ours, and those that failed to come, are no launch's."""
+        strange = [m.node_id for m in self.machines().values() if _unclaimed(m)]
+        if strange:
+            self.note(strange, {FOUND: "yes"})
+
+    def _raise(self, settings: Json, by: int, notes: Mapping[str, str]) -> PoolError | None:
+        """Raise the size by so many; returns what went wrong after Azure had accepted it.
+
+        Raises:
+            PoolError: it did not accept it.
+        """
+        sku, now = dict(settings["sku"]), self._tools.clock.now()
+        tags = {k: v for k, v in (settings.get("tags") or {}).items() if not _forgotten(k, v, now - _REMEMBERED)}
+        body = {"sku": {**sku, "capacity": int(sku["capacity"]) + by}, "tags": {**tags, **notes}}
+        operation = self._update(settings, body)
+        try:
+            with calling(self.where):
+                operation.result(timeout=self.options.settle_s)
+        except PoolError as e:
+            return e
+        return None
+
+    def _update(self, settings: Json, body: Json) -> Any:
+        """Patch the scale set as it was read; somebody else's change meanwhile is a ConflictError."""
+        from azure.core import MatchConditions
+
+        with calling(self.where):
+            return self._sets.begin_update(
+                self.options.place.resource_group,
+                self.options.vmss,
+                body,
+                etag=settings.get("etag"),
+                match_condition=MatchConditions.IfNotModified,
+            )
+
+    def _claim(self, count: int, notes: Mapping[str, str]) -> tuple[str, ...]:
+        """Put a launch's notes on as many new machines."""
+        new = sorted(m.node_id for m in self.machines().values() if _unclaimed(m) and m.state is not State.BROKEN)
+        mine = new[:count]
+        self.note(mine, dict(notes))
+        return tuple(mine)
+
+    def _give_back(self, request: LaunchRequest, failed: PoolError) -> None:
+        """What failed to come still counts in the size: take it out by name, never by a number."""
+        if isinstance(failed, InsufficientCapacityError):
+            o = request.offering
+            self._tools.shortages.note(o.instance_type, o.zone, o.capacity_type, self.options.shortage_ttl_s)
+        broken = [m.node_id for m in self.machines().values() if m.state is State.BROKEN and _unclaimed(m)]
+        if broken:
+            self.delete(broken)
+
+    def start(self, machines: Sequence[Machine]) -> None:
+        """Start deallocated machines, hibernated or not; a lack of machines for them shows here."""
+        rg = self.options.place.resource_group
+        with calling(self.where):
+            operations = [self._vms.begin_start(rg, m.node_id) for m in machines]
+            for one in operations:
+                one.result(timeout=self.options.settle_s)
+
+    # ---- less
+
+    def hibernate(self, machines: Sequence[Machine]) -> None:
+        """Deallocate with the memory kept."""
+        self._deallocate(machines, hibernate=True)
+
+    def stop(self, machines: Sequence[Machine]) -> None:
+        """Deallocate."""
+        self._deallocate(machines, hibernate=None)
+
+    def _deallocate(self, machines: Sequence[Machine], *, hibernate: bool | None) -> None:
+        rg = self.options.place.resource_group
+        with calling(self.where):
+            for m in machines:
+                self._vms.begin_deallocate(rg, m.node_id, hibernate=hibernate, polling=False)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete machines of the scale set by name, which lowers its size by as many."""
+        members = [v["name"] for v in self._each(ids, self._vm) if v is not None and self._is_member(v)]
+        if members:
+            with calling(self.where):
+                self._sets.begin_delete_instances(
+                    self.options.place.resource_group, self.options.vmss, {"instanceIds": members}, polling=False
+                )
+
+    # ---- notes
+
+    def note(self, ids: Sequence[str], notes: Mapping[str, str | None]) -> None:
+        """As tags; written only onto the tags that were read."""
+        self._each(ids, lambda name: self._note(name, notes))
+
+    def _note(self, name: str, notes: Mapping[str, str | None]) -> None:
+        for attempt in range(_ROUNDS):
+            vm = self._vm(name)
+            if vm is None:
+                return
+            old = {str(k): str(v) for k, v in (vm.get("tags") or {}).items()}
+            new = {k: v for k, v in {**old, **notes}.items() if v is not None}
+            if new == old:
+                return
+            try:
+                return self._write(name, vm, new)
+            except ConflictError:  # somebody else wrote tags, or the machine is being made: look again
+                if attempt == _ROUNDS - 1:
+                    raise
+                self._tools.clock.sleep(_LOOK_S)
+
+    def _write(self, name: str, vm: Json, tags: Mapping[str, str]) -> None:
+        from azure.core import MatchConditions
+
+        with calling(self.where):
+            self._vms.begin_update(
+                self.options.place.resource_group,
+                name,
+                {"tags": dict(tags)},
+                etag=vm.get("etag"),
+                match_condition=MatchConditions.IfNotModified,
+                polling=False,
+            )
+
+    # ---- calls
+
+    def resize(self, capacity: int) -> None:
+        """Raise the size to a number; the machines that come are no launch's.
+
+        Raises:
+            PoolError: it failed.
+        """
+        settings = self.settings()
+        failed = self._raise(settings, capacity - int(settings["sku"]["capacity"]), {})
+        if failed is not None:
+            raise failed
+
+    def usages(self, location: str) -> list[Json]:
+        """What is used of the region's quotas."""
+        return pages(self.where, self._tools.clients.compute(self.options.place).usage.list(location))
+
+    @property
+    def _vms(self) -> Any:
+        return self._tools.clients.compute(self.options.place).virtual_machines
+
+    @property
+    def _sets(self) -> Any:
+        return self._tools.clients.compute(self.options.place).virtual_machine_scale_sets
+
+    def _each(self, names: Iterable[str], do: Callable[[str], T]) -> list[T]:
+        """`do` of each name, some at a time."""
+        todo = list(dict.fromkeys(names))
+        if len(todo) < 2:
+            return [do(n) for n in todo]
+        with ThreadPoolExecutor(min(_THREADS, len(todo))) as threads:
+            return list(threads.map(do, todo))
+
+
+def _unclaimed(m: Machine) -> bool:
+    return TOKEN not in m.notes and FOUND not in m.notes and m.state is not State.ENDING
+
+
+def _forgotten(key: str, value: str, before: Any) -> bool:
+    """True for the note of a launch so old that nobody sends it again."""
+    if not key.startswith(LAUNCH):
+        return False
+    try:
+        at = instant(str(json.loads(value)["at"]))
+    except (KeyError, TypeError, ValueError):
+        return True
+    return at is None or at < before

@@ -1,0 +1,99 @@
+"""A group's options for Azure, checked: where it is, which scale set it is, and which standby pool serves it."""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from preprov.model.errors import ConfigError
+from preprov.model.pools import Group, Pool
+
+_EXAMPLE: Final = 'options = { subscription = "0000…", resource_group = "night", vmss = "nodes" }'
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A resource group as it is reached.
+
+    Attributes:
+        endpoint: URL instead of Azure's own; asked without credentials, so on this machine only; "" = its own.
+        attempts: how often the SDK tries again what may be tried again. poll_s: between looks at an operation.
+    """
+
+    subscription: str
+    resource_group: str
+    endpoint: str = ""
+    attempts: int = 5
+    poll_s: float = 5.0
+
+
+class _Raw(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subscription: str = Field(min_length=1)
+    resource_group: str = Field(min_length=1)
+    vmss: str = Field(min_length=1)
+    standby_pool: str = ""
+    endpoint_url: str = ""
+    attempts: int = Field(default=5, ge=0, le=20)
+    poll: float = Field(default=5.0, ge=0, description="seconds")
+    fence: float = Field(default=30.0, gt=0, description="seconds")
+    settle: float = Field(default=60.0, gt=0, description="seconds")
+    shortage_ttl: float = Field(default=180.0, ge=0, description="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class AzureGroup:
+    """A group of a pool with its options.
+
+    Attributes:
+        vmss: name of its flexible scale set. standby_pool: name of the one that serves it; "" = none.
+        fence_s: how long an agent is waited for to confirm that it begins no more tasks.
+        settle_s: how long a launch or start is watched for a lack of machines or quota.
+        shortage_ttl_s: how long a lack of machines is remembered.
+    """
+
+    pool: Pool
+    group: Group
+    place: Place
+    vmss: str
+    standby_pool: str
+    fence_s: float
+    settle_s: float
+    shortage_ttl_s: float
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.pool.name}/{self.group.name}"
+
+    @property
+    def vmss_id(self) -> str:
+        """The scale set as a resource."""
+        place = self.place
+        root = f"/subscriptions/{place.subscription}/resourceGroups/{place.resource_group}"
+        return f"{root}/providers/Microsoft.Compute/virtualMachineScaleSets/{self.vmss}"
+
+
+def azure_group(pool: Pool, name: str) -> AzureGroup:
+    """Read the options of a group.
+
+    Raises:
+        ConfigError: one is missing, unknown or wrong.
+    """
+    group = pool.group(name)
+    where = f"pool {pool.name}, group {name}"
+    try:
+        raw = _Raw.model_validate(dict(group.options))
+    except ValidationError as e:
+        first = e.errors()[0]
+        what = ".".join(str(p) for p in first["loc"])
+        raise ConfigError(f"options.{what}: {first['msg']}", where=where, hint=_EXAMPLE) from None
+    if raw.endpoint_url and urlsplit(raw.endpoint_url).hostname not in _LOOPBACK:
+        raise ConfigError(
+            f"options.endpoint_url: {raw.endpoint_url} is not on this machine", where=where, hint="leave it out"
+        )
+    place = Place(raw.subscription, raw.resource_group, raw.endpoint_url.rstrip("/"), raw.attempts, raw.poll)
+    return AzureGroup(pool, group, place, raw.vmss, raw.standby_pool, raw.fence, raw.settle, raw.shortage_ttl)

@@ -1,0 +1,69 @@
+"""Azure as a pool provider: each group is a flexible scale set, with a standby pool where it names one."""
+
+from collections.abc import Mapping, Sequence
+
+from preprov.contracts import Clock, Finding, Notice
+from preprov.model.errors import PoolError
+from preprov.model.pools import Pool, Standby
+from preprov.pools.azure import doctor, settings
+from preprov.pools.azure.clients import Clients
+from preprov.pools.azure.group import ScaleSet, Tools
+from preprov.pools.azure.options import azure_group
+from preprov.pools.machines.notice import told
+from preprov.pools.machines.provider import MachineProvider
+from preprov.pools.machines.shortage import Shortages
+
+
+class AzureProvider(MachineProvider):
+    """Nodes of flexible scale sets; options of a group as `preprov.pools.azure.options` reads them.
+
+    Controller and agent write to each other in a machine's tags (`preprov.model.notes`); the agent does so with the
+    machine's own identity. The SDK retries and polls by itself; nothing here does. Azure has nothing that ends a raise
+    by itself without choosing whom to end, so no raise is leased.
+    """
+
+    name = "azure"
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._tools = Tools(Clients(), Shortages(clock), clock)
+        self._settled: set[str] = set()
+
+    def _lender(self, pool: Pool, group: str) -> ScaleSet:
+        return ScaleSet(self._tools, azure_group(pool, group))
+
+    def _sets(self, pool: Pool) -> list[ScaleSet]:
+        return [self._lender(pool, g.name) for g in pool.groups if g.provider == self.name]
+
+    def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
+        """As the contract says: how many machines the standby pool keeps ready."""
+        standby = self._lender(pool, group).standby
+        if standby is None:
+            raise PoolError(f"group {group} has no standby pool", where=pool.name, hint="name it in its options")
+        for state, wanted in targets.items():
+            standby.set_target(state, wanted)
+
+    def notices(self, pool: Pool) -> tuple[Notice, ...]:
+        """As the contract says: scheduled events, which Azure tells the machine alone and its agent notes."""
+        found = [n for one in self._sets(pool) for n in told(one.machines().values())]
+        return tuple(n for n in found if n.receipt not in self._settled)
+
+    def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:
+        """As the contract says; remembered by this object, for the note goes with its machine."""
+        self._settled.update(n.receipt for n in done)
+
+    def examine(self, pool: Pool) -> tuple[Finding, ...]:
+        """As the contract says."""
+        return tuple(f for one in self._sets(pool) for f in doctor.examine(one))
+
+    def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
+        """As the contract says: what the tags of the scale set tell of, a Kubernetes cluster or an autoscaler."""
+        return doctor.other_writers(self._lender(pool, group).settings())
+
+    def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
+        """As the contract says."""
+        return settings.baseline(self._lender(pool, group))
+
+    def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
+        """As the contract says: idle machines of ours are ended by name until the size is as it was."""
+        return settings.restore(self._lender(pool, group), self, baseline)

@@ -1,0 +1,33 @@
+"""Settings of a scale set and its standby pool, and how to put back what was found."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from preprov.pools.azure.group import ScaleSet
+from preprov.pools.machines.giveback import Ends, end_surplus
+
+_PROFILE: Final = ("maxReadyCapacity", "minReadyCapacity")
+
+
+def baseline(group: ScaleSet) -> Mapping[str, object]:
+    """The settings that preprov may touch."""
+    out: dict[str, object] = {"capacity": int(group.settings()["sku"]["capacity"])}
+    if group.standby is not None:
+        profile = group.standby.settings()["elasticityProfile"]
+        out |= {k: int(profile.get(k, 0)) for k in _PROFILE}
+    return out
+
+
+def restore(group: ScaleSet, ends: Ends, found: Mapping[str, object]) -> tuple[str, ...]:
+    """Put the settings back; says what changed."""
+    said: list[str] = []
+    profile = {k: int(str(found[k])) for k in _PROFILE if k in found}
+    if group.standby is not None and profile and group.standby.put(profile):
+        said.append(f"standby pool {group.options.standby_pool}: {profile}")
+    now, wanted = int(group.settings()["sku"]["capacity"]), int(str(found["capacity"]))
+    if now < wanted:
+        group.resize(wanted)
+        said.append(f"capacity {now} -> {wanted}")
+    elif now > wanted:
+        said.extend(end_surplus(ends, group.pool, group.group.name, now - wanted))
+    return tuple(said)

@@ -1,0 +1,84 @@
+"""The standby pool that serves a scale set: so many machines, all in one state, handed over as the size is raised."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from preprov.model.errors import PoolError
+from preprov.model.pools import Standby
+from preprov.pools.azure.clients import Clients, Json, as_json
+from preprov.pools.azure.errors import calling
+from preprov.pools.azure.options import AzureGroup
+
+STATES: Final[Mapping[str, Standby]] = {
+    "Deallocated": Standby.STOPPED,
+    "Hibernated": Standby.HIBERNATED,
+    "Running": Standby.HIBERNATED,
+}
+"""State of the pool -> tier it is planned as. One that keeps them running is the fastest tier below RUNNING."""
+
+
+class StandbyPool:
+    """Its settings. Who is in it Azure decides: its machines join the scale set when the size is raised."""
+
+    def __init__(self, clients: Clients, options: AzureGroup) -> None:
+        self._clients = clients
+        self._options = options
+
+    def settings(self) -> Json:
+        """The standby pool itself.
+
+        Raises:
+            PoolError: it cannot be read.
+        """
+        o = self._options
+        with calling(o.where):
+            pools = self._clients.standby(o.place).standby_virtual_machine_pools
+            properties: Json = as_json(pools.get(o.place.resource_group, o.standby_pool))["properties"]
+        return properties
+
+    def counts(self) -> dict[str, int]:
+        """How many of its machines are in each state, in Azure's words.
+
+        Raises:
+            PoolError: it cannot be read.
+        """
+        o = self._options
+        with calling(o.where):
+            views = self._clients.standby(o.place).standby_virtual_machine_pool_runtime_views
+            view = as_json(views.get(o.place.resource_group, o.standby_pool, "latest"))
+        summary = view["properties"].get("instanceCountSummary") or ()
+        counts = [c for zone in summary for c in zone.get("instanceCountsByState") or ()]
+        return {s: sum(c["count"] for c in counts if c["state"] == s) for s in {c["state"] for c in counts}}
+
+    def set_target(self, state: Standby, wanted: int) -> bool:
+        """Have it keep so many; True if that was a change.
+
+        The vendor keeps maxReadyCapacity less the size of the scale set, so the floor is set with it.
+
+        Raises:
+            PoolError: it keeps another state, or it failed.
+        """
+        now = self.settings()
+        if STATES[now["virtualMachineState"]] is not state:
+            raise PoolError(
+                f"standby pool {self._options.standby_pool} keeps {now['virtualMachineState']} machines",
+                where=self._options.where,
+                hint=f"name {STATES[now['virtualMachineState']]}",
+            )
+        profile = {"maxReadyCapacity": wanted, "minReadyCapacity": wanted}
+        return self.put(profile)
+
+    def put(self, profile: Mapping[str, int]) -> bool:
+        """Change how many it keeps; True if that was a change.
+
+        Raises:
+            PoolError: it failed.
+        """
+        o, old = self._options, self.settings()["elasticityProfile"]
+        if all(old.get(k, 0) == v for k, v in profile.items()):
+            return False
+        body = {"properties": {"elasticityProfile": {**old, **profile}}}
+        with calling(o.where):
+            pools = self._clients.standby(o.place).standby_virtual_machine_pools
+            pools.update(o.place.resource_group, o.standby_pool, body)
+        return True

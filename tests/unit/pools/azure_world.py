@@ -1,0 +1,83 @@
+"""A resource group of the fake Azure with one pool, for the contract suite and for tests of the provider."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from preprov.contracts import PoolProvider
+from preprov.model.errors import PoolError
+from preprov.model.pools import Group, Node, Offering, Pool, Preload, Standby
+from preprov.model.resources import Resources
+from preprov.model.work import DatasetRef, ImageRef
+from preprov.pools.azure.provider import AzureProvider
+from preprov.sim.clock import VirtualClock
+from preprov.testing.fake_azure import FakeAzure
+
+T0 = datetime(2026, 3, 2, 20, tzinfo=UTC)
+ALL = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+SIZE = "Standard_D4s_v5"
+
+
+class AzureWorld:
+    """The provider through the real SDK against the fake, both on a clock that the test moves."""
+
+    def __init__(self, fake: FakeAzure) -> None:
+        self.fake = fake
+        self.clock = fake.clock
+        self.provider: PoolProvider = AzureProvider(self.clock)
+        self.vmss = fake.add("nodes", SIZE, standby="Deallocated")
+        offering = Offering(SIZE, Resources(cpu=4, memory=16), usd_per_hour=0.2)
+        options = {
+            "subscription": fake.subscription,
+            "resource_group": fake.resource_group,
+            "vmss": "nodes",
+            "standby_pool": "nodes-standby",
+            "endpoint_url": fake.url,
+            "attempts": 2,
+            "poll": 0,
+            "fence": 10,
+        }
+        self.pool = Pool("night", (Group("vms", "azure", (offering,), ALL, max_nodes=6, options=options),))
+        self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("abfs://data", "v1"),))
+
+    def again(self) -> PoolProvider:
+        return AzureProvider(self.clock)
+
+    def until(self, look: Callable[[], bool], what: str) -> None:
+        for _ in range(100):
+            if look():
+                return
+            self.clock.sleep(10)
+        raise AssertionError(f"waited in vain for {what}")
+
+    def occupy(self, node: Node) -> str:
+        machine = self.fake.machine(node.node_id)
+        if machine.agent is None:
+            raise PoolError("takes no task", where=node.node_id)
+        claimant = f"run/{node.node_id}#0"
+        machine.agent.take(claimant, machine.notes, self.clock.now())
+        return claimant
+
+    def free(self, node: Node) -> None:
+        agent = self.fake.machine(node.node_id).agent
+        assert agent is not None
+        agent.tasks.clear()
+
+    def spoiled(self) -> Preload:
+        self.fake.spoiled = True
+        return self.preload
+
+    def exhausted(self) -> Pool:
+        self.fake.faults.short.add(SIZE)
+        return self.pool
+
+    def with_options(self, **more: object) -> Pool:
+        group = self.pool.groups[0]
+        return replace(self.pool, groups=(replace(group, options={**group.options, **more}),))
+
+
+@contextmanager
+def azure_world() -> Iterator[AzureWorld]:
+    with FakeAzure(VirtualClock(T0)) as fake:
+        yield AzureWorld(fake)
