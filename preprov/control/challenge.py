@@ -25,6 +25,7 @@ from preprov.model.time import from_epoch
 log = structlog.get_logger(__name__)
 
 NEWEST: Final = "newest"
+_KEPT: Final = 12
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def challenge(
         version = ctx.ports.models.promote(
             version.version, at=at, reason=verdict.reason, backtest_id=record.backtest_id, actor=ctx.actor
         )
+    _tidy(ctx, pool)
     _forget(ctx, pool)
     log.info(
         "challenge", pool=pool.name, version=version.version, promoted=verdict.promote, cause=cause, why=verdict.reason
@@ -220,6 +222,13 @@ def _thin(champion: ScalerModel, challenger: ScalerModel) -> str:
     return f"the champion was learnt from too little ({champion.fallback_reason})" * bool(
         champion.fallback_reason and longer
     )
+
+
+def _tidy(ctx: Context, pool: Pool) -> None:
+    """Keep the newest versions and the champions that a rollback may want; a version takes megabytes."""
+    keep = {p.version for p in ctx.ports.models.promotions(pool.name, LEARNT_KIND)[:_KEPT]}
+    versions = [v.version for v in ctx.ports.models.versions(pool.name) if v.kind == LEARNT_KIND]
+    ctx.ports.models.forget([v for v in versions[_KEPT:] if v not in keep])
 
 
 def _forget(ctx: Context, pool: Pool) -> None:

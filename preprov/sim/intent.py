@@ -1,7 +1,7 @@
 """What is wanted and agreed on, in memory: halts, modes, floors, drains, votes, leases, model versions."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -141,6 +141,13 @@ class MemoryModels:
     def promotions(self, pool: str, kind: str) -> tuple[Promotion, ...]:
         """Newest first."""
         return tuple(p for p in reversed(self._promotions) if (p.pool, p.kind) == (pool, kind))
+
+    def forget(self, versions: Collection[str]) -> int:
+        """Delete these versions, a champion never; returns how many."""
+        gone = [v for v in versions if v in self._rows and not self._rows[v][0].champion]
+        for version in gone:
+            del self._rows[version]
+        return len(gone)
 
     def _champion(self, pool: str, kind: str) -> tuple[ModelVersion, bytes] | None:
         return next((r for r in self._rows.values() if r[0].champion and (r[0].pool, r[0].kind) == (pool, kind)), None)

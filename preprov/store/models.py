@@ -1,11 +1,11 @@
 """The port for model versions: safe formats only, checked when written and again when read."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy.orm import defer
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, delete, select
 
 from preprov.contracts import ModelVersion
 from preprov.model.errors import StoreError, UnsafeModelError
@@ -120,6 +120,14 @@ class SqlModelStore:
             Promotion(r.pool, r.kind, r.version, r.before, r.at, r.reason, r.backtest_id, r.actor, r.rollback)
             for r in rows
         )
+
+    def forget(self, versions: Collection[str]) -> int:
+        """Delete these versions, a champion never; returns how many."""
+        if not versions:
+            return 0
+        gone = delete(ModelRow).where(col(ModelRow.version).in_(list(versions)), col(ModelRow.champion).is_(False))
+        with self._db.write() as session:
+            return int(session.exec(gone).rowcount)
 
 
 def _lock(row: ModelRow) -> str:

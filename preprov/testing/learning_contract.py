@@ -98,6 +98,18 @@ class LearningContract(PortsContract):
         assert [p.at for p in found] == [T0 + minutes(7), T0 + minutes(5), T0]
         assert ports.models.promotions(POOL, "none") == ()
 
+    def test_old_versions_are_forgotten_but_the_champion_never(self, ports: Ports) -> None:
+        """Who was champion stays on record."""
+        made = [
+            ports.models.save(POOL, "learnt", "npz", npz(a=np.full(2, i)), at=T0 + minutes(i), metrics={}).version
+            for i in range(3)
+        ]
+        ports.models.promote(made[1], at=T0 + minutes(5), reason="better")
+        assert ports.models.forget([made[0], made[1], "none"]) == 1
+        assert ports.models.forget([]) == 0
+        assert [v.version for v in ports.models.versions(POOL)] == [made[2], made[1]]
+        assert [p.version for p in ports.models.promotions(POOL, "learnt")] == [made[1], made[0]]
+
     def test_backtests_are_kept_by_id(self, ports: Ports) -> None:
         """Newest first, equal to what was given."""
         first = BacktestRecord(

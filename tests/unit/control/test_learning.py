@@ -164,6 +164,18 @@ def test_promote_by_hand_and_roll_back_step_by_step() -> None:
         promote(w.ctx, w.pool, "none", "")
 
 
+def test_versions_do_not_pile_up() -> None:
+    w = world(series(60), 2)
+    first = round_of(w.ctx, w.pool, POOR).challenge.champion.version
+    for hour in range(1, 15):
+        go_to(w.clock, 2 + hour / 24)
+        challenge(w.ctx, w.pool, inputs(w.ctx, w.pool, w.clock.now()), cause="t", config=POOR)
+    versions = [v.version for v in w.ctx.ports.models.versions("p")]
+    assert 12 <= len(versions) <= 14
+    assert champion(w) in versions
+    assert first in [p.version for p in w.ctx.ports.models.promotions("p", LEARNT_KIND)]
+
+
 def test_a_pool_without_history_cannot_be_trained() -> None:
     w = make_world()
     with pytest.raises(ForecastError, match="no history"):
