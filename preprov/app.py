@@ -134,12 +134,20 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
         from preprov.pools.aws.provider import AwsProvider
 
         out["aws"] = AwsProvider(clock)
+    if "gcp" in wanted:
+        from preprov.pools.gcp.provider import GcpProvider
+
+        out["gcp"] = GcpProvider(clock)
+    if "azure" in wanted:
+        from preprov.pools.azure.provider import AzureProvider
+
+        out["azure"] = AzureProvider(clock)
     missing = wanted - set(out) - {"sim"}
     if missing:
         raise ConfigError(
             f"no provider for {', '.join(sorted(missing))}",
             where="[[pool.group]]",
-            hint='use provider = "local" or "aws"',
+            hint='use provider = "local", "aws", "gcp" or "azure"',
         )
     return out
 
