@@ -149,7 +149,11 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
             where="[[pool.group]]",
             hint='use provider = "local", "aws", "gcp" or "azure"',
         )
-    return out
+    if not out:
+        return out
+    from preprov.pools.instrument import instrumented, process_meter
+
+    return {name: instrumented(p, process_meter()) for name, p in out.items()}
 
 
 def _schedulers(home: Path, clock: Clock, speed: float) -> dict[str, Scheduler]:

@@ -320,8 +320,31 @@ class ScalingGroup:
         return settings.baseline(self._tools, self._group, self.described())
 
     def restore(self, baseline: Mapping[str, object]) -> tuple[str, ...]:
-        """Put them back."""
-        return settings.restore(self._tools, self._group, self.described(), baseline)
+        """Put them back; idle nodes beyond the old count are ended by name, busy ones stay, protected, and are told."""
+        wanted = int(str(baseline.get("DesiredCapacity", 0)))
+        said = [*self._end_surplus(wanted)]
+        said += settings.restore(self._tools, self._group, self.described(), baseline)
+        return tuple(said)
+
+    def _end_surplus(self, wanted: int) -> list[str]:
+        desired = int(self.described()["DesiredCapacity"])
+        members = {i: m for i, m in self.members().items() if m.lifecycle == "InService"}
+        listed = self._tools.listing.of_ids(self._group.place, members)
+        seen = {i: Seen.of(self._group, x, members[i]) for i, x in listed.items()}
+        nodes = {i: node(s, self._tools.heard, self._tools.clock.now()) for i, s in seen.items()}
+        idle = [i for i, n in nodes.items() if n is not None and not n.is_busy]
+        named = {i: seen[i] for i in idle[: max(desired - wanted, 0)]}
+        said = []
+        if named:
+            self.check_end(named)
+            self.terminate(named)
+            said.append(f"ended, idle: {', '.join(named)}")
+        left = desired - wanted - len(named)
+        return (
+            [*said, f"{left} nodes still run tasks and stay, protected: end them when they are idle"]
+            if left > 0
+            else said
+        )
 
     def lease(self, until: datetime, baseline: Mapping[str, object]) -> None:
         """Have the group put its counts back by itself."""

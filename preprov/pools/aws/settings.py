@@ -23,21 +23,19 @@ _AUTOSCALERS: Final = {
 
 
 def baseline(tools: Tools, group: AwsGroup, described: Json) -> dict[str, object]:
-    """Counts, protection of new nodes, warm pool, and which nodes are protected, as plain JSON."""
+    """Counts, protection of new nodes and warm pool, as plain JSON."""
     return {
         "asg": group.asg,
         **{k: int(described[k]) for k in _COUNTS},
         "NewInstancesProtectedFromScaleIn": bool(described.get("NewInstancesProtectedFromScaleIn")),
         "WarmPool": _warm(described),
-        "protected": sorted(str(i["InstanceId"]) for i in described["Instances"] if i.get("ProtectedFromScaleIn")),
     }
 
 
 def restore(tools: Tools, group: AwsGroup, described: Json, was: Mapping[str, object]) -> tuple[str, ...]:
     """Put the baseline back, counts last; a line per setting changed.
 
-    Desired is put back as well: the group ends nodes only if they are not protected, so busy ones are kept protected
-    until they have ended.
+    Desired is put back as well, which ends nodes that nobody protects: busy ones are to be protected before.
 
     Raises:
         PoolError: the baseline is of another group, or a call failed.
