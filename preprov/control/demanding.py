@@ -19,6 +19,7 @@ from preprov.model.errors import ForecastError, UnsafeModelError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS
+from preprov.model.time import floor_to
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -95,7 +96,9 @@ def current_demand(ctx: Context, pool: Pool) -> tuple[str, DemandCurve]:
     if not isinstance(standing, Standing) or not still_stands(ctx, pool, standing):
         longer = pool.horizon_s + math.ceil(STANDS.total_seconds() / pool.step_seconds) * pool.step_seconds
         try:
-            curve = demand_curve(inputs(ctx, pool, now, horizon_s=longer))
+            # On the steps of the clock, so that a plan says 02:00 and the next one speaks of the same steps.
+            first = floor_to(now, pool.step_seconds)
+            curve = demand_curve(inputs(ctx, pool, now, start=first, horizon_s=longer))
         except ForecastError as error:
             log.error("no_forecast", pool=pool.name, why=error.what)
             return stable_id(pool.name, "none", now.isoformat()), _unknown(pool, now, error.what)

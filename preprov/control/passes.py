@@ -12,12 +12,14 @@ from preprov.control.dispatch import DispatchResult, dispatch
 from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
 from preprov.control.orphans import collect_orphans
+from preprov.control.planning_facts import held_optimum, hold_optimum, task_sizes, tick_seconds
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.leads import Leads
 from preprov.planning.leads import learn_leads as fit_leads
+from preprov.planning.optimum import Optimum
 from preprov.planning.plan import PlanInputs, PlanOutcome, make_plan
 
 LEASE_S = 60.0
@@ -51,6 +53,7 @@ def pool_pass(
     serve: bool = True,
     kinds: frozenset[ActionKind] = EVERYTHING,
     waiting: Resources = ZERO,
+    foresee: bool = True,
 ) -> PassResult:
     """One pass under the pool's lease.
 
@@ -61,6 +64,7 @@ def pool_pass(
         serve: also dispatch work to nodes (replay has its own engine for that).
         kinds: the kinds of action this pass may take; others stay in the plan for the next one.
         waiting: what waits for room, where somebody else dispatches.
+        foresee: also plan what comes after now; False is quicker, where nobody reads it.
 
     Raises:
         LeaseHeldError: another pass over this pool is under way.
@@ -75,7 +79,7 @@ def pool_pass(
         made, demand = None, None
         if plan:
             waiting = dispatched.waiting if dispatched else waiting
-            made, demand, acted = _plan_and_act(ctx, pool, observation, waiting, kinds)
+            made, demand, acted = _plan_and_act(ctx, pool, observation, waiting, kinds, foresee=foresee)
             records = (*records, *acted)
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
@@ -88,11 +92,25 @@ def _plan_and_act(
     observation: PoolObservation,
     waiting: Resources,
     kinds: frozenset[ActionKind],
+    *,
+    foresee: bool = True,
 ) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
     known = remembered(ctx, (pool.name, "leads-seen"), timedelta(days=1), set[tuple[str, datetime]])
     learn_leads(ctx, pool, observation, known)
     forecast_id, demand = current_demand(ctx, pool)
-    outcome = plan_for(ctx, pool, observation, demand, forecast_id, waiting)
+    now = ctx.clock.now()
+    outcome = plan_for(
+        ctx,
+        pool,
+        observation,
+        demand,
+        forecast_id,
+        waiting,
+        tick_s=tick_seconds(ctx, pool, now),
+        held=held_optimum(ctx, pool),
+        foresee=foresee,
+    )
+    hold_optimum(ctx, pool, outcome.optimum, now)
     plan = outcome.plan
     if any(a.kind is not ActionKind.HOLD and a.at <= plan.valid_until for a in plan.actions):
         ctx.ports.plans.save(plan)
@@ -118,9 +136,14 @@ def plan_for(
     demand: DemandCurve,
     forecast_id: str,
     waiting: Resources = ZERO,
+    *,
+    tick_s: float | None = None,
+    held: Optimum | None = None,
+    foresee: bool = True,
 ) -> PlanOutcome:
     """Hand the planning room everything it may know now."""
     now = ctx.clock.now()
+    largest, grain = task_sizes(ctx, pool, now)
     midnight = now.astimezone(ZoneInfo(pool.zone)).replace(hour=0, minute=0, second=0, microsecond=0)
     launched = sum(
         r.action.count
@@ -146,6 +169,11 @@ def plan_for(
             forecast_id=forecast_id,
             source_age_s=source_age_s(ctx, pool.name),
             halted=ctx.ports.intent.halted(),
+            largest=largest,
+            grain=grain,
+            tick_s=tick_s,
+            held=held,
+            foresee=foresee,
         )
     )
 
