@@ -1,0 +1,186 @@
+# Rights come from rights.json alone, which is made from the list of calls in preprov's code.
+
+data "aws_partition" "current" {}
+
+locals {
+  rights   = jsondecode(file("${path.module}/rights.json"))
+  any_node = "arn:${data.aws_partition.current.partition}:ec2:*:*:instance/*"
+  of_pool  = { "aws:ResourceTag/preprov:pool" = var.name }
+
+  observe_statements = [{ Sid = "Observe", Effect = "Allow", Action = local.rights.observe, Resource = ["*"], Condition = {} }]
+
+  group_statements = [
+    {
+      Sid       = "Groups"
+      Effect    = "Allow"
+      Action    = local.rights.act.group
+      Resource  = [for g in local.autoscaling_groups : g.arn]
+      Condition = { StringEquals = local.of_pool }
+    },
+    {
+      Sid       = "Nodes"
+      Effect    = "Allow"
+      Action    = local.rights.act.node
+      Resource  = [local.any_node]
+      Condition = { StringEquals = local.of_pool }
+    },
+    {
+      Sid       = "Notes"
+      Effect    = "Allow"
+      Action    = local.rights.act.note
+      Resource  = [local.any_node]
+      Condition = { StringEquals = local.of_pool, "ForAllValues:StringLike" = { "aws:TagKeys" = ["preprov:*"] } }
+    },
+  ]
+
+  queue_statements = [
+    for q in aws_sqs_queue.notices : {
+      Sid       = "Notices"
+      Effect    = "Allow"
+      Action    = local.rights.act.queue
+      Resource  = [q.arn]
+      Condition = {}
+    }
+  ]
+
+  # A fleet runs instances of our launch templates and of nothing else; every machine it makes carries the pool's tag.
+  fleet_statements = [
+    for s in [
+      {
+        Sid       = "Fleets"
+        Effect    = "Allow"
+        Action    = local.rights.act.fleet
+        Resource  = ["*"]
+        Condition = {}
+      },
+      {
+        Sid      = "Run"
+        Effect   = "Allow"
+        Action   = local.rights.act.run
+        Resource = ["*"]
+        Condition = {
+          ArnLike = { "ec2:LaunchTemplate" = [for f in keys(var.fleets) : aws_launch_template.this[f].arn] }
+          Bool    = { "ec2:IsLaunchTemplateResource" = "true" }
+        }
+      },
+      {
+        Sid      = "FleetTags"
+        Effect   = "Allow"
+        Action   = ["ec2:CreateTags"]
+        Resource = ["*"]
+        Condition = {
+          StringEquals = { "ec2:CreateAction" = ["CreateFleet", "RunInstances"], "aws:RequestTag/preprov:pool" = var.name }
+        }
+      },
+      {
+        Sid       = "NodeRole"
+        Effect    = "Allow"
+        Action    = local.rights.act.pass
+        Resource  = [aws_iam_role.node.arn]
+        Condition = { StringEquals = { "iam:PassedToService" = "ec2.amazonaws.com" } }
+      },
+    ] : s if length(var.fleets) > 0
+  ]
+
+  trust = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Preprov"
+      Effect    = "Allow"
+      Principal = { AWS = var.trusted_principal_arns }
+      Action    = "sts:AssumeRole"
+      Condition = { for test, keys in { StringEquals = { "sts:ExternalId" = var.external_id } } : test => keys if var.external_id != null }
+    }]
+  })
+}
+
+resource "aws_iam_role" "observe" {
+  count = local.roles ? 1 : 0
+
+  name               = "${var.name}-preprov-observe"
+  description        = "preprov may look at pool ${var.name}, and write nothing"
+  assume_role_policy = local.trust
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "observe" {
+  count = local.roles ? 1 : 0
+
+  name   = "observe"
+  role   = aws_iam_role.observe[0].id
+  policy = jsonencode({ Version = "2012-10-17", Statement = local.observe_statements })
+}
+
+resource "aws_iam_role" "act" {
+  count = local.roles ? 1 : 0
+
+  name               = "${var.name}-preprov-act"
+  description        = "preprov may look, and move the nodes of pool ${var.name}"
+  assume_role_policy = local.trust
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "act" {
+  count = local.roles ? 1 : 0
+
+  name = "act"
+  role = aws_iam_role.act[0].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    # Where counts go through Terraform, preprov moves none: it drains nodes by notes and reads notices.
+    Statement = concat(
+      local.observe_statements,
+      [for s in local.group_statements : s if var.counts_owner == "preprov" || s.Sid == "Notes"],
+      local.queue_statements,
+      local.fleet_statements,
+    )
+  })
+}
+
+# The nodes themselves: their agents write reports as tags on machines of this pool, and whatever else you attach.
+
+resource "aws_iam_role" "node" {
+  name        = "${var.name}-node"
+  description = "Nodes of pool ${var.name}"
+  tags        = var.tags
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "Nodes"
+      Effect    = "Allow"
+      Principal = { Service = "ec2.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "node" {
+  name = "report"
+  role = aws_iam_role.node.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid      = "Report"
+      Effect   = "Allow"
+      Action   = ["ec2:CreateTags"]
+      Resource = [local.any_node]
+      Condition = {
+        StringEquals              = local.of_pool
+        "ForAllValues:StringLike" = { "aws:TagKeys" = ["preprov:report.*"] }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "node" {
+  for_each = var.node_policy_arns
+
+  role       = aws_iam_role.node.name
+  policy_arn = each.key
+}
+
+resource "aws_iam_instance_profile" "node" {
+  name = "${var.name}-node"
+  role = aws_iam_role.node.name
+  tags = var.tags
+}

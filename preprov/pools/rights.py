@@ -1,0 +1,125 @@
+"""What preprov may do in a cloud, by role and by what it is done to: the Terraform modules' roles are made from this.
+
+The role *observe* has no right that writes. The role *act* has the rights of *observe* and, scope by scope, those that
+the modules narrow to one pool: by tag, by group or by name, whatever the cloud can.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from preprov.pools.aws import actions as aws
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Rights as the cloud names them.
+
+    Attributes:
+        observe: reads only. act: scope -> writes; the scopes are those a module narrows in different ways.
+    """
+
+    observe: tuple[str, ...]
+    act: Mapping[str, tuple[str, ...]]
+
+    def writes(self) -> frozenset[str]:
+        """All rights of `act`."""
+        return frozenset(r for some in self.act.values() for r in some)
+
+    def as_json(self) -> dict[str, object]:
+        """As the modules read it."""
+        return {"observe": sorted(self.observe), "act": {k: sorted(v) for k, v in sorted(self.act.items())}}
+
+
+def by_scope(rights: Iterable[str], scope: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
+    """Rights under the scope of each."""
+    out: dict[str, tuple[str, ...]] = {}
+    for right in rights:
+        out[scope(right)] = (*out.get(scope(right), ()), right)
+    return out
+
+
+_AWS_SCOPES: Final = {
+    "ec2:CreateFleet": "fleet",
+    "ec2:RunInstances": "run",
+    "iam:PassRole": "pass",
+    "ec2:CreateTags": "note",
+    "ec2:DeleteTags": "note",
+    "ec2:StartInstances": "node",
+    "ec2:StopInstances": "node",
+    "ec2:TerminateInstances": "node",
+}
+_AWS_SERVICES: Final = {"autoscaling": "group", "sqs": "queue"}
+
+
+def _aws_scope(action: str) -> str:
+    """Raises KeyError for an action that no statement of the module would narrow."""
+    return _AWS_SCOPES.get(action) or _AWS_SERVICES[action.partition(":")[0]]
+
+
+AWS: Final = Rights(aws.OBSERVE, by_scope((*aws.ACT, *aws.IMPLIED), _aws_scope))
+"""Scopes: group (by ARN and tag), node and note (by tag), queue (by ARN), fleet, run (by launch template), pass."""
+
+GCP_CALLS: Final[Mapping[str, str]] = {
+    "InstanceGroupManagers.get": "compute.instanceGroupManagers.get",
+    "InstanceGroupManagers.list_managed_instances": "compute.instanceGroupManagers.get",
+    "InstanceTemplates.get": "compute.instanceTemplates.get",
+    "Instances.get": "compute.instances.get",
+    "Instances.get_guest_attributes": "compute.instances.getGuestAttributes",
+    "Instances.list": "compute.instances.list",
+    "Regions.get": "compute.regions.get",
+    "ZoneOperations.list": "compute.zoneOperations.list",
+    "ZoneOperations.wait": "compute.zoneOperations.get",
+    "InstanceGroupManagers.create_instances": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagers.delete_instances": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagers.patch": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagers.resume_instances": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagers.start_instances": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagers.stop_instances": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagers.suspend_instances": "compute.instanceGroupManagers.update",
+    "Instances.set_metadata": "compute.instances.setMetadata",
+}
+"""Call of the SDK -> the right it needs. Where a node has a service account, its metadata also need `actAs` of that."""
+_GCP_WRITES: Final = {"compute.instanceGroupManagers.update": "group", "compute.instances.setMetadata": "node"}
+
+GCP: Final = Rights(
+    observe=tuple(sorted(set(GCP_CALLS.values()) - set(_GCP_WRITES))),
+    act=by_scope(_GCP_WRITES, _GCP_WRITES.__getitem__),
+)
+"""Scopes: group (the project: it cannot be narrowed further), node (by the names that a group gives its machines)."""
+
+AZURE: Final = Rights(
+    observe=(
+        "Microsoft.Compute/locations/usages/read",
+        "Microsoft.Compute/virtualMachineScaleSets/instanceView/read",
+        "Microsoft.Compute/virtualMachineScaleSets/read",
+        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/instanceView/read",
+        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read",
+        "Microsoft.Compute/virtualMachines/instanceView/read",
+        "Microsoft.Compute/virtualMachines/read",
+        "Microsoft.Insights/autoscaleSettings/read",
+        "Microsoft.StandbyPool/standbyVirtualMachineScaleSetPools/read",
+        "Microsoft.StandbyPool/standbyVirtualMachineScaleSetPools/runtimeViews/read",
+    ),
+    act={
+        "group": (
+            "Microsoft.Compute/virtualMachineScaleSets/delete/action",
+            "Microsoft.Compute/virtualMachineScaleSets/write",
+        ),
+        "node": (
+            "Microsoft.Compute/virtualMachines/deallocate/action",
+            "Microsoft.Compute/virtualMachines/delete",
+            "Microsoft.Compute/virtualMachines/start/action",
+            "Microsoft.Compute/virtualMachines/write",
+        ),
+        "standby": ("Microsoft.StandbyPool/standbyVirtualMachineScaleSetPools/write",),
+        "join": (
+            "Microsoft.Network/networkSecurityGroups/join/action",
+            "Microsoft.Network/virtualNetworks/subnets/join/action",
+        ),
+    },
+)
+"""Scopes: all are assigned on the module's own resource group, join on the subnet alone."""
+
+MODULES: Final[Mapping[str, Rights]] = {"aws-warm-pool": AWS, "gcp-warm-pool": GCP, "azure-warm-pool": AZURE}
+"""Terraform module -> its rights."""

@@ -1,0 +1,110 @@
+"""The Terraform modules: well formed, described, generated parts current, rights as the code needs them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from preprov.pools import rights
+from tests.unit.terraform.modules import EXAMPLES, MODULES, ROOT, TERRAFORM, blocks, parsed, resources
+
+CLOUDS = [m for m in MODULES if m.name in rights.MODULES]
+
+
+def name(path: Path) -> str:
+    return path.name
+
+
+def test_every_module_has_its_example_and_its_tests() -> None:
+    assert [m.name for m in MODULES] == [e.name for e in EXAMPLES]
+    assert {m.name for m in MODULES} == {*rights.MODULES, "local"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(TERRAFORM.rglob("*.hcl")) + sorted(TERRAFORM.rglob("*.tf")), ids=lambda p: p.name
+)
+def test_every_file_is_hcl(path: Path) -> None:
+    if ".terraform" not in path.parts and not path.name.startswith("."):
+        assert parsed(path)
+
+
+@pytest.mark.parametrize("folder", [*MODULES, *EXAMPLES], ids=name)
+def test_a_module_has_the_usual_files(folder: Path) -> None:
+    for file in ("main.tf", "variables.tf", "outputs.tf", "versions.tf"):
+        assert (folder / file).is_file()
+    required = next(b for b in parsed(folder / "versions.tf")["terraform"])
+    assert "required_version" in required
+
+
+@pytest.mark.parametrize("folder", [*MODULES, *EXAMPLES], ids=name)
+def test_variables_have_a_type_and_words_and_outputs_have_words(folder: Path) -> None:
+    variables = dict(blocks(folder, "variable"))
+    assert all(v.get("type") and v.get("description") for v in variables.values())
+    assert all(o.get("description") for o in dict(blocks(folder, "output")).values())
+    assert "preprov_pool" in dict(blocks(folder, "output"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_counts_have_an_owner(module: Path) -> None:
+    """Of the two resources of one shape one ignores the counts, and nothing else tells them apart."""
+    counted = [(t, n, b) for t, n, b in resources(module) if n in ("preprov", "terraform")]
+    assert counted
+    for type_ in {t for t, _, _ in counted}:
+        ours, theirs = ({**b} for n in ("preprov", "terraform") for t, m, b in counted if (t, m) == (type_, n))
+        assert ours.pop("lifecycle")[0]["ignore_changes"]
+        assert "lifecycle" not in theirs
+        for body in (ours, theirs):
+            body.pop("for_each")
+            body.pop("__comments__", None)
+        text = json.dumps(ours, sort_keys=True).replace(".preprov[", ".terraform[")
+        assert text == json.dumps(theirs, sort_keys=True)
+
+
+def test_what_is_generated_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/generate_terraform.py", "--check"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"run scripts/generate_terraform.py\n{done.stdout}{done.stderr}"
+
+
+# ---- rights
+
+
+@pytest.mark.parametrize("module", rights.MODULES)
+def test_observe_writes_nothing(module: str) -> None:
+    reads = re.compile(r"(Describe|Get|List)\w*$|\.(get|list|getGuestAttributes)$|/read$")
+    table = rights.MODULES[module]
+    assert [r for r in table.observe if not reads.search(r)] == []
+    assert not set(table.observe) & table.writes()
+
+
+@pytest.mark.parametrize("module", CLOUDS, ids=name)
+def test_roles_take_their_rights_from_the_list_alone(module: Path) -> None:
+    granted = json.loads((module / "rights.json").read_text())
+    text = (module / "roles.tf").read_text() + (module / "locals.tf").read_text()
+    for scope in ("observe", *(f"act.{s}" for s in granted["act"])):
+        assert f"local.rights.{scope}" in text
+    assert not re.search(r'"(compute\.[a-z]|Microsoft\.|autoscaling:|sqs:(?!SendMessage))', text)
+
+
+def test_the_list_for_google_cloud_is_what_its_code_calls() -> None:
+    source = "\n".join(p.read_text() for p in sorted((ROOT / "preprov" / "pools" / "gcp").glob("*.py")))
+    listed = {c.partition(".")[2] for c in rights.GCP_CALLS}
+    called = {
+        m.removesuffix("_unary")
+        for m in re.findall(
+            r'"((?:get|list|patch|wait|set|create|delete|suspend|resume|start|stop|insert|update)_?\w*)"', source
+        )
+    }
+    words = {"get", "list", "wait", "stop", "start", "delete", "stopped"}  # of the contract too
+    assert called - words - listed == set()
+    assert {c for c in listed if f'"{c}"' not in source and f'"{c}_unary"' not in source} == set()
