@@ -13,6 +13,7 @@ from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
 from preprov.control.orphans import collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, task_sizes, tick_seconds
+from preprov.control.pricing import interruptions
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
@@ -174,6 +175,7 @@ def plan_for(
             tick_s=tick_s,
             held=held,
             foresee=foresee,
+            interruptions=interruptions(ctx, pool, now),
         )
     )
 

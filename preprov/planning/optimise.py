@@ -26,7 +26,7 @@ from preprov.planning.optimum import Optimum, Signals
 
 Array: TypeAlias = NDArray[Any]
 
-INTERRUPTIONS_PER_HOUR: Final = 0.02
+INTERRUPTIONS_PER_HOUR: Final = 0.002
 """Of a spot node, where nobody says better."""
 _MOST_LEVELS: Final = 4096
 

@@ -18,8 +18,10 @@ class PriceRow:
     """One price.
 
     Attributes:
-        usd_per_hour: None = this row says nothing about it. zone: "" = wherever there is no row for the zone itself.
+        usd_per_hour: None = this row says nothing about it. zone: a zone or its region; "" = wherever there
+            is no row for either.
         standby: USD per kept node-hour by state. since: in force from this instant until the next row's.
+        interruptions_per_hour: how often a spot node is taken back; None = not known.
     """
 
     instance_type: str
@@ -28,6 +30,7 @@ class PriceRow:
     capacity_type: CapacityType = CapacityType.ON_DEMAND
     standby: Mapping[Standby, float] = field(default_factory=lambda: MappingProxyType({}))
     since: datetime = BEGINNING
+    interruptions_per_hour: float | None = None
 
     def __post_init__(self) -> None:
         amounts = [self.usd_per_hour or 0.0, *self.standby.values()]
@@ -83,11 +86,24 @@ class TablePriceBook:
         row = self._find(offering, at, state)
         return None if row is None else row.standby.get(state)
 
+    def interruptions_per_hour(self, offering: Offering, at: datetime) -> float | None:
+        """How often a running node of it is taken back; None = not known."""
+        row = self._find(offering, at)
+        return None if row is None else row.interruptions_per_hour
+
     def _find(self, offering: Offering, at: datetime, state: Standby | None = None) -> PriceRow | None:
-        for zone in (offering.zone, ""):
+        for zone in _places(offering.zone):
             history = self._rows.get((offering.instance_type, zone, offering.capacity_type), ())
             i = bisect_right(history, at, key=lambda r: r.since)
             for row in reversed(history[:i]):
                 if row.usd_per_hour is not None if state is None else state in row.standby:
                     return row
         return None
+
+
+def _places(zone: str) -> tuple[str, ...]:
+    """The zone, its region as the clouds write it (us-east-1a, us-central1-a, eastus-1), and anywhere."""
+    stem, _, last = zone.rpartition("-")
+    regions = [stem] if stem and len(last) == 1 else []
+    regions += [zone[:-1]] if zone[-1:].isalpha() and zone[-2:-1].isdigit() else []
+    return tuple(dict.fromkeys((zone, *regions, "")))

@@ -1,5 +1,6 @@
 """Prices over time, the launch order, and what becomes of an idle node."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.errors import ConfigError, WorkError
-from preprov.model.pools import CapacityType, LeadTime, Standby
+from preprov.model.pools import CapacityType, LeadTime, Offering, Standby
+from preprov.model.resources import Resources
 from preprov.planning.offers import Choice
 from preprov.planning.order import ReadyTask, critical_path_s, launch_order
 from preprov.planning.prices import PriceRow, TablePriceBook
+from preprov.planning.pricetable import price_rows, shipped
 from preprov.planning.scaledown import LAMBDA, fate
 from tests.unit.planning.pools import LADDER, LEADS, NOW, M, group, pool
 
@@ -164,3 +167,16 @@ def test_the_cheapest_course_is_taken_and_waits_its_time(gap, surprise, usd, lea
     assert got.costs[got.state] == min(got.costs.values())
     assert got.instead is not Standby.RUNNING
     assert 60 <= got.hold_s <= 6 * 3600
+
+
+def test_a_table_of_prices_is_read_with_regions_spot_and_interruptions():
+    book = TablePriceBook(price_rows(shipped()))
+    m7i = Offering("m7i.4xlarge", Resources(16, 64), zone="us-east-1a")
+    assert book.usd_per_hour(m7i, NOW) == 0.8064
+    spot = replace(m7i, capacity_type=CapacityType.SPOT)
+    assert book.usd_per_hour(spot, NOW) == pytest.approx(0.387072)
+    assert book.interruptions_per_hour(spot, NOW) == pytest.approx(-math.log(1 - 0.075) / 730)
+    assert book.usd_per_hour(Offering("n2-standard-8", Resources(8, 32), zone="us-central1-f"), NOW) is not None
+    assert book.usd_per_hour(replace(m7i, zone="eu-west-1a"), NOW) is None
+    with pytest.raises(ConfigError, match="on_demand_usd_h"):
+        price_rows(shipped().drop(columns=["on_demand_usd_h"]))
