@@ -59,3 +59,95 @@ class Replay(Envelope):
     schedules: str
     judged: JudgedWindow
     lead_scale: dict[str, ScaledPolicies]
+
+
+class PromiseMade(Part):
+    """What the pool's own objective would have brought, per day; kept in the store."""
+
+    promise_id: str
+    pool: str
+    at: datetime
+    policy: str
+    objective: str
+    since: datetime
+    until: datetime
+    instances: int
+    node_hours_per_day: float
+    usd_per_day: float | None
+    idle_usd_per_day: float | None
+    warm_hit_ratio: float | None
+    wait_mean_s: float | None
+    wait_p95_s: float | None
+
+
+class OptionFigures(Part):
+    """One way to run the pool."""
+
+    policy: str
+    objective: str = Field(description="What it is to reach, in words; empty for policies that have none.")
+    knob: float | None
+    usd_per_day: float | None
+    idle_usd_per_day: float | None
+    node_hours_per_day: float
+    warm_hit_ratio: float | None
+    wait_mean_s: float | None
+    wait_p95_s: float | None
+    wait_p99_s: float | None
+    land_by_runs: int = Field(description="Runs that were to have ended by some time.")
+    land_by_met: float | None = Field(description="Share of them that had.")
+
+
+class SloPrice(Part):
+    """What a hit rate costs."""
+
+    hit_rate: float
+    warm_hit_ratio: float | None = Field(description="What came of it in the replay.")
+    usd_per_day: float | None
+    more_usd_per_day: float | None = Field(description="Than the hit rate before it.")
+
+
+class LandByPrice(Part):
+    """What landing in time costs."""
+
+    runs: int
+    met: float
+    objective: str
+    usd_per_day: float
+    cheapest_met: float
+    more_usd_per_day: float = Field(description="Than the cheapest of ours.")
+
+
+class WhatIf(Envelope):
+    """whatif."""
+
+    since: datetime
+    until: datetime
+    days: float
+    instances: int
+    left_out: dict[str, int]
+    options: list[OptionFigures]
+    bound: list[BoundPoint] = Field(description="Per day: what nobody with this mean wait pays less than.")
+    slo: list[SloPrice]
+    land_by: LandByPrice | None
+    sentences: list[str]
+    promise: PromiseMade | None
+
+
+class Measure(Part):
+    """One figure, promised and realised."""
+
+    measure: str
+    promised: float | None
+    realised: float | None
+    difference: float | None
+
+
+class Scorecard(Envelope):
+    """scorecard."""
+
+    since: datetime
+    until: datetime
+    watched_days: float = Field(description="How much of the time somebody watched; figures are per watched day.")
+    instances: int
+    promise: PromiseMade | None
+    rows: list[Measure]

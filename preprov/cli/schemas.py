@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
-from preprov.cli.replay_schemas import Replay
+from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
 
@@ -384,6 +384,8 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "forecast show": Forecast,
     "forecast explain": ForecastExplained,
     "replay": Replay,
+    "whatif": WhatIf,
+    "scorecard": Scorecard,
     "plan make": Plan,
     "plan show": Plan,
     "plan apply": Applied,

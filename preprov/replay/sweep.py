@@ -166,12 +166,27 @@ def play(case: Case, run: Run, *, capacity: bool = False) -> Played:
     """One replay, boiled down."""
     result = case.play(run.policy, run.knob, run.lead_scale)
     return Played(
-        row=result.row(),
+        row={**result.row(), **landed(result)},
         judged=judged_of(case, result),
         tenants=tenants_of(case, result),
         nodes=_phases(result.nodes, case.judged_from.timestamp(), case.until.timestamp()),
         capacity=result.capacity if capacity else None,
     )
+
+
+def landed(result: ReplayResult) -> dict[str, Any]:
+    """land_by_runs: judged runs that are to have ended by some time; land_by_met: share of them that had."""
+    work, parts = result.work, result.per_instance
+    run = work.tasks["run"].to_numpy()[parts["task"].to_numpy()]
+    end = parts["start"].to_numpy() + work.tasks["runtime_s"].to_numpy(dtype=np.float64)[parts["task"].to_numpy()]
+    ends = np.full(len(work.runs), -np.inf)
+    np.maximum.at(ends, run, end)
+    land_by = work.runs["land_by"].to_numpy(dtype=np.float64)
+    first, last = result.judged
+    counts = np.isfinite(ends) & (work.runs["due"].to_numpy(dtype=np.float64) >= first) & (land_by < last)
+    count = int(counts.sum())
+    met = float((ends <= land_by)[counts].mean()) if count else None
+    return {"land_by_runs": count, "land_by_met": met}
 
 
 def tenants_of(case: Case, result: ReplayResult, most: int = _TENANTS) -> list[dict[str, Any]]:
@@ -267,6 +282,7 @@ def _digest(case: Case) -> str:
     said = (
         *(case.name, case.judged_from.isoformat(), case.until.isoformat(), case.most_cores, case.warm_up_s, case.seed),
         *(asdict(s) for s in case.schedules),
+        repr(case.pool.objective),
         *((g.name, g.max_nodes, [asdict(o) for o in g.offerings]) for g in case.pool.groups),
         *(sorted((str(k), v.median_s, v.p95_s) for k, v in g.lead.items()) for g in case.pool.groups),
         *(sorted((str(k), v) for k, v in g.standby_usd_per_hour.items()) for g in case.pool.groups),

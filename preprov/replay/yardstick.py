@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from preprov.model.errors import SourceError
-from preprov.model.pools import Mode, Pool
+from preprov.model.pools import Mode, Objective, Pool
 from preprov.model.reference import reference_pool
 from preprov.model.time import aware, from_epoch
 from preprov.model.work import Schedule
@@ -145,6 +145,12 @@ class Case:
     def __post_init__(self) -> None:
         object.__setattr__(self, "work", by_submit(self.work))
         object.__setattr__(self, "history", history_of(self.work, self.pool, self.most_cores))
+
+    def aiming_at(self, objective: Objective) -> "Case":
+        """The same for a pool that is to reach something else."""
+        other = replace(self, pool=replace(self.pool, objective=objective))
+        object.__setattr__(other, "memo", self.memo)  # nothing in it hangs on what is to be reached
+        return other
 
     @property
     def peak_nodes(self) -> float:

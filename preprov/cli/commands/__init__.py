@@ -14,6 +14,7 @@ from preprov.cli.commands import (
     replay,
     reservation,
     up,
+    whatif,
     why,
     work,
 )
@@ -21,5 +22,20 @@ from preprov.cli.commands import (
 
 def attach(app: typer.Typer) -> None:
     """Hang every command on the root."""
-    for module in (admin, backtest, demo, up, work, ingest, demand, model, plan, pool, replay, reservation, why):
+    for module in (
+        admin,
+        backtest,
+        demo,
+        up,
+        work,
+        ingest,
+        demand,
+        model,
+        plan,
+        pool,
+        replay,
+        whatif,
+        reservation,
+        why,
+    ):
         module.attach(app)
