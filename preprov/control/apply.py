@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from preprov.contracts import LaunchRequest
+from preprov.contracts import LaunchRequest, LeadObservation
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
-from preprov.model.errors import GuardError, NodeBusyError, PoolError, StalePlanError
+from preprov.model.errors import GuardError, InsufficientCapacityError, NodeBusyError, PoolError, StalePlanError
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import Mode, Phase, Pool, PoolObservation, Preload
+from preprov.model.pools import Mode, Phase, Pool, PoolObservation, Preload, Standby
 from preprov.planning.plan import fingerprint
 
 log = structlog.get_logger(__name__)
@@ -199,9 +199,35 @@ def _finish(ctx: Context, pool: Pool, plan_id: str, call: _Call) -> ActionRecord
     except NodeBusyError as e:
         return _record(ctx, pool, plan_id, call.action, "skipped", str(e))
     except PoolError as e:
+        if isinstance(e, InsufficientCapacityError):
+            _remember_lack(ctx, pool, call.action)
         return _record(ctx, pool, plan_id, call.action, "failed", f"{e.kind}: {e}")
     short = call.action.count - len(ids) if call.action.kind is ActionKind.LAUNCH else 0
+    if short > 0:
+        _remember_lack(ctx, pool, call.action)
     return _record(ctx, pool, plan_id, call.action, "done", f"{short} fewer than asked" if short > 0 else "", ids)
+
+
+def _remember_lack(ctx: Context, pool: Pool, action: Action) -> None:
+    """The vendor had none (or fewer): the next plan looks elsewhere for a while."""
+    group = pool.group(action.group)
+    offering = next((o for o in group.offerings if o.key == action.offering), group.offerings[0])
+    ctx.ports.leads.add(
+        LeadObservation(
+            at=ctx.clock.now(),
+            pool=pool.name,
+            provider=group.provider,
+            group=group.name,
+            zone=offering.zone,
+            instance_type=offering.instance_type,
+            image="",
+            came_from=Standby.COLD,
+            seconds=0.0,
+            node_id=action.action_id,
+            outcome="insufficient_capacity",
+        )
+    )
+    ctx.memo.pop((pool.name, "leads"), None)
 
 
 def _record(

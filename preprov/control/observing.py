@@ -46,14 +46,16 @@ def learn_leads(ctx: Context, pool: Pool, observation: PoolObservation, known: s
     """
     added = 0
     for n in observation.nodes:
-        if n.ready_at is None or (n.node_id, n.ready_at) in known:
+        failed = n.phase is Phase.FAILED and n.ready_at is None
+        ended = n.since if failed else n.ready_at
+        if ended is None or (n.node_id, ended) in known:
             continue
-        known.add((n.node_id, n.ready_at))
-        begun = n.created_at if n.came_from is Standby.COLD else n.since
-        seconds = sum(n.stages.values()) or max((n.ready_at - begun).total_seconds(), 0.0)
+        known.add((n.node_id, ended))
+        begun = n.created_at if n.came_from is Standby.COLD or failed else n.since
+        seconds = sum(n.stages.values()) or max((ended - begun).total_seconds(), 0.0)
         ctx.ports.leads.add(
             LeadObservation(
-                at=n.ready_at,
+                at=ended,
                 pool=pool.name,
                 provider=pool.group(n.group).provider,
                 group=n.group,
@@ -64,6 +66,7 @@ def learn_leads(ctx: Context, pool: Pool, observation: PoolObservation, known: s
                 seconds=seconds,
                 node_id=n.node_id,
                 stages=dict(n.stages),
+                outcome="failed" if failed else "ready",
             )
         )
         added += 1

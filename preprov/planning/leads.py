@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from statistics import NormalDist
 from types import MappingProxyType
@@ -18,7 +18,12 @@ PRIOR_WEIGHT: Final = 4.0
 HALF_LIFE_S: Final = 14 * 86400.0
 """An observation counts half after this time: images grow, vendors change."""
 INSUFFICIENT_S: Final = 900.0
-"""An offering that had no capacity is tried last for this long."""
+"""An offering that had no capacity is tried last for this long; twice as long each time it happens again."""
+INSUFFICIENT_MOST_S: Final = 4 * INSUFFICIENT_S
+FAILING_S: Final = 1800.0
+"""An offering most of whose last launches failed within this time is tried last, too."""
+_FAILING: Final = 3
+STAGES: Final = ("allocate", "boot", "image", "data", "join")
 _FAILURES_PRIOR: Final = (0.4, 20.0)
 _SIGMA: Final = (0.05, 1.5)
 _Z95: Final = NormalDist().inv_cdf(0.95)
@@ -35,13 +40,15 @@ class Leads:
         pool: its groups' configured leads answer where nothing was learnt.
         table: (group, offering key, state) -> learnt lead time.
         failures: same key -> share of warmings that fail; `failure_rate` has a prior for the rest.
-        insufficient: (group, offering key) that had no capacity a short while ago.
+        insufficient: (group, offering key) that had no capacity a short while ago, or whose launches fail.
+        stages: same key as `table` -> stage -> lead time of that part, of STAGES and only where it was seen.
     """
 
     pool: Pool
     table: Mapping[_Key, LeadTime] = field(default_factory=lambda: MappingProxyType({}))
     failures: Mapping[_Key, float] = field(default_factory=lambda: MappingProxyType({}))
     insufficient: frozenset[tuple[str, str]] = frozenset()
+    stages: Mapping[_Key, Mapping[str, LeadTime]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __call__(self, group: str, offering: Offering, state: Standby) -> LeadTime:
         """Time from decision to ready from that state; RUNNING is 0. ConfigError if the group is unknown."""
@@ -53,8 +60,12 @@ class Leads:
         """Share of warmings from that state that never become ready, in (0, 1)."""
         return self.failures.get((group, offering.key, state), _FAILURES_PRIOR[0] / _FAILURES_PRIOR[1])
 
+    def split(self, group: str, offering: Offering, state: Standby) -> Mapping[str, LeadTime]:
+        """The parts of the way to ready, as far as they were seen; their medians need not add up to the whole's."""
+        return self.stages.get((group, offering.key, state), {})
+
     def available(self, group: str, offering: Offering) -> bool:
-        """False for a while after the vendor said it has none."""
+        """False for a while after the vendor said it has none, or while launches of it mostly fail."""
         return (group, offering.key) not in self.insufficient
 
 
@@ -71,6 +82,7 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
     seen = [o for o in observations if o.at <= now and o.outcome in ("ready", "failed")]
     table: dict[_Key, LeadTime] = {}
     failures: dict[_Key, float] = {}
+    stages: dict[_Key, Mapping[str, LeadTime]] = {}
     image = _images(pool, seen)
     for group in pool.groups:
         own = [o for o in seen if o.provider == group.provider]
@@ -80,9 +92,22 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
                 key = (group.name, offering.key, state)
                 if any(o.outcome == "ready" for level in levels for o in level):
                     table[key] = _fit(levels, group.lead_time(state), now)
+                    stages[key] = _split(levels, now)
                 if any(levels):
                     failures[key] = _failure_rate(levels)
-    return Leads(pool, table, failures, _insufficient(pool, observations, now))
+    return Leads(pool, table, failures, _set_back(pool, observations, now), stages)
+
+
+def _split(levels: list[list[LeadObservation]], now: datetime) -> Mapping[str, LeadTime]:
+    """Each stage fitted like the whole, leaning on what all observations of it say."""
+    out = {}
+    for stage in STAGES:
+        parts = [[replace(o, seconds=o.stages[stage]) for o in level if stage in o.stages] for level in levels]
+        times = [o.seconds for level in parts for o in level if o.outcome == "ready"]
+        if times:
+            middle = max(float(np.median(times)), _SHORTEST_S)
+            out[stage] = _fit(parts, LeadTime(middle, 2 * middle), now)
+    return out
 
 
 def _images(pool: Pool, seen: Iterable[LeadObservation]) -> dict[str, str]:
@@ -163,14 +188,32 @@ def _failure_rate(levels: list[list[LeadObservation]]) -> float:
     return rate
 
 
-def _insufficient(pool: Pool, observations: Iterable[LeadObservation], now: datetime) -> frozenset[tuple[str, str]]:
-    since = now - timedelta(seconds=INSUFFICIENT_S)
-    lacking = {
-        (o.provider, o.instance_type, o.zone)
-        for o in observations
-        if o.outcome == "insufficient_capacity" and since < o.at <= now
-    }
-    return frozenset((g.name, o.key) for g in pool.groups for o in g.offerings if _names(g, o) in lacking)
+def _set_back(pool: Pool, observations: Iterable[LeadObservation], now: datetime) -> frozenset[tuple[str, str]]:
+    """Offerings to try last: no capacity a while ago, longer after each repetition; or launches that mostly fail."""
+    lacks: dict[tuple[str, str, str], list[LeadObservation]] = {}
+    launches: dict[tuple[str, str, str], list[LeadObservation]] = {}
+    for o in observations:
+        if o.at > now or o.came_from is not Standby.COLD:
+            continue
+        kept = lacks if o.outcome == "insufficient_capacity" else launches
+        kept.setdefault((o.provider, o.instance_type, o.zone), []).append(o)
+    back = {name for name, seen in lacks.items() if _lacks_still(seen, launches.get(name, []), now)}
+    back |= {name for name, seen in launches.items() if _fails(seen, now)}
+    return frozenset((g.name, o.key) for g in pool.groups for o in g.offerings if _names(g, o) in back)
+
+
+def _lacks_still(lacks: list[LeadObservation], launches: list[LeadObservation], now: datetime) -> bool:
+    last = max(o.at for o in lacks)
+    well = max((o.at for o in launches if o.outcome == "ready"), default=None)
+    again = [o for o in lacks if (well is None or o.at > well) and last - o.at < timedelta(seconds=INSUFFICIENT_MOST_S)]
+    length = min(INSUFFICIENT_S * 2 ** max(len(again) - 1, 0), INSUFFICIENT_MOST_S)
+    return now - last < timedelta(seconds=length)
+
+
+def _fails(launches: list[LeadObservation], now: datetime) -> bool:
+    late = [o for o in launches if now - o.at < timedelta(seconds=FAILING_S)]
+    failed = sum(o.outcome == "failed" for o in late)
+    return failed >= _FAILING and failed > len(late) / 2
 
 
 def _names(group: Group, offering: Offering) -> tuple[str, str, str]:

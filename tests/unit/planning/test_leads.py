@@ -1,5 +1,6 @@
 """Lead times learnt from few and many warmings."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -91,3 +92,25 @@ def test_an_offering_without_capacity_is_set_back_for_a_while():
 def test_the_future_and_other_providers_are_not_looked_at():
     ahead, foreign = seen(10, age_s=-60), seen(10, provider="elsewhere")
     assert learn_leads(POOL, [ahead, foreign], NOW) == Leads(POOL)
+
+
+def test_no_capacity_again_and_again_sets_back_longer():
+    lacks = [seen(0, outcome="insufficient_capacity", age_s=a, node=f"n{a}") for a in (1500, 2400, 3300)]
+    assert not learn_leads(POOL, lacks, NOW).available("g", M)
+    assert learn_leads(POOL, lacks[:1], NOW).available("g", M)
+
+
+def test_launches_that_mostly_fail_set_back_until_they_are_old():
+    failed = [seen(600, outcome="failed", node=f"f{i}", age_s=60 * i) for i in range(3)]
+    assert not learn_leads(POOL, failed, NOW).available("g", M)
+    assert learn_leads(POOL, failed, NOW + timedelta(hours=1)).available("g", M)
+    assert learn_leads(POOL, [*failed, *draws(60, 0.2, 4, age_s=60)], NOW).available("g", M)
+
+
+def test_lead_times_are_split_into_stages():
+    parts = [replace(o, stages={"boot": o.seconds * 0.5, "image": o.seconds * 0.3}) for o in draws(100, 0.1, 40)]
+    split = learn_leads(POOL, parts, NOW).split("g", M, Standby.COLD)
+    assert set(split) == {"boot", "image"}
+    assert split["boot"].median_s == pytest.approx(50, rel=0.1)
+    assert split["image"].median_s == pytest.approx(30, rel=0.1)
+    assert learn_leads(POOL, [], NOW).split("g", M, Standby.COLD) == {}
