@@ -5,7 +5,7 @@ Moto keeps the groups' settings; what the groups do about them is here. A member
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from preprov.model.time import aware, epoch
@@ -361,4 +361,5 @@ def _activity(group: str) -> str:
 def _instant(text: object) -> datetime | None:
     if not text:
         return None
-    return aware(datetime.fromisoformat(str(text).replace("Z", "+00:00")))
+    at = text if isinstance(text, datetime) else datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    return aware(at if at.tzinfo else at.replace(tzinfo=UTC))

@@ -191,8 +191,7 @@ class ScalingGroup:
             return
         group = self.described()
         desired = int(group["DesiredCapacity"])
-        counted = sum(1 for r in group["Instances"] if str(r["LifecycleState"]).startswith(_COUNTED))
-        step = len(asleep) - max(desired - counted, 0)
+        step = len(asleep) - max(desired - _counted(group), 0)
         if step < 1:
             return
         if desired + step > int(group["MaxSize"]):
@@ -259,25 +258,32 @@ class ScalingGroup:
             group = self.described()
         if not serving:
             return
-        self._prepare(group, step=-len(serving), warm_after=self._warm(group))
-        reuses = ((group.get("WarmPoolConfiguration") or {}).get("InstanceReusePolicy") or {}).get("ReuseOnScaleIn")
-        if reuses:  # the group would take them back; detached they are ours to end
-            for some in batches(serving, _DETACHED_AT_ONCE):
-                with calling(self._group.where):
-                    self._api.detach_instances(
-                        AutoScalingGroupName=self._group.asg,
-                        InstanceIds=list(some),
-                        ShouldDecrementDesiredCapacity=True,
-                    )
-            writes.end_instances(self._tools, self._group, serving)
-        else:
-            for node_id in serving:
-                self._end(node_id)
+        surplus = min(max(_counted(group) - int(group["DesiredCapacity"]), 0), len(serving))
+        self._prepare(group, step=surplus - len(serving), warm_after=self._warm(group))
+        reuse = ((group.get("WarmPoolConfiguration") or {}).get("InstanceReusePolicy") or {}).get("ReuseOnScaleIn")
+        for ids, lower in ((serving[:surplus], False), (serving[surplus:], True)):  # nobody waits for the surplus
+            if reuse:
+                self._detach_and_end(ids, lower=lower)
+            else:
+                self._end(ids, lower=lower)
         self._tools.listing.forget(self._group.place)
 
-    def _end(self, node_id: str) -> None:
-        with calling(self._group.where):
-            self._api.terminate_instance_in_auto_scaling_group(InstanceId=node_id, ShouldDecrementDesiredCapacity=True)
+    def _detach_and_end(self, ids: Sequence[str], *, lower: bool) -> None:
+        """The group would take them back into its warm pool; detached they are ours to end."""
+        for some in batches(ids, _DETACHED_AT_ONCE):
+            with calling(self._group.where):
+                self._api.detach_instances(
+                    AutoScalingGroupName=self._group.asg, InstanceIds=list(some), ShouldDecrementDesiredCapacity=lower
+                )
+        if ids:
+            writes.end_instances(self._tools, self._group, ids)
+
+    def _end(self, ids: Sequence[str], *, lower: bool) -> None:
+        for node_id in ids:
+            with calling(self._group.where):
+                self._api.terminate_instance_in_auto_scaling_group(
+                    InstanceId=node_id, ShouldDecrementDesiredCapacity=lower
+                )
 
     # ---- what only such a group has
 
@@ -398,6 +404,11 @@ class ScalingGroup:
                 PoolState=warm.get("PoolState", "Stopped"),
                 **({"InstanceReusePolicy": reuse} if reuse else {}),
             )
+
+
+def _counted(group: Json) -> int:
+    """Members that count towards desired."""
+    return sum(1 for r in group["Instances"] if str(r["LifecycleState"]).startswith(_COUNTED))
 
 
 def _size(group: Json) -> WarmSize | None:

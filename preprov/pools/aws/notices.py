@@ -24,7 +24,7 @@ _ROUNDS: Final = 50
 
 
 def read(tools: Tools, group: AwsGroup, ours: Container[str]) -> Iterator[Notice]:
-    """Notices about our nodes; what is about nobody's, or cannot be read, is taken out of the queue.
+    """Notices about our nodes. Those about others' stay in the queue, what is no notice is taken out of it.
 
     Raises:
         PoolError: the queue cannot be read.

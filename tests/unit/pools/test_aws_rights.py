@@ -1,0 +1,187 @@
+"""What the code asks of AWS and what its roles grant are the same list; looking needs no right to write."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
+from preprov.pools.aws.actions import ACT, OBSERVE, SAME_RIGHT, policy
+from tests.awsworld import T0, AwsWorld, aws_world
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsWorld]:
+    with aws_world(monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture
+def scaling(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsWorld]:
+    with aws_world(monkeypatch, warm="Stopped") as made:
+        yield made
+
+
+def rights(world: AwsWorld) -> set[str]:
+    """The rights its calls needed."""
+    return {SAME_RIGHT.get(name, name) for name in world.cloud.called()}
+
+
+def with_spot(world: AwsWorld) -> None:
+    """The pool has a spot offering too, and a queue for notices."""
+    queue = world.api("sqs").create_queue(QueueName="notices")["QueueUrl"]
+    spot = replace(world.offering, capacity_type=CapacityType.SPOT)
+    world.pool = world.with_options(queue_url=queue)
+    group = replace(world.pool.groups[0], offerings=(world.offering, spot))
+    world.pool = replace(world.pool, groups=(group,))
+    world.cloud.calls.clear()
+
+
+def send(world: AwsWorld, kind: str, node_id: str, **detail: Any) -> None:
+    """A message as EventBridge puts it into the queue."""
+    body = {"detail-type": kind, "time": "2025-11-03T01:00:00Z", "detail": {"instance-id": node_id, **detail}}
+    queue = str(world.pool.groups[0].options["queue_url"])
+    world.api("sqs").send_message(QueueUrl=queue, MessageBody=json.dumps(body))
+
+
+def look(world: AwsWorld) -> None:
+    """Everything that only looks."""
+    world.provider.observe(world.pool)
+    world.provider.examine(world.pool)
+    world.provider.quotes(world.pool, "g", T0 - timedelta(days=1))
+    world.provider.other_writers(world.pool, "g")
+    world.provider.baseline(world.pool, "g")
+
+
+def everything_on_fleets(world: AwsWorld) -> None:
+    with_spot(world)
+    look(world)
+    (node,) = world.ready()
+    world.provider.stop(world.pool, [node.node_id])
+    world.until(lambda: world.phase(node.node_id) is Phase.STOPPED, "it to be stopped")
+    world.provider.start(world.pool, [node.node_id], Preload())
+    world.provider.terminate(world.pool, [node.node_id])
+    send(world, "nothing we know", "i-somebody")
+    world.cloud.calls[:] = [c for c in world.cloud.calls if c.action != "SendMessage"]
+    world.provider.settle_notices(world.pool, world.provider.notices(world.pool))
+
+
+def everything_on_groups(world: AwsWorld) -> None:
+    was = world.provider.baseline(world.pool, "g")
+    world.pool = replace(world.pool, preload=world.preload)
+    look(world)
+    world.provider.lease(world.pool, "g", T0 + timedelta(hours=9), was)
+    world.provider.set_targets(world.pool, "g", {Standby.STOPPED: 1})
+    world.until(lambda: [n.phase for n in world.nodes().values()] == [Phase.STOPPED], "the warm pool to fill")
+    (kept,) = world.nodes()
+    world.provider.start(world.pool, [kept], Preload())
+    world.until(lambda: world.phase(kept) is Phase.READY, "it to be in service")
+    (other,) = world.ready()
+    world.provider.stop(world.pool, [other.node_id])
+    world.provider.terminate(world.pool, [kept])
+    api = world.api("autoscaling")
+    without = {"MinSize": 0, "MaxGroupPreparedCapacity": 0, "PoolState": "Stopped"}
+    api.put_warm_pool(AutoScalingGroupName="nodes", **without, InstanceReusePolicy={"ReuseOnScaleIn": False})
+    (last,) = world.ready(token="last")
+    world.provider.terminate(world.pool, [last.node_id])
+    world.provider.restore(world.pool, "g", {**was, "WarmPool": None, "MaxSize": 21})
+
+
+def test_the_roles_grant_what_the_code_calls_and_nothing_else(fleet: AwsWorld, scaling: AwsWorld) -> None:
+    everything_on_fleets(fleet)
+    everything_on_groups(scaling)
+    called = rights(fleet) | rights(scaling)
+    assert called - set(OBSERVE) - set(ACT) == set(), "called, but no role grants it"
+    assert (set(OBSERVE) | set(ACT)) - called == set(), "granted, but never called"
+
+
+def test_looking_writes_nothing(fleet: AwsWorld, scaling: AwsWorld) -> None:
+    with_spot(fleet)
+    for world in (fleet, scaling):
+        world.pool = replace(world.pool, mode=Mode.OBSERVE)
+        look(world)
+        assert rights(world) <= set(OBSERVE)
+        world.cloud.faults.denied = set(ACT)
+        look(world)
+
+
+def test_policies_can_be_pasted() -> None:
+    assert json.loads(policy(OBSERVE))["Statement"][0]["Action"] == sorted(OBSERVE)
+    assert not any(a.split(":")[1].startswith(("Put", "Create", "Delete", "Set", "Terminate")) for a in OBSERVE)
+
+
+# ---- before anything is written
+
+
+def test_a_good_group_has_nothing_bad(fleet: AwsWorld, scaling: AwsWorld) -> None:
+    for world in (fleet, scaling):
+        findings = world.provider.examine(world.pool)
+        assert {f.state for f in findings} == {"ok"}, findings
+
+
+def test_missing_rights_are_printed_as_a_policy(fleet: AwsWorld) -> None:
+    fleet.cloud.faults.denied = {"ec2:CreateTags", "ec2:StopInstances"}
+    (bad,) = [f for f in fleet.provider.examine(fleet.pool) if f.state == "bad"]
+    assert bad.found == "missing: ec2:CreateTags, ec2:StopInstances"
+    pasted = json.loads(bad.hint.split("\n", 1)[1])
+    assert pasted["Statement"][0]["Action"] == ["ec2:CreateTags", "ec2:StopInstances"]
+
+
+def test_no_credentials_are_one_finding(fleet: AwsWorld) -> None:
+    fleet.cloud.faults.expired = True
+    (bad,) = fleet.provider.examine(fleet.pool)
+    assert bad.state == "bad"
+    assert "renew" in bad.hint
+
+
+def test_a_group_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with aws_world(monkeypatch, warm="Stopped", hook=False) as world:
+        api = world.api("autoscaling")
+        api.put_scaling_policy(
+            AutoScalingGroupName="nodes",
+            PolicyName="cpu",
+            PolicyType="SimpleScaling",
+            AdjustmentType="ChangeInCapacity",
+            ScalingAdjustment=1,
+        )
+        group = replace(world.pool.groups[0], standby_states=frozenset({Standby.RUNNING, Standby.HIBERNATED}))
+        found = {f.what.split(": ")[1]: f for f in world.provider.examine(replace(world.pool, groups=(group,)))}
+        assert found["warm pool"].state == "bad"
+        assert found["lifecycle hook"].state == "warn"
+        assert "scaling policy cpu" in found["other writers"].found
+        (missing,) = [f for f in world.provider.examine(world.with_options(asg="nobody")) if f.state == "bad"]
+        assert missing.found == "there is none"
+
+
+# ---- what the vendor says by itself
+
+
+def test_notices_are_of_our_nodes_and_stay_until_settled(fleet: AwsWorld) -> None:
+    with_spot(fleet)
+    (node,) = fleet.ready()
+    send(fleet, "EC2 Spot Instance Interruption Warning", node.node_id, **{"instance-action": "terminate"})
+    send(fleet, "EC2 Instance Rebalance Recommendation", node.node_id)
+    send(fleet, "EC2 Spot Instance Interruption Warning", "i-somebody")
+    send(fleet, "something else", node.node_id)
+    found = {n.kind: n for n in fleet.provider.notices(fleet.pool)}
+    assert set(found) == {"interruption", "rebalance"}
+    assert found["interruption"].deadline == T0 + timedelta(minutes=2)
+    assert found["interruption"].detail == "terminate"
+    assert found["rebalance"].deadline is None
+    fleet.provider.settle_notices(fleet.pool, list(found.values()))
+    attributes = {"QueueUrl": str(fleet.pool.groups[0].options["queue_url"]), "AttributeNames": ["All"]}
+    counts = fleet.api("sqs").get_queue_attributes(**attributes)["Attributes"]
+    assert counts["ApproximateNumberOfMessagesNotVisible"] == "1"  # somebody else's
+
+
+def test_prices_are_quoted_where_they_are_known(fleet: AwsWorld) -> None:
+    with_spot(fleet)
+    assert {q.source for q in fleet.provider.quotes(fleet.pool, "g", T0)} <= {"spot"}
+    fleet.cloud.prices = {"m5.large": 0.096}
+    listed = [q for q in fleet.provider.quotes(fleet.pool, "g", T0) if q.source == "list"]
+    assert [(q.offering, q.usd_per_hour) for q in listed] == [(fleet.offering, 0.096)]
