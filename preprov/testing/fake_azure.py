@@ -84,10 +84,11 @@ class FakeAzure(FakeCloud):
         Raises:
             KeyError: there is none.
         """
-        found = next((m for g in self.sets.values() for n, m in g.members.items() if n == name), None)
-        if found is None:
-            raise KeyError(name)
-        return found
+        for g in self.sets.values():
+            waiting = g.standby.members if g.standby else {}
+            if name in g.members or name in waiting:
+                return g.members.get(name) or waiting[name]
+        raise KeyError(name)
 
     def evict(self, name: str) -> None:
         """Take a spot machine away."""
@@ -119,6 +120,7 @@ class FakeAzure(FakeCloud):
             ("POST", f"{vm}/start", self._start, f"{vms}/start/action"),
             ("GET", pool, self._get_pool, f"{pools}/read"),
             ("PATCH", pool, self._patch_pool, f"{pools}/write"),
+            ("GET", f"{pool}/standbyVirtualMachines", self._list_pool, f"{pools}/standbyVirtualMachines/read"),
             ("GET", f"{pool}/runtimeViews/latest", self._view_pool, f"{pools}/runtimeViews/read"),
             (
                 "GET",
@@ -240,7 +242,7 @@ class FakeAzure(FakeCloud):
         except KeyError:
             raise ApiError(404, "ResourceNotFound", f"The resource {call.parts['vm']} was not found") from None
 
-    def _vm_body(self, g: FakeVmss, m: FakeMachine, at: datetime) -> Json:
+    def _vm_body(self, g: FakeVmss | None, m: FakeMachine, at: datetime) -> Json:
         state, now = m.status(at), self.clock.now()
         provisioning = {"creating": "Creating", "deleting": "Deleting", "failed": "Failed"}.get(state, "Succeeded")
         told: Json = {"code": f"ProvisioningState/{m.error or provisioning.lower()}", "time": _since(m, at).isoformat()}
@@ -262,7 +264,7 @@ class FakeAzure(FakeCloud):
                 "timeCreated": m.created_at.isoformat(),
                 "hardwareProfile": {"vmSize": m.machine_type},
                 "priority": "Spot" if m.spot else "Regular",
-                "virtualMachineScaleSet": {"id": self._set_id(g)},
+                **({"virtualMachineScaleSet": {"id": self._set_id(g)}} if g else {}),
                 "instanceView": {"statuses": statuses},
             },
         }
@@ -278,7 +280,7 @@ class FakeAzure(FakeCloud):
 
     def _get_vm(self, call: Call) -> Answer:
         m = self._vm(call)
-        g = next(g for g in self.sets.values() if m.name in g.members)
+        g = next((g for g in self.sets.values() if m.name in g.members), None)
         return Answer(self._vm_body(g, m, self.clock.now()))
 
     def _patch_vm(self, call: Call) -> Answer:
@@ -354,6 +356,12 @@ class FakeAzure(FakeCloud):
         p.least = int(profile.get("minReadyCapacity", p.least))
         self._refill(g)
         return self._get_pool(call)
+
+    def _list_pool(self, call: Call) -> Answer:
+        _, p = self._pool(call)
+        machines = f"{self._root}/Microsoft.Compute/virtualMachines"
+        found = [{"name": n, "properties": {"virtualMachineResourceId": f"{machines}/{n}"}} for n in p.members]
+        return Answer({"value": found})
 
     def _view_pool(self, call: Call) -> Answer:
         _, p = self._pool(call)

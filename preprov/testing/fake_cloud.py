@@ -71,14 +71,15 @@ class Faults:
     """What goes wrong. Each is off until a test sets it.
 
     Attributes:
-        next: errors that the next calls get, in order. calls_per_s: of the clock; more are throttled.
-        lose: answers to so many writes are lost on the way, though the writes are done.
+        next: errors that the next calls get, in order; None = that call goes well.
+        calls_per_s: of the clock; more are throttled.
+        lose: endings of paths; the next answer to each is lost on its way, though what was asked for is done.
         lag_s: listings are this old. short: kinds of machines that there are none of. quota: machines there may be.
     """
 
-    next: deque[ApiError] = field(default_factory=deque)
+    next: deque[ApiError | None] = field(default_factory=deque)
     calls_per_s: int | None = None
-    lose: int = 0
+    lose: list[str] = field(default_factory=list)
     lag_s: float = 0.0
     short: set[str] = field(default_factory=set)
     quota: int | None = None
@@ -135,9 +136,10 @@ class FakeCloud:
             except ApiError as e:
                 after = {} if e.retry_after_s is None else {"Retry-After": f"{e.retry_after_s:g}"}
                 return Answer(self.error_body(e), e.status, after), False
-            lost = self.faults.lose > 0 and method != "GET"
-            self.faults.lose -= lost
-            return answer, lost
+            lost = next((end for end in self.faults.lose if method != "GET" and url.path.endswith(end)), None)
+            if lost is not None:
+                self.faults.lose.remove(lost)
+            return answer, lost is not None
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], body: bytes, headers: Mapping[str, str]
@@ -145,8 +147,9 @@ class FakeCloud:
         self._throttle()
         if self.faults.expired:
             raise ApiError(401, "authError", "the credentials have expired")
-        if self.faults.next:
-            raise self.faults.next.popleft()
+        fault = self.faults.next.popleft() if self.faults.next else None
+        if fault is not None:
+            raise fault
         for route in self.routes():
             parts = route.match(method, path)
             if parts is not None:

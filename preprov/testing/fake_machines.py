@@ -21,7 +21,8 @@ class FakeAgent:
     """The agent of one run of a machine: what it would say at any instant follows from when it began.
 
     Attributes:
-        silent_from: it says nothing new from then on. skew_s: its clock is that much ahead.
+        silent_from: it says and hears nothing new from then on. heard: the notes as they were then.
+        skew_s: its clock is that much ahead.
         fails: why its check fails; "" = it succeeds.
     """
 
@@ -30,12 +31,14 @@ class FakeAgent:
     came_from: Standby = Standby.COLD
     tasks: list[str] = field(default_factory=list)
     silent_from: datetime | None = None
+    heard: dict[str, str] = field(default_factory=dict)
     skew_s: float = 0.0
     fails: str = ""
 
     def report(self, notes: Mapping[str, str], now: datetime) -> Report | None:
         """What it has said last; None before it is up."""
-        now = min(now, self.silent_from) if self.silent_from else now
+        if self.silent_from is not None and now >= self.silent_from:
+            now, notes = self.silent_from, self.heard
         if now < self.began_at + timedelta(seconds=_UP_S):
             return None
         ready_at = self.began_at + timedelta(seconds=BOOT_S[self.came_from])
@@ -127,7 +130,7 @@ class FakeMachine:
     def sleeps(self, now: datetime) -> None:
         """Its agent says no more."""
         if self.agent is not None:
-            self.agent.silent_from = now
+            self.agent.silent_from, self.agent.heard = now, dict(self.notes)
 
     def said(self, now: datetime) -> Report | None:
         """What its agent said last, of whichever run."""

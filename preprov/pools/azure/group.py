@@ -1,9 +1,9 @@
 """One flexible scale set: its size is raised by patch, and lowered only by deleting machines by name."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ from preprov.pools.azure.errors import calling
 from preprov.pools.azure.options import AzureGroup
 from preprov.pools.azure.standby import StandbyPool
 from preprov.pools.azure.view import machine
-from preprov.pools.machines.machine import Machine, State, instant
+from preprov.pools.machines.machine import STARTED, Machine, State, instant
 from preprov.pools.machines.orders import launch_name
 from preprov.pools.machines.shortage import Shortages
 
@@ -25,6 +25,9 @@ LAUNCH: Final = f"{PREFIX}launch."
 """Tags of the scale set, one per launch asked for; written with the new size in one patch, so both are or none."""
 FOUND: Final = f"{PREFIX}found"
 """Tag of machines that were there before our first launch: no launch may count them as its own."""
+WAITING: Final = f"{PREFIX}standby-pool"
+"""Not a tag: marks machines that a standby pool holds, by its name."""
+_KEPT: Final = {Standby.HIBERNATED: State.HIBERNATED, Standby.STOPPED: State.STOPPED}
 _REMEMBERED: Final = timedelta(hours=1)
 _STATES: Final = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
 _ROUNDS: Final = 3
@@ -76,6 +79,7 @@ class ScaleSet:
             standby_states=self.group.standby_states & _STATES,
             chooses_offering=False,
             interrupts=spot,
+            names_kept=self.standby is None,
             steps_down=False,
             sets_targets=self.standby is not None,
         )
@@ -83,11 +87,25 @@ class ScaleSet:
     # ---- what exists
 
     def machines(self, ids: Sequence[str] | None = None) -> Mapping[str, Machine]:
-        """Machines of the scale set; some of them are asked for one by one, for the listing may lag behind."""
+        """Machines of the scale set and of its standby pool; those named are asked for one by one, for listings lag."""
         vms = self._listed() if ids is None else [v for v in self._each(ids, self._vm) if v is not None]
         now = self._tools.clock.now()
         found = [machine(v, now) for v in vms if self._is_member(v)]
+        found.extend(self._waiting(ids, {m.node_id for m in found}))
         return {m.node_id: m for m in found if m.notes.get(POOL, self.pool.name) == self.pool.name}
+
+    def _waiting(self, ids: Sequence[str] | None, members: Set[str]) -> list[Machine]:
+        """Machines of the standby pool, in the state it keeps: none of them can be had by name."""
+        if self.standby is None or (ids is not None and all(i in members for i in ids)):
+            return []
+        names = [n for n in self.standby.members() if n not in members and (ids is None or n in ids)]
+        if not names:
+            return []
+        state, now = _KEPT[self.standby.kept()], self._tools.clock.now()
+        vms = [v for v in self._each(names, self._vm) if v is not None and not self._is_member(v)]
+        marked = {WAITING: self.options.standby_pool}
+        found = (machine(v, now) for v in vms)
+        return [replace(m, state=state, notes={**m.notes, **marked}) for m in found if m.state is not State.ENDING]
 
     def _listed(self) -> list[Json]:
         rg, wanted = self.options.place.resource_group, f"'virtualMachineScaleSet/id' eq '{self.options.vmss_id}'"
@@ -128,14 +146,19 @@ class ScaleSet:
         if noted is None:
             self._mark_found()
             failed = self._raise(settings, count, {key: self._ledger(count)})
-        else:
-            count = int(json.loads(noted)["count"])
-        ids = self._claim(count, notes)
+        ids = self._claim(count if noted is None and failed is None else 0, self._asked(noted, count), notes)
         if failed is not None:
             self._give_back(request, failed)
         if failed is not None and not ids:
             raise failed
         return ids
+
+    def _asked(self, noted: str | None, count: int) -> int:
+        """How many a launch asked for the first time."""
+        try:
+            return int(json.loads(noted)["count"]) if noted else count
+        except (KeyError, TypeError, ValueError):
+            return count
 
     def _ledger(self, count: int) -> str:
         return json.dumps({"count": count, "at": self._tools.clock.now().isoformat()})
@@ -176,10 +199,15 @@ class ScaleSet:
                 match_condition=MatchConditions.IfNotModified,
             )
 
-    def _claim(self, count: int, notes: Mapping[str, str]) -> tuple[str, ...]:
-        """Put a launch's notes on as many new machines."""
-        new = sorted(m.node_id for m in self.machines().values() if _unclaimed(m) and m.state is not State.BROKEN)
-        mine = new[:count]
+    def _claim(self, expected: int, most: int, notes: Mapping[str, str]) -> tuple[str, ...]:
+        """Put a launch's notes on new machines: at most so many, and wait until as many as are expected are listed."""
+        started = self._tools.clock.now()
+        while True:
+            new = sorted(m.node_id for m in self.machines().values() if _unclaimed(m) and m.state is not State.BROKEN)
+            if len(new) >= expected or (self._tools.clock.now() - started).total_seconds() > self.options.settle_s:
+                break
+            self._tools.clock.sleep(_LOOK_S)
+        mine = new[:most]
         self.note(mine, dict(notes))
         return tuple(mine)
 
@@ -195,10 +223,22 @@ class ScaleSet:
     def start(self, machines: Sequence[Machine]) -> None:
         """Start deallocated machines, hibernated or not; a lack of machines for them shows here."""
         rg = self.options.place.resource_group
+        waiting = [m.node_id for m in machines if WAITING in m.notes]
+        if waiting:
+            self._hand_over(len(waiting))
         with calling(self.where):
-            operations = [self._vms.begin_start(rg, m.node_id) for m in machines]
+            operations = [self._vms.begin_start(rg, m.node_id) for m in machines if m.node_id not in waiting]
             for one in operations:
                 one.result(timeout=self.options.settle_s)
+
+    def _hand_over(self, count: int) -> None:
+        """Raise the size: the standby pool gives as many, of its own choice, and Azure makes what it lacks."""
+        standby = self.standby
+        if standby is not None:
+            self.note(standby.members(), {STARTED: self._tools.clock.now().isoformat()})
+        failed = self._raise(self.settings(), count, {})
+        if failed is not None:
+            raise failed
 
     # ---- less
 
@@ -217,8 +257,11 @@ class ScaleSet:
                 self._vms.begin_deallocate(rg, m.node_id, hibernate=hibernate, polling=False)
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Delete machines of the scale set by name, which lowers its size by as many."""
+        """Delete members by name, which lowers the size by as many; a standby pool is made as much smaller."""
         members = [v["name"] for v in self._each(ids, self._vm) if v is not None and self._is_member(v)]
+        waiting = self._waiting(ids, set(members))
+        if waiting and self.standby is not None:
+            self.standby.lower(len(waiting))
         if members:
             with calling(self.where):
                 self._sets.begin_delete_instances(
@@ -295,7 +338,7 @@ class ScaleSet:
 
 
 def _unclaimed(m: Machine) -> bool:
-    return TOKEN not in m.notes and FOUND not in m.notes and m.state is not State.ENDING
+    return not m.notes.keys() & {TOKEN, FOUND, WAITING} and m.state is not State.ENDING
 
 
 def _forgotten(key: str, value: str, before: Any) -> bool:

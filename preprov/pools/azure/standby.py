@@ -5,7 +5,7 @@ from typing import Final
 
 from preprov.model.errors import PoolError
 from preprov.model.pools import Standby
-from preprov.pools.azure.clients import Clients, Json, as_json
+from preprov.pools.azure.clients import Clients, Json, as_json, pages
 from preprov.pools.azure.errors import calling
 from preprov.pools.azure.options import AzureGroup
 
@@ -35,6 +35,36 @@ class StandbyPool:
             pools = self._clients.standby(o.place).standby_virtual_machine_pools
             properties: Json = as_json(pools.get(o.place.resource_group, o.standby_pool))["properties"]
         return properties
+
+    def members(self) -> list[str]:
+        """Names of its machines.
+
+        Raises:
+            PoolError: they cannot be listed.
+        """
+        o = self._options
+        machines = self._clients.standby(o.place).standby_virtual_machines
+        listed = machines.list_by_standby_virtual_machine_pool_resource
+        found = pages(o.where, listed(o.place.resource_group, o.standby_pool))
+        return [str(m["properties"]["virtualMachineResourceId"]).rsplit("/", 1)[-1] for m in found]
+
+    def kept(self) -> Standby:
+        """The tier its machines are planned as.
+
+        Raises:
+            PoolError: it cannot be read.
+        """
+        return STATES[str(self.settings()["virtualMachineState"])]
+
+    def lower(self, by: int) -> None:
+        """Have it keep so many fewer than it has; which of them it ends is its own choice.
+
+        Raises:
+            PoolError: it failed.
+        """
+        wanted, now = max(len(self.members()) - by, 0), self.settings()["elasticityProfile"]
+        if wanted < int(now.get("minReadyCapacity", 0)) or wanted < int(now["maxReadyCapacity"]):
+            self.put({"maxReadyCapacity": wanted, "minReadyCapacity": wanted})
 
     def counts(self) -> dict[str, int]:
         """How many of its machines are in each state, in Azure's words.

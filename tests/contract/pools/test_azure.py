@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from preprov.testing.pool_contract import PoolContract
-from tests.unit.pools.azure_world import AzureWorld, azure_world
+from tests.azureworld import AzureWorld, azure_world
 
 
 class TestAzure(PoolContract):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from preprov.testing.pool_contract import PoolContract
-from tests.unit.pools.gcp_world import GcpWorld, gcp_world
+from tests.gcpworld import GcpWorld, gcp_world
 
 
 class TestGcp(PoolContract):

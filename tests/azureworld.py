@@ -1,4 +1,4 @@
-"""A zone of the fake Compute Engine with one pool, for the contract suite and for tests of the provider."""
+"""A resource group of the fake Azure with one pool, for the contract suite and for tests of the provider."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,36 +10,39 @@ from preprov.model.errors import PoolError
 from preprov.model.pools import Group, Node, Offering, Pool, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
-from preprov.pools.gcp.provider import GcpProvider
+from preprov.pools.azure.provider import AzureProvider
 from preprov.sim.clock import VirtualClock
-from preprov.testing.fake_gcp import FakeGcp
+from preprov.testing.fake_azure import FakeAzure
 
 T0 = datetime(2026, 3, 2, 20, tzinfo=UTC)
 ALL = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+SIZE = "Standard_D4s_v5"
 
 
-class GcpWorld:
+class AzureWorld:
     """The provider through the real SDK against the fake, both on a clock that the test moves."""
 
-    def __init__(self, fake: FakeGcp) -> None:
+    def __init__(self, fake: FakeAzure, standby: str = "") -> None:
         self.fake = fake
         self.clock = fake.clock
-        self.provider: PoolProvider = GcpProvider(self.clock)
-        self.mig = fake.add("nodes", "n2-standard-4")
-        offering = Offering("n2-standard-4", Resources(cpu=4, memory=16), "europe-west1-b", usd_per_hour=0.2)
+        self.provider = AzureProvider(self.clock)
+        self.vmss = fake.add("nodes", SIZE, standby=standby)
+        offering = Offering(SIZE, Resources(cpu=4, memory=16), usd_per_hour=0.2)
         options = {
-            "project": fake.project,
-            "zone": fake.zone,
-            "mig": "nodes",
+            "subscription": fake.subscription,
+            "resource_group": fake.resource_group,
+            "vmss": "nodes",
+            "standby_pool": "nodes-standby" if standby else "",
             "endpoint_url": fake.url,
-            "retry": 5,
+            "attempts": 2,
+            "poll": 0,
             "fence": 10,
         }
-        self.pool = Pool("night", (Group("vms", "gcp", (offering,), ALL, max_nodes=6, options=options),))
-        self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("gs://bucket/data", "v1"),))
+        self.pool = Pool("night", (Group("vms", "azure", (offering,), ALL, max_nodes=6, options=options),))
+        self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("abfs://data", "v1"),))
 
     def again(self) -> PoolProvider:
-        return GcpProvider(self.clock)
+        return AzureProvider(self.clock)
 
     def until(self, look: Callable[[], bool], what: str) -> None:
         for _ in range(100):
@@ -66,8 +69,11 @@ class GcpWorld:
         return self.preload
 
     def exhausted(self) -> Pool:
-        self.fake.faults.short.add("n2-standard-4")
+        self.fake.faults.short.add(SIZE)
         return self.pool
+
+    def nodes(self) -> dict[str, Node]:
+        return {n.node_id: n for n in self.provider.observe(self.pool).nodes}
 
     def with_options(self, **more: object) -> Pool:
         group = self.pool.groups[0]
@@ -75,6 +81,6 @@ class GcpWorld:
 
 
 @contextmanager
-def gcp_world() -> Iterator[GcpWorld]:
-    with FakeGcp(VirtualClock(T0)) as fake:
-        yield GcpWorld(fake)
+def azure_world(standby: str = "") -> Iterator[AzureWorld]:
+    with FakeAzure(VirtualClock(T0)) as fake:
+        yield AzureWorld(fake, standby)

@@ -1,0 +1,267 @@
+"""Scale sets and standby pools: sizes are raised under an etag and lowered by name; faults are told apart."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from preprov.contracts import Adopts, Examined, GivesNotice, LaunchRequest, SetsTargets
+from preprov.model.errors import (
+    ConfigError,
+    ConflictError,
+    InsufficientCapacityError,
+    NotAuthorisedError,
+    PoolError,
+    QuotaExceededError,
+    ThrottledError,
+)
+from preprov.model.pools import Phase, Pool, Preload, Standby
+from preprov.pools.azure.actions import ACT, OBSERVE
+from preprov.pools.azure.options import azure_group
+from preprov.pools.machines.notice import NOTICE
+from preprov.testing.fake_cloud import ApiError
+from tests.azureworld import SIZE, AzureWorld, azure_world
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def world() -> Iterator[AzureWorld]:
+    with azure_world() as made:
+        yield made
+
+
+@pytest.fixture
+def pooled() -> Iterator[AzureWorld]:
+    with azure_world("Deallocated") as made:
+        yield made
+
+
+def ask(world: AzureWorld, n: int = 1, token: str = "t1", pool: Pool | None = None) -> LaunchRequest:
+    pool = pool or world.pool
+    return LaunchRequest(pool, "vms", pool.groups[0].offerings[0], n, token, Preload(), {"purpose": "test"})
+
+
+def ready(world: AzureWorld, n: int = 1, token: str = "t1") -> tuple[str, ...]:
+    ids = world.provider.launch(ask(world, n, token))
+    world.until(lambda: all(i in world.nodes() and world.nodes()[i].phase is Phase.READY for i in ids), "nodes")
+    return ids
+
+
+def writes(world: AzureWorld, end: str) -> int:
+    return sum(m == "PATCH" and p.endswith(end) for m, p in world.fake.calls)
+
+
+# ---- launches
+
+
+def test_size_and_launch_are_one_write(world: AzureWorld) -> None:
+    ready(world, 2)
+    assert world.vmss.capacity == 2
+    assert writes(world, "/virtualMachineScaleSets/nodes") == 1
+    assert any(k.startswith("preprov:launch.") for k in world.vmss.tags)
+
+
+def test_a_lost_answer_makes_no_second_node(world: AzureWorld) -> None:
+    world.fake.faults.lose.append("/virtualMachineScaleSets/nodes")
+    with pytest.raises(ThrottledError):
+        world.provider.launch(ask(world, 2))
+    assert world.vmss.capacity == 2
+    world.clock.sleep(30)
+    ids = world.again().launch(ask(world, 2))
+    assert len(ids) == 2
+    assert world.vmss.capacity == 2
+
+
+def test_machines_that_were_there_are_no_launchs(world: AzureWorld) -> None:
+    world.provider._lender(world.pool, "vms").resize(1)
+    world.clock.sleep(120)
+    (old,) = world.nodes()
+    (new,) = ready(world)
+    assert old != new
+    assert world.nodes()[old].token == ""
+    assert world.nodes()[new].token == "t1"
+
+
+def test_somebody_else_who_writes_the_size_is_a_conflict(world: AzureWorld) -> None:
+    world.fake.faults.next.extend([None, None, None, ApiError(412, "PreconditionFailed", "changed")])
+    with pytest.raises(ConflictError) as e:
+        world.provider.launch(ask(world))
+    assert e.value.retryable
+    assert world.vmss.capacity == 0
+    assert len(world.provider.launch(ask(world))) == 1
+
+
+def test_no_capacity_is_found_out_given_back_and_remembered(world: AzureWorld) -> None:
+    world.fake.faults.short.add(SIZE)
+    with pytest.raises(InsufficientCapacityError) as e:
+        world.provider.launch(ask(world, 2))
+    assert "AllocationFailed" in str(e.value)
+    world.until(lambda: world.nodes() == {} and world.vmss.capacity == 0, "what failed to come to be taken out")
+    seen = len(world.fake.calls)
+    with pytest.raises(InsufficientCapacityError):
+        world.provider.launch(ask(world, 1, "t2"))
+    assert not any(m == "PATCH" for m, _ in world.fake.calls[seen:])
+    world.fake.faults.short.clear()
+    world.clock.sleep(200)
+    assert len(world.provider.launch(ask(world, 1, "t3"))) == 1
+
+
+def test_a_full_quota_is_not_a_lack_of_machines(world: AzureWorld) -> None:
+    world.fake.faults.quota = 1
+    with pytest.raises(QuotaExceededError) as e:
+        world.provider.launch(ask(world, 2))
+    assert not e.value.retryable
+    assert world.vmss.capacity == 0
+
+
+def test_a_start_that_finds_no_machine_says_so(world: AzureWorld) -> None:
+    (node,) = ready(world)
+    world.provider.stop(world.pool, [node])
+    world.until(lambda: world.nodes()[node].phase is Phase.STOPPED, "the node to stop")
+    world.fake.faults.short.add(SIZE)
+    with pytest.raises(InsufficientCapacityError):
+        world.provider.start(world.pool, [node], Preload())
+
+
+# ---- faults
+
+
+def test_throttling_is_left_to_the_sdk(world: AzureWorld) -> None:
+    world.fake.faults.next.append(ApiError(429, "TooManyRequests", "slow down", retry_after_s=0))
+    assert world.nodes() == {}
+
+
+def test_throttled_beyond_the_sdks_patience(world: AzureWorld) -> None:
+    world.fake.faults.next.extend([ApiError(429, "TooManyRequests", "slow down", retry_after_s=0)] * 5)
+    seen = world.provider.observe(world.pool)
+    assert not seen.complete
+    assert "TooManyRequests" in seen.problems[0]
+
+
+def test_expired_credentials_are_named(world: AzureWorld) -> None:
+    world.fake.faults.expired = True
+    with pytest.raises(NotAuthorisedError, match="authError"):
+        world.provider.launch(ask(world))
+    assert not world.provider.observe(world.pool).complete
+
+
+def test_tags_that_changed_meanwhile_are_kept(world: AzureWorld) -> None:
+    (node,) = ready(world)
+    world.fake.machine(node).notes["team"] = "risk"
+    world.fake.faults.next.extend([None, None, ApiError(412, "PreconditionFailed", "changed")])
+    world.provider.drain(world.pool, [node])
+    assert world.fake.machine(node).notes["team"] == "risk"
+    assert world.nodes()[node].phase is Phase.DRAINING
+
+
+def test_a_listing_that_lags_ends_no_node_twice_and_loses_none(world: AzureWorld) -> None:
+    world.fake.faults.lag_s = 30
+    ids = ready(world, 2)
+    world.provider.terminate(world.pool, ids[:1])
+    world.provider.terminate(world.pool, ids[:1])
+    world.until(lambda: list(world.nodes()) == [ids[1]], "one node to be gone")
+    assert world.vmss.capacity == 1
+
+
+def test_a_silent_agent_keeps_its_node(world: AzureWorld) -> None:
+    (node,) = ready(world)
+    world.fake.machine(node).sleeps(world.clock.now())
+    with pytest.raises(ConflictError, match=node):
+        world.provider.terminate(world.pool, [node])
+    assert world.vmss.capacity == 1
+
+
+def test_an_endpoint_elsewhere_is_refused() -> None:
+    with azure_world() as world, pytest.raises(ConfigError, match="not on this machine"):
+        azure_group(world.with_options(endpoint_url="http://arm.example.com"), "vms")
+
+
+def test_a_wrong_option_is_named() -> None:
+    with azure_world() as world, pytest.raises(ConfigError, match="vmms"):
+        azure_group(world.with_options(vmms="x"), "vms")
+
+
+# ---- standby pool
+
+
+def test_a_standby_pool_fills_hands_over_and_shrinks(pooled: AzureWorld) -> None:
+    assert isinstance(pooled.provider, SetsTargets)
+    pooled.provider.set_targets(pooled.pool, "vms", {Standby.STOPPED: 3})
+    pooled.provider.set_targets(pooled.pool, "vms", {Standby.STOPPED: 3})
+    assert writes(pooled, "/nodes-standby") == 1
+    pooled.until(lambda: [n.phase for n in pooled.nodes().values()] == [Phase.STOPPED] * 3, "the pool to fill")
+    pooled.clock.sleep(120)
+    pooled.provider.start(pooled.pool, list(pooled.nodes())[:1], Preload())
+    assert pooled.vmss.capacity == 1
+    pooled.until(lambda: Phase.READY in {n.phase for n in pooled.nodes().values()}, "one to be ready")
+    (out,) = [n for n in pooled.nodes().values() if n.phase is Phase.READY]
+    assert out.came_from is Standby.STOPPED
+    kept = [i for i, n in pooled.nodes().items() if n.phase is Phase.STOPPED]
+    pooled.provider.terminate(pooled.pool, kept[:1])
+    pooled.until(lambda: len(pooled.nodes()) == 3, "one fewer to be kept")
+
+
+def test_a_state_the_standby_pool_does_not_keep_is_refused(pooled: AzureWorld) -> None:
+    with pytest.raises(PoolError, match="Deallocated"):
+        pooled.provider.set_targets(pooled.pool, "vms", {Standby.HIBERNATED: 1})
+
+
+def test_without_a_standby_pool_there_are_no_targets(world: AzureWorld) -> None:
+    with pytest.raises(PoolError, match="standby pool"):
+        world.provider.set_targets(world.pool, "vms", {Standby.STOPPED: 1})
+
+
+# ---- notices, adoption, examination
+
+
+def test_an_eviction_is_told_once_settled(world: AzureWorld) -> None:
+    assert isinstance(world.provider, GivesNotice)
+    (node,) = ready(world)
+    world.fake.machine(node).notes[NOTICE] = f"interruption@{world.clock.now().timestamp() + 30:.0f}"
+    (notice,) = world.provider.notices(world.pool)
+    assert (notice.node_id, notice.kind) == (node, "interruption")
+    world.provider.settle_notices(world.pool, [notice])
+    assert world.provider.notices(world.pool) == ()
+    world.fake.evict(node)
+    world.until(lambda: world.nodes() == {}, "the node to be gone")
+
+
+def test_release_gives_everything_back(pooled: AzureWorld) -> None:
+    assert isinstance(pooled.provider, Adopts)
+    before = pooled.provider.baseline(pooled.pool, "vms")
+    assert before == {"capacity": 0, "maxReadyCapacity": 0, "minReadyCapacity": 0}
+    pooled.provider.set_targets(pooled.pool, "vms", {Standby.STOPPED: 2})
+    busy, _idle = ready(pooled, 2)
+    pooled.occupy(pooled.nodes()[busy])
+    said = pooled.provider.restore(pooled.pool, "vms", before)
+    assert any("stay" in line for line in said)
+    pooled.until(lambda: list(pooled.nodes()) == [busy], "all but the busy node to be gone")
+    pooled.free(pooled.nodes()[busy])
+    pooled.provider.restore(pooled.pool, "vms", before)
+    pooled.until(lambda: pooled.provider.baseline(pooled.pool, "vms") == before, "all to be as it was")
+    assert pooled.provider.restore(pooled.pool, "vms", before) == ()
+
+
+def test_examination_reads_only_and_names_what_is_wrong(pooled: AzureWorld) -> None:
+    assert isinstance(pooled.provider, Examined)
+    assert all(f.state == "ok" for f in pooled.provider.examine(pooled.pool))
+    pooled.vmss.flexible = pooled.vmss.hibernates = False
+    pooled.vmss.tags["aks-managed-poolName"] = "batch"
+    pooled.fake.faults.quota = 0
+    found = {f.found for f in pooled.provider.examine(pooled.pool) if f.state == "bad"}
+    assert len(found) == 3
+    assert pooled.provider.other_writers(pooled.pool, "vms") == ("Kubernetes node pool batch",)
+    assert all(m == "GET" for m, _ in pooled.fake.calls)
+    pooled.fake.faults.expired = True
+    assert [f.state for f in pooled.provider.examine(pooled.pool)] == ["bad"]
+
+
+def test_the_rights_are_those_that_are_used(pooled: AzureWorld) -> None:
+    pooled.provider.examine(pooled.pool)
+    pooled.provider.set_targets(pooled.pool, "vms", {Standby.STOPPED: 1})
+    (node,) = ready(pooled)
+    pooled.provider.stop(pooled.pool, [node])
+    pooled.until(lambda: pooled.nodes()[node].phase is Phase.STOPPED, "the node to stop")
+    pooled.provider.start(pooled.pool, [node], Preload())
+    pooled.provider.terminate(pooled.pool, [node])
+    assert set(pooled.fake.log) == {*OBSERVE, *ACT}

@@ -1,0 +1,259 @@
+"""Managed instance groups: machines come and go by name, requests are done once, faults are told apart."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from preprov.contracts import Adopts, Examined, GivesNotice, LaunchRequest, SetsTargets
+from preprov.model.errors import (
+    ConfigError,
+    ConflictError,
+    InsufficientCapacityError,
+    NotAuthorisedError,
+    PoolError,
+    QuotaExceededError,
+)
+from preprov.model.pools import Phase, Preload, Standby
+from preprov.pools.gcp.actions import ACT, OBSERVE
+from preprov.pools.gcp.errors import typed
+from preprov.pools.gcp.options import gcp_group
+from preprov.pools.machines.notice import NOTICE
+from preprov.testing.fake_cloud import ApiError
+from tests.gcpworld import GcpWorld, gcp_world
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def world() -> Iterator[GcpWorld]:
+    with gcp_world() as made:
+        yield made
+
+
+def ask(world: GcpWorld, n: int = 1, token: str = "t1") -> LaunchRequest:
+    return LaunchRequest(world.pool, "vms", world.pool.groups[0].offerings[0], n, token, Preload(), {"purpose": "test"})
+
+
+def ready(world: GcpWorld, n: int = 1, token: str = "t1") -> tuple[str, ...]:
+    ids = world.provider.launch(ask(world, n, token))
+    world.until(lambda: all(i in world.nodes() and world.nodes()[i].phase is Phase.READY for i in ids), "nodes")
+    return ids
+
+
+def posted(world: GcpWorld, end: str) -> int:
+    return sum(m == "POST" and p.endswith(end) for m, p in world.fake.calls)
+
+
+# ---- launches
+
+
+def test_a_lost_answer_is_asked_for_again_and_makes_no_second_node(world: GcpWorld) -> None:
+    world.fake.faults.lose.append("/createInstances")
+    assert len(world.provider.launch(ask(world, 2))) == 2
+    assert posted(world, "/createInstances") == 2
+    assert len(world.mig.members) == 2
+
+
+def test_a_controller_that_died_in_the_call_finds_its_nodes(world: GcpWorld) -> None:
+    ids = world.provider.launch(ask(world, 2))
+    assert sorted(world.again().launch(ask(world, 2))) == sorted(ids)
+    assert len(world.mig.members) == 2
+
+
+def test_no_capacity_is_found_out_given_back_and_remembered(world: GcpWorld) -> None:
+    world.fake.faults.short.add("n2-standard-4")
+    with pytest.raises(InsufficientCapacityError, match="ZONE_RESOURCE_POOL_EXHAUSTED"):
+        world.provider.launch(ask(world, 2))
+    assert world.mig.members == {}
+    made = posted(world, "/createInstances")
+    with pytest.raises(InsufficientCapacityError):
+        world.provider.launch(ask(world, 1, "t2"))
+    assert posted(world, "/createInstances") == made
+    world.fake.faults.short.clear()
+    world.clock.sleep(200)
+    assert len(world.provider.launch(ask(world, 1, "t3"))) == 1
+
+
+def test_a_quota_that_is_nearly_full_gives_what_it_can(world: GcpWorld) -> None:
+    world.fake.faults.quota = 1
+    assert len(world.provider.launch(ask(world, 2))) == 1
+    with pytest.raises(QuotaExceededError) as e:
+        world.provider.launch(ask(world, 1, "t2"))
+    assert not e.value.retryable
+    assert len(world.mig.members) == 1
+
+
+# ---- faults
+
+
+def test_throttling_is_left_to_the_sdk(world: GcpWorld) -> None:
+    world.fake.faults.next.append(ApiError(503, "backendError", "try again", retry_after_s=0))
+    assert world.nodes() == {}
+
+
+def test_expired_credentials_are_named(world: GcpWorld) -> None:
+    world.fake.faults.expired = True
+    with pytest.raises(NotAuthorisedError):
+        world.provider.launch(ask(world))
+    seen = world.provider.observe(world.pool)
+    assert not seen.complete
+    assert "vms" in seen.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("QUOTA_EXCEEDED", 403, QuotaExceededError),
+        ("", 412, ConflictError),
+        ("accessNotConfigured", 403, NotAuthorisedError),
+        ("ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", 0, InsufficientCapacityError),
+        ("somethingNew", 400, PoolError),
+    ],
+)
+def test_codes_are_told_apart(code: str, status: int, kind: type[PoolError]) -> None:
+    assert type(typed(code, "m", "w", status)) is kind
+
+
+def test_metadata_that_changed_meanwhile_is_read_again(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    world.fake.machine(node).notes["team"] = "risk"
+    looks = [None] * 4  # members, instance, guest attributes, the instance again
+    world.fake.faults.next.extend([*looks, ApiError(412, "conditionNotMet", "changed")])
+    world.provider.drain(world.pool, [node])
+    assert world.fake.machine(node).notes["team"] == "risk"
+    assert world.nodes()[node].phase is Phase.DRAINING
+    assert posted(world, "/setMetadata") == 2
+
+
+def test_a_listing_that_lags_loses_no_node(world: GcpWorld) -> None:
+    world.fake.faults.lag_s = 30
+    group = world.pool.groups[0]
+    ids = ready(world, 6)
+    assert group.max_nodes == 6
+    more = world.provider.launch(ask(world, 6))
+    assert sorted(more) == sorted(ids)
+    world.provider.terminate(world.pool, ids[:1])
+    world.until(lambda: set(world.nodes()) == set(ids[1:]), "one node to be gone")
+
+
+def test_a_silent_agent_keeps_its_node_until_it_is_lost(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    world.fake.machine(node).sleeps(world.clock.now())
+    with pytest.raises(ConflictError, match=node):
+        world.provider.terminate(world.pool, [node])
+    assert world.nodes()[node].phase is Phase.READY
+    world.until(lambda: world.nodes()[node].phase is Phase.LOST, "the node to be lost")
+    world.provider.terminate(world.pool, [node])
+    world.until(lambda: world.nodes() == {}, "the node to be gone")
+
+
+def test_a_wrong_clock_on_a_node_makes_it_busy_not_lost(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    agent = world.fake.machine(node).agent
+    assert agent is not None
+    agent.skew_s = 7200.0
+    for _ in range(5):
+        world.clock.sleep(300)
+        seen = world.nodes()[node]
+        assert seen.phase is Phase.READY
+        assert seen.is_busy
+
+
+def test_a_resumed_node_is_not_ready_by_what_it_said_before(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    world.provider.hibernate(world.pool, [node])
+    world.until(lambda: world.nodes()[node].phase is Phase.HIBERNATED, "the node to sleep")
+    world.provider.start(world.pool, [node], Preload())
+    world.clock.sleep(11)  # it runs, and its agent has said nothing yet
+    assert world.nodes()[node].phase is Phase.WARMING
+
+
+def test_an_endpoint_elsewhere_and_unknown_options_are_refused(world: GcpWorld) -> None:
+    with pytest.raises(ConfigError, match="not on this machine"):
+        gcp_group(world.with_options(endpoint_url="http://compute.example.com"), "vms")
+    with pytest.raises(ConfigError, match="zome"):
+        gcp_group(world.with_options(zome="x"), "vms")
+
+
+# ---- standby policy
+
+
+def test_targets_fill_are_named_and_shrink(world: GcpWorld) -> None:
+    assert isinstance(world.provider, SetsTargets)
+    targets = {Standby.STOPPED: 2, Standby.HIBERNATED: 1}
+    world.provider.set_targets(world.pool, "vms", targets)
+    world.provider.set_targets(world.pool, "vms", targets)
+    assert sum(m == "PATCH" for m, _ in world.fake.calls) == 1
+    kept = [Phase.HIBERNATED, Phase.STOPPED, Phase.STOPPED]
+    world.until(lambda: sorted(n.phase for n in world.nodes().values()) == kept, "three to be kept")
+    stopped = next(i for i, n in world.nodes().items() if n.phase is Phase.STOPPED)
+    world.provider.start(world.pool, [stopped], Preload())
+    world.until(lambda: world.nodes()[stopped].phase is Phase.READY, "the node to be ready")
+    assert world.nodes()[stopped].came_from is Standby.STOPPED
+    world.provider.set_targets(world.pool, "vms", {Standby.STOPPED: 0, Standby.HIBERNATED: 0})
+    world.until(lambda: list(world.nodes()) == [stopped], "the kept ones to be gone")
+
+
+def test_targets_that_make_no_sense_are_refused(world: GcpWorld) -> None:
+    for bad in ({Standby.RUNNING: 1}, {Standby.STOPPED: -1}):
+        with pytest.raises(PoolError):
+            world.provider.set_targets(world.pool, "vms", bad)
+
+
+# ---- notices, adoption, examination
+
+
+def test_preemptions_are_told_until_settled(world: GcpWorld) -> None:
+    assert isinstance(world.provider, GivesNotice)
+    (node,) = ready(world)
+    world.fake.preempt(node)
+    (notice,) = world.provider.notices(world.pool)
+    assert (notice.node_id, notice.kind) == (node, "interruption")
+    assert world.again().notices(world.pool) == (notice,)
+    world.provider.settle_notices(world.pool, [notice])
+    assert world.provider.notices(world.pool) == ()
+    world.until(lambda: world.nodes() == {}, "the node to be gone")
+
+
+def test_what_an_agent_was_told_is_a_notice(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    world.fake.machine(node).notes[NOTICE] = f"interruption@{world.clock.now().timestamp() + 30:.0f}"
+    assert [n.node_id for n in world.provider.notices(world.pool)] == [node]
+
+
+def test_release_gives_everything_back(world: GcpWorld) -> None:
+    assert isinstance(world.provider, Adopts)
+    before = world.provider.baseline(world.pool, "vms")
+    world.provider.set_targets(world.pool, "vms", {Standby.STOPPED: 1})
+    busy, _idle = ready(world, 2)
+    claimant = world.occupy(world.nodes()[busy])
+    said = world.provider.restore(world.pool, "vms", before)
+    assert any("stay" in line for line in said)
+    world.until(lambda: list(world.nodes()) == [busy], "all but the busy node to be gone")
+    assert world.nodes()[busy].running == (claimant,)
+    world.free(world.nodes()[busy])
+    world.provider.restore(world.pool, "vms", before)
+    world.until(lambda: world.provider.baseline(world.pool, "vms") == before, "all to be as it was")
+    assert world.provider.restore(world.pool, "vms", before) == ()
+
+
+def test_examination_reads_only_and_names_what_is_wrong(world: GcpWorld) -> None:
+    assert isinstance(world.provider, Examined)
+    assert all(f.state == "ok" for f in world.provider.examine(world.pool))
+    world.mig.guest_attributes = False
+    world.mig.autoscaler = "https://compute/projects/acme/zones/z/autoscalers/cpu"
+    world.mig.initial_delay_s = 300
+    assert {f.state for f in world.provider.examine(world.pool)} == {"ok", "bad", "warn"}
+    assert world.provider.other_writers(world.pool, "vms") == ("autoscaler cpu",)
+    assert all(m == "GET" or p.endswith("listManagedInstances") for m, p in world.fake.calls)
+    world.fake.faults.expired = True
+    assert [f.state for f in world.provider.examine(world.pool)] == ["bad"]
+
+
+def test_the_rights_are_those_that_are_used(world: GcpWorld) -> None:
+    world.pool = replace(world.pool, groups=(replace(world.pool.groups[0], max_nodes=12),))
+    world.provider.examine(world.pool)
+    world.provider.notices(world.pool)
+    world.provider.terminate(world.pool, ready(world, 9))
+    assert set(world.fake.log) == {*OBSERVE, *ACT}
