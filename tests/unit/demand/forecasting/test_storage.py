@@ -134,17 +134,29 @@ def test_an_unknown_member_is_a_configuration_error() -> None:
         registry.members(("oracle",))
 
 
+class Point:
+    """An entry point that loads to `value`, or raises it."""
+
+    def __init__(self, name: str, value: object) -> None:
+        self.name, self.value = name, "somewhere:it"
+        self._value = value
+
+    def load(self) -> object:
+        if isinstance(self._value, Exception):
+            raise self._value
+        return self._value
+
+
+def test_an_installed_member_is_found_by_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, members=("last", "steady"), learn_days=5.0)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point("steady", Steady)])
+    data = to_bytes(ScalerModel.fit(KNOWN, config))
+    assert from_bytes(data).predict(KNOWN).weights["steady"] > 0
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point("steady", ImportError("half installed"))])
+    assert "half installed" in from_bytes(data).left_out["steady"]
+
+
 def test_entry_points_are_discovered_and_a_broken_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Point:
-        def __init__(self, name: str, value: object) -> None:
-            self.name, self.value = name, "somewhere:it"
-            self._value = value
-
-        def load(self) -> object:
-            if isinstance(self._value, Exception):
-                raise self._value
-            return self._value
-
     monkeypatch.setattr(registry, "entry_points", lambda group: [Point("steady", Steady)])
     assert registry.discover() == {"steady": Steady}
     monkeypatch.setattr(registry, "entry_points", lambda group: [Point("bad", ImportError("no such module"))])
