@@ -19,14 +19,16 @@ from preprov.model.errors import ForecastError, UnsafeModelError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS
-from preprov.model.time import floor_to
+from preprov.model.time import epoch, floor_to
+from preprov.model.worktable import WorkTable
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 LOOK_BACK = timedelta(days=400)
 """History that a forecast may use."""
-_RUNTIMES_FRESH = timedelta(hours=1)
+_RUNTIMES_FRESH = (timedelta(hours=1), timedelta(hours=6))
+"""Learnt anew once history has grown by a hundredth, but not more often than that, and not less."""
 _LEARNT_FRESH = timedelta(minutes=10)
 LEARNT_KIND = "learnt-demand"
 
@@ -53,7 +55,7 @@ def inputs(
 ) -> DemandInputs:
     """Everything the demand room may know at `at`; what came later is cut off here and again inside."""
     seen = ctx.ports.work.work(pool.name, since=at - LOOK_BACK, until=at).as_of(at)
-    runtimes = remembered(ctx, (pool.name, "runtimes"), _RUNTIMES_FRESH, lambda: RuntimeModel.learn(seen, at))
+    runtimes = remembered(ctx, (pool.name, "runtimes"), _runtimes_fresh(seen, at), lambda: RuntimeModel.learn(seen, at))
     return DemandInputs(
         pool=pool,
         at=at,
@@ -69,6 +71,14 @@ def inputs(
         seed=ctx.seed,
         quarantined=quarantined_days(ctx, pool.name),
     )
+
+
+def _runtimes_fresh(seen: WorkTable, at: datetime) -> timedelta:
+    """A day more tells much of two, and little of a hundred."""
+    if not len(seen.runs):
+        return _RUNTIMES_FRESH[0]
+    span = timedelta(seconds=max(epoch(at) - float(seen.runs["submit"].min()), 0.0))
+    return min(max(span / 100, _RUNTIMES_FRESH[0]), _RUNTIMES_FRESH[1])
 
 
 def stored_model(ctx: Context, pool: Pool) -> LearntModel | None:

@@ -84,7 +84,7 @@ class ReplayResult:
         standby_usd: the part of it for kept nodes.
         evicted: instances ended by the policy; always 0, for the cloud refuses. interrupted: those whose node the cloud
             took back, and that began again. unstarted: judged, never started.
-        ticks, solves, fallbacks: of the policy; tick_ms: median of a decision.
+        ticks, solves, fallbacks: of the policy; tick_ms: median of a decision (ours: CPU time).
         work: the runs played. per_instance: ready, start, provision_wait, limit_wait (s), weight, task (position in
             `work`), one row per part.
         nodes: node_id, group, phase, start, end (epoch s): the node timeline.

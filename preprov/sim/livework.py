@@ -98,6 +98,10 @@ class LiveWork:
         if run is not None and not run.state.is_final:
             self._runs[run_id] = replace(run, state=state, ended_at=ended_at, reason=reason)
 
+    def serves(self, pool: str) -> bool:
+        """True if a run of that pool was ever made here."""
+        return any(r.pool == pool for r in self._runs.values())
+
     def table(self, pool: str, schedules: dict[str, Schedule]) -> WorkTable:
         """The live runs of a pool in columns."""
         runs = sorted((r for r in self._runs.values() if r.pool == pool), key=lambda r: r.submitted_at)

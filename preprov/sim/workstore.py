@@ -170,6 +170,8 @@ class MemoryWorkStore:
         first = epoch(since) if since else -np.inf
         last = epoch(until) if until else np.inf
         tables = [self._history[pool].between(first, last)] if pool in self._history else []
+        if tables and not self._live.serves(pool):
+            return tables[0]
         live = self._live.table(pool, self._schedules.get(pool, {}))
         if not len(live.runs):
             return tables[0] if tables else live
