@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from preprov.model.agent import Usage
 from preprov.model.demand import DemandCurve
@@ -285,10 +285,10 @@ class Quotes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at before anything is written. `state`: "ok", "warn" or "bad"."""
+    """One thing looked at before anything is written."""
 
     what: str
-    state: str
+    state: Literal["ok", "warn", "bad"]
     found: str
     hint: str = ""
 

@@ -9,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from preprov.contracts import Examined, PoolProvider
 from preprov.model.errors import PreprovError
+from preprov.model.pools import Pool
 
 State = Literal["ok", "warn", "bad"]
 
@@ -36,7 +38,24 @@ def examine() -> tuple[Check, ...]:
             out.append(check())
         except PreprovError as e:
             out.append(Check(check.__name__.strip("_"), "bad", e.what, e.hint))
-    return tuple(out)
+    return (*out, *_pools())
+
+
+def _pools() -> tuple[Check, ...]:
+    """What the providers of the configured pools find; none if the checks before have told why they cannot be asked."""
+    from preprov.app import open_app
+
+    try:
+        with open_app(actor="doctor") as app:
+            asked = [(p, x) for x in app.ctx.providers.values() for p in app.ctx.pools.values() if _uses(p, x)]
+            found = [f for pool, x in asked if isinstance(x, Examined) for f in x.examine(pool)]
+    except PreprovError:
+        return ()
+    return tuple(Check(f.what, f.state, f.found, f.hint) for f in found)
+
+
+def _uses(pool: Pool, provider: PoolProvider) -> bool:
+    return any(g.provider == provider.name for g in pool.groups)
 
 
 def _python() -> Check:

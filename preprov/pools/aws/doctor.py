@@ -111,8 +111,9 @@ def _warm_pool(group: AwsGroup, asg: Json) -> Finding:
     what, warm = f"{group.where}: warm pool", asg.get("WarmPoolConfiguration")
     wanted = {s.value for s in group.group.standby_states if s.value in (Phase.STOPPED, Phase.HIBERNATED)}
     if not warm:
-        state = "bad" if wanted else "ok"
-        return Finding(what, state, "none", f"the group declares {', '.join(sorted(wanted))}" if wanted else "")
+        if wanted:
+            return Finding(what, "bad", "none", f"the group declares {', '.join(sorted(wanted))}")
+        return Finding(what, "ok", "none")
     kept = WARM_STATES.get(str(warm.get("PoolState", "Stopped")), Phase.STOPPED)
     if wanted and wanted != {kept.value}:
         return Finding(what, "bad", f"keeps {kept}", f"the group declares {', '.join(sorted(wanted))}")

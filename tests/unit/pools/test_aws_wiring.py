@@ -1,0 +1,82 @@
+"""A pool of provider "aws" from preprov.toml, through the command."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from preprov.app import open_app
+from preprov.contracts import SetsTargets
+from preprov.control.passes import pool_pass
+from preprov.doctor import examine
+from preprov.model.errors import ConfigError
+from preprov.model.pools import Group, Offering, Pool
+from preprov.model.resources import Resources
+from preprov.pools.aws.options import aws_group
+from preprov.settings import Settings
+from tests.awsworld import AwsWorld, aws_world
+
+TOML = """
+[[pool]]
+name = "batch"
+mode = "observe"
+  [[pool.group]]
+  name = "g"
+  provider = "aws"
+  states = ["running", "stopped"]
+  options = {{ region = "us-east-1", asg = "nodes", endpoint_url = "{url}" }}
+    [[pool.group.offering]]
+    type = "m5.large"
+    cpu = 2
+    memory = 8
+"""
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsWorld]:
+    with aws_world(monkeypatch, warm="Stopped") as made:
+        yield made
+
+
+@pytest.fixture
+def settings(world: AwsWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    (tmp_path / "preprov.toml").write_text(TOML.format(url=world.cloud.url))
+    monkeypatch.setenv("PREPROV_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return Settings.load()
+
+
+@pytest.mark.slow
+def test_a_configured_group_is_observed_and_nothing_is_written(world: AwsWorld, settings: Settings) -> None:
+    (node,) = world.ready()
+    world.cloud.calls.clear()
+    with open_app(settings, clock=world.clock) as app:
+        provider = app.ctx.provider("aws")
+        assert isinstance(provider, SetsTargets)
+        (seen,) = provider.observe(app.ctx.pool("batch")).nodes
+        assert (seen.node_id, seen.phase, seen.offering.capacity.cpu) == (node.node_id, node.phase, 2)
+        result = pool_pass(app.ctx, app.ctx.pool("batch"))
+    assert [n.node_id for n in result.observation.nodes] == [node.node_id]
+    assert all(c.action.startswith("Describe") for c in world.cloud.calls), world.cloud.called()
+
+
+@pytest.mark.slow
+def test_doctor_asks_the_cloud(world: AwsWorld, settings: Settings) -> None:
+    found = {c.what: c for c in examine() if c.what.startswith("batch/g")}
+    assert found["batch/g: warm pool"].state == "ok"
+    assert "AutoScaling" not in found["batch/g: credentials"].found
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"asg": "nodes"}, "region"),
+        ({"region": "r"}, "either an asg or a launch_template"),
+        ({"region": "r", "asg": "a", "launch_template": "b"}, "either an asg or a launch_template"),
+        ({"region": "r", "asg": "a", "subnet": "s"}, "subnet"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], says: str) -> None:
+    group = Group("g", "aws", (Offering("m5.large", Resources(cpu=2)),), options=options)
+    with pytest.raises(ConfigError, match=says):
+        aws_group(Pool("p", (group,)), "g")
