@@ -5,8 +5,8 @@ longer, and lacks of machines and of quota show in the group's list of members o
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,46 +14,21 @@ from preprov.model.notes import PREFIX, report_notes
 from preprov.model.pools import Standby
 from preprov.sim.clock import VirtualClock
 from preprov.testing.fake_cloud import Answer, ApiError, Call, FakeCloud, Json, Route
+from preprov.testing.fake_gcp_parts import (
+    COUNTED,
+    GONE,
+    MAKING,
+    NOTES,
+    VERBS,
+    FakeMig,
+    FakeResize,
+    Verb,
+    counts_of,
+    notes_of,
+)
 from preprov.testing.fake_machines import FakeMachine
 
 _OPERATION_S: Final = 2.0
-_GONE: Final = "GONE"
-_NOTES: Final = "preprov-notes"
-
-
-@dataclass(frozen=True)
-class _Verb:
-    """What a call on named members does: from which state, through which, and how the group calls it meanwhile."""
-
-    needs: str
-    steps: tuple[tuple[float, str], ...]
-    action: str
-
-
-_VERBS: Final[Mapping[str, _Verb]] = {
-    "suspendInstances": _Verb("RUNNING", ((2, "SUSPENDING"), (12, "SUSPENDED")), "SUSPENDING"),
-    "stopInstances": _Verb("RUNNING", ((2, "STOPPING"), (20, "TERMINATED")), "STOPPING"),
-    "resumeInstances": _Verb("SUSPENDED", ((3, "STAGING"), (10, "RUNNING")), "RESUMING"),
-    "startInstances": _Verb("TERMINATED", ((3, "STAGING"), (15, "RUNNING")), "STARTING"),
-    "deleteInstances": _Verb("", ((2, "STOPPING"), (10, _GONE)), "DELETING"),
-}
-_MAKING: Final = ((3.0, "PROVISIONING"), (8.0, "STAGING"), (15.0, "RUNNING"))
-_COUNTED: Final = {"target_size": "RUNNING", "target_suspended_size": "SUSPENDED", "target_stopped_size": "TERMINATED"}
-
-
-@dataclass
-class FakeMig:
-    """A managed instance group. `autoscaler`: URL of one that writes its size; "" = none."""
-
-    name: str
-    base: str
-    machine_type: str
-    spot: bool = False
-    autoscaler: str = ""
-    guest_attributes: bool = True
-    initial_delay_s: int = 0
-    members: dict[str, FakeMachine] = field(default_factory=dict)
-    serial: int = 0
 
 
 @dataclass
@@ -95,7 +70,7 @@ class FakeGcp(FakeCloud):
     def preempt(self, name: str) -> None:
         """Take a machine away, as the zone does with spot machines."""
         now, m = self.clock.now(), self.machine(name)
-        m.follow(now, "DELETING", ((0, "STOPPING"), (30, _GONE)))
+        m.follow(now, "DELETING", ((0, "STOPPING"), (30, GONE)))
         m.sleeps(now)
         self._operation("compute.instances.preempted", f"instances/{name}", over_s=0)
 
@@ -110,7 +85,10 @@ class FakeGcp(FakeCloud):
             ("PATCH", mig, self._patch_mig, "instanceGroupManagers.update"),
             ("POST", f"{mig}/listManagedInstances", self._list_members, "instanceGroupManagers.get"),
             ("POST", f"{mig}/createInstances", self._create, "instanceGroupManagers.update"),
-            *(("POST", f"{mig}/{verb}", self._verb, "instanceGroupManagers.update") for verb in _VERBS),
+            *(("POST", f"{mig}/{verb}", self._verb, "instanceGroupManagers.update") for verb in VERBS),
+            ("POST", f"{mig}/resizeRequests", self._ask, "instanceGroupManagers.update"),
+            ("GET", f"{mig}/resizeRequests/{{name}}", self._get_request, "instanceGroupManagers.get"),
+            ("POST", f"{mig}/resizeRequests/{{name}}/cancel", self._cancel, "instanceGroupManagers.update"),
             ("GET", f"{zone}/instances", self._list_instances, "instances.list"),
             ("GET", vm, self._get_instance, "instances.get"),
             ("GET", f"{vm}/getGuestAttributes", self._guest, "instances.getGuestAttributes"),
@@ -142,12 +120,12 @@ class FakeGcp(FakeCloud):
         if found is None:
             raise ApiError(404, "notFound", f"The resource 'instanceGroupManagers/{call.parts['mig']}' was not found")
         now = self.clock.now()
-        found.members = {n: m for n, m in found.members.items() if m.status(now) != _GONE}
+        found.members = {n: m for n, m in found.members.items() if m.status(now) != GONE}
         return found
 
     def _get_mig(self, call: Call) -> Answer:
         g = self._mig(call)
-        counts = _counts(g)
+        counts = counts_of(g)
         return Answer(
             {
                 "name": g.name,
@@ -176,15 +154,15 @@ class FakeGcp(FakeCloud):
 
     def _size(self, g: FakeMig, name: str, wanted: int) -> None:
         """More of a state are made by the group, fewer are ended, of its own choice."""
-        there = [m for m in g.members.values() if m.aim == _COUNTED[name] and not m.error]
+        there = [m for m in g.members.values() if m.aim == COUNTED[name] and not m.error]
         now = self.clock.now()
         for m in there[: max(len(there) - wanted, 0)]:
-            m.follow(now, "DELETING", _VERBS["deleteInstances"].steps)
+            m.follow(now, "DELETING", VERBS["deleteInstances"].steps)
         for _ in range(wanted - len(there)):
             g.serial += 1
             m = self._make(g, f"{g.base}-{g.serial:04d}", {})
             if name != "target_size":
-                m.follow(now, "CREATING", (*_MAKING, (40.0, "STOPPING"), (55.0, _COUNTED[name])))
+                m.follow(now, "CREATING", (*MAKING, (40.0, "STOPPING"), (55.0, COUNTED[name])))
 
     def _list_members(self, call: Call) -> Answer:
         now = self.clock.now()
@@ -197,7 +175,7 @@ class FakeGcp(FakeCloud):
             "instance": self._link(f"instances/{m.name}"),
             "name": m.name,
             "currentAction": m.action if m.moving(now) else "NONE",
-            "preservedStateFromConfig": {"metadata": {_NOTES: json.dumps(m.notes)}} if m.notes else {},
+            "preservedStateFromConfig": {"metadata": {NOTES: json.dumps(m.notes)}} if m.notes else {},
         }
         if status:
             out["instanceStatus"] = status
@@ -214,8 +192,7 @@ class FakeGcp(FakeCloud):
             if taken:
                 raise ApiError(400, "invalid", f"instances {', '.join(taken)} already exist")
             for i in asked:
-                metadata = i.get("preservedState", {}).get("metadata", {})
-                self._make(g, i["name"], json.loads(metadata.get(_NOTES, "{}")))
+                self._make(g, i["name"], notes_of(i))
 
         return self._once(call, "createInstances", f"instanceGroupManagers/{g.name}", change)
 
@@ -224,8 +201,8 @@ class FakeGcp(FakeCloud):
         m = FakeMachine(name, g.machine_type, self.zone, now, g.spot, notes=notes)
         m.action, m.error = "CREATING", self._lack(g)
         if not m.error:
-            m.follow(now, "CREATING", _MAKING)
-            m.boots(Standby.COLD, _MAKING[-1][0], now, "checksum differs" if self.spoiled and notes else "")
+            m.follow(now, "CREATING", MAKING)
+            m.boots(Standby.COLD, MAKING[-1][0], now, "checksum differs" if self.spoiled and notes else "")
         g.members[name] = m
         return m
 
@@ -238,13 +215,13 @@ class FakeGcp(FakeCloud):
 
     def _verb(self, call: Call) -> Answer:
         g, name = self._mig(call), call.path.rsplit("/", 1)[-1]
-        verb = _VERBS[name]
+        verb = VERBS[name]
         names = [str(i).rsplit("/", 1)[-1] for i in call.body.get("instances", [])]
         known = self._fit(g, verb, names, skip=bool(call.body.get("skipInstancesOnValidationError")))
         return self._once(call, name, f"instanceGroupManagers/{g.name}", lambda: self._apply(g, verb, known))
 
-    def _fit(self, g: FakeMig, verb: _Verb, names: Sequence[str], *, skip: bool) -> list[str]:
-        foreign = [n for n in names if n not in g.members or g.members[n].aim == _GONE]
+    def _fit(self, g: FakeMig, verb: Verb, names: Sequence[str], *, skip: bool) -> list[str]:
+        foreign = [n for n in names if n not in g.members or g.members[n].aim == GONE]
         if foreign and not skip:
             raise ApiError(400, "invalid", f"instances {', '.join(foreign)} are not members of the group")
         known = [n for n in names if n not in foreign]
@@ -253,7 +230,7 @@ class FakeGcp(FakeCloud):
             raise ApiError(400, "invalid", f"instances {', '.join(wrong)} are not {verb.needs}")
         return known
 
-    def _apply(self, g: FakeMig, verb: _Verb, names: Sequence[str]) -> None:
+    def _apply(self, g: FakeMig, verb: Verb, names: Sequence[str]) -> None:
         now = self.clock.now()
         for n in names:
             m = g.members[n]
@@ -267,18 +244,60 @@ class FakeGcp(FakeCloud):
             else:
                 m.sleeps(now + timedelta(seconds=verb.steps[0][0]))
 
+    # ---- resize requests
+
+    def _ask(self, call: Call) -> Answer:
+        g, name = self._mig(call), call.body["name"]
+
+        def change() -> None:
+            if name in g.requests:
+                raise ApiError(409, "alreadyExists", f"The resource 'resizeRequests/{name}' already exists")
+            g.requests[name] = FakeResize(call.body.get("instances", []))
+
+        return self._once(call, "insert", f"instanceGroupManagers/{g.name}/resizeRequests/{name}", change)
+
+    def _request(self, call: Call) -> tuple[FakeMig, FakeResize]:
+        """A request as it is now: granted as soon as all its machines can be had."""
+        g = self._mig(call)
+        found = g.requests.get(call.parts["name"])
+        if found is None:
+            raise ApiError(404, "notFound", f"The resource 'resizeRequests/{call.parts['name']}' was not found")
+        if found.state == "ACCEPTED" and not self._lack(g):
+            found.state = "CREATING"
+            for i in found.instances:
+                self._make(g, i["name"], notes_of(i))
+        return g, found
+
+    def _get_request(self, call: Call) -> Answer:
+        g, found = self._request(call)
+        body: Json = {"name": call.parts["name"], "state": found.state, "resizeBy": len(found.instances)}
+        if found.state == "ACCEPTED":
+            errors = [{"code": self._lack(g), "message": "waiting for machines"}]
+            body["status"] = {"lastAttempt": {"error": {"errors": errors}}}
+        return Answer(body)
+
+    def _cancel(self, call: Call) -> Answer:
+        g, found = self._request(call)
+
+        def change() -> None:
+            if found.state != "ACCEPTED":
+                raise ApiError(409, "resourceNotReady", f"the request is {found.state}")
+            found.state = "CANCELLED"
+
+        return self._once(call, "cancel", f"instanceGroupManagers/{g.name}", change)
+
     # ---- instances
 
     def _vm(self, call: Call) -> FakeMachine:
         name, now = call.parts["instance"], self.clock.now()
         for g in self.migs.values():
             m = g.members.get(name)
-            if m is not None and m.status(now) not in ("", _GONE):
+            if m is not None and m.status(now) not in ("", GONE):
                 return m
         raise ApiError(404, "notFound", f"The resource 'instances/{name}' was not found")
 
     def _instance(self, m: FakeMachine, at: datetime) -> Json:
-        items = [{"key": _NOTES, "value": json.dumps(m.notes)}] if m.notes else []
+        items = [{"key": NOTES, "value": json.dumps(m.notes)}] if m.notes else []
         stamps = {
             "RUNNING": "lastStartTimestamp",
             "SUSPENDED": "lastSuspendedTimestamp",
@@ -306,7 +325,7 @@ class FakeGcp(FakeCloud):
         at = self.clock.now() - timedelta(seconds=self.faults.lag_s)
         base = call.query.get("filter", "").removeprefix("name eq ").removesuffix(".*")
         found = [m for g in self.migs.values() for m in g.members.values() if m.name.startswith(base)]
-        there = [self._instance(m, at) for m in found if m.status(at) not in ("", _GONE)]
+        there = [self._instance(m, at) for m in found if m.status(at) not in ("", GONE)]
         start = int(call.query.get("pageToken", "0"))
         size = int(call.query.get("maxResults", "500"))
         more = {"nextPageToken": str(start + size)} if start + size < len(there) else {}
@@ -329,7 +348,7 @@ class FakeGcp(FakeCloud):
                     412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint"
                 )
             values = {i["key"]: i.get("value", "") for i in call.body.get("items", [])}
-            m.notes = json.loads(values.get(_NOTES, "{}"))
+            m.notes = json.loads(values.get(NOTES, "{}"))
             m.generation += 1
 
         return self._once(call, "setMetadata", f"instances/{m.name}", change)
@@ -397,9 +416,3 @@ class FakeGcp(FakeCloud):
 
     def _link(self, resource: str) -> str:
         return f"{self.url}/compute/v1/projects/{self.project}/zones/{self.zone}/{resource}"
-
-
-def _counts(g: FakeMig) -> dict[str, int]:
-    """How many members are in each state, or on their way."""
-    aims = ["RUNNING" if m.error else m.aim for m in g.members.values()]
-    return {name: aims.count(state) for name, state in _COUNTED.items()}

@@ -20,6 +20,7 @@ from preprov.pools.machines.shortage import Shortages
 
 _MIGS: Final = "InstanceGroupManagers"
 _STATES: Final = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+_LEAVING: Final = frozenset({"DELETING", "ABANDONING"})
 _AT_ONCE: Final = 500
 _ROUNDS: Final = 3
 _THREADS: Final = 8
@@ -138,12 +139,12 @@ class ManagedGroup:
             )
         base = self.settings().base_instance_name.split("#")[0].rstrip("-")
         names = [f"{base}-{launch_name(request)}-{i:03d}" for i in range(count)]
-        metadata = {NOTES: json.dumps(dict(notes))}
-        self._order(
-            "create_instances",
-            {"instances": [{"name": n, "preserved_state": {"metadata": metadata}} for n in names]},
-            request_id=launch_uuid(request),
-        )
+        preserved = {"metadata": {NOTES: json.dumps(dict(notes))}}
+        instances = [{"name": n, "preserved_state": preserved} for n in names]
+        if self.options.all_or_none:
+            self._all_or_none(request, instances)
+        else:
+            self._order("create_instances", {"instances": instances}, request_id=launch_uuid(request))
         failed, there = self._settled(names)
         if failed:
             self._learn(request, failed)
@@ -151,6 +152,15 @@ class ManagedGroup:
             if len(failed) == len(names):
                 raise next(iter(failed.values()))
         return tuple(n for n in names if n in there and n not in failed)
+
+    def _all_or_none(self, request: LaunchRequest, instances: Sequence[Any]) -> None:
+        from preprov.pools.gcp.resize import all_or_none
+
+        try:
+            all_or_none(self, self._tools.clock, f"launch-{launch_name(request)}", instances, launch_uuid(request))
+        except InsufficientCapacityError as e:
+            self._learn(request, {"": e})
+            raise
 
     def _learn(self, request: LaunchRequest, failed: Mapping[str, PoolError]) -> None:
         if any(isinstance(e, InsufficientCapacityError) for e in failed.values()):
@@ -170,7 +180,7 @@ class ManagedGroup:
             failed = {i: e for i, m in members.items() if (e := self._failure(m)) is not None}
             waiting = [i for i, m in members.items() if not m.instance_status and i not in failed]
             if not waiting or (self._tools.clock.now() - started).total_seconds() > self.options.settle_s:
-                return failed, set(members)
+                return failed, {i for i, m in members.items() if m.current_action not in _LEAVING}
             self._tools.clock.sleep(_LOOK_S)
 
     def _failure(self, member: Any) -> PoolError | None:
@@ -234,15 +244,15 @@ class ManagedGroup:
 
     def patch(self, settings: Mapping[str, Any]) -> None:
         """Change settings of the managed instance group, those named only."""
-        mig = self.options.mig
-        self._done(
-            self._call(_MIGS, "patch_unary", instance_group_manager=mig, instance_group_manager_resource=dict(settings))
-        )
+        self.order(_MIGS, "patch_unary", instance_group_manager_resource=dict(settings))
 
     def _order(self, verb: str, resource: Mapping[str, Any], **more: Any) -> None:
         field = f"instance_group_managers_{verb}_request_resource"
-        mig = self.options.mig
-        self._done(self._call(_MIGS, f"{verb}_unary", instance_group_manager=mig, **{field: dict(resource)}, **more))
+        self.order(_MIGS, f"{verb}_unary", **{field: dict(resource)}, **more)
+
+    def order(self, kind: str, method: str, **fields: Any) -> None:
+        """One call that writes to the group, over when its operation is."""
+        self._done(self._call(kind, method, instance_group_manager=self.options.mig, **fields))
 
     def _done(self, operation: Any) -> None:
         self._tools.clients.done(self.options.place, self.where, operation)

@@ -39,6 +39,7 @@ class _Raw(BaseModel):
     project: str = Field(min_length=1)
     zone: str = Field(min_length=1)
     mig: str = Field(min_length=1)
+    all_or_none: bool = False
     endpoint_url: str = ""
     retry: float = Field(default=60.0, gt=0, description="seconds")
     fence: float = Field(default=30.0, gt=0, description="seconds")
@@ -52,6 +53,7 @@ class GcpGroup:
 
     Attributes:
         mig: name of its zonal managed instance group.
+        all_or_none: a launch is a resize request, so that all its machines come together or none does.
         fence_s: how long an agent is waited for to confirm that it begins no more tasks.
         settle_s: how long a launch or start is watched for a lack of machines or quota, which the group reports late.
         shortage_ttl_s: how long a lack of machines is remembered.
@@ -61,6 +63,7 @@ class GcpGroup:
     group: Group
     place: Place
     mig: str
+    all_or_none: bool
     fence_s: float
     settle_s: float
     shortage_ttl_s: float
@@ -90,4 +93,4 @@ def gcp_group(pool: Pool, name: str) -> GcpGroup:
             f"options.endpoint_url: {raw.endpoint_url} is not on this machine", where=where, hint="leave it out"
         )
     place = Place(raw.project, raw.zone, raw.endpoint_url.rstrip("/"), raw.retry)
-    return GcpGroup(pool, group, place, raw.mig, raw.fence, raw.settle, raw.shortage_ttl)
+    return GcpGroup(pool, group, place, raw.mig, raw.all_or_none, raw.fence, raw.settle, raw.shortage_ttl)

@@ -84,6 +84,29 @@ def test_a_quota_that_is_nearly_full_gives_what_it_can(world: GcpWorld) -> None:
     assert len(world.mig.members) == 1
 
 
+def test_all_or_none_come_by_a_resize_request(world: GcpWorld) -> None:
+    world.pool = world.with_options(all_or_none=True, settle=20)
+    ids = ready(world, 2)
+    assert posted(world, "/resizeRequests") == 1
+    assert posted(world, "/createInstances") == 0
+    assert sorted(world.again().launch(ask(world, 2))) == sorted(ids)
+    world.provider.terminate(world.pool, ids)
+    world.until(lambda: world.nodes() == {}, "the nodes to be gone")
+    assert world.again().launch(ask(world, 2)) == ()
+    assert world.nodes() == {}
+
+
+def test_a_resize_request_that_is_not_granted_is_cancelled(world: GcpWorld) -> None:
+    world.pool = world.with_options(all_or_none=True, settle=20)
+    world.fake.faults.short.add("n2-standard-4")
+    with pytest.raises(InsufficientCapacityError, match="ZONE_RESOURCE_POOL_EXHAUSTED"):
+        world.provider.launch(ask(world, 2))
+    assert [r.state for r in world.mig.requests.values()] == ["CANCELLED"]
+    world.fake.faults.short.clear()
+    world.clock.sleep(600)
+    assert world.nodes() == {}
+
+
 # ---- faults
 
 
