@@ -124,7 +124,8 @@ def work_source(kind: str, path: Path) -> WorkSource:
 
 def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]) -> dict[str, PoolProvider]:
     """One provider per name that a pool uses."""
-    wanted = {g.provider for p in pools.values() for g in p.groups}
+    groups = [g for p in pools.values() for g in p.groups]
+    wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in groups if g.provider == "terraform"}
     out: dict[str, PoolProvider] = {}
     if "local" in wanted:
         from preprov.pools.local import LocalProvider
@@ -142,12 +143,16 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
         from preprov.pools.azure.provider import AzureProvider
 
         out["azure"] = AzureProvider(clock)
+    if "terraform" in wanted:
+        from preprov.pools.terraform import TerraformProvider
+
+        out["terraform"] = TerraformProvider(out.__getitem__)
     missing = wanted - set(out) - {"sim"}
     if missing:
         raise ConfigError(
             f"no provider for {', '.join(sorted(missing))}",
             where="[[pool.group]]",
-            hint='use provider = "local", "aws", "gcp" or "azure"',
+            hint='use provider = "local", "aws", "gcp", "azure" or "terraform"',
         )
     if not out:
         return out

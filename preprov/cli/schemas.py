@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from preprov.cli.adopt_schemas import AdoptedTerraform
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
@@ -400,6 +401,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "pool list": Pools,
     "pool show": OnePool,
     "pool reconcile": Reconciled,
+    "pool adopt terraform": AdoptedTerraform,
     "reservation list": Reservations,
     "reservation create": OneReservation,
     "reservation commit": OneReservation,

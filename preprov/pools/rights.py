@@ -40,6 +40,9 @@ def by_scope(rights: Iterable[str], scope: Callable[[str], str]) -> dict[str, tu
 
 
 _AWS_SCOPES: Final = {
+    "autoscaling:CompleteLifecycleAction": "tend",
+    "autoscaling:RecordLifecycleActionHeartbeat": "tend",
+    "autoscaling:SetInstanceProtection": "tend",
     "ec2:CreateFleet": "fleet",
     "ec2:RunInstances": "run",
     "iam:PassRole": "pass",
@@ -58,7 +61,7 @@ def _aws_scope(action: str) -> str:
 
 
 AWS: Final = Rights(aws.OBSERVE, by_scope((*aws.ACT, *aws.IMPLIED), _aws_scope))
-"""Scopes: group (by ARN and tag), node and note (by tag), queue (by ARN), fleet, run (by launch template), pass."""
+"""Scopes: group and tend (by ARN and tag), node and note (by tag), queue (by ARN), fleet, run (by template), pass."""
 
 GCP_CALLS: Final[Mapping[str, str]] = {
     "InstanceGroupManagers.get": "compute.instanceGroupManagers.get",

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from preprov.cli import common
+from preprov.cli.commands.adopt import adopt_app
 from preprov.cli.common import Output, OutputOption, TzOption, YesOption
 
 if TYPE_CHECKING:
     from preprov.model.pools import Node, PoolObservation
 
 pool_app = typer.Typer(help="Pools and their nodes.", no_args_is_help=True)
+pool_app.add_typer(adopt_app, name="adopt")
 CheckOption = Annotated[bool, typer.Option("--check", help="Only look: exit with 3 if something would be changed.")]
 
 

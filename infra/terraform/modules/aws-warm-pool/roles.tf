@@ -18,6 +18,13 @@ locals {
       Condition = { StringEquals = local.of_pool }
     },
     {
+      Sid       = "Tend"
+      Effect    = "Allow"
+      Action    = local.rights.act.tend
+      Resource  = [for g in local.autoscaling_groups : g.arn]
+      Condition = { StringEquals = local.of_pool }
+    },
+    {
       Sid       = "Nodes"
       Effect    = "Allow"
       Action    = local.rights.act.node
@@ -127,10 +134,10 @@ resource "aws_iam_role_policy" "act" {
   role = aws_iam_role.act[0].id
   policy = jsonencode({
     Version = "2012-10-17"
-    # Where counts go through Terraform, preprov moves none: it drains nodes by notes and reads notices.
+    # Where counts go through Terraform, preprov moves none: it lets verified nodes go on, and leaves them notes.
     Statement = concat(
       local.observe_statements,
-      [for s in local.group_statements : s if var.counts_owner == "preprov" || s.Sid == "Notes"],
+      [for s in local.group_statements : s if var.counts_owner == "preprov" || contains(["Tend", "Notes"], s.Sid)],
       local.queue_statements,
       local.fleet_statements,
     )

@@ -13,6 +13,8 @@ resource "google_project_iam_member" "node" {
 }
 
 resource "google_compute_instance_template" "this" {
+  #checkov:skip=CKV_GCP_40:an address is only given where public_addresses asks for one, which is off unless said otherwise
+
   for_each = var.groups
 
   name_prefix  = "${var.name}-${each.key}-"
@@ -24,15 +26,13 @@ resource "google_compute_instance_template" "this" {
   tags         = var.network_tags
 
   # The agent reads its orders from metadata and reports by guest attributes.
-  metadata = merge(
-    {
-      enable-guest-attributes = "TRUE"
-      enable-oslogin          = "TRUE"
-      block-project-ssh-keys  = "TRUE"
-      serial-port-enable      = "FALSE"
-    },
-    var.user_data == "" ? {} : { user-data = var.user_data },
-  )
+  metadata = {
+    enable-guest-attributes = "TRUE"
+    enable-oslogin          = "TRUE"
+    block-project-ssh-keys  = "TRUE"
+    serial-port-enable      = "FALSE"
+    user-data               = var.user_data
+  }
 
   disk {
     boot         = true

@@ -21,6 +21,20 @@ resource "google_compute_subnetwork" "nodes" {
   }
 }
 
+# Nodes need no way in.
+resource "google_compute_firewall" "nothing_in" {
+  name      = "nightly-nothing-in"
+  network   = google_compute_network.this.id
+  direction = "INGRESS"
+  priority  = 65534
+
+  deny {
+    protocol = "all"
+  }
+
+  source_ranges = ["0.0.0.0/0"]
+}
+
 module "nightly" {
   source = "../../../modules/gcp-warm-pool"
 
