@@ -223,13 +223,17 @@ class SetsTargets(Protocol):
 
 @runtime_checkable
 class Tended(Protocol):
-    """A provider whose vendor waits for a word from us: a node that was verified may go on, one that failed may not."""
+    """A provider whose vendor waits for our word: which node was verified, which one works, that we are still there."""
 
-    def tend(self, pool: Pool) -> tuple[str, ...]:
-        """Say that word for every node that waits for it; returns a line per word given.
+    def tend(self, pool: Pool, held: Collection[str] = ()) -> tuple[str, ...]:
+        """Let verified nodes go on, protect busy ones from the vendor, renew the lease; returns a line per thing done.
 
-        Idempotent and safe to leave out: the vendor's own time-out then decides. It writes, so call it only where the
-        pool's mode allows writes.
+        Idempotent. Where it is left out the vendor's own time-outs decide, and a leased raise ends. It writes, so call
+        it only where the pool's mode allows writes, and before tasks are handed to the nodes in `held`.
+
+        Args:
+            pool: the pool.
+            held: nodes that work is promised to: they count as busy.
         """
         ...
 
@@ -323,10 +327,11 @@ class Adopts(Protocol):
 class LeasesRaises(Protocol):
     """A provider whose vendor ends a raise by itself if nobody renews it."""
 
-    def lease(self, pool: Pool, group: str, until: datetime, baseline: Mapping[str, object]) -> None:
-        """Have the vendor put the group's counts back at `until`. Call before each raise; later calls renew.
+    def lease(self, pool: Pool, group: str, until: datetime) -> None:
+        """Have the vendor put the group's counts back at `until`, to what they were before the first raise.
 
-        Idempotent by (pool, group): there is one lease. PoolError if the group cannot be leased.
+        Launches and starts do this by themselves, before they raise; later calls renew it, and `tend` does. Idempotent
+        by (pool, group): there is one lease. PoolError if the group cannot be leased.
         """
         ...
 

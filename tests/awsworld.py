@@ -62,7 +62,7 @@ class AwsWorld:
             DesiredCapacity=0,
             LaunchTemplate={"LaunchTemplateName": "nodes", "Version": "$Default"},
             AvailabilityZones=[ZONE],
-            NewInstancesProtectedFromScaleIn=True,
+            NewInstancesProtectedFromScaleIn=False,
             Tags=[
                 {
                     "Key": k,

@@ -14,6 +14,7 @@ from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
 from preprov.control.orphans import collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, task_sizes, tick_seconds
 from preprov.control.pricing import interruptions
+from preprov.control.tending import tend
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
@@ -77,6 +78,8 @@ def pool_pass(
         records = recover(ctx, pool) if plan else ()
         observation = observe(ctx, pool)
         dispatched = dispatch(ctx, pool, observation) if serve else None
+        if plan or (dispatched and dispatched.started):
+            tend(ctx, pool)
         made, demand = None, None
         if plan:
             waiting = dispatched.waiting if dispatched else waiting

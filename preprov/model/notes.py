@@ -27,6 +27,7 @@ DRAIN: Final = "preprov:drain"
 FENCE: Final = "preprov:fence"
 REPORT: Final = "preprov:report"
 PRELOAD: Final = "preprov:preload"
+BASELINE: Final = "preprov:baseline"
 _LONGEST: Final = 250
 _MOST: Final = 18
 """Notes one message may take; a machine has room for 50 tags in all."""
@@ -110,4 +111,4 @@ def gather(name: str, notes: Mapping[str, str]) -> dict[str, Any] | None:
 
 def ours(key: str) -> bool:
     """True for notes that carry messages rather than facts a person would read."""
-    return key.startswith((f"{REPORT}.", f"{PRELOAD}."))
+    return key.startswith((f"{REPORT}.", f"{PRELOAD}.", f"{BASELINE}."))

@@ -4,21 +4,20 @@ Counts are only ever moved together with named nodes: a node that leaves service
 protected from scale-in. What the group's warm pool holds is of its own choice.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from preprov.contracts import Capabilities, LaunchRequest
 from preprov.model.errors import (
     ConflictError,
     InsufficientCapacityError,
-    NotFoundError,
     PoolError,
     QuotaExceededError,
 )
 from preprov.model.notes import CAME_FROM
 from preprov.model.pools import CapacityType, Phase, Preload, Standby
-from preprov.pools.aws import hooks, settings, writes
+from preprov.pools.aws import hooks, scaling, settings, writes
 from preprov.pools.aws.clients import Json, batches
 from preprov.pools.aws.errors import calling, typed
 from preprov.pools.aws.fleet import client_token
@@ -29,7 +28,6 @@ from preprov.pools.aws.writes import Tools
 
 _GONE: Final = ("shutting-down", "terminated")
 _KEPT: Final = {Standby.HIBERNATED: Phase.HIBERNATED, Standby.STOPPED: Phase.STOPPED}
-_COUNTED: Final = ("Pending", "InService", "Quarantined", "Terminating:Retained", "ReplacingRootVolume")
 _PROTECTED_AT_ONCE: Final = 50
 _DETACHED_AT_ONCE: Final = 20
 
@@ -63,44 +61,12 @@ class ScalingGroup:
     # ---- what exists
 
     def described(self) -> Json:
-        """The group as Auto Scaling describes it, now.
-
-        Raises:
-            NotFoundError: there is none of that name.
-            PoolError: it could not be asked.
-        """
-        name, where = self._group.asg, self._group.where
-        with calling(where):
-            found = self._api.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
-        if not found:
-            raise NotFoundError(f"no Auto Scaling group {name}", where=where, hint="check options.asg and the region")
-        return dict(found[0])
+        """The group as Auto Scaling describes it, now. Raises as `scaling.described`."""
+        return scaling.described(self._tools, self._group)
 
     def members(self) -> dict[str, Member]:
         """Its instances, those of the warm pool too."""
-        group = self.described()
-        warm = str((group.get("WarmPoolConfiguration") or {}).get("PoolState", "Stopped"))
-        rows = [*group.get("Instances", ()), *self._warm_rows(group)]
-        return {
-            str(r["InstanceId"]): Member(
-                str(r["InstanceId"]), str(r["LifecycleState"]), bool(r.get("ProtectedFromScaleIn")), warm
-            )
-            for r in rows
-        }
-
-    def _warm_rows(self, group: Json) -> list[Json]:
-        """Instances of the warm pool, page by page: the SDK has no paginator for them."""
-        if not group.get("WarmPoolConfiguration"):
-            return []
-        rows: list[Json] = []
-        more: dict[str, str] = {}
-        while True:
-            with calling(self._group.where):
-                page = self._api.describe_warm_pool(AutoScalingGroupName=self._group.asg, **more)
-            rows.extend(page.get("Instances", ()))
-            if not page.get("NextToken"):
-                return rows
-            more = {"NextToken": page["NextToken"]}
+        return scaling.members(self._tools, self._group, self.described())
 
     # ---- more
 
@@ -115,6 +81,7 @@ class ScalingGroup:
             return tuple(str(i["InstanceId"]) for i in made if i["State"]["Name"] not in _GONE)
         group = self.described()
         count = self._room(group, request.count)
+        self.lease(request.expires_at)
         self._prepare(group, step=count, warm_after=self._warm(group))
         ids = self._launch_in_zones(request, group, count)
         notes = writes.launch_notes(request, self._group) | writes.later_notes(request, tools.clock)
@@ -191,7 +158,7 @@ class ScalingGroup:
             return
         group = self.described()
         desired = int(group["DesiredCapacity"])
-        step = len(asleep) - max(desired - _counted(group), 0)
+        step = len(asleep) - max(desired - scaling.counted(group), 0)
         if step < 1:
             return
         if desired + step > int(group["MaxSize"]):
@@ -205,6 +172,7 @@ class ScalingGroup:
             more = writes.more_preload(seen[node_id], preload, self._group.where)
             if more:
                 writes.write_notes(self._tools, self._group, [node_id], more)
+        self.lease()
         self._move(group, step=step, warm_after=max(self._warm(group) - step, 0))
 
     def check_keep(self, seen: Mapping[str, Seen], state: Standby) -> None:
@@ -258,7 +226,7 @@ class ScalingGroup:
             group = self.described()
         if not serving:
             return
-        surplus = min(max(_counted(group) - int(group["DesiredCapacity"]), 0), len(serving))
+        surplus = min(max(scaling.counted(group) - int(group["DesiredCapacity"]), 0), len(serving))
         self._prepare(group, step=surplus - len(serving), warm_after=self._warm(group))
         reuse = ((group.get("WarmPoolConfiguration") or {}).get("InstanceReusePolicy") or {}).get("ReuseOnScaleIn")
         for ids, lower in ((serving[:surplus], False), (serving[surplus:], True)):  # nobody waits for the surplus
@@ -307,15 +275,31 @@ class ScalingGroup:
         settings.note_preload(self._tools, self._group, group)
         self._write_size(group, at_rest(wanted))
 
-    def tend(self) -> tuple[str, ...]:
-        """Complete the lifecycle actions of nodes that were verified, and protect those in service."""
+    def tend(self, held: Collection[str]) -> tuple[str, ...]:
+        """Complete the lifecycle actions of verified nodes, protect the busy ones and no other, renew the lease."""
         members = self.members()
-        instances = self._tools.listing.of_ids(self._group.place, [i for i, m in members.items() if m.waits])
-        waiting = [Seen.of(self._group, x, members[i]) for i, x in instances.items()]
+        present = {i: m for i, m in members.items() if m.waits or m.lifecycle == "InService"}
+        listed = self._tools.listing.of_ids(self._group.place, present) if present else {}
+        seen = {i: Seen.of(self._group, x, members[i]) for i, x in listed.items()}
+        waiting = [s for i, s in seen.items() if members[i].waits]
         said = hooks.complete(self._tools, self._group, waiting) if waiting else []
-        bare = [i for i, m in members.items() if m.lifecycle == "InService" and not m.protected]
-        self.protect(bare, on=True)
-        return (*said, *(f"{i}: protected from scale-in" for i in bare))
+        said += self._protect_busy([s for i, s in seen.items() if not members[i].waits], held)
+        said += settings.renew(self._tools, self._group)
+        return tuple(said)
+
+    def _protect_busy(self, serving: Sequence[Seen], held: Collection[str]) -> list[str]:
+        """Idle nodes are not protected: when a lease runs out, they are what the group ends."""
+        now = self._tools.clock.now()
+        on: list[str] = []
+        off: list[str] = []
+        for seen in serving:
+            found = node(seen, self._tools.heard, now)
+            works = found is None or found.is_busy or seen.node_id in held
+            if seen.member is not None and works is not seen.member.protected:
+                (on if works else off).append(seen.node_id)
+        self.protect(on, on=True)
+        self.protect(off, on=False)
+        return [*(f"{i}: protected" for i in on), *(f"{i}: no longer protected" for i in off)]
 
     def other_writers(self) -> tuple[str, ...]:
         """Who else moves its counts."""
@@ -339,6 +323,7 @@ class ScalingGroup:
         seen = {i: Seen.of(self._group, x, members[i]) for i, x in listed.items()}
         nodes = {i: node(s, self._tools.heard, self._tools.clock.now()) for i, s in seen.items()}
         idle = [i for i, n in nodes.items() if n is not None and not n.is_busy]
+        self.protect([i for i, m in members.items() if i not in idle and not m.protected], on=True)
         named = {i: seen[i] for i in idle[: max(desired - wanted, 0)]}
         said = []
         if named:
@@ -352,9 +337,10 @@ class ScalingGroup:
             else said
         )
 
-    def lease(self, until: datetime, baseline: Mapping[str, object]) -> None:
-        """Have the group put its counts back by itself."""
-        settings.lease(self._tools, self._group, until, baseline)
+    def lease(self, until: datetime | None = None) -> None:
+        """Have the group put its counts back by itself; None = after the pool's time for a lease."""
+        ends = until or self._tools.clock.now() + timedelta(seconds=self._group.pool.lease_s)
+        settings.lease(self._tools, self._group, self.described(), ends)
 
     # ---- counts
 
@@ -372,7 +358,7 @@ class ScalingGroup:
 
     def _warm(self, group: Json) -> int:
         """Nodes its warm pool is set to hold."""
-        size = _size(group)
+        size = scaling.size(group)
         return size.at(int(group["DesiredCapacity"])) if size else 0
 
     def _prepare(self, group: Json, *, step: int, warm_after: int) -> None:
@@ -392,7 +378,7 @@ class ScalingGroup:
 
     def _write_size(self, group: Json, size: WarmSize) -> None:
         """Write the warm pool's size, and what else it has as it is: the call replaces everything."""
-        if size == _size(group):
+        if size == scaling.size(group):
             return
         warm = group["WarmPoolConfiguration"]
         reuse = warm.get("InstanceReusePolicy")
@@ -404,20 +390,6 @@ class ScalingGroup:
                 PoolState=warm.get("PoolState", "Stopped"),
                 **({"InstanceReusePolicy": reuse} if reuse else {}),
             )
-
-
-def _counted(group: Json) -> int:
-    """Members that count towards desired."""
-    return sum(1 for r in group["Instances"] if str(r["LifecycleState"]).startswith(_COUNTED))
-
-
-def _size(group: Json) -> WarmSize | None:
-    """The size settings of its warm pool; None if it has none."""
-    warm = group.get("WarmPoolConfiguration")
-    if not warm:
-        return None
-    prepared = warm.get("MaxGroupPreparedCapacity")
-    return WarmSize(int(group["MaxSize"] if prepared in (None, -1) else prepared), int(warm.get("MinSize") or 0))
 
 
 def _in_service(seen: Mapping[str, Seen]) -> dict[str, Seen]:

@@ -104,7 +104,6 @@ def _scaling_group(tools: Tools, group: AwsGroup) -> Iterator[Finding]:
     yield _warm_pool(group, asg)
     yield _hook(group, hooks, bool(asg.get("WarmPoolConfiguration")))
     yield _others(group, others)
-    yield _protection(group, asg)
 
 
 def _warm_pool(group: AwsGroup, asg: Json) -> Finding:
@@ -136,13 +135,6 @@ def _others(group: AwsGroup, others: tuple[str, ...]) -> Finding:
     if not others:
         return Finding(what, "ok", "none: its counts are ours alone")
     return Finding(what, "warn", ", ".join(others), "keep this pool at mode floor or below, or take them away")
-
-
-def _protection(group: AwsGroup, asg: Json) -> Finding:
-    what = f"{group.where}: scale-in protection"
-    if asg.get("NewInstancesProtectedFromScaleIn"):
-        return Finding(what, "ok", "new nodes are protected")
-    return Finding(what, "warn", "new nodes are not protected until the next pass", "set protect_from_scale_in")
 
 
 def _template(tools: Tools, group: AwsGroup, spec: dict[str, str]) -> Finding:

@@ -1,6 +1,6 @@
 """AWS as a pool provider: each group is an instant fleet's instances, or an Auto Scaling group with its warm pool."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
@@ -172,12 +172,12 @@ class AwsProvider:
         """As the contract says: the size of the group's warm pool."""
         self._scaling(pool, group).set_targets(targets)
 
-    def tend(self, pool: Pool) -> tuple[str, ...]:
-        """As the contract says: lifecycle hooks of verified nodes, scale-in protection of those in service."""
+    def tend(self, pool: Pool, held: Collection[str] = ()) -> tuple[str, ...]:
+        """As the contract says: lifecycle hooks of verified nodes, scale-in protection of busy ones, the lease."""
         said: list[str] = []
         for group in self._groups(pool):
             if isinstance(kind := self._kind(group), ScalingGroup):
-                said.extend(kind.tend())
+                said.extend(kind.tend(held))
         return tuple(said)
 
     def notices(self, pool: Pool) -> tuple[Notice, ...]:
@@ -213,9 +213,9 @@ class AwsProvider:
         kind = self._kind(aws_group(pool, group))
         return kind.restore(baseline) if isinstance(kind, ScalingGroup) else ()
 
-    def lease(self, pool: Pool, group: str, until: datetime, baseline: Mapping[str, object]) -> None:
-        """As the contract says: one scheduled action of the Auto Scaling group."""
-        self._scaling(pool, group).lease(until, baseline)
+    def lease(self, pool: Pool, group: str, until: datetime) -> None:
+        """As the contract says: one scheduled action of the Auto Scaling group. It leaves the warm pool as it is."""
+        self._scaling(pool, group).lease(until)
 
     # ---- inside
 

@@ -1,11 +1,11 @@
 """Settings of an Auto Scaling group that preprov may touch: recorded, put back, leased, and who else writes them."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from preprov.model.errors import PoolError
-from preprov.model.notes import PRELOAD, gather
+from preprov.model.notes import BASELINE, PRELOAD, gather, spread
 from preprov.pools.aws.clients import Json, tags_of
 from preprov.pools.aws.errors import calling
 from preprov.pools.aws.options import AwsGroup
@@ -55,6 +55,9 @@ def restore(tools: Tools, group: AwsGroup, described: Json, was: Mapping[str, ob
         with calling(group.where):
             api.delete_scheduled_action(AutoScalingGroupName=group.asg, ScheduledActionName=LEASE)
         said.append(f"{LEASE}: deleted")
+    if gather(BASELINE, tags_of(described)) is not None:
+        _tag(tools, group, {f"{BASELINE}.0": ""}, propagate=False)
+        said.append("the note of the counts before the first raise: blank")
     return tuple(said)
 
 
@@ -83,20 +86,46 @@ def _warm(described: Json) -> dict[str, object] | None:
     }
 
 
-def lease(tools: Tools, group: AwsGroup, until: datetime, was: Mapping[str, object]) -> None:
+def lease(tools: Tools, group: AwsGroup, described: Json, until: datetime) -> None:
     """One scheduled action puts the counts back at `until`; written again it is renewed.
 
-    It lowers desired blindly, and so ends nodes that nobody protects: those in service are protected by `tend`.
+    What they were is noted on the group itself before the first raise, so that any controller knows it. The action
+    lowers desired blindly, and so ends nodes that nobody protects: `tend` keeps the busy ones protected. It cannot
+    name the warm pool, which stays as large as it was.
 
     Raises:
         PoolError: it failed.
     """
+    was = gather(BASELINE, tags_of(described))
+    if was is None:
+        was = {k: int(described[k]) for k in _COUNTS}
+        _tag(tools, group, spread(BASELINE, was), propagate=False)
+    _put_lease(tools, group, until, was)
+
+
+def renew(tools: Tools, group: AwsGroup) -> list[str]:
+    """Renew the lease if there is one and half of it is over; a line if it was.
+
+    Raises:
+        PoolError: it failed.
+    """
+    until = tools.clock.now() + timedelta(seconds=group.pool.lease_s)
+    api = tools.clients.get("autoscaling", group.place)
+    for action in _scheduled(api, group):
+        ends: datetime = action["StartTime"]
+        if action["ScheduledActionName"] == LEASE and (until - ends).total_seconds() > group.pool.lease_s / 2:
+            _put_lease(tools, group, until, action)
+            return [f"{LEASE}: renewed to {until:%H:%M:%S}Z"]
+    return []
+
+
+def _put_lease(tools: Tools, group: AwsGroup, until: datetime, was: Mapping[str, Any]) -> None:
     with calling(group.where):
         tools.clients.get("autoscaling", group.place).put_scheduled_update_group_action(
             AutoScalingGroupName=group.asg,
             ScheduledActionName=LEASE,
             StartTime=until,
-            **{k: was[k] for k in _COUNTS},
+            **{k: int(was[k]) for k in _COUNTS},
         )
 
 
@@ -137,7 +166,11 @@ def note_preload(tools: Tools, group: AwsGroup, described: Json) -> None:
     have = tags_of(described)
     if not notes or gather(PRELOAD, have) == gather(PRELOAD, notes):
         return
-    about = {"ResourceId": group.asg, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": True}
+    _tag(tools, group, notes, propagate=True)
+
+
+def _tag(tools: Tools, group: AwsGroup, notes: Mapping[str, str], *, propagate: bool) -> None:
+    about = {"ResourceId": group.asg, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": propagate}
     with calling(group.where):
         tools.clients.get("autoscaling", group.place).create_or_update_tags(
             Tags=[{**about, "Key": k, "Value": v} for k, v in notes.items()]

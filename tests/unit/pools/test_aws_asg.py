@@ -14,7 +14,7 @@ from preprov.model.pools import Phase, Preload, Standby
 from preprov.pools.aws.warm import at_rest, before_move
 from tests.awsworld import T0, AwsWorld, aws_world
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 few = st.integers(0, 20)
 
 
@@ -130,7 +130,7 @@ def test_what_was_adopted_is_given_back_exactly(world: AwsWorld) -> None:
     assert json.loads(json.dumps(was)) == was
     fill(world, 2)
     world.ready(1)
-    world.provider.lease(world.pool, "g", T0 + timedelta(hours=3), was)
+    world.provider.lease(world.pool, "g", T0 + timedelta(hours=3))
     assert world.provider.baseline(world.pool, "g") != was
     said = world.provider.restore(world.pool, "g", was)
     assert any("ended, idle" in line for line in said)
@@ -157,22 +157,32 @@ def test_giving_back_ends_no_running_work(world: AwsWorld) -> None:
 
 
 def test_a_dead_controller_costs_minutes(world: AwsWorld) -> None:
-    was = world.provider.baseline(world.pool, "g")
-    world.provider.lease(world.pool, "g", T0 + timedelta(minutes=15), was)
-    (busy,) = world.ready(1)
+    """Nobody renews the lease of its raise; what runs goes on, what is idle is ended by the cloud itself."""
+    busy, idle = world.ready(2)
     world.occupy(busy)
-    assert world.group()["DesiredCapacity"] == 1
-    world.clock.advance_to(T0 + timedelta(minutes=20))
+    world.provider.tend(world.pool)
+    assert world.group()["DesiredCapacity"] == 2
+    world.clock.sleep(world.pool.lease_s + 300)
     assert world.group()["DesiredCapacity"] == 0
-    assert world.phase(busy.node_id) is Phase.READY  # protected: a lease ends no running work
+    assert world.phase(busy.node_id) is Phase.READY
+    assert world.phase(idle.node_id) is not Phase.READY
 
 
-def test_a_lease_is_renewed_not_doubled(world: AwsWorld) -> None:
-    was = world.provider.baseline(world.pool, "g")
-    for minutes in (15, 30):
-        world.provider.lease(world.pool, "g", T0 + timedelta(minutes=minutes), was)
-    actions = world.api("autoscaling").describe_scheduled_actions()["ScheduledUpdateGroupActions"]
-    assert len(actions) == 1
+def test_a_node_that_work_is_promised_to_counts_as_busy(world: AwsWorld) -> None:
+    (node,) = world.ready(1)
+    assert world.provider.tend(world.pool, {node.node_id}) == (f"{node.node_id}: protected",)
+    world.clock.sleep(world.pool.lease_s + 300)
+    assert world.phase(node.node_id) is Phase.READY
+
+
+def test_a_lease_is_renewed_while_somebody_tends(world: AwsWorld) -> None:
+    (node,) = world.ready(1)
+    for _ in range(30):
+        world.clock.sleep(120)
+        world.provider.tend(world.pool)
+    assert world.phase(node.node_id) is Phase.READY
+    (lease,) = world.api("autoscaling").describe_scheduled_actions()["ScheduledUpdateGroupActions"]
+    assert (lease["MinSize"], lease["MaxSize"], lease["DesiredCapacity"]) == (0, 20, 0)
 
 
 def test_other_writers_are_found_and_named(world: AwsWorld) -> None:

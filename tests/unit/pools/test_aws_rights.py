@@ -12,7 +12,7 @@ from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
 from preprov.pools.aws.actions import ACT, OBSERVE, SAME_RIGHT, policy
 from tests.awsworld import T0, AwsWorld, aws_world
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def everything_on_groups(world: AwsWorld) -> None:
     was = world.provider.baseline(world.pool, "g")
     world.pool = replace(world.pool, preload=world.preload)
     look(world)
-    world.provider.lease(world.pool, "g", T0 + timedelta(hours=9), was)
+    world.provider.lease(world.pool, "g", T0 + timedelta(hours=9))
     world.provider.set_targets(world.pool, "g", {Standby.STOPPED: 1})
     world.until(lambda: [n.phase for n in world.nodes().values()] == [Phase.STOPPED], "the warm pool to fill")
     (kept,) = world.nodes()

@@ -1,6 +1,8 @@
 """A pool of provider "aws" from preprov.toml, through the command."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from preprov.contracts import SetsTargets
 from preprov.control.passes import pool_pass
 from preprov.doctor import examine
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Group, Offering, Pool
+from preprov.model.pools import Group, Mode, Offering, Override, Phase, Pool
 from preprov.model.resources import Resources
 from preprov.pools.aws.options import aws_group
 from preprov.settings import Settings
@@ -47,6 +49,7 @@ def settings(world: AwsWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_configured_group_is_observed_and_nothing_is_written(world: AwsWorld, settings: Settings) -> None:
     (node,) = world.ready()
     world.cloud.calls.clear()
@@ -61,6 +64,25 @@ def test_a_configured_group_is_observed_and_nothing_is_written(world: AwsWorld, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_passes_raise_a_floor_and_bring_verified_nodes_into_service(world: AwsWorld, settings: Settings) -> None:
+    with open_app(settings, clock=world.clock) as app:
+        pool = replace(app.ctx.pool("batch"), mode=Mode.FULL)
+        now = world.clock.now()
+        app.ctx.ports.intent.add_override(Override("batch", 2, now, now + timedelta(hours=2), "a test"))
+        for _ in range(12):
+            result = pool_pass(app.ctx, pool)
+            world.clock.sleep(60)
+    assert [n.phase for n in result.observation.nodes] == [Phase.READY, Phase.READY]
+    assert world.group()["DesiredCapacity"] == 2
+    launched = [c for c in world.cloud.calls if c.action == "LaunchInstances"]
+    assert sum(int(c.params["RequestedCapacity"]) for c in launched) == 2
+    actions = [c.action for c in world.cloud.calls]
+    assert actions.index("PutScheduledUpdateGroupAction") < actions.index("LaunchInstances"), "the lease comes first"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_doctor_asks_the_cloud(world: AwsWorld, settings: Settings) -> None:
     found = {c.what: c for c in examine() if c.what.startswith("batch/g")}
     assert found["batch/g: warm pool"].state == "ok"
