@@ -31,7 +31,7 @@ class AzureWorld:
         options = {
             "subscription": fake.subscription,
             "resource_group": fake.resource_group,
-            "vmss": "nodes",
+            "scale_set": "nodes",
             "standby_pool": "nodes-standby" if standby else "",
             "endpoint_url": fake.url,
             "attempts": 2,

@@ -25,7 +25,7 @@ def examine(group: ScaleSet) -> tuple[Finding, ...]:
         settings = group.settings()
     except PoolError as e:
         return (Finding(what, "bad", e.what, e.hint),)
-    out = [Finding(what, "ok", f"{group.options.vmss} has {settings['sku']['capacity']} machines")]
+    out = [Finding(what, "ok", f"{group.options.scale_set} has {settings['sku']['capacity']} machines")]
     out.extend(_shape(group, settings))
     for name in other_writers(settings):
         out.append(Finding(what, "bad", f"{name} writes its size too", "turn it off, or leave it alone"))
@@ -44,7 +44,7 @@ def other_writers(settings: Json) -> tuple[str, ...]:
 
 
 def _shape(group: ScaleSet, settings: Json) -> Iterator[Finding]:
-    properties, what = settings.get("properties", {}), f"scale set {group.options.vmss}"
+    properties, what = settings.get("properties", {}), f"scale set {group.options.scale_set}"
     if properties.get("orchestrationMode") != "Flexible":
         yield Finding(what, "bad", "its orchestration is not flexible", "make one that is: it cannot be changed")
     capable = properties.get("additionalCapabilities", {}).get("hibernationEnabled", False)

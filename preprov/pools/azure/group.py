@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from preprov.contracts import Capabilities, Clock, LaunchRequest
-from preprov.model.errors import ConflictError, InsufficientCapacityError, NotFoundError, PoolError
+from preprov.model.errors import ConflictError, InsufficientCapacityError, NotFoundError, PoolError, ThrottledError
 from preprov.model.notes import POOL, PREFIX, TOKEN
 from preprov.model.pools import CapacityType, Group, Pool, Standby
 from preprov.pools.azure.clients import Clients, Json, as_json, pages
@@ -108,7 +108,7 @@ class ScaleSet:
         return [replace(m, state=state, notes={**m.notes, **marked}) for m in found if m.state is not State.ENDING]
 
     def _listed(self) -> list[Json]:
-        rg, wanted = self.options.place.resource_group, f"'virtualMachineScaleSet/id' eq '{self.options.vmss_id}'"
+        rg, wanted = self.options.place.resource_group, f"'virtualMachineScaleSet/id' eq '{self.options.scale_set_id}'"
         return pages(self.where, self._vms.list(rg, filter=wanted, expand="instanceView"))
 
     def _vm(self, name: str) -> Json | None:
@@ -120,12 +120,12 @@ class ScaleSet:
 
     def _is_member(self, vm: Json) -> bool:
         of = str(vm.get("properties", {}).get("virtualMachineScaleSet", {}).get("id", ""))
-        return of.lower() == self.options.vmss_id.lower()
+        return of.lower() == self.options.scale_set_id.lower()
 
     def settings(self) -> Json:
         """The scale set itself."""
         with calling(self.where):
-            return as_json(self._sets.get(self.options.place.resource_group, self.options.vmss))
+            return as_json(self._sets.get(self.options.place.resource_group, self.options.scale_set))
 
     # ---- more
 
@@ -152,6 +152,12 @@ class ScaleSet:
         if failed is not None and not ids:
             raise failed
         return ids
+
+    def finish(self, request: LaunchRequest, made: Sequence[str], notes: Mapping[str, str]) -> tuple[str, ...]:
+        """Put the notes on those machines that came and were not noted yet."""
+        noted = (self.settings().get("tags") or {}).get(f"{LAUNCH}{launch_name(request)}")
+        left = self._asked(noted, 0) - len(made)
+        return (*made, *self._claim(0, left, notes)) if left > 0 else tuple(made)
 
     def _asked(self, noted: str | None, count: int) -> int:
         """How many a launch asked for the first time."""
@@ -182,6 +188,8 @@ class ScaleSet:
         try:
             with calling(self.where):
                 operation.result(timeout=self.options.settle_s)
+        except ThrottledError:  # nobody said how it ends: what comes is found by listing
+            return None
         except PoolError as e:
             return e
         return None
@@ -193,7 +201,7 @@ class ScaleSet:
         with calling(self.where):
             return self._sets.begin_update(
                 self.options.place.resource_group,
-                self.options.vmss,
+                self.options.scale_set,
                 body,
                 etag=settings.get("etag"),
                 match_condition=MatchConditions.IfNotModified,
@@ -265,7 +273,7 @@ class ScaleSet:
         if members:
             with calling(self.where):
                 self._sets.begin_delete_instances(
-                    self.options.place.resource_group, self.options.vmss, {"instanceIds": members}, polling=False
+                    self.options.place.resource_group, self.options.scale_set, {"instanceIds": members}, polling=False
                 )
 
     # ---- notes

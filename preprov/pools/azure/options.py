@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Group, Pool
 
-_EXAMPLE: Final = 'options = { subscription = "0000…", resource_group = "night", vmss = "nodes" }'
+_EXAMPLE: Final = 'options = { subscription = "0000…", resource_group = "night", scale_set = "nodes" }'
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -34,7 +34,7 @@ class _Raw(BaseModel):
 
     subscription: str = Field(min_length=1)
     resource_group: str = Field(min_length=1)
-    vmss: str = Field(min_length=1)
+    scale_set: str = Field(min_length=1)
     standby_pool: str = ""
     endpoint_url: str = ""
     attempts: int = Field(default=5, ge=0, le=20)
@@ -49,7 +49,7 @@ class AzureGroup:
     """A group of a pool with its options.
 
     Attributes:
-        vmss: name of its flexible scale set. standby_pool: name of the one that serves it; "" = none.
+        scale_set: name of its flexible scale set. standby_pool: name of the one that serves it; "" = none.
         fence_s: how long an agent is waited for to confirm that it begins no more tasks.
         settle_s: how long a launch or start is watched for a lack of machines or quota.
         shortage_ttl_s: how long a lack of machines is remembered.
@@ -58,7 +58,7 @@ class AzureGroup:
     pool: Pool
     group: Group
     place: Place
-    vmss: str
+    scale_set: str
     standby_pool: str
     fence_s: float
     settle_s: float
@@ -70,11 +70,11 @@ class AzureGroup:
         return f"{self.pool.name}/{self.group.name}"
 
     @property
-    def vmss_id(self) -> str:
+    def scale_set_id(self) -> str:
         """The scale set as a resource."""
         place = self.place
         root = f"/subscriptions/{place.subscription}/resourceGroups/{place.resource_group}"
-        return f"{root}/providers/Microsoft.Compute/virtualMachineScaleSets/{self.vmss}"
+        return f"{root}/providers/Microsoft.Compute/virtualMachineScaleSets/{self.scale_set}"
 
 
 def azure_group(pool: Pool, name: str) -> AzureGroup:
@@ -96,4 +96,4 @@ def azure_group(pool: Pool, name: str) -> AzureGroup:
             f"options.endpoint_url: {raw.endpoint_url} is not on this machine", where=where, hint="leave it out"
         )
     place = Place(raw.subscription, raw.resource_group, raw.endpoint_url.rstrip("/"), raw.attempts, raw.poll)
-    return AzureGroup(pool, group, place, raw.vmss, raw.standby_pool, raw.fence, raw.settle, raw.shortage_ttl)
+    return AzureGroup(pool, group, place, raw.scale_set, raw.standby_pool, raw.fence, raw.settle, raw.shortage_ttl)

@@ -153,6 +153,10 @@ class ManagedGroup:
                 raise next(iter(failed.values()))
         return tuple(n for n in names if n in there and n not in failed)
 
+    def finish(self, request: LaunchRequest, made: Sequence[str], notes: Mapping[str, str]) -> tuple[str, ...]:
+        """Nothing is left to do: members have their notes from the first moment."""
+        return tuple(made)
+
     def _all_or_none(self, request: LaunchRequest, instances: Sequence[Any]) -> None:
         from preprov.pools.gcp.resize import all_or_none
 

@@ -46,6 +46,10 @@ class Lender(Protocol):
         """
         ...
 
+    def finish(self, request: LaunchRequest, made: Sequence[str], notes: Mapping[str, str]) -> tuple[str, ...]:
+        """Go on with a launch that a crash cut short after it had made these; returns all of its machines."""
+        ...
+
     def start(self, machines: Sequence[Machine]) -> None:
         """Start machines that are kept in standby."""
         ...

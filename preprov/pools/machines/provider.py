@@ -74,8 +74,9 @@ class MachineProvider:
         lender = self._lender(request.pool, request.group)
         alive = {i: m for i, m in lender.machines().items() if m.state is not State.ENDING}
         made = tuple(i for i, m in alive.items() if m.notes.get(TOKEN) == request.token)
+        notes = launch_notes(request, self._clock.now(), lender.where)
         if made:
-            return made
+            return made if len(made) >= request.count else lender.finish(request, made, notes)
         room = lender.group.max_nodes - len(alive)
         if room < 1:
             raise QuotaExceededError(
@@ -83,7 +84,6 @@ class MachineProvider:
                 where=lender.where,
                 hint="raise max_nodes",
             )
-        notes = launch_notes(request, self._clock.now(), lender.where)
         return lender.create(request, min(request.count, room), notes)
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:

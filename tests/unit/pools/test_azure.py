@@ -1,6 +1,7 @@
 """Scale sets and standby pools: sizes are raised under an etag and lowered by name; faults are told apart."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -10,6 +11,7 @@ from preprov.model.errors import (
     ConflictError,
     InsufficientCapacityError,
     NotAuthorisedError,
+    NotFoundError,
     PoolError,
     QuotaExceededError,
     ThrottledError,
@@ -177,8 +179,8 @@ def test_an_endpoint_elsewhere_is_refused() -> None:
 
 
 def test_a_wrong_option_is_named() -> None:
-    with azure_world() as world, pytest.raises(ConfigError, match="vmms"):
-        azure_group(world.with_options(vmms="x"), "vms")
+    with azure_world() as world, pytest.raises(ConfigError, match="scaleset"):
+        azure_group(world.with_options(scaleset="x"), "vms")
 
 
 # ---- standby pool
@@ -265,3 +267,48 @@ def test_the_rights_are_those_that_are_used(pooled: AzureWorld) -> None:
     pooled.provider.start(pooled.pool, [node], Preload())
     pooled.provider.terminate(pooled.pool, [node])
     assert set(pooled.fake.log) == {*OBSERVE, *ACT}
+
+
+# ---- what a night can bring
+
+
+def test_throttled_at_two_calls_a_second_nothing_is_doubled(world: AzureWorld) -> None:
+    world.fake.faults.calls_per_s = 2
+    for _ in range(30):
+        with suppress(ThrottledError, ConflictError):
+            if len(world.provider.launch(ask(world, 2))) == 2:
+                break
+        world.clock.sleep(1)
+    world.fake.faults.calls_per_s = None
+    assert len(world.provider.launch(ask(world, 2))) == 2
+    assert world.vmss.capacity == 2
+
+
+def test_a_node_deleted_by_hand_is_gone_and_named(world: AzureWorld) -> None:
+    ids = ready(world, 2)
+    del world.vmss.members[ids[0]]
+    world.vmss.capacity -= 1
+    assert list(world.nodes()) == [ids[1]]
+    with pytest.raises(NotFoundError, match=ids[0]):
+        world.provider.start(world.pool, list(ids), Preload())
+    world.provider.terminate(world.pool, ids)
+    world.until(lambda: world.nodes() == {}, "the other to be gone")
+
+
+def test_a_node_that_never_becomes_ready_is_lost_and_can_be_ended(world: AzureWorld) -> None:
+    (node,) = world.provider.launch(ask(world))
+    world.fake.machine(node).agent = None
+    world.until(lambda: world.nodes()[node].phase is Phase.LOST, "the node to be lost")
+    assert "agent" in world.nodes()[node].reason
+    world.provider.terminate(world.pool, [node])
+    world.until(lambda: world.nodes() == {}, "the node to be gone")
+
+
+def test_credentials_that_expire_leave_running_work_alone(world: AzureWorld) -> None:
+    (node,) = ready(world)
+    claimant = world.occupy(world.nodes()[node])
+    world.fake.faults.expired = True
+    with pytest.raises(NotAuthorisedError):
+        world.provider.terminate(world.pool, [node])
+    world.fake.faults.expired = False
+    assert world.nodes()[node].running == (claimant,)

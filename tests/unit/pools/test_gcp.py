@@ -1,6 +1,7 @@
 """Managed instance groups: machines come and go by name, requests are done once, faults are told apart."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,10 @@ from preprov.model.errors import (
     ConflictError,
     InsufficientCapacityError,
     NotAuthorisedError,
+    NotFoundError,
     PoolError,
     QuotaExceededError,
+    ThrottledError,
 )
 from preprov.model.pools import Phase, Preload, Standby
 from preprov.pools.gcp.actions import ACT, OBSERVE
@@ -280,3 +283,38 @@ def test_the_rights_are_those_that_are_used(world: GcpWorld) -> None:
     world.provider.notices(world.pool)
     world.provider.terminate(world.pool, ready(world, 9))
     assert set(world.fake.log) == {*OBSERVE, *ACT}
+
+
+# ---- what a night can bring
+
+
+def test_throttled_at_two_calls_a_second_nothing_is_doubled(world: GcpWorld) -> None:
+    world.fake.faults.calls_per_s = 2
+    for _ in range(10):
+        with suppress(ThrottledError):
+            if len(world.provider.launch(ask(world, 2))) == 2:
+                break
+        world.clock.sleep(1)
+    world.fake.faults.calls_per_s = None
+    assert len(world.provider.launch(ask(world, 2))) == 2
+    assert len(world.mig.members) == 2
+
+
+def test_a_node_deleted_by_hand_is_gone_and_named(world: GcpWorld) -> None:
+    ids = ready(world, 2)
+    del world.mig.members[ids[0]]
+    assert list(world.nodes()) == [ids[1]]
+    with pytest.raises(NotFoundError, match=ids[0]):
+        world.provider.start(world.pool, list(ids), Preload())
+    world.provider.terminate(world.pool, ids)
+    world.until(lambda: world.nodes() == {}, "the other to be gone")
+
+
+def test_credentials_that_expire_leave_running_work_alone(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    claimant = world.occupy(world.nodes()[node])
+    world.fake.faults.expired = True
+    with pytest.raises(NotAuthorisedError):
+        world.provider.terminate(world.pool, [node])
+    world.fake.faults.expired = False
+    assert world.nodes()[node].running == (claimant,)
