@@ -45,8 +45,9 @@ def demand_curve(given: DemandInputs) -> DemandCurve:
         steps,
         predicted=(*given.predicted, *recurring),
         templates=given.templates,
+        watched=~covered,
     )
-    learnt = issue_learnt(asked_of, covered, step, steps.grid.steps)
+    learnt = issue_learnt(asked_of, covered, step, steps.grid.steps, known.watched)
     curve = DemandCurve(
         pool=given.pool.name,
         issued_at=given.at,

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.demand.draws import key_of, strata
+from preprov.demand.draws import Keys, key_of, strata
 from preprov.demand.occupancy import Grid, Intervals, means, peaks
 from preprov.demand.realise import Realised, Realiser
 from preprov.demand.runtime_tables import Floats, Ints, RuntimeTables, Singles
@@ -37,28 +37,42 @@ _BLOCK: Final = 524_288
 
 @dataclass(frozen=True)
 class Expanded:
-    """Resources in use per step: peak and mean (S, T, 5), and the mean by part (len(PARTS), T, 5)."""
+    """Resources in use per step: peak and mean (S, T, 5), and the mean by part (len(PARTS), T, 5).
+
+    Attributes:
+        watched: (S, T, 5) mean of the runs that were to be watched; None if they are too many to be told apart.
+    """
 
     peak: Singles
     mean: Singles
     parts: Floats
+    watched: Singles | None = None
 
 
-def expand_units(units: Units, tables: RuntimeTables, origin: float, grid: Grid, samples: int) -> Expanded:
+def expand_units(
+    units: Units, tables: RuntimeTables, origin: float, grid: Grid, samples: int, watched: Keys | None = None
+) -> Expanded:
     """Expand tasks into joint samples of the resources they use.
 
     Args:
         units: the tasks. tables: their runtime distributions. origin: the instant of knowledge, seconds after the
-            grid's start. grid: the steps. samples: S.
+            grid's start. grid: the steps. samples: S. watched: keys of runs whose demand is told apart as well.
     """
     shape = (samples, grid.steps, len(KINDS))
-    out = Expanded(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros((len(PARTS), *shape[1:])))
+    drawn = float((1.0 / units.copies[units.run]).sum()) * samples
+    out = Expanded(
+        np.zeros(shape, np.float32),
+        np.zeros(shape, np.float32),
+        np.zeros((len(PARTS), *shape[1:])),
+        np.zeros(shape, np.float32) if watched is not None and drawn <= EXACT else None,
+    )
     kinds = np.flatnonzero(units.amount.any(axis=0))
     if not len(kinds):
         return out
-    drawn = float((1.0 / units.copies[units.run]).sum()) * samples
     if drawn <= EXACT:
-        peak, mean, parts = _exactly(units, tables, origin, grid, samples, kinds)
+        peak, mean, parts, apart = _exactly(units, tables, origin, grid, samples, kinds, watched)
+        if out.watched is not None:
+            out.watched[:, :, kinds] = apart
     else:
         everything = np.ones(units.runs, bool) if drawn <= DIRECT else _heavy(units, tables, samples)
         peak, mean, parts = _Massive(grid, samples, kinds).expand(units, tables, origin, everything)
@@ -96,18 +110,29 @@ def _blocks(realiser: Realiser, narrowest: int, dtype: Any) -> Iterator[Realised
 
 
 def _exactly(
-    units: Units, tables: RuntimeTables, origin: float, grid: Grid, samples: int, kinds: Ints
-) -> tuple[Floats, Floats, Floats]:
+    units: Units,
+    tables: RuntimeTables,
+    origin: float,
+    grid: Grid,
+    samples: int,
+    kinds: Ints,
+    watched: Keys | None,
+) -> tuple[Floats, Floats, Floats, Floats | float]:
+    """Peak, mean, mean by part, mean of the watched runs (0 if none are)."""
     found: list[tuple[NDArray[Any], ...]] = []
     for mine, block in realisations(units, tables, origin, samples):
         column = block.column[mine.run]
         row, at = np.nonzero((block.end > np.maximum(block.start, 0)) & (block.start < grid.length) & (column >= 0))
+        eyed = np.zeros(mine.runs, bool) if watched is None else np.isin(mine.run_key, watched)
         chosen = (block.start[row, at], block.end[row, at], column[row, at], mine.part[row].astype(np.int64))
-        found.append((*chosen, mine.amount[row][:, kinds]))
-    start, end, sample, part, amount = (np.concatenate(c) for c in zip(*found, strict=True))
+        found.append((*chosen, mine.amount[row][:, kinds], eyed[mine.run[row]]))
+    start, end, sample, part, amount, eye = (np.concatenate(c) for c in zip(*found, strict=True))
     intervals = Intervals(start, end, sample, amount)
     by_part = means(Intervals(start, end, part, amount), grid, len(PARTS)) / samples
-    return peaks(intervals, grid, samples), means(intervals, grid, samples), by_part
+    apart: Floats | float = 0.0
+    if eye.any():
+        apart = means(Intervals(start[eye], end[eye], sample[eye], amount[eye]), grid, samples)
+    return peaks(intervals, grid, samples), means(intervals, grid, samples), by_part, apart
 
 
 class _Massive:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.demand.arrivals import PredictedRun, due_runs
+from preprov.demand.draws import key_of
 from preprov.demand.expansion import expand_units
 from preprov.demand.live import live_units
 from preprov.demand.occupancy import Grid
@@ -35,6 +36,8 @@ class KnownDemand:
         predicted: the expected runs that were expanded. notes: what could not be expanded, and why.
         estimated: share of the tasks whose runtime rests on their own history, on a coarser signature, on a hint, on
             the pool.
+        watched: (S, T, 5) mean demand of the live runs that were to be watched; None if nobody asked, or they are too
+            many to be told apart.
     """
 
     samples: Singles
@@ -43,6 +46,7 @@ class KnownDemand:
     predicted: tuple[PredictedRun, ...] = ()
     notes: tuple[str, ...] = ()
     estimated: Mapping[str, float] = field(default_factory=dict)
+    watched: Singles | None = None
 
 
 def expand(
@@ -184,11 +188,13 @@ def expand_seen(
     *,
     predicted: Sequence[PredictedRun] = (),
     templates: WorkTable | None = None,
+    watched: NDArray[np.bool_] | None = None,
 ) -> KnownDemand:
-    """As `expand`, of work that was already seen `as_of(at)`."""
+    """As `expand`, of work that was already seen `as_of(at)`; `watched`: (R,) runs to be told apart, or None."""
     until = steps.until(at)
     known = gather(seen, schedules, at, runtimes, until, steps.seed, predicted=predicted, templates=templates)
-    out = expand_units(known.units, known.tables, -steps.begins_s, steps.grid, steps.samples)
+    keys = None if watched is None else key_of(seen.runs["run_id"].to_numpy(dtype=object)[watched], steps.seed)
+    out = expand_units(known.units, known.tables, -steps.begins_s, steps.grid, steps.samples, keys)
     return KnownDemand(
         samples=out.peak,
         mean=out.mean,
@@ -196,6 +202,7 @@ def expand_seen(
         predicted=known.predicted,
         notes=known.notes,
         estimated=known.estimated,
+        watched=out.watched,
     )
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from preprov.demand.arrivals import PredictedRun
 from preprov.demand.forecasting.scaler import LearntForecast, ScalerConfig, ScalerModel
 from preprov.demand.inputs import DemandInputs
+from preprov.demand.pickup import Live, blended
 from preprov.demand.recurrence import recurrences
 from preprov.demand.remainder import HOUR, Remainder, announced, remainder
-from preprov.demand.runtime_tables import Floats
+from preprov.demand.runtime_tables import Floats, Singles
 from preprov.demand.spreading import Cells, LearntDemand, days_before, dealt, issued, refined
 from preprov.model.errors import ForecastError, UnsafeModelError
 from preprov.model.resources import KINDS
@@ -148,12 +149,15 @@ def expected_otherwise(given: DemandInputs, until: datetime) -> tuple[NDArray[np
     return covered | found.covered, found.runs
 
 
-def issue_learnt(given: DemandInputs, covered: NDArray[np.bool_], step: int, steps: int) -> LearntDemand:
+def issue_learnt(
+    given: DemandInputs, covered: NDArray[np.bool_], step: int, steps: int, live: Singles | None = None
+) -> LearntDemand:
     """Unannounced demand over `steps` steps of `step` seconds from `given.start`.
 
     Args:
         given: its work must have been seen `as_of(given.at)`.
         covered: (R,) runs that something announced: they are known demand, not learnt from.
+        live: (S, steps, 5) mean demand of live runs that nothing announced: what comes depends on what of it ends.
     """
     now = epoch(given.at)
     cells = Cells.of(now, epoch(given.start), step, steps)
@@ -168,9 +172,13 @@ def issue_learnt(given: DemandInputs, covered: NDArray[np.bool_], step: int, ste
         return LearntDemand.nothing(given.n_samples, steps, {**basis, "fallback": error.what})
     paths, told = _hourly(model, history, cells, given.n_samples, given.seed)
     ends = history.end.timestamp()
-    mean, peak = refined(past, cells.pick(paths, ends), KINDS.index(kind), given.seed)
-    share = past.fresh_share(cells.leads, KINDS.index(kind)) if source == "runs" else np.ones(len(cells.leads))
-    return issued(cells, mean, peak, share, {**basis, **told})
+    number = KINDS.index(kind)
+    mean, peak = refined(past, cells.pick(paths, ends), number, given.seed)
+    if source == "runs":
+        new = past.fresh_share(cells.leads, number).astype(np.float32)[None, :, None]
+        left = Live.of(live, number, epoch(given.start) - now, step)
+        mean, peak = blended(past, now, cells, (mean * new, peak * new), left, number, given.pool.zone, given.seed)
+    return issued(cells, mean, peak, {**basis, **told})
 
 
 def _hourly(

@@ -14,6 +14,7 @@ from preprov.demand.runtime_tables import Floats, Ints, RuntimeTables
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.seen import live
 from preprov.demand.shapes import place_keys
+from preprov.demand.sizes import size_class
 from preprov.demand.units import Units
 from preprov.model.demand import PARTS
 from preprov.model.resources import KINDS
@@ -26,20 +27,21 @@ _MOST_SCORE: Final = 2.5
 
 @dataclass(frozen=True)
 class Names:
-    """What runtimes are looked up by, (T,) each: signature, hint in seconds (NaN = none), place in the run's shape."""
+    """What runtimes are looked up by, (T,) each: signature, hint in seconds (NaN = none), place in its run, size."""
 
     signature: NDArray[np.object_]
     hint: Floats
     place: Keys
+    size: Ints
 
     @classmethod
     def of(cls, tasks: pd.DataFrame, run: Ints) -> "Names":
         """Names of the tasks of whole runs; `run`: (T,) their runs, each one's tasks together."""
         signature = tasks["signature"].to_numpy(dtype=object)
-        return cls(signature, tasks["hint_s"].to_numpy(np.float64), place_keys(signature, run))
+        return cls(signature, tasks["hint_s"].to_numpy(np.float64), place_keys(signature, run), size_class(tasks))
 
     def __getitem__(self, rows: NDArray[Any]) -> "Names":
-        return Names(self.signature[rows], self.hint[rows], self.place[rows])
+        return Names(self.signature[rows], self.hint[rows], self.place[rows], self.size[rows])
 
     def tables(self, runtimes: RuntimeModel, *more: "Names") -> RuntimeTables:
         """Distributions of these tasks and, after them, of more."""
@@ -48,6 +50,7 @@ class Names:
             np.concatenate([n.signature for n in every]),
             np.concatenate([n.hint for n in every]),
             np.concatenate([n.place for n in every]),
+            np.concatenate([n.size for n in every]),
         )
 
 

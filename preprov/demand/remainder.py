@@ -31,7 +31,7 @@ class Remainder:
     Attributes:
         start: of the first hour, seconds since the epoch. hours: (H, 5) mean of each hour.
         step: seconds of the finer steps. mean, peak: (M, HOUR / step, 5) within the steps of the last M hours.
-        intervals: the demand itself, seconds since the epoch. age: (N,) seconds from a run's submission to its start.
+        intervals: the demand itself, seconds since the epoch, by submission. submit: (N,) when its run was submitted.
         runs: how many runs it is made of.
     """
 
@@ -41,7 +41,7 @@ class Remainder:
     mean: Floats
     peak: Floats
     intervals: Intervals
-    age: Floats
+    submit: Floats
     runs: int
 
     @property
@@ -65,7 +65,8 @@ class Remainder:
             return np.ones(len(leads))
         step = max(float(leads[1] - leads[0]) if len(leads) > 1 else 0.0, 60.0)
         grid = Grid(step, int(np.ceil(max(float(leads.max()), step) / step)) + 1)
-        ages = Intervals(self.age, self.age + length, np.zeros(len(length), np.int64), amount)
+        age = self.intervals.start - self.submit
+        ages = Intervals(age, age + length, np.zeros(len(length), np.int64), amount)
         grown = np.concatenate([[0.0], np.cumsum(means(ages, grid, 1)[0, :, 0]) * step]) / total
         out: Floats = np.interp(np.maximum(leads, 0.0), np.arange(len(grown)) * step, np.minimum(grown, 1.0))
         return out
@@ -100,6 +101,9 @@ def remainder(seen: WorkTable, covered: NDArray[np.bool_], now: float, step: int
     begun = np.isfinite(start) & (end > start)
     task, start, end = task[begun], start[begun], end[begun]
     submit = seen.runs["submit"].to_numpy(np.float64)
+    of_task = submit[seen.tasks["run"].to_numpy()[task]]
+    order = np.argsort(of_task, kind="stable")
+    task, start, end = task[order], start[order], end[order]
     amount = amounts(seen.tasks.iloc[task])
     last = now // HOUR * HOUR
     heard = float(submit.min()) if len(submit) else last
@@ -115,7 +119,7 @@ def remainder(seen: WorkTable, covered: NDArray[np.bool_], now: float, step: int
         mean=means(_from(intervals, profiled), fine, 1)[0].reshape(each),
         peak=peaks(_from(intervals, profiled), fine, 1)[0].reshape(each),
         intervals=intervals,
-        age=start - submit[seen.tasks["run"].to_numpy()[task]],
+        submit=of_task[order],
         runs=int(ours.sum()),
     )
 

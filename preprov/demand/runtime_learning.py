@@ -10,6 +10,7 @@ from scipy.special import ndtr
 from preprov.demand.draws import Keys
 from preprov.demand.runtime_tables import LEVELS, SCORES, Floats, Ints, Singles, grouped_quantiles
 from preprov.demand.shapes import place_keys
+from preprov.demand.sizes import learn_sizes, size_class
 from preprov.model.worktable import WorkTable
 
 _HALF_LIFE_S: Final = 30 * 86_400.0
@@ -35,6 +36,7 @@ class Ended:
 
     signature: Any
     place: Keys
+    size: Ints
     runtime: Floats
     hint: Floats
     recency: Floats
@@ -52,6 +54,7 @@ class Ended:
         return cls(
             signature[keep],
             place_keys(signature, run)[keep],
+            size_class(tasks)[keep],
             runtime[keep],
             tasks["hint_s"].to_numpy(np.float64)[keep],
             0.5 ** ((now - end[keep]) / _HALF_LIFE_S),
@@ -65,7 +68,8 @@ class Paths:
     """What was learnt of every path, "" (all of them) first.
 
     Attributes:
-        names: of the paths. log_quantiles: (G, CELLS) log seconds at SCORES. zero: (G,) share skipped.
+        names: of the paths. log_quantiles: (G, CELLS) log seconds at SCORES, less what `sizes` adds. zero: (G,) share
+            skipped. sizes: (CLASSES,) added by size.
         places, place_path: (P,) keys of places with a history of their own, ascending, and their paths' numbers.
         common, common_of: share of variance that the tasks of a run have in common, and by DAG.
     """
@@ -73,6 +77,7 @@ class Paths:
     names: pd.Index
     log_quantiles: Singles
     zero: Floats
+    sizes: Floats
     places: Keys
     place_path: Ints
     common: float
@@ -85,7 +90,9 @@ def learn_paths(ended: Ended) -> Paths:
     order = np.argsort(leaf, kind="stable")
     leaf, runtime, recency = leaf[order], ended.runtime[order], ended.recency[order]
     ran = runtime > 0
-    value = np.log(runtime[ran])
+    value, size = np.log(runtime[ran]), ended.size[order][ran]
+    sizes = learn_sizes(size, value, recency[ran])
+    value -= sizes[size]
     stats = _Moments(leaf[ran], value, recency[ran], len(names))
     tree = _Tree.of(names)
     bound = np.searchsorted(leaf[ran], np.arange(len(names) + 1))
@@ -98,6 +105,7 @@ def learn_paths(ended: Ended) -> Paths:
         names=pd.Index(np.array(tree.paths, dtype=object)),
         log_quantiles=_blended(stats, tree, own, shape),
         zero=_skipped(tree, mass, stats.mass),
+        sizes=sizes,
         places=places,
         place_path=tree.of_leaf(names)[place_leaf],
         common=common,

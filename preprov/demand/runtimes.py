@@ -22,6 +22,7 @@ import pandas as pd
 from preprov.demand.draws import Keys
 from preprov.demand.runtime_learning import Ended, above, learn_hint, learn_paths
 from preprov.demand.runtime_tables import Floats, Ints, RuntimeTables, Singles
+from preprov.demand.sizes import CLASSES, size_class
 from preprov.model.time import epoch
 from preprov.model.worktable import WorkTable
 
@@ -32,7 +33,8 @@ class RuntimeModel:
 
     Attributes:
         paths: names of the paths that have history, "" (the pool) first; position = number of the path.
-        log_quantiles: (G, CELLS) log seconds at SCORES. zero: (G,) probability of being skipped.
+        log_quantiles: (G, CELLS) log seconds at SCORES, less what `sizes` adds. zero: (G,) share that is skipped.
+        sizes: (CLASSES,) what the size of a task adds to the log of its runtime.
         hint: (CELLS,) log of runtime over hint at SCORES.
         places, place_path: (P,) keys of places that have a history of their own, ascending, and their paths' numbers.
         common, common_of: share of variance that the tasks of a run have in common, and by DAG.
@@ -42,6 +44,7 @@ class RuntimeModel:
     paths: pd.Index
     log_quantiles: Singles
     zero: Floats
+    sizes: Floats
     hint: Floats
     places: Keys
     place_path: Ints
@@ -58,6 +61,7 @@ class RuntimeModel:
             learnt.names,
             learnt.log_quantiles,
             learnt.zero,
+            learnt.sizes,
             learn_hint(ended),
             learnt.places,
             learnt.place_path,
@@ -66,12 +70,15 @@ class RuntimeModel:
             len(ended.runtime),
         )
 
-    def tables(self, signatures: Any, hints: Floats, places: Keys | None = None) -> RuntimeTables:
+    def tables(
+        self, signatures: Any, hints: Floats, places: Keys | None = None, sizes: Ints | None = None
+    ) -> RuntimeTables:
         """Distributions of T tasks.
 
         Args:
             signatures: (T,) of str. hints: (T,) seconds, NaN where nobody said.
             places: (T,) from `shapes.place_keys`, if the tasks' whole runs are known.
+            sizes: (T,) from `sizes.size_class`, if it is known.
         """
         codes, unique = pd.factorize(np.asarray(signatures, dtype=object))
         nearest, exact = self._nearest(unique)
@@ -80,14 +87,16 @@ class RuntimeModel:
             at = np.minimum(np.searchsorted(self.places, places), len(self.places) - 1)
             path = np.where(self.places[at] == places, self.place_path[at], path)
         hinted = np.isfinite(hints) & (hints > 0) & (path == 0)
-        used = np.zeros(len(self.paths), dtype=bool)
-        used[path] = True
-        numbers = np.flatnonzero(used)
-        row = (np.cumsum(used) - 1)[path]
+        kind = path * CLASSES + (0 if sizes is None else sizes)
+        used = np.zeros(len(self.paths) * CLASSES, dtype=bool)
+        used[kind] = True
+        kinds = np.flatnonzero(used)
+        row = (np.cumsum(used) - 1)[kind]
+        numbers, added = kinds // CLASSES, 0.0 if sizes is None else self.sizes[kinds % CLASSES, None]
         return RuntimeTables(
-            row=np.where(hinted, len(numbers), row),
+            row=np.where(hinted, len(kinds), row),
             log_scale=np.where(hinted, np.log(np.where(hinted, hints, 1.0)), 0.0),
-            log_quantiles=np.concatenate([self.log_quantiles[numbers], self.hint[None, :]]),
+            log_quantiles=np.concatenate([self.log_quantiles[numbers] + added, self.hint[None, :]]),
             zero=np.append(self.zero[numbers], 0.0),
             origin=np.where(hinted, 2, np.where(own, 0, np.where(path > 0, 1, 3))).astype(np.int8),
         )
@@ -100,12 +109,17 @@ class RuntimeModel:
         """Total runtimes, each at least what has elapsed already; tasks are independent of each other here.
 
         Args:
-            tasks: T rows with columns signature and hint_s. elapsed: (T,) seconds run so far, NaN or 0 if not begun.
+            tasks: T rows with columns signature and hint_s; with cpu and instances too, their size is looked at.
+            elapsed: (T,) seconds run so far, NaN or 0 if not begun.
 
         Returns:
             (T, n_samples) seconds.
         """
-        tables = self.tables(tasks["signature"].to_numpy(), tasks["hint_s"].to_numpy(np.float64))
+        tables = self.tables(
+            tasks["signature"].to_numpy(),
+            tasks["hint_s"].to_numpy(np.float64),
+            sizes=size_class(tasks) if {"cpu", "instances"} <= set(tasks.columns) else None,
+        )
         u = 1.0 - rng.random((len(tasks), n_samples))
         return tables.survive(np.arange(len(tasks)), np.nan_to_num(elapsed), u)
 

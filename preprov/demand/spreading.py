@@ -116,13 +116,11 @@ def refined(past: Remainder, paths: Floats, kind: int, seed: int) -> tuple[Singl
     return mean.reshape(shape), peak.reshape(shape)
 
 
-def issued(cells: Cells, mean: Any, peak: Any, share: Floats, basis: Mapping[str, object]) -> LearntDemand:
-    """The share of it that is new at each lead, on the steps asked for: mean of the means, peak of the peaks."""
-    new = share.astype(np.float32)[None, :, None]
-    first = np.minimum(cells.first[:-1], len(share) - 1)
+def issued(cells: Cells, mean: Any, peak: Any, basis: Mapping[str, object]) -> LearntDemand:
+    """(S, cells, 5) on the steps asked for: mean of the means, peak of the peaks."""
+    first = np.minimum(cells.first[:-1], len(cells.leads) - 1)
     last = np.maximum(cells.first[1:], first + 1)
     width = (last - first).astype(np.float32)[None, :, None]
     stop = int(last[-1])
-    total = np.add.reduceat((mean * new)[:, :stop], first, axis=1)
-    highest = np.maximum.reduceat((peak * new)[:, :stop], first, axis=1)
-    return LearntDemand(highest, total / width, basis)
+    total = np.add.reduceat(mean[:, :stop], first, axis=1)
+    return LearntDemand(np.maximum.reduceat(peak[:, :stop], first, axis=1), total / width, basis)

@@ -37,11 +37,11 @@ def test_what_runs_already_is_not_learnt_again() -> None:
     """A long manual run each day: once today's has begun, hardly any more of it is to come."""
     past = daily(35, hours=6.0, at_hour=11.5)
     today = Run("today", "adhoc", -0.5 * HOUR, [Task("t", 6 * HOUR, cpu=10.0, memory=30.0)])
-    without, with_it = curve(table(past)), curve(table([*past, today]))
+    with_it = curve(table([*past, today]))
     first_hours = slice(0, 12 * 5)
     learnt = with_it.parts["learnt"][first_hours, CPU].mean()
     assert learnt < 0.5 * with_it.parts["in_flight"][first_hours, CPU].mean()
-    assert without.parts["learnt"][:12, CPU].mean() < 3
+    assert with_it.parts["learnt"][:12, CPU].mean() < 1
 
 
 def test_scheduled_work_is_not_learnt_again() -> None:
@@ -161,5 +161,6 @@ def test_a_pool_with_a_schedule_and_a_recurrence_counts_each_once() -> None:
     work = table([*history("nightly", CHAIN, days=30), *daily(35)])
     both = curve(work, recurring=True)
     alone = curve(table(history("nightly", CHAIN, days=30)), recurring=True)
-    np.testing.assert_allclose(both.parts["scheduled"], alone.parts["scheduled"])
+    # What other work says of runtimes moves a thing or two by minutes; a run counted twice would double them.
+    assert both.parts["scheduled"].sum() == pytest.approx(alone.parts["scheduled"].sum(), rel=0.02)
     assert both.basis["turns_expected"] == 2
