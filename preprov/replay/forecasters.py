@@ -85,16 +85,15 @@ class HourOfWeek(_Planned):
         super().__init__(knob=0.5 if knob is None else knob, name="schedule")
 
     def plan(self, now: float) -> None:
-        """Quantile of the steps of each hour of the week, days without history taken from all days."""
+        """Quantile of the steps of each hour of the week, days without history taken from all days, else 0."""
         steps = self.calendar.past(now)
         hour = self.calendar.weekday[steps] * 24 + self.calendar.second[steps] // 3600
         peaks = self.calendar.peaks(steps)
         self._table = np.zeros(168)
         for h in range(168):
             mine = peaks[hour == h]
-            self._table[h] = (
-                np.quantile(mine if len(mine) else peaks[hour % 24 == h % 24], self.knob) if len(peaks) else 0
-            )
+            mine = mine if len(mine) else peaks[hour % 24 == h % 24]
+            self._table[h] = np.quantile(mine, self.knob) if len(mine) else 0.0
 
     def planned(self, at: float) -> float:
         """Of its hour of the week."""

@@ -181,3 +181,16 @@ def test_time_zones_of_the_calendar():
     history = DemandHistory(E0 - 14 * 86_400, 300.0, weeks(2))
     policy.prepare(Setting(replace(pool, zone="Asia/Tokyo"), E0, E0, E0, history))
     assert policy.calendar.when(datetime(2026, 1, 5, 20, tzinfo=UTC).timestamp()) == (1, 5 * 3600)
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_hours_of_history_are_enough_for_every_simple_policy(name: str):
+    if name == "preprov":
+        return
+    work = work_of([(0.0, [T(300)]), (4000.0, [T(300)] * 5), (9000.0, [T(600)])])
+    first = T0 + timedelta(hours=1)
+    result = replay(
+        work, pool_of(), registry.make_policy(name), judged_from=first, until=T0 + timedelta(hours=4), warm_up_s=600
+    )
+    assert result.unstarted == 0
+    assert result.waits.instances == 6
