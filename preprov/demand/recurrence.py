@@ -8,7 +8,7 @@ it is missing, and whether it was missing lately make its probability and its de
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -32,6 +32,8 @@ _OFTEN: Final = 0.5
 _PATIENCE: Final = 8  # windows in a row that beat chance and make no slot, before the search ends
 _MOST_SLOTS: Final = 320
 _CEASES: Final = 2e-3  # of recurrences that end without a word, per turn
+_SKIPPED_TOGETHER: Final = 0.15  # of turns that are missed when the one before was, though nothing has ended
+_RECENT_DAYS: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class Slot:
 
     Attributes:
         days: (n,) days on which it came. delays: (n,) seconds after `begins` at which. kept: its rule, and how well.
+        silent: turns that all slots of the DAG together missed in a row, until now.
     """
 
     dag_id: str
@@ -47,13 +50,16 @@ class Slot:
     days: Ints
     delays: Floats
     kept: Kept
+    silent: int = 0
 
     @property
     def probability(self) -> float:
         """That it comes on the next of its days."""
         skip = max(1.0 - self.kept.rate, 1e-3)
         missed = skip**self.kept.missed_last
-        return self.kept.rate * missed / (missed + _CEASES)
+        # Slots of one DAG may miss together without its end: a turn of another slot tells less than one of its own.
+        quiet = max(skip, _SKIPPED_TOGETHER) ** self.silent
+        return self.kept.rate * min(missed / (missed + _CEASES), quiet / (quiet + _CEASES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +148,26 @@ class _Day:
                 found.append((begins, members, slot.kept.rule))
             in_vain = 0 if slot is not None else in_vain + 1
         late = self._late(found)
-        for (begins, members, _), more in zip(found, late, strict=True):
-            everyone = np.concatenate([members, more])
-            slot = self._slot(begins, everyone)
-            if slot is not None:
-                yield slot, self.starts.run[everyone]
+        whole = [np.concatenate([members, more]) for (_, members, _), more in zip(found, late, strict=True)]
+        kept = [(self._slot(begins, everyone), everyone) for (begins, _, _), everyone in zip(found, whole, strict=True)]
+        made = [(slot, everyone) for slot, everyone in kept if slot is not None]
+        silent = self._silent([slot for slot, _ in made]) if len(made) > 1 else 0
+        for slot, everyone in made:
+            yield replace(slot, silent=silent), self.starts.run[everyone]
+
+    def _silent(self, slots: list[Slot]) -> int:
+        """Turns of the last days, of all slots, that were missed in a row until now."""
+        recent = np.arange(self.today - _RECENT_DAYS, self.today + 1)
+        over: list[tuple[float, bool]] = []
+        for slot in slots:
+            late = slot.begins + float(np.quantile(slot.delays, 0.95)) + _LATE_S / 4
+            for day in recent[slot.kept.rule.holds(recent)].tolist():
+                ended = (day - self.today) * _DAY_S + late
+                if ended < self.since_midnight:
+                    over.append((ended, bool((slot.days == day).any())))
+        over.sort()
+        came = np.array([c for _, c in over], dtype=bool)
+        return int(np.argmax(came[::-1])) if came.any() else len(came)
 
     def _densest(self) -> tuple[float, Ints] | None:
         """Where the window begins that most exceeds chance, and each day's first start in it; None if none does."""

@@ -155,6 +155,36 @@ def test_one_that_ceases_is_dropped_within_a_few_turns() -> None:
     assert chance[4] < 0.05
 
 
+@pytest.mark.parametrize("minutes", [15, 30, 60])
+def test_every_so_many_minutes_is_dropped_within_a_few_turns_too(minutes: int) -> None:
+    stops = days(21)[20].replace(hour=9)
+    times = [d + timedelta(minutes=m) for d in days(21) for m in range(0, 24 * 60, minutes)]
+    runs = runs_at([t for t in times if t < stops], jitter_s=20.0)
+    assert len(expected(runs, stops, 12)) > 12 * 60 / minutes * 0.9
+    # Half an hour is waited for one that is late; then a handful of turns have been missed.
+    assert expected(runs, stops + timedelta(minutes=40 + 5 * minutes), 12) == []
+
+
+def test_on_weekdays_only_is_dropped_within_a_few_turns() -> None:
+    runs = runs_at([at_hour(d, 7) for d in days(28) if d.weekday() < 5])
+    assert expected(runs, days(29)[28]) == ["Mon 07:00"]
+    assert expected(runs, days(29)[28] + timedelta(days=3)) == []
+
+
+def test_at_the_end_of_the_month_is_dropped_within_a_few_turns() -> None:
+    ends = [datetime(y, m, d, tzinfo=ZURICH) for y, m, d in [(2025, 11, 30), (2025, 12, 31), (2026, 1, 31)]]
+    runs = runs_at([at_hour(d, 4) for d in ends], jitter_s=20.0)
+    assert expected(runs, datetime(2026, 2, 28, tzinfo=ZURICH)) == ["Sat 04:00"]
+    assert expected(runs, datetime(2026, 4, 30, tzinfo=ZURICH)) == []
+
+
+def test_one_that_follows_another_is_dropped_within_a_few_turns() -> None:
+    rng = np.random.default_rng(4)
+    runs = runs_at([at_hour(d, 5) + timedelta(seconds=float(rng.normal(0, 900))) for d in days(30)])
+    assert len(expected(runs, days(31)[30])) == 1
+    assert expected(runs, days(40)[33]) == []
+
+
 def test_one_that_is_late_is_still_expected_for_a_while() -> None:
     runs = runs_at([at_hour(d, 2, 30) for d in days(40)], jitter_s=300.0)
     day = days(41)[40]
