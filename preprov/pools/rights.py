@@ -66,6 +66,7 @@ AWS: Final = Rights(aws.OBSERVE, by_scope((*aws.ACT, *aws.IMPLIED), _aws_scope))
 GCP_CALLS: Final[Mapping[str, str]] = {
     "InstanceGroupManagers.get": "compute.instanceGroupManagers.get",
     "InstanceGroupManagers.list_managed_instances": "compute.instanceGroupManagers.get",
+    "InstanceGroupManagerResizeRequests.get": "compute.instanceGroupManagers.get",
     "InstanceTemplates.get": "compute.instanceTemplates.get",
     "Instances.get": "compute.instances.get",
     "Instances.get_guest_attributes": "compute.instances.getGuestAttributes",
@@ -80,6 +81,8 @@ GCP_CALLS: Final[Mapping[str, str]] = {
     "InstanceGroupManagers.start_instances": "compute.instanceGroupManagers.update",
     "InstanceGroupManagers.stop_instances": "compute.instanceGroupManagers.update",
     "InstanceGroupManagers.suspend_instances": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagerResizeRequests.cancel": "compute.instanceGroupManagers.update",
+    "InstanceGroupManagerResizeRequests.insert": "compute.instanceGroupManagers.update",
     "Instances.set_metadata": "compute.instances.setMetadata",
 }
 """Call of the SDK -> the right it needs. Where a node has a service account, its metadata also need `actAs` of that."""
@@ -91,38 +94,50 @@ GCP: Final = Rights(
 )
 """Scopes: group (the project: it cannot be narrowed further), node (by the names that a group gives its machines)."""
 
-AZURE: Final = Rights(
-    observe=(
-        "Microsoft.Compute/locations/usages/read",
-        "Microsoft.Compute/virtualMachineScaleSets/instanceView/read",
-        "Microsoft.Compute/virtualMachineScaleSets/read",
-        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/instanceView/read",
-        "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read",
-        "Microsoft.Compute/virtualMachines/instanceView/read",
-        "Microsoft.Compute/virtualMachines/read",
-        "Microsoft.Insights/autoscaleSettings/read",
-        "Microsoft.StandbyPool/standbyVirtualMachineScaleSetPools/read",
-        "Microsoft.StandbyPool/standbyVirtualMachineScaleSetPools/runtimeViews/read",
+AZURE_CALLS: Final[Mapping[str, str]] = {
+    "usage.list": "Microsoft.Compute/locations/usages/read",
+    "virtual_machine_scale_sets.get": "Microsoft.Compute/virtualMachineScaleSets/read",
+    "virtual_machine_scale_sets.begin_update": "Microsoft.Compute/virtualMachineScaleSets/write",
+    "virtual_machine_scale_sets.begin_delete_instances": "Microsoft.Compute/virtualMachineScaleSets/delete/action",
+    "virtual_machines.get": "Microsoft.Compute/virtualMachines/read",
+    "virtual_machines.list": "Microsoft.Compute/virtualMachines/read",
+    "virtual_machines.begin_deallocate": "Microsoft.Compute/virtualMachines/deallocate/action",
+    "virtual_machines.begin_start": "Microsoft.Compute/virtualMachines/start/action",
+    "virtual_machines.begin_update": "Microsoft.Compute/virtualMachines/write",
+    "standby_virtual_machine_pools.get": "Microsoft.StandbyPool/standbyVirtualMachinePools/read",
+    "standby_virtual_machine_pools.update": "Microsoft.StandbyPool/standbyVirtualMachinePools/write",
+    "standby_virtual_machines.list_by_standby_virtual_machine_pool_resource": (
+        "Microsoft.StandbyPool/standbyVirtualMachinePools/standbyVirtualMachines/read"
     ),
-    act={
-        "group": (
-            "Microsoft.Compute/virtualMachineScaleSets/delete/action",
-            "Microsoft.Compute/virtualMachineScaleSets/write",
-        ),
-        "node": (
-            "Microsoft.Compute/virtualMachines/deallocate/action",
-            "Microsoft.Compute/virtualMachines/delete",
-            "Microsoft.Compute/virtualMachines/start/action",
-            "Microsoft.Compute/virtualMachines/write",
-        ),
-        "standby": ("Microsoft.StandbyPool/standbyVirtualMachineScaleSetPools/write",),
-        "join": (
-            "Microsoft.Network/networkSecurityGroups/join/action",
-            "Microsoft.Network/virtualNetworks/subnets/join/action",
-        ),
-    },
+    "standby_virtual_machine_pool_runtime_views.get": (
+        "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read"
+    ),
+}
+"""Call of the SDK -> the right it needs."""
+_AZURE_IMPLIED: Final = {
+    "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action": "group",
+    "Microsoft.Network/networkSecurityGroups/join/action": "join",
+    "Microsoft.Network/virtualNetworks/subnets/join/action": "join",
+}
+"""Not called by us, but needed by a scale set that grows: its machines join a network and have an identity."""
+_AZURE_KINDS: Final = {
+    "virtualMachineScaleSets": "group",
+    "virtualMachines": "node",
+    "standbyVirtualMachinePools": "standby",
+}
+
+
+def _azure_scope(action: str) -> str:
+    return _AZURE_IMPLIED.get(action) or _AZURE_KINDS[action.split("/")[1]]
+
+
+AZURE: Final = Rights(
+    observe=tuple(sorted({r for r in AZURE_CALLS.values() if r.endswith("/read")})),
+    act=by_scope(
+        sorted({*(r for r in AZURE_CALLS.values() if not r.endswith("/read")), *_AZURE_IMPLIED}), _azure_scope
+    ),
 )
-"""Scopes: all are assigned on the module's own resource group, join on the subnet alone."""
+"""Scopes: group, node and standby (the module's own resource group), join (the subnet and its security group)."""
 
 MODULES: Final[Mapping[str, Rights]] = {"aws-warm-pool": AWS, "gcp-warm-pool": GCP, "azure-warm-pool": AZURE}
 """Terraform module -> its rights."""

@@ -18,7 +18,7 @@ from preprov.pools.terraform_command import Plan
 from preprov.pools.terraform_counts import Wanted
 from preprov.pools.terraform_declared import DeclaredCounts, DeclaredPool, declared_in
 from preprov.pools.terraform_options import TerraformGroup, terraform_group
-from preprov.pools.terraform_sections import is_count
+from preprov.pools.terraform_sections import is_count, shape_drift
 
 log = structlog.get_logger(__name__)
 
@@ -177,7 +177,7 @@ class TerraformProvider:
             try:
                 declared = _declared(group)
                 with group.terraform.plan(refresh_only=True) as plan:
-                    drift = [str(c) for c in plan.drift]
+                    drift = [str(c) for c in shape_drift(plan.drift, declared.counts_owner)]
             except PoolError as e:
                 out.append(Finding(what, "bad", e.what, e.hint))
                 continue
@@ -203,14 +203,14 @@ class TerraformProvider:
     ) -> None:
         """Write the variable, plan, look at the plan, apply it.
 
-        A plan that is refused leaves the file as it was; one whose application failed leaves it as it is wanted, and
-        the next call goes on from there.
+        Without a plan, or with one that is refused, the file is as it was; a plan whose application failed leaves it as
+        it is wanted, and the next call goes on from there.
 
         Raises:
             PoolError: preprov owns the counts, the plan would do more than change counts, or Terraform failed.
             QuotaExceededError: the group's limit.
         """
-        file, name = group.file, group.group.name
+        file, name, planned = group.file, group.group.name, False
         with file.held():
             declared = _declared(group)
             now = file.read(declared)
@@ -228,23 +228,18 @@ class TerraformProvider:
             if group.by == "pull-request":
                 log.info("counts proposed", pool=group.pool.name, file=str(file.path), why=why)
                 return
-            with group.terraform.plan() as plan:
-                unexpected = [c for c in plan.changes if not is_count(c)]
-                if unexpected:
+            try:
+                with group.terraform.plan() as plan:
+                    _only_counts(group, plan)
+                    log.info("terraform plan", pool=group.pool.name, why=why, plan=plan.text)
+                    planned = True
+                    if plan.changes:
+                        group.terraform.apply(plan)
+            except PoolError:
+                if not planned:
                     file.put_back(before)
-                    raise PoolError(
-                        f"the plan does more than change counts: {'; '.join(map(str, unexpected))}",
-                        where=group.where,
-                        hint="apply that yourself first; nothing was applied",
-                    )
-                self._apply(group, plan, why)
-
-    def _apply(self, group: TerraformGroup, plan: Plan, why: str) -> None:
-        if not plan.changes:
-            return
-        log.info("terraform plan", pool=group.pool.name, why=why, plan=plan.text)
-        group.terraform.apply(plan)
-        log.info("terraform applied", pool=group.pool.name, changes=[str(c) for c in plan.changes])
+                raise
+            log.info("terraform applied", pool=group.pool.name, changes=[str(c) for c in plan.changes])
 
     # ---- the vendor's view
 
@@ -303,6 +298,17 @@ def _declared(group: TerraformGroup) -> DeclaredPool:
             hint='adopt it again, or set counts_owner = "terraform" and apply',
         )
     return pool
+
+
+def _only_counts(group: TerraformGroup, plan: Plan) -> None:
+    """Raises PoolError if the plan does anything else."""
+    unexpected = [c for c in plan.changes if not is_count(c)]
+    if unexpected:
+        raise PoolError(
+            f"the plan does more than change counts: {'; '.join(map(str, unexpected))}",
+            where=group.where,
+            hint="apply that yourself first; nothing was applied",
+        )
 
 
 def _applied(declared: DeclaredPool) -> dict[str, DeclaredCounts]:

@@ -1,7 +1,7 @@
 """Declared pools as sections of preprov.toml, and how what is configured or exists differs from what is declared."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,17 @@ COUNT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "terraform_data": frozenset({"input", "output"}),
 }
 """Resource type -> attributes that are counts, or follow from them."""
-_NOTES: Final = frozenset({"tag"})
+_NOTES: Final = frozenset({"tag", "tags"})
 """Attributes in which preprov leaves notes where the counts are its own."""
+_SHAPE: Final = frozenset(
+    {
+        *COUNT_FIELDS,
+        "aws_autoscaling_lifecycle_hook",
+        "aws_launch_template",
+        "google_compute_instance_template",
+    }
+)
+"""Resource types that make up a pool; a network, say, is not our business."""
 _KEPT: Final = (Phase.HIBERNATED, Phase.STOPPED)
 
 
@@ -32,8 +41,16 @@ def is_count(change: Change) -> bool:
     return change.actions == ("update",) and change.fields <= COUNT_FIELDS.get(change.type_, frozenset())
 
 
-def is_ours(change: Change) -> bool:
-    """True if it is what preprov writes where the counts are its own."""
+def shape_drift(changes: Iterable[Change], counts_owner: str) -> tuple[Change, ...]:
+    """Those of the changes made outside of Terraform that are of a pool's shape.
+
+    Where the counts are preprov's, counts and notes are its own doing and no drift.
+    """
+    ours = counts_owner == "preprov"
+    return tuple(c for c in changes if c.type_ in _SHAPE and not (ours and _is_ours(c)))
+
+
+def _is_ours(change: Change) -> bool:
     return change.actions == ("update",) and change.fields - _NOTES <= COUNT_FIELDS.get(change.type_, frozenset())
 
 

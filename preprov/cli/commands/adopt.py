@@ -69,7 +69,7 @@ def _declared(source: Path, program: str, only: str | None) -> "tuple[tuple[Decl
     from preprov.model.errors import ConfigError
     from preprov.pools.terraform_command import Terraform
     from preprov.pools.terraform_declared import declared_in, read_state
-    from preprov.pools.terraform_sections import is_ours
+    from preprov.pools.terraform_sections import shape_drift
 
     drift = []
     if source.is_dir():
@@ -83,7 +83,7 @@ def _declared(source: Path, program: str, only: str | None) -> "tuple[tuple[Decl
     if not chosen:
         names = ", ".join(d.name for d in declared)
         raise ConfigError(f"Terraform declares no pool {only}", where=str(source), hint=f"it declares {names}")
-    return chosen, {d.name: [str(c) for c in drift if d.counts_owner == "terraform" or not is_ours(c)] for d in chosen}
+    return chosen, {d.name: [str(c) for c in shape_drift(drift, d.counts_owner)] for d in chosen}
 
 
 def _built(config: "ConfigFile", sections: Mapping[str, Mapping[str, Any]]) -> "dict[str, Pool]":

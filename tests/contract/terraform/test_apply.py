@@ -15,7 +15,7 @@ from preprov.model.pools import Pool, Standby
 from preprov.pools.terraform import TerraformProvider
 from preprov.pools.terraform_command import Terraform
 from preprov.pools.terraform_declared import DeclaredPool, declared_in
-from preprov.pools.terraform_sections import is_ours, section
+from preprov.pools.terraform_sections import section, shape_drift
 from tests.unit.terraform.conftest import Vendor
 from tests.unit.terraform.modules import TERRAFORM
 from tests.unit.terraform.terraform import environment, needed, terraform
@@ -71,7 +71,8 @@ def test_a_change_that_is_not_ours_is_not_applied(applied: tuple[Path, dict[str,
     folder, _ = applied
     pool, provider = adopted(folder), TerraformProvider(lambda _: Seen(folder))
     main = folder / "main.tf"
-    main.write_text(main.read_text().replace("    cheap = {", "    cheaper = {"))
+    more = '    extra = { max_nodes = 1, offering = { type = "small", cpu = 1, memory = 1 } }\n    cheap = {'
+    main.write_text(main.read_text().replace("    cheap = {", more))
     with pytest.raises(PoolError, match="more than change counts"):
         provider.set_targets(pool, "quick", {Standby.HIBERNATED: 1})
     assert {g.name for g in declared(folder).groups} == {"quick", "cheap"}
@@ -171,4 +172,4 @@ def test_what_preprov_raises_is_no_change_to_terraform(cloud: Any, tmp_path: Pat
     terraform(folder, env, "plan", "-detailed-exitcode", "-no-color")
     with Terraform(folder).plan(refresh_only=True) as plan:
         assert any(c.type_ == AWS_TYPE for c in plan.drift)
-        assert all(is_ours(c) for c in plan.drift)
+        assert shape_drift(plan.drift, "preprov") == ()

@@ -16,7 +16,7 @@ from preprov.model.pools import Node, Offering, Phase, PoolObservation
 from preprov.model.resources import Resources
 from preprov.pools.terraform_command import Change
 from preprov.pools.terraform_declared import DeclaredPool, declared_in, read_state
-from preprov.pools.terraform_sections import as_toml, differences, is_count, is_ours, section, strays
+from preprov.pools.terraform_sections import as_toml, differences, is_count, section, shape_drift, strays
 from tests.unit.terraform.conftest import MODULE
 
 OURS: dict[str, Any] = MODULE | {"counts_owner": "preprov"}
@@ -141,5 +141,8 @@ def test_counts_are_told_from_shape() -> None:
     assert not is_count(change("desired_capacity", "max_size"))
     assert not is_count(change("desired_capacity", actions=("delete", "create")))
     assert not is_count(change("tags", type_="aws_launch_template"))
-    assert is_ours(change("tag", "desired_capacity"))
     assert not is_count(change("tag"))
+    ours, theirs = change("tag", "desired_capacity"), change("max_size")
+    network = change("cidr_block", type_="aws_vpc")
+    assert shape_drift([ours, theirs, network], "preprov") == (theirs,)
+    assert shape_drift([ours, theirs, network], "terraform") == (ours, theirs)

@@ -96,15 +96,29 @@ def test_roles_take_their_rights_from_the_list_alone(module: Path) -> None:
     assert not re.search(r'"(compute\.[a-z]|Microsoft\.|autoscaling:|sqs:(?!SendMessage))', text)
 
 
-def test_the_list_for_google_cloud_is_what_its_code_calls() -> None:
-    source = "\n".join(p.read_text() for p in sorted((ROOT / "preprov" / "pools" / "gcp").glob("*.py")))
-    listed = {c.partition(".")[2] for c in rights.GCP_CALLS}
-    called = {
-        m.removesuffix("_unary")
-        for m in re.findall(
-            r'"((?:get|list|patch|wait|set|create|delete|suspend|resume|start|stop|insert|update)_?\w*)"', source
-        )
-    }
-    words = {"get", "list", "wait", "stop", "start", "delete", "stopped"}  # of the contract too
-    assert called - words - listed == set()
-    assert {c for c in listed if f'"{c}"' not in source and f'"{c}_unary"' not in source} == set()
+_CALLS = {
+    "gcp": (
+        rights.GCP_CALLS,
+        # Names of methods are words in its code.
+        r'"((?:cancel|get|list|patch|wait|set|create|delete|suspend|resume|start|stop|insert|update)_?\w*)"',
+        {"stopped"},
+    ),
+    "azure": (
+        rights.AZURE_CALLS,
+        # Clients of a kind are attributes, and what is begun is called on them.
+        r"\.(begin_\w+|list_by_\w+)",
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("cloud", _CALLS)
+def test_the_list_of_rights_is_what_the_code_calls(cloud: str) -> None:
+    table, pattern, words = _CALLS[cloud]
+    source = "\n".join(p.read_text() for p in sorted((ROOT / "preprov" / "pools" / cloud).glob("*.py")))
+    listed = {c.partition(".")[2] for c in table}
+    called = {m.removesuffix("_unary") for m in re.findall(pattern, source)}
+    common = {"get", "list", "wait", "stop", "start", "delete", "update"}  # of the contract too
+    assert called - words - common - listed == set()
+    assert {c for c in listed if not re.search(rf'(["._]){c}(_unary)?\b', source)} == set()
+    assert {k for c in table if (k := c.partition(".")[0]) not in source} == set()

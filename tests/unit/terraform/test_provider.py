@@ -139,6 +139,7 @@ def test_failures_are_told_apart_and_surface_whole(root: Root, said: str, kind: 
     with pytest.raises(kind, match="line 3") as e:
         root.provider.launch(root.request())
     assert said in e.value.what
+    assert not root.file.exists(), "nothing is left for somebody else to apply"
 
 
 @pytest.mark.slow

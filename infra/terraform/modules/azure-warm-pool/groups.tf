@@ -79,8 +79,8 @@ resource "azurerm_orchestrated_virtual_machine_scale_set" "preprov" {
   tags = merge(var.tags, { "preprov:pool" = var.name, "preprov:group" = each.key })
 
   lifecycle {
-    # What preprov writes.
-    ignore_changes = [instances]
+    # What preprov writes. Its tags say which launches were made; yours hold from when the scale set is made.
+    ignore_changes = [instances, tags]
   }
 }
 

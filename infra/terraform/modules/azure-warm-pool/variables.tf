@@ -226,7 +226,7 @@ variable "act_principals" {
 }
 
 variable "tags" {
-  description = "Tags of everything. Names that begin with \"preprov:\" are preprov's own."
+  description = "Tags of everything. A scale set whose counts are preprov's keeps those it was made with. Names that begin with \"preprov:\" are preprov's own."
   type        = map(string)
   default     = {}
 
