@@ -60,6 +60,7 @@ _PARTS: Final[Mapping[str, tuple[str, str]]] = {
     "recurring": ("comes back by habit", "#9cc069"),
     "learnt": ("learnt from the past", "#e0b04a"),
 }
+_RATIOS: Final = (0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 _NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -286,19 +287,20 @@ def forecast_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
         for i, peer in enumerate(sorted({peer for row in rows.values() for peer in row["peers"]})):
             ratio = [_over(row["peers"].get(peer, {}).get("wql"), row["wql"]) for row in rows.values()]
             mark = "osD^v"[i // len(_SERIES) % 5]
-            loss.scatter(ratio, at, s=26, marker=mark, color=_SERIES[i % len(_SERIES)], label=peer, alpha=0.85)
+            shown = np.clip(ratio, _RATIOS[0], _RATIOS[-1])
+            loss.scatter(shown, at, s=26, marker=mark, color=_SERIES[i % len(_SERIES)], label=peer, alpha=0.85)
         loss.axvline(1.0, color=_INK, lw=1.4)
         loss.set_xscale("log")
-        loss.xaxis.set_minor_formatter("{x:.2g}")
-        loss.xaxis.set_major_formatter("{x:g}")
+        loss.set_xticks(_RATIOS, [f"{r:g}" for r in _RATIOS[:-1]] + [f"{_RATIOS[-1]:g} or more"])
+        loss.minorticks_off()
         loss.set_yticks(list(at), list(rows))
         loss.invert_yaxis()
-        loss.set_title("Loss of each peer over that of preprov; left of the line the peer is better")
+        loss.set_title("Loss of each peer over ours: left of the line it is better")
         cover.axvspan(72, 88, color=_QUIET, alpha=0.15, lw=0)
         cover.axvline(80, color=_QUIET, lw=1, ls="--")
         cover.scatter([_percent(row["coverage80"]) for row in rows.values()], at, color=_DEMAND, s=26)
         cover.set_xlim(40, 100)
-        cover.set_title("Inside the 80 % interval, %")
+        cover.set_title("In our 80 % interval, %")
         if loss.get_legend_handles_labels()[0]:
             figure.legend(loc="outside lower center", ncols=6, fontsize=8)
     return done()
