@@ -114,6 +114,8 @@ AZURE_CALLS: Final[Mapping[str, str]] = {
     ),
 }
 """Call of the SDK -> the right it needs."""
+_AZURE_POLLED: Final = "Microsoft.Compute/locations/operations/read"
+"""Asked by the SDK itself, until an operation is over."""
 _AZURE_IMPLIED: Final = {
     "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action": "group",
     "Microsoft.Network/networkSecurityGroups/join/action": "join",
@@ -132,7 +134,7 @@ def _azure_scope(action: str) -> str:
 
 
 AZURE: Final = Rights(
-    observe=tuple(sorted({r for r in AZURE_CALLS.values() if r.endswith("/read")})),
+    observe=tuple(sorted({*(r for r in AZURE_CALLS.values() if r.endswith("/read")), _AZURE_POLLED})),
     act=by_scope(
         sorted({*(r for r in AZURE_CALLS.values() if not r.endswith("/read")), *_AZURE_IMPLIED}), _azure_scope
     ),
