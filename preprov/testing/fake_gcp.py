@@ -234,11 +234,16 @@ class FakeGcp(FakeCloud):
         now = self.clock.now()
         for n in names:
             m = g.members[n]
-            if m.error:
+            if m.error and not m.timeline:
                 del g.members[n]
                 continue
+            wakes = verb.action in ("RESUMING", "STARTING")
+            m.error = "ZONE_RESOURCE_POOL_EXHAUSTED" if wakes and g.machine_type in self.faults.short else ""
+            if m.error:
+                m.action = verb.action
+                continue
             m.follow(now, verb.action, verb.steps)
-            if verb.action in ("RESUMING", "STARTING"):
+            if wakes:
                 came_from = Standby.HIBERNATED if verb.action == "RESUMING" else Standby.STOPPED
                 m.boots(came_from, verb.steps[-1][0], now)
             else:

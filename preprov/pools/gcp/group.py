@@ -20,6 +20,7 @@ from preprov.pools.machines.shortage import Shortages
 
 _MIGS: Final = "InstanceGroupManagers"
 _STATES: Final = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+_ASLEEP: Final = frozenset({"SUSPENDED", "TERMINATED", "STOPPED"})
 _LEAVING: Final = frozenset({"DELETING", "ABANDONING"})
 _AT_ONCE: Final = 500
 _ROUNDS: Final = 3
@@ -192,9 +193,29 @@ class ManagedGroup:
         return typed(errors[0].code, errors[0].message, self.where) if errors else None
 
     def start(self, machines: Sequence[Machine]) -> None:
-        """Resume the suspended, start the stopped; where the zone has no machine, the group goes on trying."""
+        """Resume the suspended, start the stopped.
+
+        Raises:
+            InsufficientCapacityError, QuotaExceededError: there are no machines for some, named; the group goes on
+                trying, so they may still come.
+        """
         for state, verb in (("hibernated", "resume_instances"), ("stopped", "start_instances")):
             self._by_name(verb, [m.node_id for m in machines if m.state == state])
+        failed = self._woken([m.node_id for m in machines])
+        if failed:
+            first = next(iter(failed.values()))
+            raise type(first)(f"{', '.join(failed)}: {first.what}", where=first.where, hint=first.hint)
+
+    def _woken(self, names: Sequence[str]) -> dict[str, PoolError]:
+        """Watch until each of these is on its way up; returns those that failed to, so far."""
+        started = self._tools.clock.now()
+        while True:
+            members = [m for m in self._members() if name_of(m.instance) in names]
+            failed = {name_of(m.instance): e for m in members if (e := self._failure(m)) is not None}
+            asleep = [m for m in members if m.instance_status in _ASLEEP and name_of(m.instance) not in failed]
+            if not asleep or (self._tools.clock.now() - started).total_seconds() > self.options.settle_s:
+                return failed
+            self._tools.clock.sleep(_LOOK_S)
 
     # ---- less
 

@@ -18,10 +18,10 @@ from preprov.model.errors import (
     ThrottledError,
 )
 from preprov.model.pools import Phase, Preload, Standby
-from preprov.pools.gcp.actions import ACT, OBSERVE
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import gcp_group
 from preprov.pools.machines.notice import NOTICE
+from preprov.pools.rights import GCP
 from preprov.testing.fake_cloud import ApiError
 from tests.gcpworld import GcpWorld, gcp_world
 
@@ -108,6 +108,20 @@ def test_a_resize_request_that_is_not_granted_is_cancelled(world: GcpWorld) -> N
     world.fake.faults.short.clear()
     world.clock.sleep(600)
     assert world.nodes() == {}
+
+
+def test_a_start_that_finds_no_machine_says_so(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    world.provider.stop(world.pool, [node])
+    world.until(lambda: world.nodes()[node].phase is Phase.STOPPED, "the node to stop")
+    world.fake.faults.short.add("n2-standard-4")
+    with pytest.raises(InsufficientCapacityError, match=node):
+        world.provider.start(world.pool, [node], Preload())
+    seen = world.nodes()[node]
+    assert (seen.phase, seen.is_busy) == (Phase.WARMING, False)
+    assert "ZONE_RESOURCE_POOL_EXHAUSTED" in seen.reason
+    world.provider.terminate(world.pool, [node])
+    world.until(lambda: world.nodes() == {}, "the node to be gone")
 
 
 # ---- faults
@@ -282,7 +296,7 @@ def test_the_rights_are_those_that_are_used(world: GcpWorld) -> None:
     world.provider.examine(world.pool)
     world.provider.notices(world.pool)
     world.provider.terminate(world.pool, ready(world, 9))
-    assert set(world.fake.log) == {*OBSERVE, *ACT}
+    assert set(world.fake.log) == {*GCP.observe, *GCP.writes()}
 
 
 # ---- what a night can bring
