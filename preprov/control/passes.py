@@ -9,6 +9,7 @@ from preprov.control.apply import apply_plan, recover
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.dispatch import DispatchResult, dispatch
+from preprov.control.heeding import heed
 from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
 from preprov.control.orphans import collect_orphans
@@ -77,6 +78,7 @@ def pool_pass(
     with ctx.ports.leases.hold(pool.name, ctx.holder, ttl_s, ctx.clock.now()):
         records = recover(ctx, pool) if plan else ()
         observation = observe(ctx, pool)
+        records = (*records, *heed(ctx, pool, observation))
         dispatched = dispatch(ctx, pool, observation) if serve else None
         if plan or (dispatched and dispatched.started):
             tend(ctx, pool)

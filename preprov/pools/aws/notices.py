@@ -1,7 +1,7 @@
 """Interruption, rebalance and state-change notices that EventBridge puts into an SQS queue."""
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,13 +23,16 @@ _MOST: Final = 10
 _ROUNDS: Final = 50
 
 
-def read(tools: Tools, group: AwsGroup, ours: Container[str]) -> Iterator[Notice]:
-    """Notices about our nodes. Those about others' stay in the queue, what is no notice is taken out of it.
+def read(tools: Tools, group: AwsGroup, ours: Callable[[], Container[str]]) -> Iterator[Notice]:
+    """Notices about our nodes, which are only asked for if there are any notices.
+
+    Those about others' nodes stay in the queue, what is no notice is taken out of it.
 
     Raises:
         PoolError: the queue cannot be read.
     """
     sqs = tools.clients.get("sqs", group.place)
+    nodes: Container[str] | None = None
     for _ in range(_ROUNDS):
         with calling(group.where):
             got = sqs.receive_message(QueueUrl=group.queue_url, MaxNumberOfMessages=_MOST, WaitTimeSeconds=0)
@@ -37,9 +40,10 @@ def read(tools: Tools, group: AwsGroup, ours: Container[str]) -> Iterator[Notice
         if not messages:
             return
         idle = []
+        nodes = ours() if nodes is None else nodes
         for m in messages:
             found = _notice(m, group.queue_url)
-            if found is not None and found.node_id in ours:
+            if found is not None and found.node_id in nodes:
                 yield found
             elif found is None:
                 idle.append(f"{group.queue_url} {m['ReceiptHandle']}")

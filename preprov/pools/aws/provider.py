@@ -182,7 +182,10 @@ class AwsProvider:
 
     def notices(self, pool: Pool) -> tuple[Notice, ...]:
         """As the contract says, from the SQS queues that its groups name."""
-        ours = {n.node_id for n in self.observe(pool).nodes}
+
+        def ours() -> frozenset[str]:
+            return frozenset(n.node_id for n in self.observe(pool).nodes)
+
         return tuple(n for g in _by_queue(self._groups(pool)) for n in notices.read(self._tools, g, ours))
 
     def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:

@@ -1,5 +1,6 @@
 """A pool of provider "aws" from preprov.toml, through the command."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -9,9 +10,11 @@ import pytest
 
 from preprov.app import open_app
 from preprov.contracts import SetsTargets
+from preprov.control.heeding import heed
 from preprov.control.passes import pool_pass
 from preprov.doctor import examine
 from preprov.model.errors import ConfigError
+from preprov.model.plans import ActionKind
 from preprov.model.pools import Group, Mode, Offering, Override, Phase, Pool
 from preprov.model.resources import Resources
 from preprov.pools.aws.options import aws_group
@@ -79,6 +82,26 @@ def test_passes_raise_a_floor_and_bring_verified_nodes_into_service(world: AwsWo
     assert sum(int(c.params["RequestedCapacity"]) for c in launched) == 2
     actions = [c.action for c in world.cloud.calls]
     assert actions.index("PutScheduledUpdateGroupAction") < actions.index("LaunchInstances"), "the lease comes first"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_interruption_drains_the_node_and_is_in_the_audit(world: AwsWorld, settings: Settings) -> None:
+    (node,) = world.ready()
+    queue = world.api("sqs").create_queue(QueueName="notices")["QueueUrl"]
+    event = {"detail-type": "EC2 Spot Instance Interruption Warning", "time": "2025-11-03T01:00:00Z"}
+    body = json.dumps({**event, "detail": {"instance-id": node.node_id, "instance-action": "terminate"}})
+    world.api("sqs").send_message(QueueUrl=queue, MessageBody=body)
+    with open_app(settings, clock=world.clock) as app:
+        (group,) = app.ctx.pool("batch").groups
+        told = replace(group, options={**group.options, "queue_url": queue})
+        for mode, phase in ((Mode.OBSERVE, Phase.READY), (Mode.FLOOR, Phase.DRAINING)):
+            pool = replace(app.ctx.pool("batch"), groups=(told,), mode=mode)
+            heed(app.ctx, pool, app.ctx.provider("aws").observe(pool))
+            assert world.phase(node.node_id) is phase
+        (row,) = app.ctx.ports.audit.records("batch")
+    assert (row.action.kind, row.result, row.node_ids) == (ActionKind.DRAIN, "done", (node.node_id,))
+    assert "01:02:00" in row.action.reason
 
 
 @pytest.mark.slow
