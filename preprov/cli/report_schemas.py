@@ -117,9 +117,9 @@ class StartMatches(Part):
 
 
 class StartScores(StartMatches):
-    """Of tasks of runs not yet submitted. Tasks of one DAG and operator are one where operators are known."""
+    """Of tasks of runs not yet submitted, by signature."""
 
-    by_signature: StartMatches = Field(description="The same where tasks are told apart by their ids too.")
+    by_code: StartMatches = Field(description="The same where tasks of one DAG and operator are not told apart.")
 
 
 class DemandBacktest(Envelope):

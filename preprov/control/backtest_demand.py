@@ -64,7 +64,7 @@ class DemandPlan:
     Attributes:
         declared: schedules are known; else they are hidden, as is which runs followed one.
         origins: instants to forecast from. peers: names. kind: resource. most_cores: tasks that want more cores, all
-            instances together, are left out everywhere; None = none is.
+            instances together, are left out everywhere, as are those whose end the log does not say; None = no limit.
         since, days: which part of the log; by default see `judging.judged_days`.
     """
 
@@ -93,7 +93,7 @@ class _Case:
 
     @classmethod
     def of(cls, trace: Trace, plan: DemandPlan) -> "_Case":
-        work, left_out = _without_the_largest(trace.work, plan.most_cores)
+        work, left_out = _judgeable(trace.work, plan.most_cores)
         begin, until = judged_days(work, trace.zone, at_the_end=bool(trace.schedules), since=plan.since, days=plan.days)
         schedules = trace.schedules if plan.declared else ()
         shown = replace(trace, work=work if plan.declared else _hidden(work), schedules=schedules)
@@ -176,16 +176,17 @@ def _check(plan: DemandPlan) -> None:
         raise ConfigError(what, hint="pip install 'preprov[bench]', or choose fewer with --peer")
 
 
-def _without_the_largest(work: WorkTable, most_cores: float | None) -> tuple[WorkTable, int]:
-    """The work in which tasks that want too much want nothing, and how many these are."""
-    if most_cores is None:
-        return work, 0
-    large = (work.tasks["cpu"] * work.tasks["instances"] > most_cores).to_numpy()
-    if not large.any():
+def _judgeable(work: WorkTable, most_cores: float | None) -> tuple[WorkTable, int]:
+    """The work in which tasks that want too much, or whose end nobody knows, want nothing; and how many these are."""
+    start, end = work.spans()
+    out = np.isfinite(start) & ~np.isfinite(end)
+    if most_cores is not None:
+        out |= (work.tasks["cpu"] * work.tasks["instances"] > most_cores).to_numpy()
+    if not out.any():
         return work, 0
     tasks = work.tasks.copy()
-    tasks.loc[large, list(KINDS)] = 0.0
-    return replace(work, tasks=tasks), int(large.sum())
+    tasks.loc[out | ~np.isfinite(end), list(KINDS)] = 0.0
+    return replace(work, tasks=tasks), int(out.sum())
 
 
 def _hidden(work: WorkTable) -> WorkTable:
@@ -364,7 +365,7 @@ def _pooled(rows: Sequence[Mapping[str, Any]], name: str, horizon: str, measure:
 
 
 def _starts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {**_matches(rows, "by_code"), "by_signature": _matches(rows, "by_signature")}
+    return {**_matches(rows, "by_signature"), "by_code": _matches(rows, "by_code")}
 
 
 def _matches(rows: Sequence[Mapping[str, Any]], way: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What demand forecasts are judged by: demand as it was realised, which days count, and losses that add up.
 
 Truth is nominal demand: a task wants its resources from when its parents have ended (a root from its run's submission)
-for as long as it ran, whether or not there was room; one whose end the log does not say runs on to the log's end. The
-mean of a step is that of all instants in it, the peak the most that was wanted at once.
+for as long as it ran, whether or not there was room. The mean of a step is that of all instants in it, the peak the
+most that was wanted at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,8 +56,6 @@ class Truth:
             ForecastError: the log says of no task when it ran.
         """
         start, end = work.spans()
-        if np.isfinite(end).any():
-            end = np.where(np.isfinite(end), end, np.nanmax(end))
         ran = np.isfinite(start) & np.isfinite(end) & (end > start)
         if not ran.any():
             raise ForecastError("no task of the trace has a start and an end")

@@ -28,6 +28,7 @@ _LOOK_BACK_DAYS: Final = 100
 _WIDTHS_S: Final = (240.0, 600.0, 1_800.0, 5_400.0)
 _LATE_S: Final = 7_200.0
 _EVIDENCE: Final = 8.0  # log likelihood by which a window must beat chance
+_FEW_DAYS: Final = 5.0  # up to which the whole choice of windows counts against one
 _OFTEN: Final = 0.5
 _PATIENCE: Final = 8  # windows in a row that beat chance and make no slot, before the search ends
 _MOST_SLOTS: Final = 320
@@ -180,6 +181,8 @@ class _Day:
         for width in _WIDTHS_S:
             count = np.searchsorted(twice, second + width, side="right") - np.arange(len(second))
             evidence = _evidence(np.minimum(count, self.days), self.days, len(second) * width / _DAY_S)
+            # Of many windows one is hit each day by chance, the sooner the fewer days there are.
+            evidence = evidence - np.log(_DAY_S / width) * min(1.0, _FEW_DAYS / self.days)
             top = int(np.argmax(evidence))
             if best is None or evidence[top] > best[0]:
                 best = (float(evidence[top]), float(second[top]), width)

@@ -125,6 +125,16 @@ def test_runs_by_hand_at_all_hours_are_not_a_recurrence() -> None:
         assert found(runs_at(instants, seed=seed), days(41)[40]).runs == ()
 
 
+def test_many_starts_on_few_days_are_no_recurrences() -> None:
+    rng = np.random.default_rng(3)
+    runs: list[Run] = []
+    for dag in range(60):
+        starts = np.sort(rng.uniform(0, 5 * 24 * HOUR, int(rng.integers(20, 400))))
+        instants = [days(1)[0] + timedelta(seconds=float(s)) for s in starts]
+        runs += runs_at(instants, dag_id=f"d{dag}", seed=dag)
+    assert len(found(sorted(runs, key=lambda r: r.submit), days(6)[5]).slots) <= 3
+
+
 def test_runs_by_hand_beside_a_recurrence_stay_uncovered() -> None:
     rng = np.random.default_rng(2)
     nightly = runs_at([at_hour(d, 2, 30) for d in days(40)])
