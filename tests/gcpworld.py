@@ -32,7 +32,7 @@ class GcpWorld:
             "zone": fake.zone,
             "mig": "nodes",
             "endpoint_url": fake.url,
-            "retry": 5,
+            "retry": 60,
             "fence": 10,
         }
         self.pool = Pool("night", (Group("vms", "gcp", (offering,), ALL, max_nodes=6, options=options),))
