@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 def heed(ctx: Context, pool: Pool, observation: PoolObservation) -> tuple[ActionRecord, ...]:
     """Drain nodes whose interruption was announced, where the pool's mode allows writes; returns the audit rows.
 
-    A recommendation to rebalance is only told: whether a likelier interruption is worth moving work is the plan's to
+    A recommendation to rebalance is only logged: whether a likelier interruption is worth moving work is the plan's to
     say. A provider that refuses leaves its notices where they are, for the next pass.
     """
     may_act = ctx.mode(pool, ctx.clock.now()) in (Mode.FLOOR, Mode.FULL) and not ctx.ports.intent.halted()
@@ -29,6 +29,9 @@ def heed(ctx: Context, pool: Pool, observation: PoolObservation) -> tuple[Action
         try:
             notices = heard.notices(pool)
             taken = [n for n in notices if n.kind == "interruption" and n.node_id in nodes]
+            for n in notices:
+                if n.kind == "rebalance":
+                    log.info("likelier to be interrupted", pool=pool.name, node=n.node_id)
             out.extend(_drain(ctx, pool, nodes[n.node_id], n) for n in taken)
             heard.settle_notices(pool, notices)
         except PoolError as e:
