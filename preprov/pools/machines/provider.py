@@ -158,14 +158,12 @@ class MachineProvider:
     def terminate(self, pool: Pool, node_ids: Sequence[str]) -> None:
         """As the contract says; the agents of serving nodes confirm before any of them is ended.
 
-        A name that no listing shows is told to its cloud all the same: it may be too new to be listed.
+        A name that is not this pool's is left alone, whoever's it is: only what was seen and fenced is ended.
         """
-        found, absent = self._find(pool, node_ids)
+        found, _ = self._find(pool, node_ids)
         self._close(found, lost_too=True)
         for one in found:
             one.lender.delete(list(one.machines))
-        for lender in self._lenders(pool) if absent else ():
-            lender.delete(absent)
 
     def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
         """Names of a group's machines that a launch of ours made and that run nothing, the youngest first."""

@@ -332,3 +332,11 @@ def test_credentials_that_expire_leave_running_work_alone(world: GcpWorld) -> No
         world.provider.terminate(world.pool, [node])
     world.fake.faults.expired = False
     assert world.nodes()[node].running == (claimant,)
+
+
+def test_a_node_of_another_pool_is_left_alone(world: GcpWorld) -> None:
+    (node,) = ready(world)
+    world.occupy(world.nodes()[node])
+    world.provider.terminate(replace(world.pool, name="other"), [node])
+    assert world.nodes()[node].is_busy
+    assert world.nodes()[node].phase is Phase.READY
