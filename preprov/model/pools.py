@@ -243,6 +243,15 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """So many nodes within hours of the day and weekdays of a zone; "" = the pool's zone."""
+
+    nodes: int
+    window: Window = Window()
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Override:
     """A person's floor until a time, with a reason."""
 
@@ -262,6 +271,8 @@ class Pool:
         step_seconds: step of its plans. horizon_s: how far they look.
         lease_s: a raise expires after this unless renewed.
         node_ttl_s: a node whose agent is silent this long may be collected as an orphan (see the order of precedence).
+        floors: nodes that run within their hours whatever the demand; the highest counts.
+        disruptions: at most so many nodes are given up in one pass within their hours; the lowest counts.
     """
 
     name: str
@@ -278,6 +289,8 @@ class Pool:
     lease_s: float = 900.0
     node_ttl_s: float = 600.0
     country: str | None = None
+    floors: tuple[Within, ...] = ()
+    disruptions: tuple[Within, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.groups:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -295,6 +296,7 @@ def _end_running(s: Situation, d: Decision) -> None:
     top = d.running
     left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
     stock = Stock(s, d)
+    most = _most_given_up(s)
     for node in _given_up_first(s):
         size = s.supply.size[node.node_id]
         state = stock.next_of(node)
@@ -304,7 +306,7 @@ def _end_running(s: Situation, d: Decision) -> None:
         states = _allowed_states(s, d, node)
         course = _fate(s, node, target, top - size, states=states, instead=state)
         stock.take(node, course.instead)
-        if _vote(s, d, node, course, top, size, paid_for=True):
+        if _vote(s, d, node, course, top, size, paid_for=True, allowed=len(d.moves) < most):
             d.running -= size
         left[node.group] -= 1
         top -= size
@@ -358,7 +360,27 @@ def _end_standby(s: Situation, d: Decision) -> None:
         top -= size
 
 
-def _vote(s: Situation, d: Decision, node: Node, course: Fate, top: float, size: float, *, paid_for: bool) -> bool:
+def _most_given_up(s: Situation) -> float:
+    """Nodes that may be given up in this pass, by the disruption budgets of this hour."""
+    budgets = [
+        w.nodes
+        for w in s.inputs.pool.disruptions
+        if w.window.contains(s.inputs.now.astimezone(ZoneInfo(w.zone or s.inputs.pool.zone)))
+    ]
+    return float(min(budgets, default=float("inf")))
+
+
+def _vote(
+    s: Situation,
+    d: Decision,
+    node: Node,
+    course: Fate,
+    top: float,
+    size: float,
+    *,
+    paid_for: bool,
+    allowed: bool = True,
+) -> bool:
     """Cast or keep the vote; True if the node is given up now."""
     now = s.inputs.now
     since = min(s.inputs.votes.get(node.node_id, now), now)
@@ -366,7 +388,7 @@ def _vote(s: Situation, d: Decision, node: Node, course: Fate, top: float, size:
     at = since + timedelta(seconds=course.hold_s)
     if paid_for:
         at = max(at, billing_start(node) + timedelta(seconds=node.offering.minimum_billing_s))
-    if s.inputs.mode is Mode.FLOOR or at > now:
+    if s.inputs.mode is Mode.FLOOR or at > now or not allowed:
         return False
     d.moves.append(
         Move(

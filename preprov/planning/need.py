@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, TypeAlias
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,8 +166,13 @@ def needed(inputs: PlanInputs, horizon: Horizon, supply: Supply, choice: Choice,
 
 
 def floors(inputs: PlanInputs, horizon: Horizon) -> Array:
-    """(T,) int32 nodes that must run: the groups' minima together, or a person's override where it is higher."""
+    """(T,) int32 nodes that must run: the groups' minima together, a floor by schedule, or a person's override."""
     out = np.full(horizon.steps, sum(g.min_nodes for g in inputs.pool.groups), dtype=np.int32)
+    for floor in inputs.pool.floors:
+        zone = ZoneInfo(floor.zone or inputs.pool.zone)
+        starts = (horizon.start + timedelta(seconds=i * horizon.step_s) for i in range(horizon.steps))
+        inside = np.array([floor.window.contains(at.astimezone(zone)) for at in starts])
+        out[inside] = np.maximum(out[inside], floor.nodes)
     for o in inputs.overrides:
         first = (o.since - horizon.start).total_seconds() / horizon.step_s
         last = (o.until - horizon.start).total_seconds() / horizon.step_s

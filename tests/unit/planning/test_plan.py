@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Guards, LeadTime, Mode, Objective, Offering, Override, Phase, Standby, Window
+from preprov.model.pools import Guards, LeadTime, Mode, Objective, Offering, Override, Phase, Standby, Window, Within
 from preprov.model.resources import Resources
 from preprov.planning.plan import fingerprint, make_plan
 from tests.unit.planning.pools import (
@@ -200,6 +200,24 @@ def test_a_groups_minimum_wakes_its_own_nodes_first():
     plan = make_plan(inputs(None, node("s1", Phase.STOPPED), pool_=p)).plan
     assert count(due(plan, ActionKind.START)) == 1
     assert count(due(plan, ActionKind.LAUNCH)) == 1
+
+
+def test_a_floor_by_schedule_holds_in_its_hours_of_its_zone():
+    morning = Within(3, Window(start_s=9 * 3600, end_s=10 * 3600), "Asia/Tokyo")  # midnight UTC
+    (launch,) = due(make_plan(inputs(pool_=pool(floors=(morning,)))).plan)
+    assert launch.count == 3
+    assert due(make_plan(inputs(pool_=pool(floors=(replace(morning, zone="UTC"),)))).plan) == []
+
+
+def test_a_disruption_budget_limits_what_is_given_up_at_once():
+    votes = {n: NOW - timedelta(days=1) for n in "abc"}
+    nodes = [node(n) for n in "abc"]
+    one = pool(disruptions=(Within(1), Within(0, Window(start_s=12 * 3600, end_s=13 * 3600))))
+    assert count(due(make_plan(inputs(None, *nodes, votes=votes, pool_=one)).plan, *ENDS)) == 1
+    none = pool(disruptions=(Within(0),))
+    kept = make_plan(inputs(None, *nodes, votes=votes, pool_=none))
+    assert due(kept.plan) == []
+    assert set(kept.votes) == set("abc")
 
 
 # --------------------------------------------------------------------------- caps

@@ -1,0 +1,235 @@
+"""The optimiser: best by brute force, within every limit, held while nothing moves, and carried out as planned."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprov.contracts import LaunchRequest
+from preprov.model.plans import ActionKind
+from preprov.model.pools import CapacityType, Guards, LeadTime, Objective, Phase, Preload, Standby
+from preprov.planning import plan as planning
+from preprov.planning.courses import cheapest, usage
+from preprov.planning.levels import RUN
+from preprov.planning.master import SolverError
+from preprov.planning.optimise import Shared, _part, optimise
+from preprov.planning.plan import make_plan, situation
+from preprov.sim.clock import VirtualClock
+from preprov.sim.cloud import SimCloud
+from tests.unit.planning.pools import LADDER, NOW, M, group, inputs, node, pool, steps, wave
+
+
+def solved(given_inputs):
+    return optimise([situation(given_inputs)])[0]
+
+
+def nodes_at(optimum, *states):
+    return sum(by_state[s] for by_state in optimum.nodes.values() for s in states)
+
+
+ALL = (Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED)
+
+
+# --------------------------------------------------------------------------- what is best
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.1, 1.0, 5.0]))
+def test_a_course_is_as_cheap_as_the_cheapest_of_all_there_are(seed, price):
+    cores = np.random.default_rng(seed).choice([0.0, 16.0], size=(6, 5))
+    demand = steps(np.zeros(5), samples=6)
+    demand.samples[:, :, 0] = cores
+    p = pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=price))
+    part = _part(situation(inputs(demand, node("n1"), pool_=p)), 0)
+    terms, levels = part.problem.terms, part.problem.levels
+    found = cheapest(terms, levels).cost[0, 0]
+    paths = (np.array(path) for path in product(range(4), repeat=5))
+    legal = (x for x in paths if not {(1, 2), (2, 1)} & set(zip([RUN, *x], x, strict=False)))
+    best = min(usage(terms, levels, 0, 0, x)[3] for x in legal)
+    assert found == pytest.approx(best, rel=1e-9)
+
+
+def test_a_kept_node_instead_of_a_running_one_where_waiting_is_cheap():
+    # One future in ten wants a node in each step: too little to run for, enough to keep one stopped.
+    demand = steps(np.zeros(72), samples=40)
+    for i in range(40):
+        demand.samples[i, i % 10 :: 10, 0] = 16.0
+    p = pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=0.2))
+    cheap = solved(inputs(demand, pool_=p))
+    assert cheap.running.max() == 0
+    assert nodes_at(cheap, Standby.STOPPED, Standby.HIBERNATED).max() == 1
+    dear = replace(p, objective=Objective(shortage_usd_per_core_hour=50.0))
+    assert solved(inputs(demand, pool_=dear)).running.max() == 1
+
+
+def test_the_cheaper_of_equal_groups_is_never_passed_over():
+    cheap, dear = replace(M, usd_per_hour=0.5), replace(M, usd_per_hour=0.8)
+    p = pool(group("dear", (dear,)), group("cheap", (cheap,), max_nodes=3))
+    optimum = solved(inputs(steps([80.0] * 72), pool_=p))
+    running = {key[0]: by_state[Standby.RUNNING].max() for key, by_state in optimum.nodes.items()}
+    assert running == {"cheap": 3, "dear": 2}
+    assert optimum.solver == "highs"
+    assert optimum.gap < 1e-3
+
+
+def test_spot_is_taken_while_it_is_seldom_taken_back():
+    spot = replace(M, capacity_type=CapacityType.SPOT, usd_per_hour=0.3871)
+    p = pool(group("spot", (spot,)), group("firm", (M,)))
+
+    def takes(per_hour):
+        optimum = solved(inputs(steps([16.0] * 72), pool_=p, interruptions={spot.key: per_hour}, rework_s=600.0))
+        return next(k[0] for k, by_state in optimum.nodes.items() if by_state[Standby.RUNNING].max())
+
+    assert takes(0.001) == "spot"
+    assert takes(1.0) == "firm"
+
+
+# --------------------------------------------------------------------------- limits
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.floats(0, 200), min_size=2, max_size=4),
+    st.integers(0, 8),
+    st.none() | st.floats(1, 6),
+    st.none() | st.floats(2, 30),
+)
+def test_no_optimum_exceeds_a_quota_or_a_budget(levels, most, per_hour, per_day):
+    guards = Guards(max_nodes=most, max_usd_per_hour=per_hour, max_usd_per_day=per_day)
+    p = pool(group("a", states=LADDER, max_nodes=5), group("b", max_nodes=4), guards=guards)
+    optimum = solved(inputs(steps([x for x in levels for _ in range(6)], samples=10), pool_=p))
+    running = nodes_at(optimum, Standby.RUNNING)
+    assert nodes_at(optimum, *ALL).max() <= most
+    for key, by_state in optimum.nodes.items():
+        assert sum(by_state.values()).max() <= p.group(key[0]).max_nodes
+    if per_hour is not None:
+        assert (running * 0.8064 <= per_hour + 1e-6).all()
+    if per_day is not None:
+        assert running.sum() * 0.8064 / 12 <= per_day + 1e-6
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.floats(0, 300), min_size=2, max_size=5), st.floats(0, 0.8), st.floats(0.05, 0.9))
+def test_a_higher_hit_rate_never_plans_less(levels, spread, low):
+    demand = steps([x for x in levels for _ in range(8)], spread=spread)
+
+    def running(rate):
+        return solved(inputs(demand, pool_=pool(group(states=LADDER), objective=Objective(hit_rate=rate)))).running
+
+    assert (running(low + 0.09) >= running(low)).all()
+
+
+def test_pools_share_a_quota_and_the_dearer_wait_gets_it():
+    def of(name, price):
+        p = replace(pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=price)), name=name)
+        return situation(inputs(steps([64.0] * 36), pool_=p))
+
+    both = frozenset({("low", "g"), ("high", "g")})
+    low, high = optimise([of("low", 0.5), of("high", 5.0)], [Shared("account", groups=both, max_nodes=5)])
+    assert high.running.max() == 4
+    assert nodes_at(low, *ALL).max() <= 1
+    assert any("account" in name for name in low.binding)
+    free = optimise([of("low", 0.5), of("high", 5.0)])
+    assert [x.running.max() for x in free] == [4, 4]
+
+
+# --------------------------------------------------------------------------- holding, falling back
+
+
+def test_an_optimum_is_held_until_something_moves():
+    given_inputs = inputs(steps(wave()), pool_=pool(group(states=LADDER)))
+    first = make_plan(given_inputs)
+    assert first.plan.basis["because"] == "none held"
+    again = make_plan(replace(given_inputs, held=first.optimum, now=NOW + timedelta(seconds=60)))
+    assert again.optimum is first.optimum
+    assert not again.plan.basis["solved"]
+    more = make_plan(replace(given_inputs, held=first.optimum, demand=steps(wave(height=96))))
+    assert more.plan.basis["because"] == "later demand"
+    now = make_plan(replace(given_inputs, held=first.optimum, demand=steps(wave(base=32))))
+    assert now.plan.basis["because"] == "demand"
+    late = make_plan(replace(given_inputs, held=first.optimum, now=NOW + timedelta(hours=1)))
+    assert late.plan.basis["because"] == "time"
+    price = replace(given_inputs.pool, objective=Objective(shortage_usd_per_core_hour=3.0))
+    assert make_plan(replace(given_inputs, held=first.optimum, pool=price)).plan.basis["because"] == "shortage price"
+
+
+def test_where_the_solver_fails_the_rule_of_thumb_plans_and_says_so(monkeypatch):
+    def fails(*_):
+        raise SolverError("out of time")
+
+    given_inputs = inputs(steps([64.0] * 72))
+    monkeypatch.setattr(planning, "optimise", fails)
+    plan = make_plan(given_inputs).plan
+    assert "out of time" in plan.fallback
+    thumb = make_plan(replace(given_inputs, optimise=False)).plan
+    assert thumb.fallback == ""
+    assert [a.as_dict() for a in thumb.actions] == [a.as_dict() for a in plan.actions]
+
+
+# --------------------------------------------------------------------------- carried out
+
+SURE = {Standby.COLD: LeadTime(180, 180), Standby.STOPPED: LeadTime(45, 45), Standby.HIBERNATED: LeadTime(20, 20)}
+
+
+def on_sim(*groups):
+    return pool(*(replace(g, provider="sim", lead=SURE) for g in groups))
+
+
+def do(cloud, p, action):
+    held = {n.node_id: n for n in cloud.observe(p).nodes if n.group == action.group}
+    if action.kind is ActionKind.LAUNCH:
+        offering = next(o for o in p.group(action.group).offerings if o.key == action.offering)
+        cloud.launch(LaunchRequest(p, action.group, offering, action.count, action.action_id, Preload()))
+        return
+    kept = {ActionKind.START: (Phase.STOPPED, Phase.HIBERNATED)}.get(action.kind, (Phase.READY, Phase.WARMING))
+    ids = action.node_ids or tuple(sorted(i for i, n in held.items() if n.phase in kept))[: action.count]
+    if action.kind is ActionKind.START:
+        cloud.start(p, ids, Preload())
+        return
+    call = {ActionKind.STOP: cloud.stop, ActionKind.HIBERNATE: cloud.hibernate, ActionKind.TERMINATE: cloud.terminate}
+    call[action.kind](p, ids)
+
+
+@pytest.mark.parametrize("shape", [[64.0] * 72, wave(), wave(begin=12, length=6, base=16.0)])
+def test_the_cost_of_a_plan_is_what_the_cloud_bills(shape):
+    p = on_sim(group())
+    clock = VirtualClock(NOW)
+    cloud = SimCloud(clock)
+    given_inputs = inputs(steps(shape, samples=4), pool_=p)
+    plan = make_plan(given_inputs).plan
+    for action in (a for a in plan.actions if a.kind is not ActionKind.HOLD):
+        clock.advance_to(action.at)
+        do(cloud, p, action)
+    end = NOW + timedelta(hours=6)
+    clock.advance_to(end)
+    assert cloud.bill(end).usd == pytest.approx(plan.cost_usd, rel=0.01)
+
+
+def test_two_groups_with_two_tiers_carry_out_what_was_planned():
+    """A wave now and one in three hours: a cheap group that is full and a dear one, both able to keep nodes stopped."""
+    tiers = frozenset({Standby.RUNNING, Standby.STOPPED})
+    cheap = group("cheap", (replace(M, usd_per_hour=0.5),), tiers, max_nodes=3)
+    p = on_sim(cheap, group("dear", states=tiers))
+    clock = VirtualClock(NOW)
+    cloud = SimCloud(clock)
+    demand = steps([*[80.0] * 6, *[0.0] * 30, *[80.0] * 12, *[0.0] * 24], samples=4)
+    votes, held, ready = {}, None, {}
+    for minute in range(0, 300, 5):
+        clock.advance_to(NOW + timedelta(minutes=minute))
+        seen = cloud.observe(p)
+        ready[minute] = {g.name: sum(n.group == g.name for n in seen.in_phase(Phase.READY)) for g in p.groups}
+        now = clock.now()
+        outcome = make_plan(replace(inputs(demand, pool_=p, now=now, votes=votes, held=held), observation=seen))
+        votes, held = dict(outcome.votes), outcome.optimum
+        for action in outcome.plan.due(now):
+            do(cloud, p, action)
+    assert ready[10] == {"cheap": 3, "dear": 2}
+    assert sum(ready[120].values()) == 0, "nothing runs between the waves"
+    assert ready[185] == {"cheap": 3, "dear": 2}, "all are back when the second wave comes"
+    assert sum(ready[295].values()) == 0
+    starts = [s for s in cloud.stretches(clock.now()) if s.state is Standby.STOPPED]
+    assert starts, "what was between the waves was kept stopped"
