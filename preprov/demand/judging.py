@@ -34,6 +34,7 @@ MEAN: Final = "mean"
 MEASURES: Final = (MEAN, *(str(w) for w in WINDOWS))
 _HISTORY_SHARE: Final = 0.6
 _JUDGED: Final = timedelta(days=14)
+_ENDS_AT: Final = 0.995
 _TOLERANCE: Final = 1e-6
 
 Said = Mapping[str, Floats]
@@ -107,7 +108,8 @@ def judged_days(
     submit = work.runs["submit"].to_numpy(np.float64)
     if not len(submit):
         raise ForecastError("the trace holds no run")
-    first, last = from_epoch(float(submit.min())), from_epoch(float(submit.max()))
+    # A handful of runs long after all others is the tail of a log that was cut off, not a part to judge.
+    first, last = from_epoch(float(submit.min())), from_epoch(float(np.quantile(submit, _ENDS_AT)))
     length = _JUDGED if days is None else timedelta(days=days)
     end = _midnight(last, zone) + timedelta(days=1) if at_the_end else last
     if since is not None:
