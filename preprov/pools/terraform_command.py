@@ -196,4 +196,13 @@ def _fields(change: Mapping[str, Any]) -> frozenset[str]:
     before, after = change.get("before") or {}, change.get("after") or {}
     unknown = change.get("after_unknown") or {}
     names = {*before, *after, *(k for k, v in unknown.items() if v)}
-    return frozenset(k for k in names if before.get(k) != after.get(k) or unknown.get(k) is True)
+    return frozenset(k for k in names if _told(before.get(k)) != _told(after.get(k)) or unknown.get(k) is True)
+
+
+def _told(value: object) -> object:
+    """The value without what is empty in it: providers do not tell that from what is not there."""
+    if isinstance(value, Mapping):
+        return {k: told for k, v in value.items() if (told := _told(v))} or None
+    if isinstance(value, list):
+        return [_told(v) for v in value] or None
+    return value or None

@@ -14,7 +14,7 @@ from preprov.configfile import ConfigFile
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Node, Offering, Phase, PoolObservation
 from preprov.model.resources import Resources
-from preprov.pools.terraform_command import Change
+from preprov.pools.terraform_command import Change, _changes
 from preprov.pools.terraform_declared import DeclaredPool, declared_in, read_state
 from preprov.pools.terraform_sections import as_toml, differences, is_count, section, shape_drift, strays
 from tests.unit.terraform.conftest import MODULE
@@ -146,3 +146,16 @@ def test_counts_are_told_from_shape() -> None:
     network = change("cidr_block", type_="aws_vpc")
     assert shape_drift([ours, theirs, network], "preprov") == (theirs,)
     assert shape_drift([ours, theirs, network], "terraform") == (ours, theirs)
+
+
+def test_what_is_empty_is_not_told_from_what_is_not_there() -> None:
+    def fields(before: object, after: object) -> frozenset[str]:
+        shown = {"address": "a", "type": "t", "change": {"actions": ["update"], "before": before, "after": after}}
+        return next(_changes({"resource_drift": [shown]}, "resource_drift")).fields
+
+    block = {"subnet": "s", "addresses": None, "inner": []}
+    assert (
+        fields({"policies": None, "nets": [block]}, {"policies": [], "nets": [block | {"addresses": [], "n": 0}]})
+        == set()
+    )
+    assert fields({"nets": [block], "size": 0}, {"nets": [block | {"subnet": "t"}], "size": 3}) == {"nets", "size"}
