@@ -250,6 +250,20 @@ class PoolContract:
         world.provider.terminate(world.pool, [node.node_id])
         world.until(lambda: not self.seen(world), "the node to be gone")
 
+    @pytest.mark.parametrize("state", [Standby.HIBERNATED, Standby.STOPPED])
+    def test_a_kept_node_takes_no_task_before_it_is_handed_over(self, world: PoolWorld, state: Standby) -> None:
+        """Kept nodes join nothing: only one that was started, and is ready again, can be given work."""
+        (node,) = self.ready(world)
+        self.keep(world, state, [node.node_id])
+        (kept,) = self.seen(world).values()
+        assert kept.running == ()
+        with pytest.raises(PoolError):
+            world.occupy(kept)
+        world.provider.start(world.pool, [node.node_id], Preload())
+        (back,) = self.wait(world, (node.node_id,), Phase.READY)
+        claimant = world.occupy(back)
+        assert self.seen(world)[node.node_id].running == (claimant,)
+
     def test_starting_a_running_node_changes_nothing(self, world: PoolWorld) -> None:
         """It is left alone, with what runs there."""
         (node,) = self.ready(world)
