@@ -86,7 +86,7 @@ def forecast_run(
     at: AtOption = None,
     resource: ResourceOption = "cpu",
     hours: Annotated[int, typer.Option("--hours", min=1, max=168, help="How far ahead.")] = 24,
-    refit: Annotated[bool, typer.Option("--refit", help="Put up a challenger for the learnt part, due or not.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Put up a challenger for the learnt part.")] = False,
     tz: TzOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
