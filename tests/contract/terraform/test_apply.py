@@ -20,7 +20,7 @@ from tests.unit.terraform.conftest import Vendor
 from tests.unit.terraform.modules import TERRAFORM
 from tests.unit.terraform.terraform import environment, needed, terraform
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1200)]
 AWS_TYPE = "aws_autoscaling_group"
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.terraform.modules import EXAMPLES, MODULES, TERRAFORM
 from tests.unit.terraform.terraform import environment, needed, terraform
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 OFFERING = {"type": "t", "cpu": 2, "memory": 8}
 GCP: dict[str, Any] = {
     "name": "nightly",
