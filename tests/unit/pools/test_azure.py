@@ -277,7 +277,7 @@ def test_the_rights_are_those_that_are_used(pooled: AzureWorld) -> None:
 
 def test_throttled_at_two_calls_a_second_nothing_is_doubled(world: AzureWorld) -> None:
     world.fake.faults.calls_per_s = 2
-    for _ in range(30):
+    for _ in range(6):
         with suppress(ThrottledError, ConflictError):
             if len(world.provider.launch(ask(world, 2))) == 2:
                 break

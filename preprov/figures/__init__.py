@@ -1,0 +1,21 @@
+"""Pictures for reports and artifacts, as PNG or SVG bytes. matplotlib is loaded by the first one that is drawn."""
+
+from preprov.figures.comparisons import demand_backtest, forecast_backtest, frontiers, wait_histogram
+from preprov.figures.demand import Level, forecast_fan, forecast_parts
+from preprov.figures.nodes import PHASE_COLOURS, Busy, Stretch, node_timeline, nodes_over_time, plan_against_actual
+
+__all__ = [
+    "PHASE_COLOURS",
+    "Busy",
+    "Level",
+    "Stretch",
+    "demand_backtest",
+    "forecast_backtest",
+    "forecast_fan",
+    "forecast_parts",
+    "frontiers",
+    "node_timeline",
+    "nodes_over_time",
+    "plan_against_actual",
+    "wait_histogram",
+]
