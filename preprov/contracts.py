@@ -444,6 +444,10 @@ class WorkStore(Protocol):
         """True if a spec with commands is kept for this DAG, so that `materialise` can make runs of it."""
         ...
 
+    def specs(self, pool: str, dag_ids: Sequence[str]) -> tuple[DagSpec, ...]:
+        """The last spec of each of these DAGs that was submitted; the others are left out."""
+        ...
+
     def write_series(self, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:
         """Keep a demand series as this pool's history; same idempotency as `ingest`."""
         ...

@@ -1,7 +1,7 @@
 """The demand of a pool as it is known now: the one door from the store to the pure demand room."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -14,12 +14,14 @@ from preprov.control.standing import STANDS, Standing, still_stands
 from preprov.demand.curve import DemandInputs, demand_curve
 from preprov.demand.learnt import LearntModel
 from preprov.demand.runtimes import RuntimeModel
+from preprov.demand.unseen import never_ran, shapes_of
 from preprov.model.demand import DemandCurve
 from preprov.model.errors import ForecastError, UnsafeModelError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS
 from preprov.model.time import epoch, floor_to
+from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 
 T = TypeVar("T")
@@ -56,11 +58,12 @@ def inputs(
     """Everything the demand room may know at `at`; what came later is cut off here and again inside."""
     seen = ctx.ports.work.work(pool.name, since=at - LOOK_BACK, until=at).as_of(at)
     runtimes = remembered(ctx, (pool.name, "runtimes"), _runtimes_fresh(seen, at), lambda: RuntimeModel.learn(seen, at))
+    schedules = ctx.ports.work.schedules(pool.name)
     return DemandInputs(
         pool=pool,
         at=at,
         seen=seen,
-        schedules=ctx.ports.work.schedules(pool.name),
+        schedules=schedules,
         series=ctx.ports.work.series(pool.name),
         start=start or at,
         horizon_s=horizon_s or pool.horizon_s,
@@ -70,7 +73,16 @@ def inputs(
         n_samples=ctx.n_samples,
         seed=ctx.seed,
         quarantined=quarantined_days(ctx, pool.name),
+        templates=templates(ctx, pool, seen, schedules, at),
     )
+
+
+def templates(
+    ctx: Context, pool: Pool, seen: WorkTable, schedules: Sequence[Schedule], at: datetime
+) -> WorkTable | None:
+    """The shape of submitted DAGs whose first turn is still to come; None if there are none."""
+    new = never_ran(seen, schedules)
+    return shapes_of(ctx.ports.work.specs(pool.name, new), at) if new else None
 
 
 def _runtimes_fresh(seen: WorkTable, at: datetime) -> timedelta:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from preprov.contracts import ModelVersion
 from preprov.control.challenge import challenge
 from preprov.control.context import Context
-from preprov.control.demanding import LEARNT_KIND, inputs
+from preprov.control.demanding import LEARNT_KIND, inputs, templates
 from preprov.control.learning import REFIT_AFTER, learn, must_know
 from preprov.demand.analyzer import QueueAnalysis, analyze
 from preprov.demand.curve import demand_curve
@@ -108,10 +108,12 @@ def analyze_queue(ctx: Context, pool: Pool, *, horizon_s: int | None = None, ste
     """What is queued, running and due at the context's present, and its expansion; later facts cannot show."""
     at = ctx.clock.now()
     seen = ctx.ports.work.work(pool.name, since=at - timedelta(days=60), until=at).as_of(at)
+    schedules = ctx.ports.work.schedules(pool.name)
     return analyze(
         seen,
-        ctx.ports.work.schedules(pool.name),
+        schedules,
         at,
+        templates=templates(ctx, pool, seen, schedules, at),
         horizon_s=horizon_s or min(pool.horizon_s, 24 * HOUR),
         step_seconds=step_seconds,
         quantiles=QUANTILES,

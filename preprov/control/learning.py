@@ -89,7 +89,7 @@ def must_know(given: DemandInputs) -> None:
     Raises:
         ForecastError: it has no history at all.
     """
-    if not len(given.seen.runs) and given.series is None:
+    if not len(given.seen.runs) and given.series is None and given.templates is None:
         raise ForecastError(
             f"pool {given.pool.name} has no history before {given.at:%Y-%m-%dT%H:%MZ}",
             where=given.pool.name,

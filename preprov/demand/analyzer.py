@@ -101,6 +101,7 @@ def analyze(
     quantiles: Sequence[float] = QUANTILES,
     pool: str = "",
     runtimes: RuntimeModel | None = None,
+    templates: WorkTable | None = None,
     n_samples: int = _SAMPLES,
     seed: int = 0,
 ) -> QueueAnalysis:
@@ -110,6 +111,7 @@ def analyze(
         seen: work; what it says of times after `at` is not looked at. schedules: declared.
         at: the instant, where the first step begins. horizon_s, step_seconds: of the expansion.
         quantiles: of the curve. pool: its name in the curve. runtimes: learnt here if None.
+        templates: runs that show the shape of DAGs which never ran.
 
     Raises:
         ForecastError: the horizon holds no whole step.
@@ -117,7 +119,7 @@ def analyze(
     known = seen.as_of(at)
     model = runtimes if runtimes is not None else RuntimeModel.learn(known, at)
     steps = Steps.of(at, None, horizon_s, step_seconds, n_samples, seed)
-    demand = expand_seen(known, schedules, at, model, steps)
+    demand = expand_seen(known, schedules, at, model, steps, templates=templates)
     curve = DemandCurve(
         pool=pool,
         issued_at=at,

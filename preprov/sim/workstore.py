@@ -186,6 +186,11 @@ class MemoryWorkStore:
         """True if runs of the DAG can be made."""
         return self._live.spec(pool, dag_id) is not None
 
+    def specs(self, pool: str, dag_ids: Sequence[str]) -> tuple[DagSpec, ...]:
+        """The last spec of each DAG that was submitted."""
+        kept = (self._live.spec(pool, d) for d in sorted(set(dag_ids)))
+        return tuple(spec for spec in kept if spec is not None)
+
     def write_series(self, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:
         """Keep a demand series as the pool's history."""
         done = self._digests.get((pool, digest)) if digest else None

@@ -32,6 +32,12 @@ def has_template(session: Session, pool: str, dag_id: str) -> bool:
     return session.get(DagTemplateRow, (pool, dag_id)) is not None
 
 
+def specs(session: Session, pool: str, dag_ids: Sequence[str]) -> tuple[DagSpec, ...]:
+    """The specs kept of these DAGs, by name."""
+    rows = (session.get(DagTemplateRow, (pool, d)) for d in sorted(set(dag_ids)))
+    return tuple(load(DagSpec, row.spec) for row in rows if row is not None)
+
+
 def template(session: Session, pool: str, dag_id: str) -> DagSpec:
     """The DAG's last spec.
 

@@ -52,6 +52,11 @@ class SqlWorkStore:
         with self._db.read() as session:
             return live.has_template(session, pool, dag_id)
 
+    def specs(self, pool: str, dag_ids: Sequence[str]) -> tuple[DagSpec, ...]:
+        """The last spec of each DAG that was submitted."""
+        with self._db.read() as session:
+            return live.specs(session, pool, dag_ids)
+
     def write_series(self, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:
         """Keep a demand series as this pool's history."""
         return history.write_series(self._db, pool, key, digest, series)

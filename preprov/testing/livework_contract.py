@@ -37,6 +37,8 @@ class LiveWorkContract(PortsContract):
         assert [t.priority for t in tasks] == [3, 9, 3]
         assert {t.tenant for t in tasks} == {"finance"}
         assert ports.work.has_template(POOL, "etl")
+        assert ports.work.specs(POOL, ["etl", "never submitted"]) == (A_DAG,)
+        assert ports.work.specs("another", ["etl"]) == ()
 
     def test_a_run_id_is_submitted_once(self, ports: Ports) -> None:
         """The second call returns the first run."""
