@@ -21,6 +21,7 @@ def commands(quick: bool) -> dict[str, list[str]]:
     }
     data = traces()
     if data is not None:
+        out["demand"] = ["benchmarks.demand", str(data), *(["--quick"] if quick else [])]
         out["watching"] = ["benchmarks.watching", str(data / SERIES), *(["--days", "60"] if quick else [])]
         out["forecast"] = ["benchmarks.forecast", str(data / SERIES), *(["--quick"] if quick else [])]
     return out
