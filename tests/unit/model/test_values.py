@@ -1,5 +1,6 @@
 """Demand curves, pools, reservations, DAG specs: small values with rules."""
 
+import pickle
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from preprov.model.demand import DemandCurve
 from preprov.model.errors import ConfigError, ForecastError, ReservationError, WorkError
 from preprov.model.pools import LeadTime, Window
+from preprov.model.reference import reference_pool
 from preprov.model.reservations import Reservation, ReservationState, Segment, peak
 from preprov.model.resources import Resources
 from preprov.model.time import aware
@@ -134,3 +136,11 @@ def test_a_malformed_dag_is_refused_in_plain_words(tasks, text):
 def test_the_order_of_a_dag_puts_parents_first():
     order = DagSpec("d", (t("c", "a", "b"), t("b", "a"), t("a"))).order()
     assert order.index("a") < order.index("b") < order.index("c")
+
+
+def test_a_pool_can_be_sent_to_another_process_and_stays_read_only():
+    pool = reference_pool("p")
+    again = pickle.loads(pickle.dumps(pool))
+    assert again == pool
+    with pytest.raises(TypeError):
+        again.groups[0].options["a"] = 1
