@@ -201,6 +201,9 @@ class PoolSection(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
     zone: str | None = None
     country: str | None = None
+    forecasters: list[str] = Field(
+        default_factory=list, description="Installed forecasters that join the mix of the learnt part."
+    )
     mode: Mode = Mode.OBSERVE
     binding: list[str] = Field(default_factory=lambda: ["cpu", "memory", "gpu"])
     step: int = Field(default=300, gt=0, description="seconds")
@@ -289,6 +292,7 @@ class ConfigFile(_Section):
                 lease_s=p.lease,
                 node_ttl_s=p.node_ttl,
                 country=p.country,
+                forecasters=tuple(p.forecasters),
             )
         return out
 

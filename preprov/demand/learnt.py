@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.demand.arrivals import PredictedRun
+from preprov.demand.forecasting.registry import DEFAULT
 from preprov.demand.forecasting.scaler import LearntForecast, ScalerConfig, ScalerModel
 from preprov.demand.inputs import DemandInputs
 from preprov.demand.pickup import Live, blended
@@ -118,8 +119,9 @@ class Teaching(NamedTuple):
 
 
 def learnt_config(given: DemandInputs) -> ScalerConfig:
-    """The default design for a pool."""
-    return ScalerConfig(horizon=_HORIZON, country=given.pool.country)
+    """The design for a pool: the default one, and what its configuration lets join the mix."""
+    members = (*DEFAULT, *(n for n in given.pool.forecasters if n not in DEFAULT))
+    return ScalerConfig(members=members, horizon=_HORIZON, country=given.pool.country)
 
 
 def teaching(given: DemandInputs) -> Teaching:

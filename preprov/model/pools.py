@@ -271,6 +271,7 @@ class Pool:
         step_seconds: step of its plans. horizon_s: how far they look.
         lease_s: a raise expires after this unless renewed.
         node_ttl_s: a node whose agent is silent this long may be collected as an orphan (see the order of precedence).
+        country: whose holidays count. forecasters: installed ones that join the mix of the learnt part, by name.
         floors: nodes that run within their hours whatever the demand; the highest counts.
         disruptions: at most so many nodes are given up in one pass within their hours; the lowest counts.
     """
@@ -289,6 +290,7 @@ class Pool:
     lease_s: float = 900.0
     node_ttl_s: float = 600.0
     country: str | None = None
+    forecasters: tuple[str, ...] = ()
     floors: tuple[Within, ...] = ()
     disruptions: tuple[Within, ...] = ()
 

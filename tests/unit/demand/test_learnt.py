@@ -8,10 +8,10 @@ import pytest
 from preprov.demand.curve import DemandInputs
 from preprov.demand.forecasting import registry
 from preprov.demand.forecasting.scaler import ScalerConfig
-from preprov.demand.learnt import LearntModel, expected_otherwise, fit_learnt, issue_learnt
+from preprov.demand.learnt import LearntModel, expected_otherwise, fit_learnt, issue_learnt, learnt_config
 from preprov.demand.remainder import Remainder, announced, remainder
 from preprov.demand.spreading import LearntDemand
-from preprov.model.errors import UnsafeModelError
+from preprov.model.errors import ConfigError, UnsafeModelError
 from preprov.model.reference import reference_pool
 from preprov.model.resources import KINDS
 from preprov.model.series import SeriesHistory
@@ -196,3 +196,11 @@ def test_steps_may_begin_anywhere() -> None:
     tomorrow = replace(asked.with_learnt(model), start=datetime(2026, 3, 11, tzinfo=UTC))
     next_day = issue(tomorrow, 3600, 24).mean[:, :, CPU].mean(axis=0)
     assert next_day[15:17] == pytest.approx(10.0, rel=0.3)
+
+
+def test_a_pool_may_let_installed_forecasters_join_and_names_that_nobody_offers_are_an_error() -> None:
+    asked = given(table(daily(35)))
+    joined = replace(asked, pool=replace(asked.pool, forecasters=("last", "nobody")))
+    assert learnt_config(joined).members == (*learnt_config(asked).members, "nobody")
+    with pytest.raises(ConfigError, match="nobody"):
+        fit_learnt(joined)
