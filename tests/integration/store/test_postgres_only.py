@@ -160,7 +160,7 @@ def test_two_threads_that_promote_leave_one_champion(postgres_url: str, tmp_path
     models = open_store(postgres_url, tmp_path).ports().models
     made = [models.save("p", "k", "json", b"[%d]" % i, at=T0 + minutes(i), metrics={}).version for i in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda v: models.promote(v, reason="race"), made * 3))
+        list(threads.map(lambda v: models.promote(v, at=T0 + minutes(9), reason="race"), made * 3))
     assert sum(v.champion for v in models.versions("p")) == 1
 
 
