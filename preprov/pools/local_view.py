@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from preprov.model.agent import Health, decode_health
 from preprov.model.pools import Node, Phase, Standby
 from preprov.model.time import Timescale
 from preprov.pools.local_disk import NodeFiles, offering_from_json
+
+_LIMITS: Final = "preprov:limits"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _bare(files: NodeFiles, scale: Timescale) -> Node:
         last_seen=scale.instant(files.heartbeat) if files.heartbeat is not None else None,
         token=str(facts["token"]),
         reason=str(state.get("reason", "")),
-        tags={**facts["tags"], "preprov:limits": str(state.get("limits", ""))},
+        tags={**facts["tags"], _LIMITS: str(state.get("limits", ""))},
         stages={k: v * scale.speed for k, v in state.get("stages", {}).items()},
         came_from=Standby(state.get("came_from", facts["warming"]["from"])),
         address=f"unix:{files.path / 'agent.sock'}",
@@ -97,6 +99,7 @@ def _answered(bare: Node, answer: Health, scale: Timescale) -> Node:
         last_seen=scale.instant(answer.at),
         progress=answer.progress,
         reason=answer.reason,
+        tags={**bare.tags, _LIMITS: answer.limits},
         stages={k: v * scale.speed for k, v in answer.stages.items()},
     )
 
