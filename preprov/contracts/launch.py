@@ -1,0 +1,52 @@
+"""Handing prepared capacity to tasks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from preprov.model.agent import Usage
+from preprov.model.pools import Node
+from preprov.model.work import TaskRun
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What a scheduler saw of a task instance.
+
+    Attributes:
+        ended_at: None = it runs. exit_code: None if it runs or nobody saw it end; negative = ended by that signal.
+        usage: since the last poll.
+    """
+
+    claimant: str
+    node_id: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    usage: tuple[Usage, ...] = ()
+
+
+class Scheduler(Protocol):
+    """Hands prepared capacity to tasks."""
+
+    name: str
+
+    def start(self, task: TaskRun, instance: int, node: Node) -> None:
+        """Run the task on the node. Idempotent by claimant: a second call while it runs, or after, does nothing.
+
+        Raises PoolError (retryable ones leave the task where it was) and NotFoundError if the node is gone.
+        """
+        ...
+
+    def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
+        """Everything these nodes run or ran, with the usage since the last poll. A silent node is left out."""
+        ...
+
+    def cancel(self, claimant: str, node: Node) -> None:
+        """End this one task because its owner asked for it. Absent = success."""
+        ...
+
+    def logs(self, claimant: str) -> Iterator[str]:
+        """Lines of its output so far; none if it never ran."""
+        ...

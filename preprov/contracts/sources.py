@@ -1,0 +1,73 @@
+"""Work and usage read from outside."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from preprov.contracts.base import Progress
+from preprov.model.agent import Usage
+from preprov.model.resources import Resources
+from preprov.model.work import Schedule
+from preprov.model.worktable import WorkTable
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that was kept aside: where it stood, why, and what it said."""
+
+    line: int
+    reason: str
+    raw: str = ""
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """A part of what a source holds. Runs are whole: no run is spread over batches."""
+
+    work: WorkTable
+    schedules: tuple[Schedule, ...] = ()
+    rejects: tuple[Reject, ...] = ()
+    notes: tuple[str, ...] = ()
+    imputed: Mapping[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class WorkSource(Protocol):
+    """Work read from outside: a log, a table, an orchestrator."""
+
+    @property
+    def key(self) -> str:
+        """Stable name of what is read (for a file its name)."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of its content, "" if it has none. Cheap: content that is known already is recognised by it alone."""
+        ...
+
+    @property
+    def zone(self) -> str:
+        """IANA zone of its wall clock. May have to look into the content, and raise as `read` does."""
+        ...
+
+    @property
+    def capacity(self) -> Resources | None:
+        """Of the whole machine it describes, None if it does not say. As for `zone`."""
+        ...
+
+    def read(self, progress: Progress | None = None) -> Iterator[SourceBatch]:
+        """Yield batches in any order; reading twice yields the same.
+
+        A broken row becomes a `Reject`. Raises SourceError if the source is unreadable as a whole (a truncated
+        archive, a missing column): what was yielded before must then not be kept. SourceUnavailableError is retryable.
+        """
+        ...
+
+
+class UsageSource(Protocol):
+    """Usage over time of tasks that ran elsewhere."""
+
+    def samples(self, since: datetime, until: datetime) -> Iterator[tuple[str, Usage]]:
+        """(claimant, usage) in time order per claimant; what cannot be observed is None."""
+        ...

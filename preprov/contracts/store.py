@@ -1,0 +1,192 @@
+"""What is intended and done: plans, audit, reservations, votes, leases; and the ports together."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from preprov.contracts.learning import ForecastStore, LeadTimeStore, LearningStore, ModelStore, PromiseStore
+from preprov.contracts.work import SampleStore, WorkStore
+from preprov.model.plans import ActionRecord, CapacityPlan
+from preprov.model.pools import Mode, Override
+from preprov.model.reservations import Reservation
+from preprov.model.resources import Resources
+
+
+class PlanStore(Protocol):
+    """Made plans."""
+
+    def save(self, plan: CapacityPlan) -> None:
+        """Keep it, by plan_id."""
+        ...
+
+    def get(self, plan_id: str) -> CapacityPlan | None:
+        """One by id or unique prefix."""
+        ...
+
+    def latest(self, pool: str) -> CapacityPlan | None:
+        """The last one made."""
+        ...
+
+
+class AuditLog(Protocol):
+    """Who did what, why, and what came of it. Rows are only added."""
+
+    def record(self, record: ActionRecord) -> None:
+        """Add a row."""
+        ...
+
+    def records(
+        self,
+        pool: str | None = None,
+        *,
+        since: datetime | None = None,
+        node_id: str | None = None,
+        action_id: str | None = None,
+    ) -> tuple[ActionRecord, ...]:
+        """Rows in time order."""
+        ...
+
+
+class ReservationLedger(Protocol):
+    """Soft reservations, commitments, releases: exact under concurrency.
+
+    Invariants: at no instant do committed segments on a node exceed its allocatable; at most one live reservation per
+    (pool, claimant); nothing committed is lost by a crash.
+    """
+
+    def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
+        """Add a SOFT reservation. A live one of the same claimant is returned instead of a second.
+
+        Raises OverbookedError if `capacity` is given and the peak of all live claims in the window would exceed it.
+        """
+        ...
+
+    def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
+        """Bind to a node. Idempotent. Raises OverbookedError, ReservationError (not found, expired, final)."""
+        ...
+
+    def release(self, reservation_id: str, reason: str = "") -> Reservation:
+        """Give back. Idempotent. Raises ReservationError if there is none of that id."""
+        ...
+
+    def expire(self, pool: str, at: datetime) -> int:
+        """Void soft claims whose time is over; returns how many."""
+        ...
+
+    def reservations(
+        self, pool: str | None = None, *, live: bool = True, node_id: str | None = None
+    ) -> tuple[Reservation, ...]:
+        """Reservations by start."""
+        ...
+
+
+class VoteStore(Protocol):
+    """Scale-down hysteresis that survives a restart: since when a node has been found superfluous."""
+
+    def votes(self, pool: str) -> Mapping[str, datetime]:
+        """node_id -> the first of its unbroken votes."""
+        ...
+
+    def replace(self, pool: str, votes: Mapping[str, datetime]) -> None:
+        """Set all votes of the pool; nodes not named lose theirs."""
+        ...
+
+
+class LeaseStore(Protocol):
+    """One pass over one pool at a time."""
+
+    def hold(self, pool: str, holder: str, ttl_s: float, now: datetime) -> AbstractContextManager[None]:
+        """Hold the pool's lease inside the `with`; an expired one is taken over. LeaseHeldError if another has it."""
+        ...
+
+
+class IntentStore(Protocol):
+    """What people asked for at run time: halt, drains, overrides, and node facts worth keeping for `why`."""
+
+    def halted(self) -> str:
+        """Reason if all writes are stopped, else ""."""
+        ...
+
+    def set_halt(self, reason: str, *, actor: str, at: datetime) -> None:
+        """Stop all writes ("" = go on)."""
+        ...
+
+    def mode(self, pool: str, now: datetime) -> Mode | None:
+        """A mode set at run time that has not expired; None = as configured."""
+        ...
+
+    def set_mode(self, pool: str, mode: Mode, until: datetime | None, *, actor: str, at: datetime) -> None:
+        """Set the mode until an instant."""
+        ...
+
+    def overrides(self, pool: str, at: datetime) -> tuple[Override, ...]:
+        """Floors in force."""
+        ...
+
+    def add_override(self, override: Override) -> None:
+        """Keep a floor, once: the same one again changes nothing."""
+        ...
+
+    def drains(self, pool: str) -> frozenset[str]:
+        """Node ids a person asked to drain ("*" = all)."""
+        ...
+
+    def set_drain(self, pool: str, node_ids: Iterable[str]) -> None:
+        """Replace the set."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """What a pass saw of a pool, kept for money spent, pictures and `why`.
+
+    Attributes:
+        nodes: group -> phase -> count. allocatable, used: of ready nodes; used = what tasks on them claim.
+        usd_per_hour: of everything that exists; None = no price known.
+        target: running nodes the plan wanted; waiting: demand that was ready and had no node.
+    """
+
+    pool: str
+    at: datetime
+    nodes: Mapping[str, Mapping[str, int]]
+    allocatable: Resources
+    used: Resources
+    usd_per_hour: float | None
+    target: int
+    waiting: Resources
+
+
+class HistoryStore(Protocol):
+    """Snapshots of pools over time."""
+
+    def record(self, snapshot: PoolSnapshot) -> None:
+        """Keep it. Idempotent by (pool, at)."""
+        ...
+
+    def snapshots(
+        self, pool: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> tuple[PoolSnapshot, ...]:
+        """In time order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The store as use cases see it."""
+
+    work: WorkStore
+    forecasts: ForecastStore
+    plans: PlanStore
+    audit: AuditLog
+    ledger: ReservationLedger
+    leads: LeadTimeStore
+    votes: VoteStore
+    models: ModelStore
+    learning: LearningStore
+    promises: PromiseStore
+    leases: LeaseStore
+    samples: SampleStore
+    intent: IntentStore
+    history: HistoryStore
