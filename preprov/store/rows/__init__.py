@@ -1,0 +1,54 @@
+"""The tables, a module for each theme. Rows are rows: nothing here validates, and no row leaves the store."""
+
+from preprov.store.rows.base import NAMING, Row
+from preprov.store.rows.claims import LeadRow, LeaseRow, ReservationRow, VoteRow
+from preprov.store.rows.decisions import ActionNodeRow, ActionRow, ForecastRow, PlanRow, SnapshotRow
+from preprov.store.rows.intent import DrainRow, HaltRow, OverrideRow, PoolModeRow
+from preprov.store.rows.learning import (
+    BacktestRow,
+    ForecastScoreRow,
+    ModelRow,
+    PromiseRow,
+    PromotionRow,
+    QuarantinedDayRow,
+)
+from preprov.store.rows.work import (
+    DagTemplateRow,
+    DemandSeriesRow,
+    HistoryBlockRow,
+    IntakeRow,
+    LiveRunRow,
+    LiveTaskRow,
+    ScheduleRow,
+)
+
+__all__ = [
+    "NAMING",
+    "ActionNodeRow",
+    "ActionRow",
+    "BacktestRow",
+    "DagTemplateRow",
+    "DemandSeriesRow",
+    "DrainRow",
+    "ForecastRow",
+    "ForecastScoreRow",
+    "HaltRow",
+    "HistoryBlockRow",
+    "IntakeRow",
+    "LeadRow",
+    "LeaseRow",
+    "LiveRunRow",
+    "LiveTaskRow",
+    "ModelRow",
+    "OverrideRow",
+    "PlanRow",
+    "PoolModeRow",
+    "PromiseRow",
+    "PromotionRow",
+    "QuarantinedDayRow",
+    "ReservationRow",
+    "Row",
+    "ScheduleRow",
+    "SnapshotRow",
+    "VoteRow",
+]

@@ -1,0 +1,82 @@
+"""Who holds what: reservations, leases, votes; and how long warming took."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Index, UniqueConstraint
+from sqlmodel import Field
+
+from preprov.store.rows.base import Row, growing_key, instant, partial_index
+
+
+class ReservationRow(Row, table=True):
+    """A claim on capacity.
+
+    `segments` is JSON: [[start, end, cpu, memory, gpu, disk_io, network], …], times in epoch microseconds.
+    """
+
+    __tablename__ = "reservation"
+    __table_args__ = (
+        partial_index("uq_reservation_live", "pool", "claimant", where="state IN ('soft', 'committed')", unique=True),
+        partial_index("ix_reservation_node", "pool", "node_id", where="state = 'committed'"),
+        Index("ix_reservation_pool_start", "pool", "start"),
+    )
+
+    id: int | None = growing_key()
+    reservation_id: str = Field(unique=True)
+    pool: str
+    claimant: str
+    state: str
+    tenant: str
+    priority: int = Field(sa_type=BigInteger)
+    start: datetime = instant()
+    end: datetime = instant()
+    segments: str
+    expires_at: datetime | None = instant(default=None)
+    node_id: str | None = None
+    created_at: datetime | None = instant(default=None)
+    reason: str = ""
+
+
+class LeaseRow(Row, table=True):
+    """Who passes over a pool, until when. `token` is new with every holding."""
+
+    __tablename__ = "pool_lease"
+
+    pool: str = Field(primary_key=True)
+    holder: str
+    token: str
+    until: datetime = instant()
+
+
+class VoteRow(Row, table=True):
+    """Since when a node has been found superfluous."""
+
+    __tablename__ = "scale_down_vote"
+
+    pool: str = Field(primary_key=True)
+    node_id: str = Field(primary_key=True)
+    since: datetime = instant()
+
+
+class LeadRow(Row, table=True):
+    """One warming."""
+
+    __tablename__ = "lead_observation"
+    __table_args__ = (
+        UniqueConstraint("node_id", "came_from", "at"),
+        Index("ix_lead_observation_provider_at", "provider", "at"),
+    )
+
+    id: int | None = growing_key()
+    at: datetime = instant()
+    pool: str
+    provider: str
+    group: str
+    zone: str
+    instance_type: str
+    image: str
+    came_from: str
+    seconds: float
+    node_id: str
+    stages: str
+    outcome: str
