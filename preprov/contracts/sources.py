@@ -1,4 +1,4 @@
-"""Work and usage read from outside."""
+"""Work and usage read from outside: files that are read once, and places that are read again and again (`live`)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

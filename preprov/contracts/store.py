@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from preprov.contracts.learning import ForecastStore, LeadTimeStore, LearningStore, ModelStore, PromiseStore
+from preprov.contracts.live import SourceStore
 from preprov.contracts.work import SampleStore, WorkStore
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Mode, Override
@@ -177,6 +178,7 @@ class Ports:
     """The store as use cases see it."""
 
     work: WorkStore
+    sources: SourceStore
     forecasts: ForecastStore
     plans: PlanStore
     audit: AuditLog

@@ -80,9 +80,14 @@ def inputs(
 def templates(
     ctx: Context, pool: Pool, seen: WorkTable, schedules: Sequence[Schedule], at: datetime
 ) -> WorkTable | None:
-    """The shape of submitted DAGs whose first turn is still to come; None if there are none."""
+    """The shape of DAGs whose first turn is still to come, as submitted or as a source tells; None if none are."""
     new = never_ran(seen, schedules)
-    return shapes_of(ctx.ports.work.specs(pool.name, new), at) if new else None
+    if not new:
+        return None
+    told = ctx.ports.sources.shapes(pool.name, new)
+    submitted = shapes_of(ctx.ports.work.specs(pool.name, new), at)
+    found = WorkTable.concat([t for t in (submitted, told) if t is not None])
+    return found if len(found.runs) else None
 
 
 def _runtimes_fresh(seen: WorkTable, at: datetime) -> timedelta:

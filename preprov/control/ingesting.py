@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from preprov.contracts import IngestResult, Progress, Reject, SourceBatch, WorkSource
 from preprov.control.context import Context
@@ -35,7 +36,7 @@ def ingest_work(
     Raises:
         SourceError: unreadable as a whole, or no usable row; the store is then as it was.
     """
-    ctx.memo[(pool, _READ)] = (ctx.clock.now(), source.key)
+    has_read(ctx, pool, source.key)
     done = ctx.ports.work.ingested(pool, source.digest)
     if done is not None:  # before anything of its content is looked at
         return done
@@ -53,7 +54,7 @@ def ingest_work(
 
     result = ctx.ports.work.ingest(pool, source.key, source.digest, batches(), zone=source.zone)
     forget(ctx, pool)
-    ctx.memo[(pool, _READ)] = (ctx.clock.now(), source.key)
+    has_read(ctx, pool, source.key)
     return replace(result, rejects=tally.rejects, notes=tuple(dict.fromkeys((*result.notes, *tally.notes))))
 
 
@@ -70,10 +71,15 @@ def ingest_series(ctx: Context, pool: str, key: str, digest: str, series: Series
     return result
 
 
+def has_read(ctx: Context, pool: str, source: str, at: datetime | None = None) -> None:
+    """Remember that a source of the pool was read, now or at an instant."""
+    ctx.memo[(pool, _READ, source)] = (at or ctx.clock.now(), source)
+
+
 def source_age_s(ctx: Context, pool: str) -> float:
-    """Seconds since this process last read a source of the pool; 0 for a pool that is fed by submission alone."""
-    read = ctx.memo.get((pool, _READ))
-    return (ctx.clock.now() - read[0]).total_seconds() if read else 0.0
+    """Seconds since the source of the pool that was read longest ago; 0 for a pool that is fed by submission alone."""
+    read = [at for key, (at, _) in list(ctx.memo.items()) if key[:2] == (pool, _READ)]
+    return (ctx.clock.now() - min(read)).total_seconds() if read else 0.0
 
 
 def forget(ctx: Context, pool: str) -> None:

@@ -3,13 +3,10 @@
 from dataclasses import replace
 
 from preprov.control.context import Context
-from preprov.control.routing import Route
+from preprov.control.routing import USUAL, Route
 from preprov.model.errors import ConfigError, PoolError, WorkError
 from preprov.model.resources import Resources
 from preprov.model.work import DagRun, DagSpec, State, TaskSpec
-
-_USUAL = Resources(cpu=1.0, memory=1.0)
-"""For a task that says nothing, where no route does either."""
 
 
 def route(ctx: Context, dag: DagSpec, routes: tuple[Route, ...]) -> DagSpec:
@@ -31,7 +28,7 @@ def route(ctx: Context, dag: DagSpec, routes: tuple[Route, ...]) -> DagSpec:
             f"no pool for DAG {dag.dag_id}",
             hint="name one with --pool, in the file, or add a [[route]] to preprov.toml",
         )
-    dag = replace(dag, tasks=tuple(replace(t, request=_USUAL) if t.request.is_zero else t for t in dag.tasks))
+    dag = replace(dag, tasks=tuple(replace(t, request=USUAL) if t.request.is_zero else t for t in dag.tasks))
     pool = ctx.pool(chosen)
     tenant = ctx.tenants.get(dag.tenant)
     if tenant is not None and not dag.priority:

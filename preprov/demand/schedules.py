@@ -1,5 +1,7 @@
 """Turns of declared schedules: cron in its own zone, changes of clocks as Debian's cron treats them."""
 
+import math
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -23,6 +25,7 @@ _ALIASES: Final = {
 }
 
 _MARGIN: Final = timedelta(hours=3)
+_SHORTEST_S: Final = 1.0
 
 
 def turns(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
@@ -32,7 +35,7 @@ def turns(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
     every hour or minute follow the clock through both. None before `schedule.since`, none while it is paused.
 
     Raises:
-        ConfigError: the cron or the zone cannot be understood.
+        ConfigError: the cron or the zone cannot be understood, or turns follow each other closer than a second.
     """
     if schedule.paused:
         return []
@@ -40,7 +43,23 @@ def turns(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
     if schedule.since is not None:
         first = max(first, aware(schedule.since, "since"))
     last = aware(end, "end")
-    return [] if first >= last else list(_between(schedule.cron, schedule.zone, first, last))
+    if first >= last:
+        return []
+    found = set(_between(schedule.cron, schedule.zone, first, last)) if schedule.cron else set()
+    found.update(t.astimezone(UTC) for t in schedule.turns if first <= t < last)
+    if schedule.every_s and schedule.anchor is not None:
+        found.update(_evenly(aware(schedule.anchor, "anchor"), schedule.every_s, first, last))
+    return sorted(found)
+
+
+def _evenly(anchor: datetime, every_s: float, first: datetime, last: datetime) -> Iterator[datetime]:
+    """Whole distances from the anchor, to both sides of it."""
+    if every_s < _SHORTEST_S:
+        raise ConfigError(f"a turn every {every_s:g} s is no schedule", hint=f"{_SHORTEST_S:g} s at least")
+    number = math.ceil((first - anchor).total_seconds() / every_s)
+    while (turn := anchor + timedelta(seconds=number * every_s)) < last:
+        yield turn.astimezone(UTC)
+        number += 1
 
 
 @lru_cache(maxsize=4096)

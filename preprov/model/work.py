@@ -200,11 +200,13 @@ class DagSpec:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A declared recurrence of a DAG.
+    """A declared recurrence of a DAG: by a cron, at even distances, at instants that were worked out, or by several.
 
     Attributes:
-        cron: five fields; L = last day of the month.
+        cron: five fields; L = last day of the month. "" = none.
         zone: IANA zone the cron is read in (DST handled there).
+        every_s: seconds between turns; they fall on `anchor` and on whole distances from it. None = none.
+        turns: instants that are known one by one (a calendar of one's own, the next turn an orchestrator names).
         since: when it was declared; not expanded before.
         paused: declared but not running.
         max_active_runs: further runs queue behind this many; None = no limit.
@@ -220,6 +222,9 @@ class Schedule:
     paused: bool = False
     max_active_runs: int | None = None
     land_by_s: float | None = None
+    every_s: float | None = None
+    anchor: datetime | None = None
+    turns: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

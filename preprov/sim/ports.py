@@ -16,8 +16,10 @@ def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None 
         work: a work store to use, already holding a trace.
         keep_plans: keep only the newest plans; None = all.
     """
+    work = work or MemoryWorkStore()
     return Ports(
-        work=work or MemoryWorkStore(),
+        work=work,
+        sources=work.mirror,
         forecasts=MemoryForecasts(),
         plans=MemoryPlans(keep_plans),
         audit=MemoryAudit(),

@@ -14,6 +14,7 @@ from preprov.model.time import epoch
 from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun, Trigger
 from preprov.model.worktable import Array, WorkTable
 from preprov.sim.livework import LiveWork
+from preprov.sim.mirror import MemorySourceStore
 
 
 @dataclass
@@ -89,6 +90,8 @@ class MemoryWorkStore:
         self._schedules: dict[str, dict[str, Schedule]] = {}
         self._series: dict[str, SeriesHistory] = {}
         self._live = LiveWork()
+        self.mirror = MemorySourceStore()
+        self.mirror.declared = lambda: self._schedules
 
     def preload(self, pool: str, work: WorkTable, schedules: Iterable[Schedule] = (), *, zone: str = "UTC") -> None:
         """Make a whole trace the pool's history; `work` then shows only what was submitted by `until`."""
@@ -115,7 +118,7 @@ class MemoryWorkStore:
 
     def pools(self) -> Mapping[str, str]:
         """Pools that have history, with the zone of their wall clock."""
-        return dict(self._zones)
+        return {**self.mirror.pools(), **self._zones}
 
     def ingested(self, pool: str, digest: str) -> IngestResult | None:
         """What an earlier ingest of this very content did; None if there was none."""
@@ -170,9 +173,10 @@ class MemoryWorkStore:
         first = epoch(since) if since else -np.inf
         last = epoch(until) if until else np.inf
         tables = [self._history[pool].between(first, last)] if pool in self._history else []
-        if tables and not self._live.serves(pool):
+        read = self.mirror.work(pool)
+        if tables and not self._live.serves(pool) and not len(read.runs):
             return tables[0]
-        live = self._live.table(pool, self._schedules.get(pool, {}))
+        live = WorkTable.concat([read, self._live.table(pool, self._schedules.get(pool, {}))])
         if not len(live.runs):
             return tables[0] if tables else live
         tables.append(_Sorted.of(live).between(first, last))
@@ -180,7 +184,7 @@ class MemoryWorkStore:
 
     def schedules(self, pool: str) -> tuple[Schedule, ...]:
         """Declared schedules."""
-        return tuple(self._schedules.get(pool, {}).values())
+        return tuple({**self.mirror.schedules(pool), **self._schedules.get(pool, {})}.values())
 
     def has_template(self, pool: str, dag_id: str) -> bool:
         """True if runs of the DAG can be made."""

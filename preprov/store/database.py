@@ -19,6 +19,7 @@ from preprov.store.plans import SqlPlanStore
 from preprov.store.promises import SqlPromiseStore
 from preprov.store.samples import ParquetSampleStore
 from preprov.store.snapshots import SqlHistoryStore
+from preprov.store.sources import SqlSourceStore
 from preprov.store.votes import SqlVoteStore
 from preprov.store.work import SqlWorkStore
 
@@ -40,6 +41,7 @@ class Store:
         db = self._db
         return Ports(
             work=SqlWorkStore(db),
+            sources=SqlSourceStore(db),
             forecasts=SqlForecastStore(db),
             plans=SqlPlanStore(db),
             audit=SqlAuditLog(db),

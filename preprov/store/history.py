@@ -73,8 +73,9 @@ def _intake(pool: str, key: str, digest: str, zone: str, read: list[SourceBatch]
     )
 
 
-def add_blocks(session: Session, pool: str, work: WorkTable, intake_id: int | None) -> None:
-    """Keep work that is over, in columns."""
+def add_blocks(session: Session, pool: str, work: WorkTable, intake_id: int | None) -> list[tuple[int, int]]:
+    """Keep work that is over, in columns; returns the key and the number of runs of each block, in their order."""
+    made = []
     for block in columns.encode(work):
         row = HistoryBlockRow(
             intake_id=intake_id,
@@ -89,7 +90,9 @@ def add_blocks(session: Session, pool: str, work: WorkTable, intake_id: int | No
         )
         session.add(row)
         session.flush()
+        made.append((int(row.id or 0), block.run_count))
         session.expunge(row)  # one block in memory at a time
+    return made
 
 
 def known(session: Session, pool: str, digest: str) -> IngestResult | None:
@@ -149,11 +152,15 @@ def has_run(session: Session, pool: str, run_id: str) -> bool:
 # --------------------------------------------------------------------------- schedules and series
 
 
-def declare(session: Session, pool: str, schedule: Schedule) -> None:
-    """Keep a schedule. The same one declared again keeps the instant of its first declaration."""
+def declare(session: Session, pool: str, schedule: Schedule, source: str = "") -> None:
+    """Keep a schedule. The same one declared again keeps the instant of its first declaration.
+
+    Args:
+        source: the place that declares it; "" = submitted or ingested.
+    """
     row = session.get(ScheduleRow, (pool, schedule.dag_id))
     since = schedule.since
-    if row is not None and (row.cron, row.zone) == (schedule.cron, schedule.zone):
+    if row is not None and (row.cron, row.zone, row.every_s) == (schedule.cron, schedule.zone, schedule.every_s):
         since = row.since if since is None or (row.since is not None and row.since < since) else since
     session.merge(
         ScheduleRow(
@@ -167,6 +174,10 @@ def declare(session: Session, pool: str, schedule: Schedule) -> None:
             paused=schedule.paused,
             max_active_runs=schedule.max_active_runs,
             land_by_s=schedule.land_by_s,
+            source=source,
+            every_s=schedule.every_s,
+            anchor=schedule.anchor,
+            turns=dump_json([t.isoformat() for t in schedule.turns]),
         )
     )
     session.flush()
@@ -187,6 +198,9 @@ def schedules(session: Session, pool: str) -> tuple[Schedule, ...]:
             paused=r.paused,
             max_active_runs=r.max_active_runs,
             land_by_s=r.land_by_s,
+            every_s=r.every_s,
+            anchor=r.anchor,
+            turns=tuple(datetime.fromisoformat(t) for t in load_json(r.turns)),
         )
         for r in rows
     )

@@ -10,7 +10,7 @@ from preprov.model.series import SeriesHistory
 from preprov.model.time import aware
 from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun
 from preprov.model.worktable import WorkTable
-from preprov.store import columns, fold, history, live, livecolumns
+from preprov.store import columns, fold, history, live, livecolumns, sourceruns, sources
 from preprov.store.engine import Database
 
 
@@ -21,9 +21,9 @@ class SqlWorkStore:
         self._db = db
 
     def pools(self) -> Mapping[str, str]:
-        """Pools that have history, with the zone of the last ingest."""
+        """Pools that have history, with the zone of the last ingest, or of the source that feeds them."""
         with self._db.read() as session:
-            return history.pools(session)
+            return {**sources.pools(session), **history.pools(session)}
 
     def ingested(self, pool: str, digest: str) -> IngestResult | None:
         """What an earlier ingest of this very content did; None if there was none."""
@@ -39,7 +39,7 @@ class SqlWorkStore:
     def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:
         """Runs of the pool submitted in [since, until] with their tasks, by submit time."""
         with self._db.read() as session:
-            parts = [history.read_work(session, pool, since, until), livecolumns.read_work(session, pool, since, until)]
+            parts = [room.read_work(session, pool, since, until) for room in (history, sourceruns, livecolumns)]
         return columns.by_submit(WorkTable.concat(parts))
 
     def schedules(self, pool: str) -> tuple[Schedule, ...]:

@@ -15,6 +15,7 @@ from preprov.testing.learning_contract import LearningContract
 from preprov.testing.ledger_contract import LedgerContract
 from preprov.testing.livework_contract import LiveWorkContract
 from preprov.testing.promise_contract import PromiseContract
+from preprov.testing.sync_contract import SyncContract
 
 
 class StoreContract(
@@ -25,5 +26,6 @@ class StoreContract(
     LearningContract,
     IntentContract,
     PromiseContract,
+    SyncContract,
 ):
     """All of it."""

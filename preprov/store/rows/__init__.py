@@ -12,6 +12,7 @@ from preprov.store.rows.learning import (
     PromotionRow,
     QuarantinedDayRow,
 )
+from preprov.store.rows.sources import SourceNoteRow, SourceRow, SourceRunRow, SourceShapeRow
 from preprov.store.rows.work import (
     DagTemplateRow,
     DemandSeriesRow,
@@ -50,5 +51,9 @@ __all__ = [
     "Row",
     "ScheduleRow",
     "SnapshotRow",
+    "SourceNoteRow",
+    "SourceRow",
+    "SourceRunRow",
+    "SourceShapeRow",
     "VoteRow",
 ]

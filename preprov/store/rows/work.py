@@ -63,7 +63,7 @@ class DemandSeriesRow(Row, table=True):
 
 
 class ScheduleRow(Row, table=True):
-    """A declared recurrence."""
+    """A declared recurrence. `source`: the place that declared it, "" = submitted or ingested; `turns`: a JSON list."""
 
     __tablename__ = "schedule"
 
@@ -77,6 +77,10 @@ class ScheduleRow(Row, table=True):
     paused: bool
     max_active_runs: int | None = None
     land_by_s: float | None = None
+    source: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    every_s: float | None = None
+    anchor: datetime | None = instant(default=None)
+    turns: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
 
 
 # --------------------------------------------------------------------------- work that runs here

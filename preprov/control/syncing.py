@@ -1,0 +1,176 @@
+"""Read the places where work lives: one pass, and the thread that makes one again and again."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from preprov.contracts import UNROUTED, LiveSource, Progress
+from preprov.control.context import Context
+from preprov.control.ingesting import RejectSink, forget, has_read
+from preprov.control.routing import Router
+from preprov.model.errors import LeaseHeldError, PreprovError
+
+log = structlog.get_logger(__name__)
+
+_LEASE_S: Final = 600.0
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a pass over a source brought.
+
+    Attributes:
+        new, changed, same, gone: runs. tasks: of the runs that were read. batches: kept one by one.
+        unrouted: runs with tasks that no route sends anywhere. pools: where the others went.
+        notes: what a person should know. rejects: rows that could not be read. seconds: of the context's clock.
+    """
+
+    source: str
+    at: datetime
+    new: int
+    changed: int
+    same: int
+    gone: int
+    tasks: int
+    batches: int
+    unrouted: int
+    pools: tuple[str, ...]
+    notes: tuple[str, ...]
+    rejects: int
+    seconds: float
+
+
+def sync(
+    ctx: Context,
+    source: LiveSource,
+    router: Router,
+    *,
+    sink: RejectSink | None = None,
+    progress: Progress | None = None,
+) -> SyncResult:
+    """One pass over a source: everything that changed since the last one is kept, batch by batch.
+
+    Raises:
+        SourceError: it could not be read to the end; what came before is kept, and the next pass goes on from there.
+        LeaseHeldError: another process reads it now.
+    """
+    name, port, began = source.key, ctx.ports.sources, ctx.clock.now()
+    try:
+        lease = ctx.ports.leases.hold(f"source:{name}", ctx.holder, _LEASE_S, began)
+        with lease:
+            port.began(name, began)
+            try:
+                result = _pass(ctx, source, router, began, sink, progress)
+            except Exception as error:
+                port.ended(name, ctx.clock.now(), str(error) or type(error).__name__)
+                raise
+            port.ended(name, began)
+    except LeaseHeldError as held:
+        hint = "it ends by itself; the next pass will do"
+        raise LeaseHeldError(f"source {name} is being read by another process", where=held.where, hint=hint) from held
+    for pool in result.pools:
+        has_read(ctx, pool, name, began)
+    return result
+
+
+def _pass(
+    ctx: Context,
+    source: LiveSource,
+    router: Router,
+    began: datetime,
+    sink: RejectSink | None,
+    progress: Progress | None,
+) -> SyncResult:
+    state = ctx.ports.sources.state(source.key)
+    count: Counter[str] = Counter()
+    notes: dict[str, None] = {}
+    for batch in source.changes(state, began, progress):
+        routed = router.routed(batch, source.zone)
+        done = ctx.ports.sources.apply(source.key, routed, ctx.clock.now())
+        count.update(new=done.new, changed=done.changed, same=done.same, gone=done.gone)
+        count.update(tasks=len(batch.runs.work), batches=1, rejects=len(batch.rejects))
+        if UNROUTED in routed.parts:
+            count.update(unrouted=len(routed.parts[UNROUTED].runs))
+        notes.update(dict.fromkeys((*batch.notes, *done.notes)))
+        if batch.rejects and sink is not None:
+            sink(batch.rejects)
+    pools = next((s.pools for s in ctx.ports.sources.statuses() if s.source == source.key), ())
+    if not state.cursor:  # the first time: nothing of what was learnt without it holds
+        for pool in pools:
+            forget(ctx, pool)
+    return SyncResult(
+        source=source.key,
+        at=began,
+        new=count["new"],
+        changed=count["changed"],
+        same=count["same"],
+        gone=count["gone"],
+        tasks=count["tasks"],
+        batches=count["batches"],
+        unrouted=count["unrouted"],
+        pools=pools,
+        notes=tuple(notes),
+        rejects=count["rejects"],
+        seconds=(ctx.clock.now() - began).total_seconds(),
+    )
+
+
+@dataclass
+class Reader:
+    """Reads one source again and again in a thread of its own, so that slow answers hold nothing else up.
+
+    Attributes:
+        every_s: seconds of the context's clock from the beginning of one pass to that of the next.
+    """
+
+    ctx: Context
+    source: LiveSource
+    router: Router
+    every_s: float
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; ends with the process, or at `stop`."""
+        self._thread = threading.Thread(target=self._run, name=f"source-{self.source.key}", daemon=True)
+        self._thread.start()
+
+    def stop(self, wait_s: float = 5.0) -> None:
+        """Begin no further pass. One that is under way may be cut off by the end of the process: that loses nothing."""
+        self.stopping.set()
+        if self._thread is not None:
+            self._thread.join(wait_s)
+
+    def once(self) -> SyncResult | None:
+        """One pass; an error is logged, and the next one tries again. None if there was an error."""
+        try:
+            result = sync(self.ctx, self.source, self.router)
+        except PreprovError as e:  # the age of what is known grows, and a guard stops raises in the end
+            log.error("source not read", source=self.source.key, error=e.kind, what=e.what, where=e.where, hint=e.hint)
+            return None
+        log.info("source read", source=result.source, new=result.new, changed=result.changed, gone=result.gone)
+        return result
+
+    def _run(self) -> None:
+        speed = float(getattr(self.ctx.clock, "speed", 1.0))
+        while not self.stopping.is_set():
+            began = self.ctx.clock.now()
+            try:
+                self.once()
+            except Exception:  # a fault in reading one place must not end the reading of it
+                log.exception("source not read", source=self.source.key)
+            spent = (self.ctx.clock.now() - began).total_seconds()
+            self.stopping.wait(max(self.every_s - spent, 0.0) / speed)
+
+
+def remember_ages(ctx: Context, sources: Sequence[str]) -> None:
+    """As a process begins: how old is what the store knows of these sources."""
+    for status in ctx.ports.sources.statuses():
+        if status.source in sources and status.read_at is not None:
+            for pool in status.pools:
+                has_read(ctx, pool, status.source, status.read_at)

@@ -1,0 +1,219 @@
+"""What was read in places where work lives, in memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from preprov.contracts import (
+    UNROUTED,
+    Applied,
+    Claimed,
+    OpenRun,
+    PoolRuns,
+    RoutedBatch,
+    SourceState,
+    SourceStatus,
+)
+from preprov.model.time import epoch
+from preprov.model.work import Schedule
+from preprov.model.worktable import WorkTable
+
+
+@dataclass
+class _Source:
+    """One source."""
+
+    zone: str = "UTC"
+    cursor: str = ""
+    read_at: datetime | None = None
+    tried_at: datetime | None = None
+    error: str = ""
+    pools: set[str] = field(default_factory=set)
+    notebook: dict[str, str] = field(default_factory=dict)
+    runs: dict[tuple[str, str], PoolRuns] = field(default_factory=dict)  # (run id, pool) -> that run alone
+    schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
+    shapes: Mapping[str, WorkTable] = field(default_factory=dict)
+
+
+class MemorySourceStore:
+    """SourceStore in memory. The work store asks it for its part of `work` and `schedules`."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, _Source] = {}
+        self.declared: Callable[[], Mapping[str, Mapping[str, Schedule]]] = dict
+        """Pool -> DAG -> schedule that was submitted or ingested; the work store says."""
+
+    def _of(self, source: str) -> _Source:
+        return self._sources.setdefault(source, _Source())
+
+    # ------------------------------------------------------------------ the port
+
+    def state(self, source: str) -> SourceState:
+        """What is known of a source."""
+        held = self._sources.get(source, _Source())
+        open_ = {
+            OpenRun(run_id, part.runs.work.runs["dag_id"][0], float(part.runs.work.runs["submit"][0]))
+            for (run_id, _), part in held.runs.items()
+            if not part.runs.over[0]
+        }
+        return SourceState(held.cursor, tuple(sorted(open_, key=lambda r: (r.submit, r.run_id))), dict(held.notebook))
+
+    def apply(self, source: str, batch: RoutedBatch, at: datetime) -> Applied:
+        """Keep a batch."""
+        held = self._of(source)
+        notes = self._schedules_of(source, batch.schedules) if batch.schedules is not None else ()
+        counts = _replace_runs(held, batch)
+        held.zone = batch.zone
+        held.pools |= ({*batch.parts, *(batch.shapes or ())} | {p for p, _ in held.schedules}) - {UNROUTED}
+        held.cursor = held.cursor if batch.cursor is None else batch.cursor
+        held.shapes = held.shapes if batch.shapes is None else batch.shapes
+        for key, value in batch.notebook.items():
+            held.notebook.pop(key, None)
+            if value is not None:
+                held.notebook[key] = value
+        return replace(counts, notes=notes)
+
+    def began(self, source: str, at: datetime) -> None:
+        """A pass begins."""
+        self._of(source).tried_at = at
+
+    def ended(self, source: str, at: datetime, error: str = "") -> None:
+        """A pass came to its end, or broke off."""
+        held = self._of(source)
+        held.error = error
+        held.read_at = held.read_at if error else at
+
+    def rewind(self, source: str) -> None:
+        """Forget the cursor and the notebook."""
+        held = self._of(source)
+        held.cursor = ""
+        held.notebook.clear()
+
+    def statuses(self) -> tuple[SourceStatus, ...]:
+        """Every source that was ever read."""
+        out = []
+        for name, held in sorted(self._sources.items()):
+            over = {run_id: bool(part.runs.over[0]) for (run_id, _), part in held.runs.items()}
+            done = sum(over.values())
+            times = (held.read_at, held.tried_at, held.error)
+            out.append(
+                SourceStatus(name, held.zone, held.cursor, *times, len(over) - done, done, tuple(sorted(held.pools)))
+            )
+        return tuple(out)
+
+    def shapes(self, pool: str, dag_ids: Sequence[str]) -> WorkTable:
+        """A run for each of these DAGs."""
+        found = []
+        for held in self._sources.values():
+            work = held.shapes.get(pool, WorkTable.empty())
+            found.append(work.select_runs(work.runs["dag_id"].isin(list(dag_ids)).to_numpy()))
+        return WorkTable.concat(found)
+
+    def claimed(self, since: datetime) -> tuple[Claimed, ...]:
+        """What runs submitted since then held."""
+        total: dict[tuple[str, str, str, str, str], tuple[int, float]] = {}
+        for name, held in self._sources.items():
+            for (_, pool), part in held.runs.items():
+                run, tasks = part.runs.work.runs.iloc[0], part.runs.work.tasks
+                if run["submit"] < epoch(since):
+                    continue
+                hours = (tasks["ended_at"] - tasks["started_at"]) * tasks["cpu"] * tasks["instances"] / 3600
+                for queue, value in zip(part.runs.queues[part.own], hours[part.own], strict=True):
+                    key = (name, pool, run["dag_id"], queue, run["tenant"])
+                    count, so_far = total.get(key, (0, 0.0))
+                    ran = value == value
+                    total[key] = (count + ran, so_far + (max(float(value), 0.0) if ran else 0.0))
+        return tuple(Claimed(*key, tasks=n, core_hours=hours) for key, (n, hours) in sorted(total.items()))
+
+    # ------------------------------------------------------------------ for the work store
+
+    def pools(self) -> dict[str, str]:
+        """Pools that work from here goes to, with the zone."""
+        return {pool: held.zone for held in self._sources.values() for pool in held.pools}
+
+    def work(self, pool: str) -> WorkTable:
+        """All runs of a pool."""
+        return WorkTable.concat(
+            [part.runs.work for held in self._sources.values() for (_, p), part in held.runs.items() if p == pool]
+        )
+
+    def schedules(self, pool: str) -> dict[str, Schedule]:
+        """DAG -> schedule that a source declares."""
+        return {dag_id: s for held in self._sources.values() for (p, dag_id), s in held.schedules.items() if p == pool}
+
+    def _schedules_of(self, source: str, schedules: Sequence[Schedule]) -> tuple[str, ...]:
+        taken = {p: name for name, held in self._sources.items() if name != source for p in held.schedules}
+        taken |= {(pool, dag_id): "" for pool, dags in self.declared().items() for dag_id in dags}
+        held, notes = self._of(source), []
+        before, held.schedules = held.schedules, {}
+        for s in sorted(schedules, key=lambda s: (s.pool, s.dag_id)):
+            place = (s.pool, s.dag_id)
+            if place in taken:
+                by = f"source {taken[place]}" if taken[place] else "a submission or a file"
+                notes.append(f"the schedule of {s.dag_id} in pool {s.pool} was declared by {by} before: left as it is")
+                continue
+            held.schedules[place] = _since(s, before.get(place))
+        return tuple(notes)
+
+
+def _since(schedule: Schedule, before: Schedule | None) -> Schedule:
+    """The same schedule declared again keeps the instant of its first declaration."""
+    if before is None or (before.cron, before.zone, before.every_s) != (
+        schedule.cron,
+        schedule.zone,
+        schedule.every_s,
+    ):
+        return schedule
+    if schedule.since is None or (before.since is not None and before.since < schedule.since):
+        return replace(schedule, since=before.since)
+    return schedule
+
+
+def _replace_runs(held: _Source, batch: RoutedBatch) -> Applied:
+    wanted = {(run_id, pool): one for pool, part in batch.parts.items() for run_id, one in _one_by_one(part)}
+    seen, gone = set(batch.seen), set(batch.gone) - set(batch.seen)
+    before = {run_id for run_id, _ in held.runs}
+    touched = set()
+    for place in [p for p in held.runs if p[0] in gone or (p[0] in seen and p not in wanted)]:
+        del held.runs[place]
+        touched.add(place[0])
+    for place, one in wanted.items():
+        if place not in held.runs or not _equal(held.runs[place], one):
+            held.runs[place] = one
+            touched.add(place[0])
+    return Applied(
+        new=len((seen & touched) - before),
+        changed=len(seen & touched & before),
+        same=len(seen - touched),
+        gone=len(gone & before),
+    )
+
+
+def _one_by_one(part: PoolRuns) -> list[tuple[str, PoolRuns]]:
+    out = []
+    run = part.runs.work.tasks["run"].to_numpy()
+    for i, run_id in enumerate(part.runs.work.runs["run_id"]):
+        keep = np.arange(len(part.runs)) == i
+        mine = run == i
+        seen = replace(
+            part.runs,
+            work=part.runs.work.select_runs(keep),
+            over=part.runs.over[keep],
+            queues=part.runs.queues[mine],
+        )
+        out.append((run_id, PoolRuns(seen, part.own[mine])))
+    return out
+
+
+def _equal(a: PoolRuns, b: PoolRuns) -> bool:
+    return (
+        bool(a.runs.over[0]) == bool(b.runs.over[0])
+        and a.runs.work.runs.equals(b.runs.work.runs)
+        and a.runs.work.tasks.equals(b.runs.work.tasks)
+        and bool(np.array_equal(a.runs.work.parents, b.runs.work.parents))
+        and bool(np.array_equal(a.runs.work.children, b.runs.work.children))
+        and bool(np.array_equal(a.own, b.own))
+        and list(a.runs.queues) == list(b.runs.queues)
+    )

@@ -1,0 +1,238 @@
+"""What every store must do with places where work lives."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from preprov.contracts import PoolRuns, Ports, RoutedBatch, SeenRuns, SourceBatch
+from preprov.model.time import epoch
+from preprov.model.work import Schedule
+from preprov.model.worktable import RUN_COLUMNS, WorkTable
+from preprov.testing.store_examples import POOL, T0, PortsContract, assert_same_work, history, minutes
+
+SOURCE = "prod"
+
+
+def part(work: WorkTable, over: bool = False, queue: str = "") -> PoolRuns:
+    """Runs that all belong to one pool."""
+    seen = SeenRuns(work, np.full(len(work.runs), over), np.full(len(work), queue, dtype=object))
+    return PoolRuns(seen, np.ones(len(work), dtype=bool))
+
+
+def batch(*works: tuple[WorkTable, bool], pool: str = POOL, **more: object) -> RoutedBatch:
+    """A batch of runs for one pool, each table with whether its runs are over."""
+    parts = [part(work, over) for work, over in works if len(work.runs)]
+    if not parts:
+        return RoutedBatch(**more)  # type: ignore[arg-type]
+    table = WorkTable.concat([p.runs.work for p in parts])
+    joined = SeenRuns(
+        table, np.concatenate([p.runs.over for p in parts]), np.concatenate([p.runs.queues for p in parts])
+    )
+    whole = PoolRuns(joined, np.ones(len(table), dtype=bool))
+    return RoutedBatch(seen=tuple(table.runs["run_id"]), parts={pool: whole}, **more)  # type: ignore[arg-type]
+
+
+def unfinished(work: WorkTable) -> WorkTable:
+    """The same runs before anything has happened in them."""
+    nothing = dict.fromkeys(("ready_at", "started_at", "ended_at", "runtime_s"), np.nan)
+    return replace(work, tasks=work.tasks.assign(**nothing))
+
+
+class SyncContract(PortsContract):
+    """Runs, schedules and shapes that were read where work lives."""
+
+    def test_a_source_that_was_never_read_is_unknown(self, ports: Ports) -> None:
+        """Absence is empty."""
+        assert ports.sources.state(SOURCE).cursor == ""
+        assert ports.sources.state(SOURCE).open == ()
+        assert ports.sources.statuses() == ()
+        assert ports.sources.claimed(T0) == ()
+        assert len(ports.sources.shapes(POOL, ["x"]).runs) == 0
+        ports.sources.rewind(SOURCE)
+
+    def test_what_is_read_is_work_of_its_pool_the_same(self, ports: Ports) -> None:
+        """Columns, types, order, edges, doubles; whether it is over or not."""
+        work = history(40)
+        first, second = (work.select_runs(np.arange(40) // 20 == i) for i in range(2))
+        done = ports.sources.apply(SOURCE, batch((first, True), (second, False), zone="Europe/Zurich"), T0)
+        assert (done.new, done.changed, done.same, done.gone) == (40, 0, 0, 0)
+        assert_same_work(ports.work.work(POOL), work)
+        assert ports.work.pools() == {POOL: "Europe/Zurich"}
+        assert len(ports.work.work(POOL, until=T0 + minutes(10)).runs) == 10
+        assert len(ports.work.work("other").runs) == 0
+
+    def test_a_run_is_replaced_by_its_id_and_the_same_again_changes_nothing(self, ports: Ports) -> None:
+        """However often it is read."""
+        work = history(10)
+        ports.sources.apply(SOURCE, batch((unfinished(work), False)), T0)
+        assert len(ports.sources.state(SOURCE).open) == 10
+        for wanted in ((0, 10, 0), (0, 0, 10)):
+            done = ports.sources.apply(SOURCE, batch((work, True)), T0)
+            assert (done.new, done.changed, done.same) == wanted
+            assert_same_work(ports.work.work(POOL), work)
+            assert ports.sources.state(SOURCE).open == ()
+
+    def test_open_runs_are_named_by_their_submission(self, ports: Ports) -> None:
+        """With what is needed to ask for them again."""
+        work = history(5)
+        ports.sources.apply(SOURCE, batch((work, False)), T0)
+        found = ports.sources.state(SOURCE).open
+        assert [(r.run_id, r.dag_id) for r in found] == list(zip(work.runs["run_id"], work.runs["dag_id"], strict=True))
+        assert [r.submit for r in found] == work.runs["submit"].tolist()
+
+    def test_a_run_that_is_gone_is_dropped(self, ports: Ports) -> None:
+        """As if it had never been; one that is unknown is none."""
+        work = history(6)
+        ports.sources.apply(SOURCE, batch((work, False)), T0)
+        done = ports.sources.apply(SOURCE, RoutedBatch(gone=("run-2", "run-4", "never")), T0)
+        assert done.gone == 2
+        assert ports.work.work(POOL).runs["run_id"].tolist() == ["run-0", "run-1", "run-3", "run-5"]
+        assert len(ports.sources.state(SOURCE).open) == 4
+
+    def test_long_history_is_kept_once_and_a_run_begun_anew_replaces_what_was_folded(self, ports: Ports) -> None:
+        """Settled runs are packed together; that must not be seen from outside."""
+        work, later = history(3000), T0 + timedelta(days=30)
+        ports.sources.apply(SOURCE, batch((work, True)), later)
+        assert_same_work(ports.work.work(POOL), work)
+        assert ports.sources.apply(SOURCE, batch((work, True)), later).same == 3000
+        assert_same_work(ports.work.work(POOL), work)
+        chosen = np.isin(np.arange(3000), (7, 1500))
+        again = unfinished(work.select_runs(chosen))
+        done = ports.sources.apply(SOURCE, batch((again, False)), later)
+        assert (done.new, done.changed) == (0, 2)
+        now = ports.work.work(POOL)
+        assert sorted(now.runs["run_id"]) == sorted(work.runs["run_id"])
+        open_ = now.select_runs(now.runs["run_id"].isin(["run-7", "run-1500"]).to_numpy())
+        assert open_.tasks["ended_at"].isna().all()
+        assert_same_work(
+            now.select_runs(~now.runs["run_id"].isin(["run-7", "run-1500"]).to_numpy()), work.select_runs(~chosen)
+        )
+        assert ports.sources.apply(SOURCE, RoutedBatch(gone=tuple(work.runs["run_id"])), later).gone == 3000
+        assert len(ports.work.work(POOL).runs) == 0
+
+    def test_a_run_leaves_a_pool_that_no_longer_takes_it(self, ports: Ports) -> None:
+        """When a route has changed."""
+        work = history(4)
+        ports.sources.apply(SOURCE, batch((work, True)), T0)
+        done = ports.sources.apply(SOURCE, batch((work, True), pool="other"), T0)
+        assert done.changed == 4
+        assert len(ports.work.work(POOL).runs) == 0
+        assert_same_work(ports.work.work("other"), work)
+
+    def test_a_run_can_be_in_several_pools(self, ports: Ports) -> None:
+        """It counts once."""
+        work = history(4)
+        ports.sources.apply(
+            SOURCE, RoutedBatch(seen=tuple(work.runs["run_id"]), parts={POOL: part(work), "other": part(work)}), T0
+        )
+        assert len(ports.sources.state(SOURCE).open) == 4
+        (status,) = ports.sources.statuses()
+        assert (status.open, status.over, status.pools) == (4, 0, (POOL, "other"))
+        assert len(ports.work.work("other").runs) == 4
+
+    def test_two_sources_do_not_touch_each_other(self, ports: Ports) -> None:
+        """Even with the same run ids."""
+        work = history(3)
+        for source in (SOURCE, "test"):
+            assert ports.sources.apply(source, batch((work, False)), T0).new == 3
+        ports.sources.apply("test", RoutedBatch(gone=tuple(work.runs["run_id"])), T0)
+        assert_same_work(ports.work.work(POOL), work)
+
+    def test_it_stands_beside_what_was_ingested(self, ports: Ports) -> None:
+        """In one order."""
+        old, new = history(5), history(5, first=5, start=T0 + minutes(2.5))
+        ports.work.ingest(POOL, "k", "d", [SourceBatch(old)])
+        ports.sources.apply(SOURCE, batch((new, False)), T0)
+        found = ports.work.work(POOL)
+        assert len(found.runs) == 10
+        assert found.runs["submit"].is_monotonic_increasing
+
+    def test_cursor_and_notebook_are_kept_with_their_batch(self, ports: Ports) -> None:
+        """None leaves them; a note of None is dropped; rewinding forgets both, and no run."""
+        ports.sources.apply(SOURCE, batch((history(1), False), cursor="c1", notebook={"a": "1", "b": "ü"}), T0)
+        ports.sources.apply(SOURCE, RoutedBatch(notebook={"a": None, "c": ""}), T0)
+        state = ports.sources.state(SOURCE)
+        assert (state.cursor, state.notebook) == ("c1", {"b": "ü", "c": ""})
+        ports.sources.rewind(SOURCE)
+        state = ports.sources.state(SOURCE)
+        assert (state.cursor, state.notebook, len(state.open)) == ("", {}, 1)
+
+    def test_how_reading_goes_is_told(self, ports: Ports) -> None:
+        """When it was tried, when it worked, why it did not."""
+        ports.sources.began(SOURCE, T0)
+        ports.sources.ended(SOURCE, T0)
+        ports.sources.began(SOURCE, T0 + minutes(1))
+        ports.sources.ended(SOURCE, T0 + minutes(2), "it does not answer")
+        (status,) = ports.sources.statuses()
+        assert (status.read_at, status.tried_at, status.error) == (T0, T0 + minutes(1), "it does not answer")
+        ports.sources.ended(SOURCE, T0 + minutes(3))
+        (status,) = ports.sources.statuses()
+        assert (status.read_at, status.error) == (T0 + minutes(3), "")
+
+    def test_schedules_are_replaced_as_a_whole(self, ports: Ports) -> None:
+        """Of every kind; one that is declared again keeps the instant of its first declaration."""
+        cron = Schedule("a", POOL, "0 2 * * *", "Europe/Zurich", since=T0, max_active_runs=1)
+        even = Schedule("b", POOL, "", "UTC", every_s=5400.5, anchor=T0, paused=True)
+        known = Schedule("c", "other", "", "UTC", turns=(T0, T0 + minutes(7)))
+        ports.sources.apply(SOURCE, RoutedBatch(schedules=(cron, even, known)), T0)
+        assert ports.work.schedules(POOL) == (cron, even)
+        assert ports.work.schedules("other") == (known,)
+        ports.sources.apply(SOURCE, RoutedBatch(), T0)
+        assert len(ports.work.schedules(POOL)) == 2
+        ports.sources.apply(SOURCE, RoutedBatch(schedules=(replace(cron, since=T0 + minutes(5)),)), T0)
+        assert ports.work.schedules(POOL) == (cron,)
+        assert ports.work.schedules("other") == ()
+
+    def test_a_schedule_of_somebody_else_is_left_as_it_is(self, ports: Ports) -> None:
+        """And said."""
+        mine = Schedule("dag-0", POOL, "0 2 * * *", "UTC")
+        ports.work.ingest(POOL, "k", "d", [SourceBatch(history(1), schedules=(mine,))])
+        theirs = replace(mine, cron="0 3 * * *")
+        done = ports.sources.apply(SOURCE, RoutedBatch(schedules=(theirs,)), T0)
+        assert "dag-0" in done.notes[0]
+        assert ports.work.schedules(POOL) == (mine,)
+        ports.sources.apply(SOURCE, RoutedBatch(schedules=()), T0)
+        assert ports.work.schedules(POOL) == (mine,)
+        ports.sources.apply(SOURCE, RoutedBatch(schedules=(replace(theirs, dag_id="x"),)), T0)
+        done = ports.sources.apply("test", RoutedBatch(schedules=(replace(mine, dag_id="x"),)), T0)
+        assert SOURCE in done.notes[0]
+
+    def test_shapes_of_dags_that_never_ran(self, ports: Ports) -> None:
+        """Replaced as a whole, found by DAG and pool."""
+        shapes = unfinished(history(3))
+        ports.sources.apply(SOURCE, RoutedBatch(shapes={POOL: shapes}), T0)
+        assert_same_work(
+            ports.sources.shapes(POOL, ["dag-1", "no"]), shapes.select_runs(np.array([False, True, False]))
+        )
+        assert len(ports.sources.shapes("other", ["dag-1"]).runs) == 0
+        ports.sources.apply(SOURCE, RoutedBatch(shapes={}), T0)
+        assert len(ports.sources.shapes(POOL, ["dag-1"]).runs) == 0
+
+    def test_what_work_held_is_counted_wherever_it_goes(self, ports: Ports) -> None:
+        """Also what no route sends anywhere, which is no work of any pool; folded or not."""
+        work = history(2000)
+        ports.sources.apply(SOURCE, batch((work, True)), T0 + timedelta(days=9))
+        lost = history(10, first=5000)
+        ports.sources.apply(SOURCE, batch((lost, True), pool=""), T0)
+        assert "" not in ports.work.pools()
+        assert len(ports.work.work("").runs) == 0
+        for pool, table in ((POOL, work), ("", lost)):
+            found = [c for c in ports.sources.claimed(T0) if c.pool == pool]
+            tasks = table.tasks
+            held = (tasks["ended_at"] - tasks["started_at"]) * tasks["cpu"] * tasks["instances"] / 3600
+            assert sum(c.core_hours for c in found) == pytest.approx(held.sum())
+            assert sum(c.tasks for c in found) == int(held.notna().sum())
+        since = T0 + minutes(1999)
+        assert sum(c.tasks for c in ports.sources.claimed(since)) <= 5
+        assert epoch(since) > work.runs["submit"].iloc[1998]
+
+    def test_a_run_without_tasks_is_a_run(self, ports: Ports) -> None:
+        """It is read again as well."""
+        runs = history(2).runs
+        empty = WorkTable(runs, WorkTable.empty().tasks, *(np.empty(0, dtype=np.int64) for _ in range(2)))
+        ports.sources.apply(SOURCE, batch((empty, False)), T0)
+        pd.testing.assert_frame_equal(ports.work.work(POOL).runs, runs[list(RUN_COLUMNS)])
+        assert len(ports.sources.state(SOURCE).open) == 2
