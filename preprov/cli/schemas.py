@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from preprov.cli.adopt_schemas import AdoptedTerraform
+from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
@@ -283,45 +284,6 @@ class OnePool(Envelope):
     nodes: list[NodeRow]
 
 
-class ReservationSegment(Part):
-    """A constant claim."""
-
-    start: datetime
-    end: datetime
-    cpu: float
-    memory: float
-    gpu: float
-    disk_io: float
-    network: float
-
-
-class ReservationRow(Part):
-    """A reservation."""
-
-    reservation_id: str
-    pool: str
-    claimant: str
-    state: str
-    tenant: str
-    priority: int
-    node_id: str | None
-    expires_at: datetime | None
-    segments: list[ReservationSegment]
-    reason: str
-
-
-class Reservations(Envelope):
-    """reservation list."""
-
-    reservations: list[ReservationRow]
-
-
-class OneReservation(Envelope):
-    """reservation create, reservation commit, reservation release."""
-
-    reservation: ReservationRow
-
-
 class StoryEvent(Part):
     """One line of a story."""
 
@@ -414,6 +376,9 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "model quarantine list": Quarantine,
     "model quarantine add": Quarantine,
     "model quarantine lift": Quarantine,
+    "token create": MadeToken,
+    "token list": Tokens,
+    "token revoke": OneToken,
     "why node": Why,
     "why run": Why,
     "why action": Why,

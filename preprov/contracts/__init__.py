@@ -5,6 +5,7 @@ docstring says so; every write is idempotent by the key it names; a `retryable` 
 caller's next pass, nothing here retries by itself except an SDK inside its own call.
 """
 
+from preprov.contracts.access import EventStore, TokenStore
 from preprov.contracts.base import Clock, Progress
 from preprov.contracts.launch import Scheduler, TaskReport
 from preprov.contracts.learning import (
@@ -68,6 +69,7 @@ __all__ = [
     "Capabilities",
     "Claimed",
     "Clock",
+    "EventStore",
     "Examined",
     "Finding",
     "ForecastStore",
@@ -110,6 +112,7 @@ __all__ = [
     "SyncBatch",
     "TaskReport",
     "Tended",
+    "TokenStore",
     "UsageSource",
     "VoteStore",
     "WorkSource",

@@ -1,11 +1,12 @@
 """What is intended and done: plans, audit, reservations, votes, leases; and the ports together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from preprov.contracts.access import EventStore, TokenStore
 from preprov.contracts.learning import ForecastStore, LeadTimeStore, LearningStore, ModelStore, PromiseStore
 from preprov.contracts.live import SourceStore
 from preprov.contracts.work import SampleStore, WorkStore
@@ -54,7 +55,7 @@ class ReservationLedger(Protocol):
     """Soft reservations, commitments, releases: exact under concurrency.
 
     Invariants: at no instant do committed segments on a node exceed its allocatable; at most one live reservation per
-    (pool, claimant); nothing committed is lost by a crash.
+    (pool, tenant, claimant); nothing committed is lost by a crash.
     """
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
@@ -62,6 +63,17 @@ class ReservationLedger(Protocol):
 
         Raises OverbookedError if `capacity` is given and the peak of all live claims in the window would exceed it.
         """
+        ...
+
+    def reserve_all(self, gang: Sequence[Reservation], capacity: Resources | None = None) -> tuple[Reservation, ...]:
+        """Add SOFT reservations of one pool, all or none; as `reserve` for each, the capacity for all together.
+
+        Idempotent by id: if the first one's id is there, live or not, all of its gang are returned as they are now.
+        """
+        ...
+
+    def get(self, reservation_id: str) -> tuple[Reservation, ...]:
+        """The reservation of that id, or all of the gang of that name in the order made; empty if there is none."""
         ...
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
@@ -192,3 +204,5 @@ class Ports:
     samples: SampleStore
     intent: IntentStore
     history: HistoryStore
+    tokens: TokenStore
+    events: EventStore

@@ -9,15 +9,16 @@ import structlog
 from preprov.contracts import TaskReport
 from preprov.control import lifecycle
 from preprov.control.context import Context
-from preprov.control.observing import claim
+from preprov.control.handover import hand_over, open_rooms
+from preprov.control.observing import claim, of_tasks
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
-from preprov.model.reservations import Reservation, ReservationState, Segment
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import ZERO, Resources
 from preprov.model.work import DagRun, State, TaskRun
 from preprov.planning.order import ReadyTask, launch_order
-from preprov.planning.placement import PlacementRequest, first_fit, misfit, rooms_of
+from preprov.planning.placement import PlacementRequest, first_fit, misfit
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +87,7 @@ def _resume(
         for i in range(t.spec.instances)
         if i not in t.done
     }
-    for r in ctx.ports.ledger.reservations(pool.name):
+    for r in of_tasks(ctx.ports.ledger.reservations(pool.name)):
         if r.state is not ReservationState.COMMITTED or r.claimant in reported or r.claimant not in by_claimant:
             continue
         node = ready.get(r.node_id or "")
@@ -102,7 +103,7 @@ def _segments(task: TaskRun, start: datetime) -> tuple[Segment, ...]:
 
 def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, now: datetime) -> None:
     """Soft reservations for the roots of runs that are due later, so that the claim is on the books before the time."""
-    held = {r.claimant for r in ctx.ports.ledger.reservations(pool.name)}
+    held = {r.claimant for r in of_tasks(ctx.ports.ledger.reservations(pool.name))}
     for run in live.runs.values():
         if run.due is None or run.due <= now:
             continue
@@ -126,17 +127,18 @@ def _soft(pool: Pool, task: TaskRun, instance: int, start: datetime) -> Reservat
         priority=task.priority,
         expires_at=segments[-1].end + _SOFT_GRACE,
         created_at=start,
+        purpose=Purpose.TASK,
     )
 
 
 def _place(
     ctx: Context, pool: Pool, live: lifecycle.Live, observation: PoolObservation, now: datetime
 ) -> DispatchResult:
-    reservations = ctx.ports.ledger.reservations(pool.name)
     drained = ctx.ports.intent.drains(pool.name)
-    rooms = [r for r in rooms_of(observation, reservations) if "*" not in drained and r.node_id not in drained]
+    reservations = hand_over(ctx, pool, observation, drained, now)
+    rooms = open_rooms(observation, reservations, drained)
     nodes = {n.node_id: n for n in observation.nodes}
-    committed = {r.claimant for r in reservations if r.state is ReservationState.COMMITTED}
+    committed = {r.claimant for r in of_tasks(reservations) if r.state is ReservationState.COMMITTED}
     wanting = _wanting(live, committed)
     allowed = _within_quota(ctx, reservations, [wanting[c] for c in _in_order(live, wanting, now)])
     placement = first_fit([_request(t, i) for t, i in allowed], rooms, pool.binding)

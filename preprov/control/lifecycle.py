@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from preprov.contracts import TaskReport
 from preprov.control.context import Context
+from preprov.control.observing import of_tasks
 from preprov.demand.schedules import turns
 from preprov.model.pools import Pool
 from preprov.model.work import DagRun, State, TaskRun
@@ -56,7 +57,7 @@ def materialise_due(ctx: Context, pool: Pool, now: datetime) -> list[DagRun]:
 def absorb(ctx: Context, pool: Pool, live: Live, reports: Sequence[TaskReport], now: datetime) -> Live:
     """Take in what the schedulers saw: ends release reservations, samples are kept, failures are retried or final."""
     by_claimant = {t.claimant(i): t for t in live.tasks.values() for i in range(t.spec.instances)}
-    held = {r.claimant: r for r in ctx.ports.ledger.reservations(pool.name)}
+    held = {r.claimant: r for r in of_tasks(ctx.ports.ledger.reservations(pool.name))}
     changed: dict[tuple[str, str], TaskRun] = {}
     ctx.ports.samples.append(pool.name, [(r.claimant, u) for r in reports for u in r.usage])
     for report in reports:

@@ -1,13 +1,13 @@
 """Ask the providers what exists, and keep what is worth learning from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from preprov.contracts import LeadObservation, PoolSnapshot
 from preprov.control.context import Context
 from preprov.model.errors import PoolError
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
-from preprov.model.reservations import Reservation, ReservationState
+from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources
 
 
@@ -80,6 +80,11 @@ def committed_by_node(reservations: tuple[Reservation, ...]) -> Mapping[str, lis
         if r.state is ReservationState.COMMITTED and r.node_id:
             out.setdefault(r.node_id, []).append(r)
     return out
+
+
+def of_tasks(reservations: Iterable[Reservation]) -> tuple[Reservation, ...]:
+    """Those of task instances that are dispatched here. Anybody may name a booking as they like, even as a task."""
+    return tuple(r for r in reservations if r.purpose is Purpose.TASK)
 
 
 def claim(reservation: Reservation) -> Resources:

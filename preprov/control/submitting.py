@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from preprov.control.context import Context
+from preprov.control.observing import of_tasks
 from preprov.control.routing import USUAL, Route
 from preprov.model.errors import ConfigError, PoolError, WorkError
 from preprov.model.resources import Resources
@@ -80,7 +81,7 @@ def cancel(ctx: Context, run_id: str) -> DagRun:
     now = ctx.clock.now()
     pool = ctx.pool(run.pool)
     observed = {n.node_id: n for p in {g.provider for g in pool.groups} for n in ctx.provider(p).observe(pool).nodes}
-    held = {r.claimant: r for r in ctx.ports.ledger.reservations(pool.name)}
+    held = {r.claimant: r for r in of_tasks(ctx.ports.ledger.reservations(pool.name))}
     tasks, failures = ctx.ports.work.task_runs([run.run_id]), []
     for task in tasks:
         for i in range(task.spec.instances):

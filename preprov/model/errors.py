@@ -123,6 +123,10 @@ class OverbookedError(ReservationError):
     """The capacity asked for is not free in that window."""
 
 
+class AccessError(PreprovError):
+    """Who asks may not have this, or is not known."""
+
+
 class StoreError(PreprovError):
     """The store cannot be read or written."""
 

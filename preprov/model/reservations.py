@@ -19,6 +19,17 @@ class ReservationState(StrEnum):
     EXPIRED = "expired"
 
 
+class Purpose(StrEnum):
+    """What a reservation is for."""
+
+    TASK = "task"
+    """An instance of a task that is dispatched here: its demand is known already."""
+    BOOKING = "booking"
+    """Asked for by a person or a program, on top of the known demand; used up by what runs under it, never refilled."""
+    WINDOW = "window"
+    """A turn of a recurring window: a share of the pool that is held for a tenant."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A constant claim over [start, end)."""
@@ -39,9 +50,11 @@ class Reservation:
     """A claim of one task run (or of a person) on a pool.
 
     Attributes:
-        claimant: `run_id/task_id#instance`, or any label; at most one live reservation per claimant and pool.
+        claimant: `run_id/task_id#instance`, or any label; at most one live reservation per tenant, claimant and pool.
         expires_at: a SOFT claim is void after this instant; a COMMITTED one is not touched by it.
         node_id: set by commitment.
+        gang: reservations of one non-empty name are made and committed all or none.
+        fingerprint: of the request that made it, so that the same request again is told from another one of its id.
     """
 
     reservation_id: str
@@ -55,6 +68,9 @@ class Reservation:
     node_id: str | None = None
     created_at: datetime | None = None
     reason: str = ""
+    purpose: Purpose = Purpose.BOOKING
+    gang: str = ""
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if not self.segments:

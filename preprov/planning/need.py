@@ -1,7 +1,6 @@
 """Nodes needed per sample and step, and the level to order up to: a quantile of the maximum over the lead window."""
 
 import math
-import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -11,6 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.reservations import Purpose
 from preprov.model.resources import KINDS
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.offers import Choice
@@ -23,8 +23,6 @@ NO_PRICE_LEVEL: Final = 0.95
 """Service level where neither a hit rate nor a price says better."""
 _LEVELS: Final = (0.01, 0.999)
 _CPU: Final = KINDS.index("cpu")
-_TASK_CLAIM: Final = re.compile(r".+/.+#\d+(@\d+)?")
-"""How `TaskRun.claimant` names an instance."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ def _claimed(inputs: PlanInputs, horizon: Horizon) -> Array | None:
 
     A task's claim is left out: the task itself is in the demand.
     """
-    live = [r for r in inputs.committed if r.is_live and not _TASK_CLAIM.fullmatch(r.claimant)]
+    live = [r for r in inputs.committed if r.is_live and r.purpose is not Purpose.TASK]
     if not live:
         return None
     edges = np.zeros((horizon.steps + 1, len(KINDS)))

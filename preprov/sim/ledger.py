@@ -1,5 +1,6 @@
 """The reservation ledger in memory, exact under threads."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from threading import RLock
 
@@ -13,7 +14,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._rows: dict[str, Reservation] = {}
-        self._live: dict[tuple[str, str], str] = {}
+        self._live: dict[tuple[str, str, str], str] = {}
         self._lock = RLock()
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
@@ -22,7 +23,7 @@ class MemoryLedger:
             held = self._rows.get(reservation.reservation_id)
             if held is not None and held.is_live:
                 return held
-            claimant = (reservation.pool, reservation.claimant)
+            claimant = _claimant(reservation)
             if claimant in self._live:
                 return self._rows[self._live[claimant]]
             if held is not None:
@@ -31,6 +32,25 @@ class MemoryLedger:
                 self._must_fit([*self._of(reservation.pool), reservation], reservation, capacity)
             self._put(reservation)
             return reservation
+
+    def reserve_all(self, gang: Sequence[Reservation], capacity: Resources | None = None) -> tuple[Reservation, ...]:
+        """Add soft claims, all or none."""
+        with self._lock:
+            if known := self.get(gang[0].gang or gang[0].reservation_id):
+                return known
+            before = dict(self._rows), dict(self._live)
+            try:
+                return tuple(self.reserve(r, capacity) for r in gang)
+            except ReservationError:
+                self._rows, self._live = before
+                raise
+
+    def get(self, reservation_id: str) -> tuple[Reservation, ...]:
+        """One, or all of a gang."""
+        with self._lock:
+            if reservation_id in self._rows:
+                return (self._rows[reservation_id],)
+            return tuple(r for r in self._rows.values() if reservation_id and r.gang == reservation_id)
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
         """Bind to a node."""
@@ -69,7 +89,7 @@ class MemoryLedger:
         return tuple(sorted(found, key=lambda r: (r.start, r.reservation_id)))
 
     def _of(self, pool: str) -> list[Reservation]:
-        return [self._rows[i] for (p, _), i in self._live.items() if p == pool]
+        return [self._rows[i] for (p, _, _), i in self._live.items() if p == pool]
 
     def _get(self, reservation_id: str) -> Reservation:
         held = self._rows.get(reservation_id)
@@ -80,9 +100,9 @@ class MemoryLedger:
     def _put(self, r: Reservation) -> None:
         self._rows[r.reservation_id] = r
         if r.is_live:
-            self._live[r.pool, r.claimant] = r.reservation_id
-        elif self._live.get((r.pool, r.claimant)) == r.reservation_id:
-            del self._live[r.pool, r.claimant]
+            self._live[_claimant(r)] = r.reservation_id
+        elif self._live.get(_claimant(r)) == r.reservation_id:
+            del self._live[_claimant(r)]
 
     @staticmethod
     def _must_fit(claims: list[Reservation], new: Reservation, room: Resources) -> None:
@@ -91,3 +111,7 @@ class MemoryLedger:
             raise OverbookedError(
                 f"{new.claimant} would need {top.as_dict()} of {room.as_dict()}", where=new.node_id or new.pool
             )
+
+
+def _claimant(r: Reservation) -> tuple[str, str, str]:
+    return r.pool, r.tenant, r.claimant

@@ -1,6 +1,7 @@
 """The whole store in memory: for tests, for replay, and for what-if questions that must leave no trace."""
 
 from preprov.contracts import Ports
+from preprov.sim.access import MemoryEvents, MemoryTokens
 from preprov.sim.facts import MemoryAudit, MemoryForecasts, MemoryHistory, MemoryLeads, MemoryPlans, MemorySamples
 from preprov.sim.intent import MemoryIntent, MemoryLeases, MemoryModels, MemoryVotes
 from preprov.sim.learning import MemoryLearning
@@ -33,4 +34,6 @@ def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None 
         samples=MemorySamples(),
         intent=MemoryIntent(),
         history=MemoryHistory(),
+        tokens=MemoryTokens(),
+        events=MemoryEvents(),
     )

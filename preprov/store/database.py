@@ -6,8 +6,10 @@ from pathlib import Path
 from preprov.contracts import Ports
 from preprov.model.errors import StoreError
 from preprov.store import migrate
+from preprov.store.access import SqlTokenStore
 from preprov.store.audit import SqlAuditLog
 from preprov.store.engine import Database, resolve
+from preprov.store.events import SqlEventStore
 from preprov.store.forecasts import SqlForecastStore
 from preprov.store.intent import SqlIntentStore
 from preprov.store.leads import SqlLeadTimeStore
@@ -55,6 +57,8 @@ class Store:
             samples=ParquetSampleStore(self._home / "samples"),
             intent=SqlIntentStore(db),
             history=SqlHistoryStore(db),
+            tokens=SqlTokenStore(db),
+            events=SqlEventStore(db),
         )
 
     def ports(self) -> Ports:

@@ -5,7 +5,7 @@ PostgreSQL a claim on a pool's capacity holds the pool's lock, and a commitment 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, update
 from sqlmodel import Session, col, select
 
 from preprov.model.errors import OverbookedError, ReservationError
-from preprov.model.reservations import Reservation, ReservationState, Segment
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import KINDS, Resources
 from preprov.store.engine import Database
 from preprov.store.rows import ReservationRow
@@ -33,21 +33,23 @@ class SqlReservationLedger:
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
         """Add a SOFT reservation; a live one of the same claimant is returned instead."""
-        pool = reservation.pool
-        if reservation.state is not ReservationState.SOFT:
-            raise ReservationError(f"cannot reserve a {reservation.state} claim", where=reservation.reservation_id)
-        lock = f"ledger:{pool}" if capacity is not None else f"claimant:{pool}:{reservation.claimant}"
-        with self._db.write(lock, f"claimant:{pool}:{reservation.claimant}") as session:
-            mine = (col(ReservationRow.pool) == pool, col(ReservationRow.claimant) == reservation.claimant)
-            held = _first(session, *mine, col(ReservationRow.state).in_(_LIVE))
-            if held is not None:
-                return _reservation(held)
-            if _first(session, col(ReservationRow.reservation_id) == reservation.reservation_id) is not None:
-                raise ReservationError("this reservation id was used before", where=reservation.reservation_id)
-            if capacity is not None:
-                _check_room(session, reservation, capacity, f"pool {pool}", col(ReservationRow.state).in_(_LIVE))
-            session.add(_row(reservation))
-        return reservation
+        _must_be_soft(reservation)
+        with self._db.write(*_locks([reservation], capacity)) as session:
+            return _reserve(session, reservation, capacity)
+
+    def reserve_all(self, gang: Sequence[Reservation], capacity: Resources | None = None) -> tuple[Reservation, ...]:
+        """Add SOFT reservations of one pool, all or none."""
+        for reservation in gang:
+            _must_be_soft(reservation)
+        with self._db.write(*_locks(gang, capacity)) as session:
+            if known := _members(session, gang[0].gang or gang[0].reservation_id):
+                return known
+            return tuple(_reserve(session, r, capacity) for r in gang)
+
+    def get(self, reservation_id: str) -> tuple[Reservation, ...]:
+        """The reservation of that id, or all of the gang of that name."""
+        with self._db.read() as session:
+            return _members(session, reservation_id)
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
         """Bind to a node."""
@@ -96,6 +98,43 @@ class SqlReservationLedger:
         with self._db.read() as session:
             rows = session.exec(wanted.order_by(col(ReservationRow.start), col(ReservationRow.id))).all()
         return tuple(_reservation(r) for r in rows)
+
+
+def _must_be_soft(reservation: Reservation) -> None:
+    if reservation.state is not ReservationState.SOFT:
+        raise ReservationError(f"cannot reserve a {reservation.state} claim", where=reservation.reservation_id)
+
+
+def _locks(claims: Sequence[Reservation], capacity: Resources | None) -> set[str]:
+    """Who claims a pool's capacity is alone in the pool; who claims none only has to be alone with its name."""
+    names = {f"claimant:{r.pool}:{r.tenant}:{r.claimant}" for r in claims}
+    return names if capacity is None else names | {f"ledger:{r.pool}" for r in claims}
+
+
+def _reserve(session: Session, reservation: Reservation, capacity: Resources | None) -> Reservation:
+    mine = (
+        col(ReservationRow.pool) == reservation.pool,
+        col(ReservationRow.tenant) == reservation.tenant,
+        col(ReservationRow.claimant) == reservation.claimant,
+    )
+    held = _first(session, *mine, col(ReservationRow.state).in_(_LIVE))
+    if held is not None:
+        return _reservation(held)
+    if _first(session, col(ReservationRow.reservation_id) == reservation.reservation_id) is not None:
+        raise ReservationError("this reservation id was used before", where=reservation.reservation_id)
+    if capacity is not None:
+        _check_room(session, reservation, capacity, f"pool {reservation.pool}", col(ReservationRow.state).in_(_LIVE))
+    session.add(_row(reservation))
+    session.flush()
+    return reservation
+
+
+def _members(session: Session, name: str) -> tuple[Reservation, ...]:
+    alone = _first(session, col(ReservationRow.reservation_id) == name)
+    if alone is not None:
+        return (_reservation(alone),)
+    of_gang = select(ReservationRow).where(col(ReservationRow.gang) == name, col(ReservationRow.gang) != "")
+    return tuple(_reservation(r) for r in session.exec(of_gang.order_by(col(ReservationRow.id))).all())
 
 
 def _first(session: Session, *where: ColumnElement[bool]) -> ReservationRow | None:
@@ -179,6 +218,9 @@ def _row(r: Reservation) -> ReservationRow:
         node_id=r.node_id,
         created_at=r.created_at,
         reason=r.reason,
+        purpose=str(r.purpose),
+        gang=r.gang,
+        fingerprint=r.fingerprint,
     )
 
 
@@ -199,4 +241,7 @@ def _reservation(row: ReservationRow) -> Reservation:
         node_id=row.node_id,
         created_at=row.created_at,
         reason=row.reason,
+        purpose=Purpose(row.purpose),
+        gang=row.gang,
+        fingerprint=row.fingerprint,
     )

@@ -13,6 +13,8 @@ from preprov.cli.commands import (
     pool,
     replay,
     reservation,
+    serve,
+    token,
     up,
     whatif,
     why,
@@ -36,6 +38,8 @@ def attach(app: typer.Typer) -> None:
         replay,
         whatif,
         reservation,
+        serve,
+        token,
         why,
     ):
         module.attach(app)

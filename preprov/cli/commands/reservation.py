@@ -28,6 +28,8 @@ def reservation_json(r: "Reservation") -> dict[str, object]:
         "state": str(r.state),
         "tenant": r.tenant,
         "priority": r.priority,
+        "purpose": str(r.purpose),
+        "gang": r.gang,
         "node_id": r.node_id,
         "expires_at": r.expires_at,
         "segments": [{"start": s.start, "end": s.end, **s.amount.as_dict()} for s in r.segments],

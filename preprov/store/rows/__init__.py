@@ -1,5 +1,6 @@
 """The tables, a module for each theme. Rows are rows: nothing here validates, and no row leaves the store."""
 
+from preprov.store.rows.access import EventRow, TokenRow
 from preprov.store.rows.base import NAMING, Row
 from preprov.store.rows.claims import LeadRow, LeaseRow, ReservationRow, VoteRow
 from preprov.store.rows.decisions import ActionNodeRow, ActionRow, ForecastRow, PlanRow, SnapshotRow
@@ -31,6 +32,7 @@ __all__ = [
     "DagTemplateRow",
     "DemandSeriesRow",
     "DrainRow",
+    "EventRow",
     "ForecastRow",
     "ForecastScoreRow",
     "HaltRow",
@@ -55,5 +57,6 @@ __all__ = [
     "SourceRow",
     "SourceRunRow",
     "SourceShapeRow",
+    "TokenRow",
     "VoteRow",
 ]

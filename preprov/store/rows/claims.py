@@ -16,8 +16,11 @@ class ReservationRow(Row, table=True):
 
     __tablename__ = "reservation"
     __table_args__ = (
-        partial_index("uq_reservation_live", "pool", "claimant", where="state IN ('soft', 'committed')", unique=True),
+        partial_index(
+            "uq_reservation_live", "pool", "tenant", "claimant", where="state IN ('soft', 'committed')", unique=True
+        ),
         partial_index("ix_reservation_node", "pool", "node_id", where="state = 'committed'"),
+        partial_index("ix_reservation_gang", "gang", where="gang <> ''"),
         Index("ix_reservation_pool_start", "pool", "start"),
     )
 
@@ -35,6 +38,9 @@ class ReservationRow(Row, table=True):
     node_id: str | None = None
     created_at: datetime | None = instant(default=None)
     reason: str = ""
+    purpose: str = "booking"
+    gang: str = ""
+    fingerprint: str = ""
 
 
 class LeaseRow(Row, table=True):

@@ -18,7 +18,7 @@ from preprov.model.pools import (
     PoolObservation,
     Standby,
 )
-from preprov.model.reservations import Reservation, ReservationState, Segment
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import Resources
 from preprov.planning.leads import Leads
 from preprov.planning.plan import PlanInputs
@@ -92,6 +92,7 @@ def claim(claimant, node_id=None, cpu=4.0, begin_s=0.0, length_s=3600.0) -> Rese
         (Segment(start, start + timedelta(seconds=length_s), Resources(cpu)),),
         ReservationState.COMMITTED if node_id else ReservationState.SOFT,
         node_id=node_id,
+        purpose=Purpose.TASK if "#" in claimant else Purpose.BOOKING,
     )
 
 

@@ -1,0 +1,82 @@
+"""Documents of the commands about claims, and about who may make them."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from preprov.cli.schema_base import Envelope, Part
+
+
+class ReservationSegment(Part):
+    """A constant claim."""
+
+    start: datetime
+    end: datetime
+    cpu: float
+    memory: float
+    gpu: float
+    disk_io: float
+    network: float
+
+
+class ReservationRow(Part):
+    """A reservation."""
+
+    reservation_id: str
+    pool: str
+    claimant: str
+    state: str
+    tenant: str
+    priority: int
+    purpose: str = Field(description="task, booking or window.")
+    gang: str = Field(description="Reservations of one gang are made and committed all or none; empty = it is alone.")
+    node_id: str | None
+    expires_at: datetime | None
+    segments: list[ReservationSegment]
+    reason: str
+
+
+class Reservations(Envelope):
+    """reservation list."""
+
+    reservations: list[ReservationRow]
+
+
+class OneReservation(Envelope):
+    """reservation create, reservation commit, reservation release."""
+
+    reservation: ReservationRow
+
+
+class TokenRow(Part):
+    """A token, without its secret."""
+
+    token_id: str
+    tenant: str
+    scopes: list[str]
+    pools: list[str] = Field(description="Empty: all.")
+    node_id: str = Field(description="The node that a token of scope node speaks for.")
+    note: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+
+class MadeToken(Envelope):
+    """token create."""
+
+    token: str = Field(description="How it is shown to the API. It is printed here and nowhere else.")
+    about: TokenRow
+
+
+class Tokens(Envelope):
+    """token list."""
+
+    tokens: list[TokenRow]
+
+
+class OneToken(Envelope):
+    """token revoke."""
+
+    about: TokenRow

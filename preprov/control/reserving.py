@@ -1,0 +1,180 @@
+"""Bookings: a client's claim on a pool, of one or several instances, from asking to giving back."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from preprov.control.context import Context
+from preprov.model.errors import OverbookedError, ReservationError
+from preprov.model.plans import stable_id
+from preprov.model.pools import Pool
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
+from preprov.model.resources import ZERO, Resources
+from preprov.planning.placement import misfit
+
+GRACE: Final = timedelta(minutes=15)
+"""How long after its beginning a booking waits to be taken up, if nobody says otherwise."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a client asks for.
+
+    Attributes:
+        segments: of one instance. count: instances; all are made and committed together, or none.
+        key: the client's own name for this request: the same one again is the same booking; "" = always a new one.
+        fingerprint: of the request; another one under the same key is refused.
+        priority: None = the tenant's.
+    """
+
+    pool: str
+    tenant: str
+    claimant: str
+    segments: tuple[Segment, ...]
+    count: int = 1
+    key: str = ""
+    fingerprint: str = ""
+    priority: int | None = None
+    expires_at: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A booking with all its instances. `made`: by this very call."""
+
+    members: tuple[Reservation, ...]
+    made: bool = False
+
+    @property
+    def booking_id(self) -> str:
+        """The name under which all of it is found again."""
+        return self.members[0].gang or self.members[0].reservation_id
+
+    @property
+    def state(self) -> ReservationState:
+        """Of the whole: SOFT while an instance waits, COMMITTED while one is held."""
+        states = [m.state for m in self.members]
+        for state in (ReservationState.SOFT, ReservationState.COMMITTED, ReservationState.EXPIRED):
+            if state in states:
+                return state
+        return ReservationState.RELEASED
+
+    @property
+    def is_ready(self) -> bool:
+        """True while every instance is bound to a node that is warm."""
+        return all(m.state is ReservationState.COMMITTED for m in self.members)
+
+
+def expiry(start: datetime, seconds: float | None) -> datetime:
+    """When a booking is void that was not taken up."""
+    return start + (GRACE if seconds is None else timedelta(seconds=seconds))
+
+
+def book(ctx: Context, asked: Asked) -> Booking:
+    """Book softly. The same key again gives the booking as it is now, whatever became of it.
+
+    Raises:
+        ConfigError: there is no such pool.
+        OverbookedError: the pool can never hold it beside what is promised then.
+        ReservationError: the key was used for another request, or the claimant has a live booking already.
+    """
+    pool, now = ctx.pool(asked.pool), ctx.clock.now()
+    made = _reservations(ctx, asked, now)
+    _must_fit_somewhere(pool, asked)
+    held = ctx.ports.ledger.reserve_all(made, most_capacity(pool))
+    if held[0] == made[0]:
+        return Booking(held, made=True)
+    if held[0].fingerprint == asked.fingerprint and _id(held[0]) == _id(made[0]):
+        return Booking(held)
+    if _id(held[0]) == _id(made[0]):
+        raise ReservationError(
+            "this key was used for another request", where=_id(held[0]), hint="use a new key for a new request"
+        )
+    raise ReservationError(
+        f"{asked.claimant} has a live reservation already",
+        where=_id(held[0]),
+        hint="release it first, or give each its own claimant",
+    )
+
+
+def _id(r: Reservation) -> str:
+    return r.gang or r.reservation_id
+
+
+def _reservations(ctx: Context, asked: Asked, now: datetime) -> tuple[Reservation, ...]:
+    tenant = ctx.tenants.get(asked.tenant)
+    priority = asked.priority if asked.priority is not None else tenant.priority if tenant else 0
+    key = asked.key or secrets.token_hex(16)
+    booking_id = stable_id("booking", asked.tenant, key)
+    first = Reservation(
+        reservation_id=booking_id,
+        pool=asked.pool,
+        claimant=asked.claimant,
+        segments=asked.segments,
+        tenant=asked.tenant,
+        priority=priority,
+        expires_at=asked.expires_at or asked.segments[0].start + GRACE,
+        created_at=now,
+        reason=asked.reason,
+        purpose=Purpose.BOOKING,
+        fingerprint=asked.fingerprint,
+    )
+    if asked.count == 1:
+        return (first,)
+    return tuple(
+        replace(first, reservation_id=f"{booking_id}.{i}", claimant=f"{asked.claimant}[{i}]", gang=booking_id)
+        for i in range(asked.count)
+    )
+
+
+def _must_fit_somewhere(pool: Pool, asked: Asked) -> None:
+    """What no node could ever hold is refused now, instead of holding a place in the books until it expires."""
+    top = ZERO
+    for s in asked.segments:
+        top = top.maximum(s.amount)
+    why = misfit(top, [o for g in pool.groups for o in g.offerings], pool.binding)
+    if why:
+        raise OverbookedError(f"it fits on no node of pool {pool.name}: {why}", where=pool.name, hint="ask for less")
+
+
+def most_capacity(pool: Pool) -> Resources:
+    """What the pool could hold at the most: each group at its limit with its largest offering, the pool at its own."""
+    whole, best = ZERO, ZERO
+    for g in pool.groups:
+        largest = ZERO
+        for o in g.offerings:
+            largest = largest.maximum(pool.claimable(o))
+        whole, best = whole + largest * g.max_nodes, best.maximum(largest)
+    limit = best * pool.guards.max_nodes
+    return Resources.of([min(a, b) for a, b in zip(whole.as_tuple(), limit.as_tuple(), strict=True)])
+
+
+def find(ctx: Context, booking_id: str, tenant: str | None) -> Booking | None:
+    """A booking by its id; None if there is none, or if it is another tenant's.
+
+    Args:
+        ctx: the context.
+        booking_id: as `book` gave it.
+        tenant: who asks; None = who may see all.
+    """
+    members = tuple(m for m in ctx.ports.ledger.get(booking_id) if m.purpose is not Purpose.TASK)
+    if not members or (tenant is not None and members[0].tenant != tenant):
+        return None
+    return Booking(members)
+
+
+def bookings(ctx: Context, tenant: str | None, *, pools: Sequence[str] = (), live: bool = True) -> tuple[Booking, ...]:
+    """Bookings by start; of one tenant, or of all."""
+    found: dict[str, list[Reservation]] = {}
+    for r in ctx.ports.ledger.reservations(live=live):
+        if r.purpose is not Purpose.TASK and tenant in (None, r.tenant) and (not pools or r.pool in pools):
+            found.setdefault(_id(r), []).append(r)
+    return tuple(Booking(tuple(sorted(m, key=lambda r: r.reservation_id))) for m in found.values())
+
+
+def give_back(ctx: Context, booking: Booking, reason: str) -> Booking:
+    """Release every instance; again changes nothing."""
+    return Booking(tuple(ctx.ports.ledger.release(m.reservation_id, reason) for m in booking.members))

@@ -1,0 +1,80 @@
+"""Tokens and told events in memory."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from threading import Lock
+
+from preprov.model.access import Token
+from preprov.model.events import Event
+
+
+class MemoryTokens:
+    """TokenStore in memory."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Token] = {}
+        self._lock = Lock()
+
+    def add(self, token: Token) -> None:
+        """Keep a new one."""
+        self._rows[token.token_id] = token
+
+    def get(self, token_id: str) -> Token | None:
+        """One by its id."""
+        return self._rows.get(token_id)
+
+    def tokens(self, tenant: str | None = None) -> tuple[Token, ...]:
+        """By time of making."""
+        found = (t for t in self._rows.values() if tenant in (None, t.tenant))
+        return tuple(sorted(found, key=lambda t: (t.created_at, t.token_id)))
+
+    def revoke(self, token_id: str, at: datetime) -> Token | None:
+        """Good for nothing from then on."""
+        with self._lock:
+            token = self._rows.get(token_id)
+            if token is None:
+                return None
+            self._rows[token_id] = replace(token, revoked_at=token.revoked_at or at)
+            return self._rows[token_id]
+
+    def use_up(self, token_id: str, at: datetime) -> bool:
+        """True for exactly one caller."""
+        with self._lock:
+            token = self._rows.get(token_id)
+            if token is None or token.used_at is not None:
+                return False
+            self._rows[token_id] = replace(token, used_at=at)
+            return True
+
+
+class MemoryEvents:
+    """EventStore in memory."""
+
+    def __init__(self) -> None:
+        self._rows: list[Event] = []
+        self._known: set[tuple[str, str, str]] = set()
+        self._lock = Lock()
+
+    def record(self, events: Sequence[Event]) -> tuple[bool, ...]:
+        """Keep them; one flag each: False if it was told before."""
+        new = []
+        with self._lock:
+            for e in events:
+                key = (e.tenant, e.source, e.event_id)
+                new.append(key not in self._known)
+                if new[-1]:
+                    self._known.add(key)
+                    self._rows.append(e)
+        return tuple(new)
+
+    def events(
+        self, tenant: str | None = None, *, run_id: str | None = None, after: int = 0, limit: int = 1000
+    ) -> tuple[tuple[int, Event], ...]:
+        """(number, event) in the order told."""
+        found = [
+            (i, e)
+            for i, e in enumerate(self._rows, 1)
+            if i > after and tenant in (None, e.tenant) and run_id in (None, e.run_id)
+        ]
+        return tuple(found[:limit])
