@@ -13,6 +13,7 @@ from preprov.control.ingesting import ingest_work
 from preprov.control.routing import Route
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Pool
+from preprov.model.prices import Commitment, PriceRow
 from preprov.model.reference import reference_pool
 from preprov.settings import Settings
 
@@ -45,6 +46,17 @@ class App:
         """
         return tuple(ingest_work(self.ctx, s.pool, work_source(s.kind, s.path)) for s in self.config.source)
 
+    def sync(self) -> None:
+        """Read the sources again and, when it is time, ask the clouds for prices.
+
+        Raises:
+            SourceError: a source is unreadable.
+        """
+        from preprov.control.pricing import refresh_due
+
+        refresh_due(self.ctx, self.config.prices.refresh)
+        self.sync_sources()
+
 
 @contextmanager
 def open_app(
@@ -66,7 +78,7 @@ def open_app(
         ConfigError: the environment or the file is wrong.
         StoreError: the store cannot be opened.
     """
-    from preprov.planning.prices import TablePriceBook
+    from preprov.control.pricing import KeptPrices
     from preprov.store.database import open_store
     from preprov.store.holders import process_name
 
@@ -87,9 +99,10 @@ def open_app(
             ports=ports,
             providers=_providers(settings.home, clock, speed, configured),
             schedulers=_schedulers(settings.home, clock, speed),
-            prices=TablePriceBook.from_pools(configured.values()),
+            prices=KeptPrices(ports.prices, clock, configured.values(), *_prices(config, configured)),
             clock=clock,
             pools=configured,
+            limits=config.limits(configured),
             tenants={t.name: Tenant(t.priority, t.quota) for t in config.tenant},
             actor=actor,
             holder=process_name(),
@@ -99,6 +112,21 @@ def open_app(
         yield App(settings, config, store, ctx, speed)
     finally:
         store.close()
+
+
+def _prices(
+    config: configfile.ConfigFile, pools: Mapping[str, Pool]
+) -> tuple[tuple[PriceRow, ...], tuple[Commitment, ...]]:
+    """Rows of the configured table about the offerings of these pools, and the commitments."""
+    asked = config.prices
+    commitments = tuple(c.build(config.controller.zone) for c in asked.commitment)
+    if asked.table is None and not asked.shipped:
+        return (), commitments
+    from preprov.control.pricing import read_prices
+
+    types = {o.instance_type for p in pools.values() for g in p.groups for o in g.offerings}
+    rows = read_prices(types=types) if asked.shipped else ()
+    return (*rows, *(read_prices(asked.table, types=types) if asked.table else ())), commitments
 
 
 def work_source(kind: str, path: Path) -> WorkSource:

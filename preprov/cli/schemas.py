@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from preprov.cli.adopt_schemas import AdoptedTerraform
 from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
+from preprov.cli.planning_schemas import Leads, Prices, PricesOfType, PricesRefreshed
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
@@ -103,6 +104,21 @@ class PlanAlternative(Part):
     why_not: str
 
 
+class PlanBasis(Part):
+    """How a plan was found."""
+
+    model_config = ConfigDict(extra="allow")
+
+    solver: str = Field(description="highs, dynamic programme (nothing was scarce), or greedy.")
+    solved: bool = Field(description="False: the optimum found for an earlier plan is held.")
+    because: str = Field(description="What made it solve anew, or why not.")
+    gap: float | None = Field(default=None, description="Share of the cost that a better plan could save at most.")
+    seconds: float | None = None
+    optimum_usd: float | None = None
+    binding: list[str] = Field(default_factory=list, description="Limits that hold something back.")
+    solved_for: datetime | None = None
+
+
 class _PlanBody(BaseModel):
     plan_id: str
     mode: str
@@ -116,6 +132,7 @@ class _PlanBody(BaseModel):
     alternatives: list[PlanAlternative]
     notes: list[str]
     fallback: str
+    basis: PlanBasis
 
 
 class Plan(_PlanBody, Envelope):
@@ -362,8 +379,12 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "run show": OneRun,
     "pool list": Pools,
     "pool show": OnePool,
+    "pool leads": Leads,
     "pool reconcile": Reconciled,
     "pool adopt terraform": AdoptedTerraform,
+    "prices list": Prices,
+    "prices show": PricesOfType,
+    "prices refresh": PricesRefreshed,
     "reservation list": Reservations,
     "reservation create": OneReservation,
     "reservation commit": OneReservation,

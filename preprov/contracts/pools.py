@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
 from preprov.model.pools import Offering, Pool, PoolObservation, Preload, Standby
+from preprov.model.prices import Found, PriceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,4 +248,21 @@ class PriceBook(Protocol):
 
     def standby_usd_per_hour(self, offering: Offering, state: Standby, at: datetime) -> float | None:
         """Price of a kept node-hour in that state; 0 for COLD."""
+        ...
+
+
+@runtime_checkable
+class ExplainsPrices(Protocol):
+    """A price book that can say where a price comes from, and how often spot nodes are taken back."""
+
+    def found(self, offering: Offering, at: datetime) -> Found:
+        """The price in force and its source."""
+        ...
+
+    def interruptions_per_hour(self, offering: Offering, at: datetime) -> float | None:
+        """How often a running node of it is taken back; None = not known."""
+        ...
+
+    def history(self, instance_type: str) -> tuple[PriceRow, ...]:
+        """All prices known of a type, by zone, capacity type and time."""
         ...

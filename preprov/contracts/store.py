@@ -1,6 +1,6 @@
 """What is intended and done: plans, audit, reservations, votes, leases; and the ports together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from preprov.contracts.live import SourceStore
 from preprov.contracts.work import SampleStore, WorkStore
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Mode, Override
+from preprov.model.prices import PriceRow
 from preprov.model.reservations import Reservation
 from preprov.model.resources import Resources
 
@@ -185,6 +186,21 @@ class HistoryStore(Protocol):
         ...
 
 
+class PriceStore(Protocol):
+    """What clouds said that offerings cost."""
+
+    def save(self, rows: Sequence[PriceRow], *, at: datetime) -> int:
+        """Keep prices heard of at `at`; returns how many were new.
+
+        Idempotent by (instance type, zone, capacity type, since): the same one again replaces its price.
+        """
+        ...
+
+    def rows(self, *, instance_types: Collection[str] | None = None) -> tuple[PriceRow, ...]:
+        """Of these types (None = all), by type, zone, capacity type and time."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The store as use cases see it."""
@@ -206,3 +222,4 @@ class Ports:
     history: HistoryStore
     tokens: TokenStore
     events: EventStore
+    prices: PriceStore

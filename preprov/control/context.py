@@ -8,6 +8,7 @@ from datetime import datetime
 
 from preprov.contracts import Clock, PoolProvider, Ports, PriceBook, Scheduler
 from preprov.model.errors import ConfigError
+from preprov.model.limits import SharedLimit
 from preprov.model.pools import Mode, Pool
 from preprov.model.time import aware
 
@@ -50,6 +51,7 @@ class Context:
 
     Attributes:
         tenants: what is configured of them; one that is not named has no priority and no limit.
+        limits: quotas and budgets that pools share.
         schedulers: provider name -> how tasks are started on its nodes.
         actor: who is asking, for the audit log.
         holder: name under which leases are held.
@@ -66,6 +68,7 @@ class Context:
     clock: Clock
     pools: Mapping[str, Pool]
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    limits: tuple[SharedLimit, ...] = ()
     actor: str = "controller"
     holder: str = field(default_factory=default_holder)
     n_samples: int = 200

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
 from preprov.contracts import UNROUTED, PoolRuns, RoutedBatch, SeenRuns, SyncBatch
+from preprov.model.limits import next_wall_time
 from preprov.model.resources import KINDS, Resources
 from preprov.model.time import epoch, from_epoch
 from preprov.model.work import DagSpec, Schedule
@@ -56,16 +55,8 @@ class Route:
             )
         land_by = dag.land_by
         if land_by is None and self.land_by and dag.due is not None:
-            land_by = _next_time(self.land_by, dag.due, dag.zone)
+            land_by = next_wall_time(self.land_by, dag.due, dag.zone)
         return replace(dag, tasks=tasks, land_by=land_by)
-
-
-def _next_time(clock: str, after: datetime, zone: str) -> datetime:
-    """The next instant after `after` at which the wall clock of the zone shows HH:MM."""
-    hours, minutes = (int(p) for p in clock.split(":"))
-    local = after.astimezone(ZoneInfo(zone))
-    then = local.replace(hour=hours, minute=minutes, second=0, microsecond=0)
-    return then if then > local else then + timedelta(days=1)
 
 
 @dataclass
@@ -165,7 +156,7 @@ class Router:
             row = work.runs.iloc[place]
             if number in wanted and np.isnan(land_by[place]):
                 begins = row["scheduled_for"] if np.isfinite(row["scheduled_for"]) else row["due"]
-                landing = _next_time(wanted[number], from_epoch(begins), row["zone"] or self.zone)
+                landing = next_wall_time(wanted[number], from_epoch(begins), row["zone"] or self.zone)
                 land_by[place] = epoch(landing)
         return replace(work, runs=work.runs.assign(land_by=land_by))
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from preprov.model.errors import ConfigError
+from preprov.model.limits import Deadline
 from preprov.model.resources import KINDS, Resources
 from preprov.model.work import DatasetRef, ImageRef
 
@@ -214,10 +215,12 @@ class Objective:
     Attributes:
         shortage_usd_per_core_hour: price of a core-hour of waiting; the service level follows from it.
         hit_rate: if set, the share of task instances that must start without provision wait; takes precedence.
+        late_usd_per_minute: what each minute costs that a run ends after it was to have landed.
     """
 
     shortage_usd_per_core_hour: float = 1.0
     hit_rate: float | None = None
+    late_usd_per_minute: float = 0.0
 
     def __post_init__(self) -> None:
         if self.hit_rate is not None and not 0 < self.hit_rate < 1:
@@ -274,6 +277,7 @@ class Pool:
         country: whose holidays count. forecasters: installed ones that join the mix of the learnt part, by name.
         floors: nodes that run within their hours whatever the demand; the highest counts.
         disruptions: at most so many nodes are given up in one pass within their hours; the lowest counts.
+        deadlines: of runs, by DAG and tenant; the first that matches counts. solver_s: that the optimiser may take.
     """
 
     name: str
@@ -293,6 +297,8 @@ class Pool:
     forecasters: tuple[str, ...] = ()
     floors: tuple[Within, ...] = ()
     disruptions: tuple[Within, ...] = ()
+    deadlines: tuple[Deadline, ...] = ()
+    solver_s: float = 5.0
 
     def __post_init__(self) -> None:
         if not self.groups:

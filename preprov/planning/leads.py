@@ -40,14 +40,15 @@ class Leads:
         pool: its groups' configured leads answer where nothing was learnt.
         table: (group, offering key, state) -> learnt lead time.
         failures: same key -> share of warmings that fail; `failure_rate` has a prior for the rest.
-        insufficient: (group, offering key) that had no capacity a short while ago, or whose launches fail.
+        insufficient: (group, offering key) that had no capacity a short while ago, or whose launches fail -> until when
+            it is tried last.
         stages: same key as `table` -> stage -> lead time of that part, of STAGES and only where it was seen.
     """
 
     pool: Pool
     table: Mapping[_Key, LeadTime] = field(default_factory=lambda: MappingProxyType({}))
     failures: Mapping[_Key, float] = field(default_factory=lambda: MappingProxyType({}))
-    insufficient: frozenset[tuple[str, str]] = frozenset()
+    insufficient: Mapping[tuple[str, str], datetime] = field(default_factory=lambda: MappingProxyType({}))
     stages: Mapping[_Key, Mapping[str, LeadTime]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __call__(self, group: str, offering: Offering, state: Standby) -> LeadTime:
@@ -188,8 +189,8 @@ def _failure_rate(levels: list[list[LeadObservation]]) -> float:
     return rate
 
 
-def _set_back(pool: Pool, observations: Iterable[LeadObservation], now: datetime) -> frozenset[tuple[str, str]]:
-    """Offerings to try last: no capacity a while ago, longer after each repetition; or launches that mostly fail."""
+def _set_back(pool: Pool, observations: Iterable[LeadObservation], now: datetime) -> Mapping[tuple[str, str], datetime]:
+    """Offerings to try last, and until when: no capacity a while ago, longer after each repetition; or failing."""
     lacks: dict[tuple[str, str, str], list[LeadObservation]] = {}
     launches: dict[tuple[str, str, str], list[LeadObservation]] = {}
     for o in observations:
@@ -197,23 +198,29 @@ def _set_back(pool: Pool, observations: Iterable[LeadObservation], now: datetime
             continue
         kept = lacks if o.outcome == "insufficient_capacity" else launches
         kept.setdefault((o.provider, o.instance_type, o.zone), []).append(o)
-    back = {name for name, seen in lacks.items() if _lacks_still(seen, launches.get(name, []), now)}
-    back |= {name for name, seen in launches.items() if _fails(seen, now)}
-    return frozenset((g.name, o.key) for g in pool.groups for o in g.offerings if _names(g, o) in back)
+    until: dict[tuple[str, str, str], datetime] = {}
+    for name, seen in lacks.items():
+        until[name] = _lacks_until(seen, launches.get(name, []))
+    for name, seen in launches.items():
+        until[name] = max(_fails_until(seen, now), until.get(name, now))
+    named = {(g.name, o.key): until.get(_names(g, o), now) for g in pool.groups for o in g.offerings}
+    return {key: end for key, end in named.items() if end > now}
 
 
-def _lacks_still(lacks: list[LeadObservation], launches: list[LeadObservation], now: datetime) -> bool:
+def _lacks_until(lacks: list[LeadObservation], launches: list[LeadObservation]) -> datetime:
     last = max(o.at for o in lacks)
     well = max((o.at for o in launches if o.outcome == "ready"), default=None)
     again = [o for o in lacks if (well is None or o.at > well) and last - o.at < timedelta(seconds=INSUFFICIENT_MOST_S)]
-    length = min(INSUFFICIENT_S * 2 ** max(len(again) - 1, 0), INSUFFICIENT_MOST_S)
-    return now - last < timedelta(seconds=length)
+    return last + timedelta(seconds=min(INSUFFICIENT_S * 2 ** max(len(again) - 1, 0), INSUFFICIENT_MOST_S))
 
 
-def _fails(launches: list[LeadObservation], now: datetime) -> bool:
+def _fails_until(launches: list[LeadObservation], now: datetime) -> datetime:
+    """Until so few of the late failures are left that they say nothing."""
     late = [o for o in launches if now - o.at < timedelta(seconds=FAILING_S)]
-    failed = sum(o.outcome == "failed" for o in late)
-    return failed >= _FAILING and failed > len(late) / 2
+    failed = sorted(o.at for o in late if o.outcome == "failed")
+    if len(failed) < _FAILING or len(failed) <= len(late) / 2:
+        return now
+    return failed[-_FAILING] + timedelta(seconds=FAILING_S)
 
 
 def _names(group: Group, offering: Offering) -> tuple[str, str, str]:

@@ -1,81 +1,67 @@
 """A price book from rows: no file, no network. Prices change over time; the row in force at the instant counts."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
-from preprov.model.errors import ConfigError
 from preprov.model.pools import CapacityType, Offering, Pool, Standby
+from preprov.model.prices import Commitment, Found, PriceRow
 
-BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class PriceRow:
-    """One price.
-
-    Attributes:
-        usd_per_hour: None = this row says nothing about it. zone: a zone or its region; "" = wherever there
-            is no row for either.
-        standby: USD per kept node-hour by state. since: in force from this instant until the next row's.
-        interruptions_per_hour: how often a spot node is taken back; None = not known.
-    """
-
-    instance_type: str
-    usd_per_hour: float | None
-    zone: str = ""
-    capacity_type: CapacityType = CapacityType.ON_DEMAND
-    standby: Mapping[Standby, float] = field(default_factory=lambda: MappingProxyType({}))
-    since: datetime = BEGINNING
-    interruptions_per_hour: float | None = None
-
-    def __post_init__(self) -> None:
-        amounts = [self.usd_per_hour or 0.0, *self.standby.values()]
-        if not all(0 <= a < float("inf") for a in amounts):
-            raise ConfigError(f"a price of {self.instance_type} is negative or infinite", where=self.zone)
+_UNKNOWN: Final = Found(None)
 
 
 class TablePriceBook:
     """Prices by (instance type, zone, capacity type), the offering's own where the table has none.
 
-    Args:
-        rows: in any order. discount: share taken off on-demand prices by a commitment, in [0, 1).
+    A commitment takes its share off an on-demand price. A reserved node without a price of its own costs what the best
+    commitment leaves of the on-demand price.
 
-    Raises:
-        ConfigError: the discount is out of range.
+    Args:
+        rows: in any order. commitments: the one that takes off most counts.
     """
 
-    def __init__(self, rows: Iterable[PriceRow] = (), *, discount: float = 0.0) -> None:
-        if not 0 <= discount < 1:
-            raise ConfigError(f"discount must be in [0, 1), got {discount}")
+    def __init__(self, rows: Iterable[PriceRow] = (), *, commitments: Sequence[Commitment] = ()) -> None:
         self._rows: dict[tuple[str, str, CapacityType], list[PriceRow]] = {}
         for row in rows:
             self._rows.setdefault((row.instance_type, row.zone, row.capacity_type), []).append(row)
         for history in self._rows.values():
             history.sort(key=lambda r: r.since)
-        self._discount = discount
+        self._commitments = tuple(commitments)
 
     @classmethod
-    def from_pools(cls, pools: Iterable[Pool], rows: Iterable[PriceRow] = ()) -> "TablePriceBook":
+    def from_pools(
+        cls, pools: Iterable[Pool], rows: Iterable[PriceRow] = (), *, commitments: Sequence[Commitment] = ()
+    ) -> "TablePriceBook":
         """The offerings' own prices and the groups' standby prices; `rows` (a refreshed table) come before them."""
         own = [
-            PriceRow(o.instance_type, None, o.zone, o.capacity_type, dict(g.standby_usd_per_hour))
+            PriceRow(o.instance_type, None, o.zone, o.capacity_type, dict(g.standby_usd_per_hour), source="configured")
             for p in pools
             for g in p.groups
             for o in g.offerings
         ]
-        return cls([*own, *rows])
+        return cls([*own, *rows], commitments=commitments)
 
     def usd_per_hour(self, offering: Offering, at: datetime) -> float | None:
         """Price of a running node-hour; None = not known."""
+        return self.found(offering, at).usd_per_hour
+
+    def found(self, offering: Offering, at: datetime) -> Found:
+        """The price of a running node-hour, and where it comes from."""
         row = self._find(offering, at)
-        price = offering.usd_per_hour if row is None else row.usd_per_hour
-        if price is None or offering.capacity_type is not CapacityType.ON_DEMAND:
-            return price
-        return price * (1 - self._discount)
+        if row is not None:
+            found = Found(row.usd_per_hour, row.source, row.since)
+        elif offering.usd_per_hour is not None:
+            found = Found(offering.usd_per_hour, "configured")
+        elif offering.capacity_type is CapacityType.RESERVED:
+            return self.found(replace(offering, capacity_type=CapacityType.ON_DEMAND), at)
+        else:
+            return _UNKNOWN
+        if offering.capacity_type is not CapacityType.ON_DEMAND or found.usd_per_hour is None:
+            return found
+        off = max((c.discount for c in self._commitments if c.covers(offering, at)), default=0.0)
+        return replace(found, usd_per_hour=found.usd_per_hour * (1 - off), discount=off)
 
     def standby_usd_per_hour(self, offering: Offering, state: Standby, at: datetime) -> float | None:
         """Price of a kept node-hour in that state; 0 for COLD; None = not known."""
@@ -90,6 +76,11 @@ class TablePriceBook:
         """How often a running node of it is taken back; None = not known."""
         row = self._find(offering, at)
         return None if row is None else row.interruptions_per_hour
+
+    def history(self, instance_type: str) -> tuple[PriceRow, ...]:
+        """All rows of a type, by zone, capacity type and time."""
+        mine = [r for key, rows in self._rows.items() if key[0] == instance_type for r in rows]
+        return tuple(sorted(mine, key=lambda r: (r.zone, r.capacity_type, r.since)))
 
     def _find(self, offering: Offering, at: datetime, state: Standby | None = None) -> PriceRow | None:
         for zone in _places(offering.zone):

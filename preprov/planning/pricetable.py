@@ -5,6 +5,7 @@ the vendor's spot advisor: 0 = below 5 % a month, then in steps of 5, 4 = above 
 """
 
 import math
+from collections.abc import Collection
 from datetime import datetime
 from importlib.resources import files
 from io import StringIO
@@ -14,18 +15,21 @@ import pandas as pd
 
 from preprov.model.errors import ConfigError
 from preprov.model.pools import CapacityType
-from preprov.planning.prices import BEGINNING, PriceRow
+from preprov.model.prices import BEGINNING, PriceRow
 
 _MONTH_H: Final = 730.0
 _BUCKET_SHARES: Final = (0.025, 0.075, 0.125, 0.175, 0.25)
 _NEEDED: Final = ("instance_type", "on_demand_usd_h")
 
 
-def price_rows(table: pd.DataFrame, *, dated: bool = False) -> tuple[PriceRow, ...]:
+def price_rows(
+    table: pd.DataFrame, *, dated: bool = False, types: Collection[str] | None = None
+) -> tuple[PriceRow, ...]:
     """On-demand and spot rows of a table.
 
     Args:
         table: columns as above; a price that is missing or negative makes no row.
+        types: instance types of interest; None = all.
         dated: rows are in force from `as_of` on; else always (a catalogue says what is, not since when).
 
     Raises:
@@ -36,6 +40,8 @@ def price_rows(table: pd.DataFrame, *, dated: bool = False) -> tuple[PriceRow, .
         raise ConfigError(
             f"the price table has no column {', '.join(missing)}", hint="instance_type, on_demand_usd_h, region, …"
         )
+    if types is not None:
+        table = table[table["instance_type"].isin(types)]
     names = table["instance_type"].astype(str).tolist()
     regions = _texts(table, "region")
     since = [_instant(x) if dated else BEGINNING for x in _texts(table, "as_of")]

@@ -210,13 +210,18 @@ def case_of(ctx: Context, pool: Pool, days: float, land_by: Mapping[str, timedel
 
 
 def as_seen(ctx: Context, pool: Pool) -> Pool:
-    """The pool with the lead times that were learnt."""
-    leads = current_leads(ctx, pool)
+    """The pool with the lead times that were learnt, and with the prices in force now."""
+    leads, now = current_leads(ctx, pool), ctx.clock.now()
     groups = []
     for g in pool.groups:
         kept = {s for s in g.standby_states if s is not Standby.RUNNING} | {Standby.COLD}
         lead = {s: leads(g.name, g.offerings[0], s) for s in kept}
-        groups.append(replace(g, lead=MappingProxyType(lead)))
+        offerings = tuple(replace(o, usd_per_hour=ctx.prices.usd_per_hour(o, now)) for o in g.offerings)
+        usd = {s: ctx.prices.standby_usd_per_hour(g.offerings[0], s, now) for s in kept - {Standby.COLD}}
+        standby = {**{s: u for s, u in usd.items() if u is not None}, **g.standby_usd_per_hour}
+        groups.append(
+            replace(g, lead=MappingProxyType(lead), offerings=offerings, standby_usd_per_hour=MappingProxyType(standby))
+        )
     return replace(pool, groups=tuple(groups))
 
 

@@ -6,6 +6,7 @@ from preprov.sim.facts import MemoryAudit, MemoryForecasts, MemoryHistory, Memor
 from preprov.sim.intent import MemoryIntent, MemoryLeases, MemoryModels, MemoryVotes
 from preprov.sim.learning import MemoryLearning
 from preprov.sim.ledger import MemoryLedger
+from preprov.sim.prices import MemoryPrices
 from preprov.sim.promises import MemoryPromises
 from preprov.sim.workstore import MemoryWorkStore
 
@@ -36,4 +37,5 @@ def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None 
         history=MemoryHistory(),
         tokens=MemoryTokens(),
         events=MemoryEvents(),
+        prices=MemoryPrices(),
     )

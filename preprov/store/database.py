@@ -18,6 +18,7 @@ from preprov.store.leases import SqlLeaseStore
 from preprov.store.ledger import SqlReservationLedger
 from preprov.store.models import SqlModelStore
 from preprov.store.plans import SqlPlanStore
+from preprov.store.prices import SqlPriceStore
 from preprov.store.promises import SqlPromiseStore
 from preprov.store.samples import ParquetSampleStore
 from preprov.store.snapshots import SqlHistoryStore
@@ -59,6 +60,7 @@ class Store:
             history=SqlHistoryStore(db),
             tokens=SqlTokenStore(db),
             events=SqlEventStore(db),
+            prices=SqlPriceStore(db),
         )
 
     def ports(self) -> Ports:

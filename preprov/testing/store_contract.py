@@ -14,6 +14,7 @@ from preprov.testing.intent_contract import IntentContract
 from preprov.testing.learning_contract import LearningContract
 from preprov.testing.ledger_contract import LedgerContract
 from preprov.testing.livework_contract import LiveWorkContract
+from preprov.testing.price_contract import PriceContract
 from preprov.testing.promise_contract import PromiseContract
 from preprov.testing.sync_contract import SyncContract
 
@@ -27,5 +28,6 @@ class StoreContract(
     IntentContract,
     PromiseContract,
     SyncContract,
+    PriceContract,
 ):
     """All of it."""

@@ -1,6 +1,6 @@
 """plan make|show|apply."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,6 +8,8 @@ from preprov.cli import common
 from preprov.cli.common import AtOption, Output, OutputOption, PoolOption, TzOption, YesOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from preprov.model.plans import CapacityPlan
 
 plan_app = typer.Typer(help="What should run when, why, and at what cost.", no_args_is_help=True)
@@ -107,7 +109,17 @@ def plan_body(plan: "CapacityPlan") -> dict[str, object]:
         ],
         "notes": list(plan.notes),
         "fallback": plan.fallback,
+        "basis": {"solver": "greedy", "solved": False, "because": plan.fallback, **plan.basis},
     }
+
+
+def found_by(basis: "Mapping[str, Any]") -> str:
+    """How a plan was found, in words."""
+    words = f"found by {basis.get('solver', 'greedy')}"
+    if basis.get("gap") is not None:
+        words += f", at most {basis['gap']:.2%} dearer than the best there is"
+    words += f" ({basis.get('because', '')})"
+    return words + (f"; held back by {', '.join(basis['binding'])}" if basis.get("binding") else "")
 
 
 def show_plan(plan: "CapacityPlan", zone: str, output: Output, command: str) -> None:
@@ -117,6 +129,8 @@ def show_plan(plan: "CapacityPlan", zone: str, output: Output, command: str) -> 
         return
     cost = "no price known" if plan.cost_usd is None else f"{plan.cost_usd:.2f} USD"
     typer.echo(f"plan {plan.plan_id} for pool {plan.pool} (mode {plan.mode}): {cost}, {plan.node_hours:.1f} node-hours")
+    if plan.basis:
+        typer.echo(found_by(plan.basis))
     rows = [
         (common.both_times(a.at, zone), a.kind, a.count, a.offering or a.group, a.standby_state, a.cost_usd, a.reason)
         for a in plan.actions

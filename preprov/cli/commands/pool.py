@@ -1,10 +1,11 @@
-"""pool list|show|reconcile|drain."""
+"""pool list|show|leads|reconcile|drain."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from preprov.cli import common
+from preprov.cli.commands import leads
 from preprov.cli.commands.adopt import adopt_app
 from preprov.cli.common import Output, OutputOption, TzOption, YesOption
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 pool_app = typer.Typer(help="Pools and their nodes.", no_args_is_help=True)
 pool_app.add_typer(adopt_app, name="adopt")
+leads.attach(pool_app)
 CheckOption = Annotated[bool, typer.Option("--check", help="Only look: exit with 3 if something would be changed.")]
 
 

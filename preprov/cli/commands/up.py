@@ -48,7 +48,7 @@ def up(
             tick_s=app.config.controller.tick_seconds,
             plan_s=app.config.controller.plan_seconds,
             on_pass=_tell,
-            sync=app.sync_sources if app.config.source else None,
+            sync=app.sync if app.config.source or app.config.prices.refresh else None,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: runner.stop())

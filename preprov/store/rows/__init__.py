@@ -13,6 +13,7 @@ from preprov.store.rows.learning import (
     PromotionRow,
     QuarantinedDayRow,
 )
+from preprov.store.rows.prices import OfferingPriceRow
 from preprov.store.rows.sources import SourceNoteRow, SourceRow, SourceRunRow, SourceShapeRow
 from preprov.store.rows.work import (
     DagTemplateRow,
@@ -43,6 +44,7 @@ __all__ = [
     "LiveRunRow",
     "LiveTaskRow",
     "ModelRow",
+    "OfferingPriceRow",
     "OverrideRow",
     "PlanRow",
     "PoolModeRow",

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from preprov.model.errors import ConfigError, WorkError
 from preprov.model.pools import CapacityType, LeadTime, Offering, Standby
+from preprov.model.prices import Commitment, PriceRow
 from preprov.model.resources import Resources
 from preprov.planning.offers import Choice
 from preprov.planning.order import ReadyTask, critical_path_s, launch_order
-from preprov.planning.prices import PriceRow, TablePriceBook
+from preprov.planning.prices import TablePriceBook
 from preprov.planning.pricetable import price_rows, shipped
 from preprov.planning.scaledown import LAMBDA, fate
 from tests.unit.planning.pools import LADDER, LEADS, NOW, M, group, pool
@@ -52,11 +53,13 @@ def test_pools_bring_their_own_prices_and_a_table_comes_first():
 
 
 def test_a_commitment_discounts_on_demand_only():
-    book = TablePriceBook([PriceRow("m", 1.0), PriceRow("m", 0.4, capacity_type=CapacityType.SPOT)], discount=0.25)
+    book = TablePriceBook(
+        [PriceRow("m", 1.0), PriceRow("m", 0.4, capacity_type=CapacityType.SPOT)], commitments=[Commitment(0.25)]
+    )
     assert book.usd_per_hour(M, NOW) == 0.75
     assert book.usd_per_hour(replace(M, capacity_type=CapacityType.SPOT), NOW) == 0.4
     with pytest.raises(ConfigError):
-        TablePriceBook(discount=1.0)
+        Commitment(1.0)
     with pytest.raises(ConfigError):
         PriceRow("m", -1.0)
 

@@ -1,4 +1,4 @@
-"""preprov.toml: controller, guards, pools and groups, sources, routes, overrides, tenants. Unknown keys are refused."""
+"""preprov.toml: controller, guards, pools, sources, routes, limits, prices, tenants. Unknown keys are refused."""
 
 import difflib
 import tomllib
@@ -6,50 +6,40 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from preprov.configfile.base import HoursSection, Section, known_zone, time_of_day
+from preprov.configfile.planning import LimitSection, ObjectiveSection, PricesSection, WithinSection
 from preprov.model.errors import ConfigError
+from preprov.model.limits import Deadline, SharedLimit
 from preprov.model.pools import (
     CapacityType,
     Group,
     Guards,
     LeadTime,
     Mode,
-    Objective,
     Offering,
     Override,
     Pool,
     Preload,
     Standby,
-    Window,
 )
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _zone(value: str) -> str:
-    if value not in available_timezones():
-        near = difflib.get_close_matches(value, available_timezones(), 1)
-        raise ValueError(f"unknown time zone {value!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    return value
-
-
-class ControllerSection(_Section):
+class ControllerSection(Section):
     """[controller]."""
 
     zone: str = "UTC"
     tick_seconds: float = Field(default=5.0, gt=0)
     plan_seconds: float = Field(default=60.0, gt=0)
-    _check_zone = field_validator("zone")(_zone)
+    _check_zone = field_validator("zone")(known_zone)
 
 
-class GuardSection(_Section):
+class GuardSection(Section):
     """[guard] and [pool.guard]."""
 
     max_nodes: int = Field(default=1000, ge=0)
@@ -69,7 +59,7 @@ class GuardSection(_Section):
         )
 
 
-class LeadSection(_Section):
+class LeadSection(Section):
     """Lead time of one standby state, seconds."""
 
     median: float = Field(ge=0)
@@ -80,7 +70,7 @@ class LeadSection(_Section):
         return LeadTime(self.median, self.p95)
 
 
-class OfferingSection(_Section):
+class OfferingSection(Section):
     """[[pool.group.offering]]."""
 
     type: str
@@ -108,14 +98,14 @@ class OfferingSection(_Section):
         )
 
 
-class ImageSection(_Section):
+class ImageSection(Section):
     """An image to preload."""
 
     uri: str
     digest: str = ""
 
 
-class DatasetSection(_Section):
+class DatasetSection(Section):
     """A dataset to preload."""
 
     uri: str
@@ -124,7 +114,7 @@ class DatasetSection(_Section):
     size_gib: float | None = Field(default=None, ge=0)
 
 
-class PreloadSection(_Section):
+class PreloadSection(Section):
     """[pool.preload]."""
 
     images: list[ImageSection] = Field(default_factory=list)
@@ -138,28 +128,11 @@ class PreloadSection(_Section):
         )
 
 
-class ObjectiveSection(_Section):
-    """[pool.objective]."""
-
-    shortage_usd_per_core_hour: float = Field(default=1.0, ge=0)
-    hit_rate: float | None = Field(default=None, gt=0, lt=1)
-
-
-class WindowSection(_Section):
+class WindowSection(HoursSection):
     """[pool.window]: when preprov may raise; wall clock of the pool's zone."""
 
-    start: str = "00:00"
-    end: str = "24:00"
-    weekdays: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = Field(default_factory=list)
 
-    def build(self) -> Window:
-        """The domain value."""
-        names = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-        days = frozenset(names.index(d) for d in self.weekdays) or frozenset(range(7))
-        return Window(_clock_seconds(self.start), _clock_seconds(self.end), days)
-
-
-class GroupSection(_Section):
+class GroupSection(Section):
     """[[pool.group]]."""
 
     name: str
@@ -195,7 +168,7 @@ class GroupSection(_Section):
         )
 
 
-class PoolSection(_Section):
+class PoolSection(Section):
     """[[pool]]."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
@@ -214,11 +187,14 @@ class PoolSection(_Section):
     objective: ObjectiveSection = ObjectiveSection()
     window: WindowSection = WindowSection()
     preload: PreloadSection = PreloadSection()
+    floor: list[WithinSection] = Field(default_factory=list)
+    disruption: list[WithinSection] = Field(default_factory=list)
+    solver_seconds: float = Field(default=5.0, gt=0, description="after which the rule of thumb plans instead")
     group: list[GroupSection] = Field(min_length=1)
-    _check_zone = field_validator("zone")(lambda v: v if v is None else _zone(v))
+    _check_zone = field_validator("zone")(lambda v: v if v is None else known_zone(v))
 
 
-class SourceSection(_Section):
+class SourceSection(Section):
     """[[source]]: a file that is ingested again whenever it changed."""
 
     name: str
@@ -227,18 +203,26 @@ class SourceSection(_Section):
     pool: str
 
 
-class RouteSection(_Section):
+class RouteSection(Section):
     """[[route]]: which tasks belong to which pool; the first that matches wins. `*` and `?` match as in file names."""
 
     pool: str
     dag: str = "*"
     queue: str = "*"
     tenant: str = "*"
-    land_by: str | None = None
+    land_by: str | None = Field(default=None, description="HH:MM by which its runs are to have ended.")
+    late_usd_per_minute: float | None = Field(
+        default=None, ge=0, description="What each minute after that costs; the pool's if left out."
+    )
     default_request: dict[str, float] | None = None
+    _check_land_by = field_validator("land_by")(lambda v: v and time_of_day(v))
+
+    def deadline(self) -> Deadline:
+        """What it says of when runs are to have ended."""
+        return Deadline(self.dag, self.tenant, self.land_by or "", self.late_usd_per_minute)
 
 
-class OverrideSection(_Section):
+class OverrideSection(Section):
     """[[override]]: a floor until a time, with a reason."""
 
     pool: str
@@ -248,7 +232,7 @@ class OverrideSection(_Section):
     reason: str = Field(min_length=3)
 
 
-class TenantSection(_Section):
+class TenantSection(Section):
     """[[tenant]]."""
 
     name: str
@@ -256,7 +240,7 @@ class TenantSection(_Section):
     quota: dict[str, float] = Field(default_factory=dict)
 
 
-class ConfigFile(_Section):
+class ConfigFile(Section):
     """The whole file."""
 
     controller: ControllerSection = ControllerSection()
@@ -266,6 +250,8 @@ class ConfigFile(_Section):
     route: list[RouteSection] = Field(default_factory=list)
     override: list[OverrideSection] = Field(default_factory=list)
     tenant: list[TenantSection] = Field(default_factory=list)
+    limit: list[LimitSection] = Field(default_factory=list)
+    prices: PricesSection = PricesSection()
 
     def pools(self) -> dict[str, Pool]:
         """The configured pools by name.
@@ -283,9 +269,9 @@ class ConfigFile(_Section):
                 zone=p.zone or self.controller.zone,
                 mode=p.mode,
                 binding=tuple(p.binding),
-                objective=Objective(p.objective.shortage_usd_per_core_hour, p.objective.hit_rate),
+                objective=p.objective.build(),
                 guards=(p.guard or self.guard).build(),
-                window=p.window.build(),
+                window=p.window.hours(),
                 preload=p.preload.build(),
                 step_seconds=p.step,
                 horizon_s=p.horizon,
@@ -293,8 +279,20 @@ class ConfigFile(_Section):
                 node_ttl_s=p.node_ttl,
                 country=p.country,
                 forecasters=tuple(p.forecasters),
+                floors=tuple(w.build() for w in p.floor),
+                disruptions=tuple(w.build() for w in p.disruption),
+                deadlines=tuple(r.deadline() for r in self.route if r.pool == p.name),
+                solver_s=p.solver_seconds,
             )
         return out
+
+    def limits(self, pools: Mapping[str, Pool]) -> tuple[SharedLimit, ...]:
+        """The configured limits across pools.
+
+        Raises:
+            ConfigError: one names what is not there, or limits nothing.
+        """
+        return tuple(section.build(pools) for section in self.limit)
 
     def overrides(self, pools: Mapping[str, Pool]) -> tuple[Override, ...]:
         """The configured floors; a time without an offset is in the pool's zone.
@@ -365,14 +363,3 @@ def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
                 model = inner
                 break
     return list(model.model_fields)
-
-
-def _clock_seconds(text: str) -> int:
-    try:
-        hours, minutes = text.split(":")
-        value = int(hours) * 3600 + int(minutes) * 60
-    except ValueError:
-        raise ConfigError(f"{text!r} is not a time of day", hint="HH:MM") from None
-    if not 0 <= value <= 86400:
-        raise ConfigError(f"{text!r} is not a time of day", hint="00:00 to 24:00")
-    return value

@@ -1,0 +1,88 @@
+"""Documents of the commands around a plan: prices, lead times, launch order, preloading."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from preprov.cli.schema_base import Envelope, Part
+
+
+class OfferingPrice(Part):
+    """The price in force of an offering of a pool."""
+
+    pool: str
+    group: str
+    offering: str
+    instance_type: str
+    zone: str
+    capacity_type: str
+    usd_per_hour: float | None = Field(description="After the discount; null = not known, plans count node-hours.")
+    discount: float = Field(description="Share that a commitment takes off.")
+    source: str = Field(description="configured, table, list or spot; empty if there is no price.")
+    since: datetime
+    stopped_usd_per_hour: float | None
+    hibernated_usd_per_hour: float | None
+    interruptions_per_hour: float | None
+
+
+class Prices(Envelope):
+    """prices list."""
+
+    offerings: list[OfferingPrice]
+
+
+class KnownPrice(Part):
+    """A price, in force from an instant on."""
+
+    zone: str = Field(description="A zone or its region; empty = wherever no other says more.")
+    capacity_type: str
+    since: datetime
+    usd_per_hour: float | None
+    source: str
+    interruptions_per_hour: float | None
+
+
+class PricesOfType(Envelope):
+    """prices show."""
+
+    instance_type: str
+    prices: list[KnownPrice]
+
+
+class AskedGroup(Part):
+    """A group whose cloud was asked."""
+
+    pool: str
+    group: str
+    quotes: int
+    problem: str
+
+
+class PricesRefreshed(Envelope):
+    """prices refresh."""
+
+    new: int = Field(description="Prices that were not known.")
+    groups: list[AskedGroup]
+
+
+class LeadRow(Part):
+    """How long nodes of an offering take to be ready from one state; seconds at p50, p90, p95, p99."""
+
+    group: str
+    provider: str
+    offering: str
+    instance_type: str
+    zone: str
+    from_: str = Field(alias="from", description="cold, stopped or hibernated.")
+    observations: int = Field(description="Warmings behind it; 0 = as configured.")
+    quantiles_s: dict[str, float]
+    configured_s: dict[str, float]
+    failure_rate: float = Field(description="Share of warmings that never become ready.")
+    parts: dict[str, dict[str, float]] = Field(description="allocate, boot, image, data, join, where they were seen.")
+    tried_last_until: datetime | None = Field(description="It had no capacity, or failed, a short while ago.")
+
+
+class Leads(Envelope):
+    """pool leads."""
+
+    leads: list[LeadRow]

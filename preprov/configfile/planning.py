@@ -1,0 +1,102 @@
+"""Sections that plans are made by: objective, floors, disruption budgets, shared limits, prices."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+
+from preprov.configfile.base import HoursSection, Section, known_zone
+from preprov.model.errors import ConfigError
+from preprov.model.limits import SharedLimit
+from preprov.model.pools import Objective, Pool, Within
+from preprov.model.prices import Commitment
+
+
+class ObjectiveSection(Section):
+    """[pool.objective]: what a plan is to reach; a hit rate comes before the price of waiting."""
+
+    shortage_usd_per_core_hour: float = Field(default=1.0, ge=0, description="What an hour of waiting costs, per core.")
+    hit_rate: float | None = Field(
+        default=None, gt=0, lt=1, description="Share of task instances that start without waiting for a node."
+    )
+    late_usd_per_minute: float = Field(
+        default=0.0, ge=0, description="What each minute costs that a run ends after its land_by; a route may say more."
+    )
+
+    def build(self) -> Objective:
+        """The domain value."""
+        return Objective(self.shortage_usd_per_core_hour, self.hit_rate, self.late_usd_per_minute)
+
+
+class WithinSection(HoursSection):
+    """[[pool.floor]]: nodes that run within these hours; [[pool.disruption]]: at most so many are given up at once."""
+
+    nodes: int = Field(ge=0)
+    zone: str = Field(default="", description="Zone of the hours; the pool's if left out.")
+    _check_zone = field_validator("zone")(lambda v: v and known_zone(v))
+
+    def build(self) -> Within:
+        """The domain value."""
+        return Within(self.nodes, self.hours(), self.zone)
+
+
+class LimitSection(Section):
+    """[[limit]]: a quota or a budget of several pools together."""
+
+    name: str
+    pools: list[str] = Field(default_factory=list, description="All groups of these pools.")
+    groups: list[str] = Field(default_factory=list, description="Groups, each as pool/group.")
+    max_nodes: int | None = Field(default=None, ge=0)
+    max_cpu: float | None = Field(default=None, ge=0, description="Cores of whole machines: a vendor's vCPU quota.")
+    max_usd_per_day: float | None = Field(default=None, ge=0, description="Of whole pools.")
+
+    def build(self, pools: Mapping[str, Pool]) -> SharedLimit:
+        """The domain value.
+
+        Raises:
+            ConfigError: it names what is not there, or a budget of single groups.
+        """
+        where = f"[[limit]] {self.name}"
+        if self.max_usd_per_day is not None and self.groups:
+            raise ConfigError("a budget is of whole pools", where=where, hint="name pools instead of groups")
+        named = [(p, g.name) for p in self.pools for g in _pool(pools, p, where).groups]
+        for text in self.groups:
+            pool, _, group = text.partition("/")
+            named.append((pool, _pool(pools, pool, where).group(group).name))
+        return SharedLimit(
+            self.name, frozenset(named), self.max_nodes, self.max_cpu, frozenset(self.pools), self.max_usd_per_day
+        )
+
+
+def _pool(pools: Mapping[str, Pool], name: str, where: str) -> Pool:
+    if name not in pools:
+        known = ", ".join(sorted(pools)) or "none"
+        raise ConfigError(f"there is no pool {name!r}", where=where, hint=f"pools: {known}")
+    return pools[name]
+
+
+class CommitmentSection(Section):
+    """[[prices.commitment]]: what a savings plan or committed use takes off on-demand prices."""
+
+    discount: float = Field(ge=0, lt=1, description="Share, such as 0.28.")
+    type: str = Field(default="*", description="Instance types, a pattern such as m7i.*")
+    zone: str = Field(default="*", description="Zones, a pattern such as us-east-1*")
+    until: datetime | None = Field(default=None, description="Its end; in the controller's zone if it has no offset.")
+
+    def build(self, zone: str) -> Commitment:
+        """The domain value."""
+        until = self.until if self.until is None or self.until.tzinfo else self.until.replace(tzinfo=ZoneInfo(zone))
+        return Commitment(self.discount, self.type, self.zone, until)
+
+
+class PricesSection(Section):
+    """[prices]: a table, commitments, and how often clouds are asked. What they said comes before the table."""
+
+    table: Path | None = Field(default=None, description="Parquet or CSV: instance_type, region, on_demand_usd_h, …")
+    shipped: bool = Field(default=False, description="Use the small table that comes with preprov.")
+    refresh: float = Field(
+        default=0.0, ge=0, description="Seconds between questions to clouds in `preprov up`; 0 = only when asked to."
+    )
+    commitment: list[CommitmentSection] = Field(default_factory=list)
