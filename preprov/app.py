@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprov import clocks, configfile
-from preprov.contracts import Clock, IngestResult, PoolProvider, Scheduler, WorkSource
+from preprov import clocks, configfile, sourcing
+from preprov.configfile.sources import FileSource, LiveSection
+from preprov.contracts import UNROUTED, Clock, IngestResult, PoolProvider, Scheduler
 from preprov.control.context import Context, Tenant
 from preprov.control.ingesting import ingest_work
-from preprov.control.routing import Route
+from preprov.control.routing import Route, Router
+from preprov.control.syncing import Reader
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Pool
 from preprov.model.prices import Commitment, PriceRow
@@ -38,16 +40,30 @@ class App:
             Route(r.pool, r.dag, r.queue, r.tenant, r.land_by or "", r.default_request or {}) for r in self.config.route
         )
 
-    def sync_sources(self) -> tuple[IngestResult, ...]:
-        """Read the configured sources again; one whose content is known already costs a checksum only.
+    def sync_files(self) -> tuple[IngestResult, ...]:
+        """Read the configured files again; one whose content is known already costs a checksum only.
 
         Raises:
             SourceError: one is unreadable; those before it are in the store, the others are read next time.
         """
-        return tuple(ingest_work(self.ctx, s.pool, work_source(s.kind, s.path)) for s in self.config.source)
+        files = (s for s in self.config.source if isinstance(s, FileSource))
+        return tuple(ingest_work(self.ctx, s.pool, sourcing.file_source(s.kind, s.path)) for s in files)
+
+    def live(self) -> tuple[LiveSection, ...]:
+        """The configured places where work lives."""
+        return tuple(s for s in self.config.source if isinstance(s, LiveSection))
+
+    def reader(self, section: LiveSection) -> Reader:
+        """What reads such a place again and again."""
+        return Reader(self.ctx, sourcing.live_source(section, self.ctx.clock), self.router(section), section.every)
+
+    def router(self, section: LiveSection) -> Router:
+        """Where its work goes."""
+        only = next(iter(self.ctx.pools)) if len(self.ctx.pools) == 1 and not self.config.route else UNROUTED
+        return Router(self.routes, section.pool or only, section.zone)
 
     def sync(self) -> None:
-        """Read the sources again and, when it is time, ask the clouds for prices.
+        """Read the configured files again and, when it is time, ask the clouds for prices.
 
         Raises:
             SourceError: a source is unreadable.
@@ -55,7 +71,7 @@ class App:
         from preprov.control.pricing import refresh_due
 
         refresh_due(self.ctx, self.config.prices.refresh)
-        self.sync_sources()
+        self.sync_files()
 
 
 @contextmanager
@@ -127,27 +143,6 @@ def _prices(
     types = {o.instance_type for p in pools.values() for g in p.groups for o in g.offerings}
     rows = read_prices(types=types) if asked.shipped else ()
     return (*rows, *(read_prices(asked.table, types=types) if asked.table else ())), commitments
-
-
-def work_source(kind: str, path: Path) -> WorkSource:
-    """The reader of a file of that kind.
-
-    Raises:
-        ConfigError: there is no such kind.
-    """
-    if kind == "swf":
-        from preprov.sources.swf import SwfSource
-
-        return SwfSource(path)
-    if kind == "wfformat":
-        from preprov.sources.wfformat import WfFormatSource
-
-        return WfFormatSource(path)
-    if kind == "dags":
-        from preprov.sources.tables import DagTableSource
-
-        return DagTableSource(path)
-    raise ConfigError(f"no source of kind {kind!r}", where="[[source]]", hint="swf, wfformat or dags")
 
 
 def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]) -> dict[str, PoolProvider]:

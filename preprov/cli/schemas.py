@@ -12,6 +12,7 @@ from preprov.cli.planning_schemas import Leads, Prices, PricesOfType, PricesRefr
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
+from preprov.cli.source_schemas import RouteCheck, SourceAdded, Sources, SourceSync, SourceTest
 
 
 class Error(Envelope):
@@ -374,6 +375,11 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "ingest wfformat": Ingested,
     "ingest dags": Ingested,
     "ingest series": Ingested,
+    "source list": Sources,
+    "source test": SourceTest,
+    "source sync": SourceSync,
+    "source add": SourceAdded,
+    "route check": RouteCheck,
     "submit": Submitted,
     "run list": Runs,
     "run show": OneRun,

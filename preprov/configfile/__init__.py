@@ -5,13 +5,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from preprov.configfile.base import HoursSection, Section, known_zone, time_of_day
 from preprov.configfile.planning import LimitSection, ObjectiveSection, PricesSection, WithinSection
+from preprov.configfile.sources import SourceSection
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline, SharedLimit
 from preprov.model.pools import (
@@ -194,15 +195,6 @@ class PoolSection(Section):
     _check_zone = field_validator("zone")(lambda v: v if v is None else known_zone(v))
 
 
-class SourceSection(Section):
-    """[[source]]: a file that is ingested again whenever it changed."""
-
-    name: str
-    kind: Literal["swf", "wfformat", "dags"]
-    path: Path
-    pool: str
-
-
 class RouteSection(Section):
     """[[route]]: which tasks belong to which pool; the first that matches wins. `*` and `?` match as in file names."""
 
@@ -327,13 +319,25 @@ def load(path: Path | None) -> ConfigFile:
         raise ConfigError(f"cannot read {path}: {e.strerror}", where=str(path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} is not TOML: {e}", where=str(path)) from None
+    return parse(raw, str(path))
+
+
+def parse(raw: Mapping[str, Any], where: str) -> ConfigFile:
+    """Check what a file says.
+
+    Args:
+        where: named in errors.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest right name), a wrong value.
+    """
     try:
         return ConfigFile.model_validate(raw)
     except ValidationError as e:
-        raise _explained(e, path) from None
+        raise _explained(e, where) from None
 
 
-def _explained(error: ValidationError, path: Path) -> ConfigError:
+def _explained(error: ValidationError, path: str) -> ConfigError:
     """The first problem of a validation error, in plain words."""
     problems = error.errors()
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
@@ -345,7 +349,13 @@ def _explained(error: ValidationError, path: Path) -> ConfigError:
         near = difflib.get_close_matches(str(loc[-1]), known, 1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
         return ConfigError(f"unknown key {loc[-1]!r}{more}", where=where, hint=hint)
-    return ConfigError(f"{_dotted(loc)}: {first['msg']}{more}", where=where, hint="`preprov init` shows an example")
+    if first["type"] == "union_tag_invalid":
+        kind, kinds = str(first["ctx"]["tag"]), [k.strip("' ") for k in str(first["ctx"]["expected_tags"]).split(",")]
+        near = difflib.get_close_matches(kind, kinds, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(kinds)}"
+        return ConfigError(f"unknown kind {kind!r}{more}", where=where, hint=hint)
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return ConfigError(f"{_dotted(loc)}: {said}{more}", where=where, hint="`preprov init` shows an example")
 
 
 def _dotted(loc: Sequence[int | str]) -> str:
@@ -354,12 +364,18 @@ def _dotted(loc: Sequence[int | str]) -> str:
 
 def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """Names of the fields of the section at `loc`."""
+    found = [model]
     for part in loc:
-        if isinstance(part, int) or part not in model.model_fields:
+        if isinstance(part, int):
             continue
-        annotation = model.model_fields[part].annotation
-        for inner in (annotation, *getattr(annotation, "__args__", ())):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
-                break
-    return list(model.model_fields)
+        inner = [s for m in found if part in m.model_fields for s in _sections(m.model_fields[part].annotation)]
+        named = [m for m in found if part in get_args(getattr(m.model_fields.get("kind"), "annotation", None))]
+        found = inner or named or found
+    return list(dict.fromkeys(name for m in found for name in m.model_fields))
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Sections that a field can hold: itself, in a list, one of several."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [s for inner in get_args(annotation) for s in _sections(inner)]

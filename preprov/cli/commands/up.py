@@ -48,14 +48,32 @@ def up(
             tick_s=app.config.controller.tick_seconds,
             plan_s=app.config.controller.plan_seconds,
             on_pass=_tell,
-            sync=app.sync if app.config.source or app.config.prices.refresh else None,
+            sync=app.sync if len(app.config.source) > len(app.live()) or app.config.prices.refresh else None,
         )
+        stack.enter_context(_places_read(app))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: runner.stop())
         names = ", ".join(f"{p.name} ({app.ctx.mode(p, app.ctx.clock.now())})" for p in pools)
         common.say(f"up: {names or 'no pools'}; home {app.settings.home}")
         runner.run(app.ctx.clock.now() + common.parse_span(for_) if for_ else None)
         common.say("stopped; nodes and running work were left as they are")
+
+
+@contextmanager
+def _places_read(app: "App") -> Iterator[None]:
+    """Each place where work lives is read in a thread of its own."""
+    from preprov.control.syncing import remember_ages
+
+    remember_ages(app.ctx, [s.name for s in app.live()])
+    readers = [app.reader(s) for s in app.live()]
+    for reader in readers:
+        reader.start()
+        common.say(f"source {reader.source.key}: read every {reader.every_s:g} s")
+    try:
+        yield
+    finally:
+        for reader in readers:
+            reader.stop()
 
 
 def _tell(result: "PassResult") -> None:

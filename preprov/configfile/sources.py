@@ -1,0 +1,95 @@
+"""[[source]]: files that are ingested again whenever they changed, and places where work lives."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from preprov.configfile.base import Section, known_zone
+from preprov.configfile.secrets import Secret
+
+
+class FileSource(Section):
+    """A file that is ingested again whenever it changed."""
+
+    name: str
+    kind: Literal["swf", "wfformat", "dags"]
+    path: Path
+    pool: str
+
+    @property
+    def where(self) -> str:
+        """The file."""
+        return str(self.path)
+
+
+class LiveSection(Section):
+    """What all places where work lives have in common.
+
+    Attributes:
+        pool: where work goes that no [[route]] matches; left out, it is counted and goes nowhere, unless there are no
+            routes and only one pool.
+        every: seconds from one pass to the next.
+        requests_per_second: never more than so many, whatever is asked for.
+        history_days: how far back the first pass goes.
+        tenant: whose work it is.
+        zone: of its wall clock, where it does not say itself.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    kind: str
+    pool: str | None = None
+    every: float = Field(default=30.0, gt=0, description="seconds")
+    requests_per_second: float = Field(default=2.0, gt=0)
+    history_days: float = Field(default=28.0, ge=0)
+    tenant: str = "default"
+    zone: str = "UTC"
+    _check_zone = field_validator("zone")(known_zone)
+
+    @property
+    def where(self) -> str:
+        """Its address, for people; "" = this machine."""
+        return ""
+
+
+class AirflowSection(LiveSection):
+    """An Airflow, read over its REST API: 3.x by /api/v2, 2.9 and newer by /api/v1.
+
+    Attributes:
+        auth: token (user and password are exchanged for one, or `token` is one), basic, mwaa, composer, none.
+        environment, region: of Amazon MWAA.
+        api: which version of the API; auto = ask.
+    """
+
+    kind: Literal["airflow"]
+    url: str = ""
+    auth: Literal["token", "basic", "mwaa", "composer", "none"] = "token"
+    user: str = ""
+    password: Secret | None = None
+    token: Secret | None = None
+    environment: str = ""
+    region: str = ""
+    api: Literal["auto", "v1", "v2"] = "auto"
+    verify: bool | Path = True
+
+    @property
+    def where(self) -> str:
+        """Its address."""
+        return self.url or f"MWAA environment {self.environment}"
+
+    @model_validator(mode="after")
+    def _complete(self) -> "AirflowSection":
+        if self.auth == "mwaa":
+            if not self.environment:
+                raise ValueError('auth = "mwaa" needs `environment`, the name of the MWAA environment')
+        elif not self.url.startswith(("http://", "https://")):
+            raise ValueError("`url` must begin with http:// or https://")
+        if self.auth == "basic" and (not self.user or self.password is None):
+            raise ValueError('auth = "basic" needs `user` and `password`')
+        if self.auth == "token" and self.token is None and self.user and self.password is None:
+            raise ValueError('auth = "token" with a `user` needs a `password`')
+        return self
+
+
+SourceSection = Annotated[FileSource | AirflowSection, Field(discriminator="kind")]
+"""One [[source]]; a new kind is one more section here."""
