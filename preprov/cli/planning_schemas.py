@@ -86,3 +86,52 @@ class Leads(Envelope):
     """pool leads."""
 
     leads: list[LeadRow]
+
+
+class OrderCapacity(Part):
+    """Cores that will be ready from an instant on, if the plan is carried out."""
+
+    at: datetime
+    cores: float
+
+
+class OrderedRun(Part):
+    """A run in its place; start and end at p5, p50, p95, null = not within the horizon."""
+
+    rank: int
+    run_id: str = Field(description="Of a run that only its schedule announces: dag@turn.")
+    dag_id: str
+    tenant: str
+    expected: bool = Field(description="It was not submitted yet.")
+    probability: float = Field(description="That it comes at all.")
+    priority: int
+    ready_at: datetime
+    land_by: datetime | None
+    late_usd_per_minute: float
+    start: dict[str, datetime | None]
+    end: dict[str, datetime | None]
+    lands: float | None = Field(description="Probability that it ends in time; null = it has no time to land by.")
+    late_usd: float = Field(description="Expected price of lateness.")
+    cores: float = Field(description="That it can use at once.")
+    core_hours: float = Field(description="Still to do, on average.")
+
+
+class OrderSums(Part):
+    """What an order comes to."""
+
+    missed: float = Field(description="Deadlines missed, by expectation.")
+    late_usd: float
+    mean_end_s: float = Field(description="Seconds until a run has ended, on average.")
+
+
+class Order(Envelope):
+    """queue order."""
+
+    binds: list[str] = Field(
+        description="Limits that keep the pool from having what it wants; none = no order matters."
+    )
+    step_seconds: float
+    capacity: list[OrderCapacity]
+    runs: list[OrderedRun]
+    proposed: OrderSums
+    first_come: OrderSums

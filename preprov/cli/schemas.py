@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from preprov.cli.adopt_schemas import AdoptedTerraform
 from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
-from preprov.cli.planning_schemas import Leads, Prices, PricesOfType, PricesRefreshed
+from preprov.cli.planning_schemas import Leads, Order, Prices, PricesOfType, PricesRefreshed
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
@@ -371,6 +371,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "plan show": Plan,
     "plan apply": Applied,
     "queue analyze": QueueAnalysis,
+    "queue order": Order,
     "ingest swf": Ingested,
     "ingest wfformat": Ingested,
     "ingest dags": Ingested,

@@ -57,7 +57,7 @@ def inputs(
 ) -> DemandInputs:
     """Everything the demand room may know at `at`; what came later is cut off here and again inside."""
     seen = ctx.ports.work.work(pool.name, since=at - LOOK_BACK, until=at).as_of(at)
-    runtimes = remembered(ctx, (pool.name, "runtimes"), _runtimes_fresh(seen, at), lambda: RuntimeModel.learn(seen, at))
+    runtimes = runtime_model(ctx, pool, seen, at)
     schedules = ctx.ports.work.schedules(pool.name)
     return DemandInputs(
         pool=pool,
@@ -75,6 +75,17 @@ def inputs(
         quarantined=quarantined_days(ctx, pool.name),
         templates=templates(ctx, pool, seen, schedules, at),
     )
+
+
+def runtime_model(ctx: Context, pool: Pool, seen: WorkTable, at: datetime) -> RuntimeModel:
+    """How long tasks run, learnt from what was seen by `at`; kept for a while."""
+    return remembered(ctx, (pool.name, "runtimes"), _runtimes_fresh(seen, at), lambda: RuntimeModel.learn(seen, at))
+
+
+def known_runtimes(ctx: Context, pool: Pool) -> RuntimeModel | None:
+    """The last that was learnt in this process; None if none was."""
+    held = ctx.memo.get((pool.name, "runtimes"))
+    return held[1] if held and isinstance(held[1], RuntimeModel) else None
 
 
 def templates(

@@ -1,6 +1,6 @@
 """Hand warm nodes to ready tasks: reserve softly, commit, start, release."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,14 +11,15 @@ from preprov.control import lifecycle
 from preprov.control.context import Context
 from preprov.control.handover import hand_over, open_rooms
 from preprov.control.observing import claim, of_tasks
+from preprov.control.readying import ready_tasks, wanted_keys
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import ZERO, Resources
 from preprov.model.work import DagRun, State, TaskRun
-from preprov.planning.order import ReadyTask, launch_order
-from preprov.planning.placement import PlacementRequest, first_fit, misfit
+from preprov.planning.order import launch_order
+from preprov.planning.placement import NodeRoom, PlacementRequest, first_fit, misfit
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +141,9 @@ def _place(
     nodes = {n.node_id: n for n in observation.nodes}
     committed = {r.claimant for r in of_tasks(reservations) if r.state is ReservationState.COMMITTED}
     wanting = _wanting(live, committed)
-    allowed = _within_quota(ctx, reservations, [wanting[c] for c in _in_order(live, wanting, now)])
+    ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
+    ordered = [wanting[r.key] for r in launch_order(ready, now)]
+    allowed = _within_quota(ctx, reservations, ordered)
     placement = first_fit([_request(t, i) for t, i in allowed], rooms, pool.binding)
     _remember_short(ctx, pool, placement.unplaced, now)
     started = []
@@ -156,6 +159,11 @@ def _place(
     for claimant in left:
         waiting = waiting + wanting[claimant][0].spec.request
     return DispatchResult(tuple(started), waiting, len(left), nowhere, len(live.tasks))
+
+
+def _on_disks(rooms: Sequence[NodeRoom]) -> frozenset[str]:
+    """What lies on nodes that have room."""
+    return frozenset(key for r in rooms if not r.free.is_zero for key in r.preloaded)
 
 
 def _remember_short(ctx: Context, pool: Pool, unplaced: Mapping[str, str], now: datetime) -> None:
@@ -187,25 +195,6 @@ def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskR
     }
 
 
-def _in_order(live: lifecycle.Live, wanting: Mapping[str, tuple[TaskRun, int]], now: datetime) -> list[str]:
-    """Claimants in launch order."""
-    remaining: dict[tuple[str, str], float] = {}
-    for run_id in {t.run_id for t, _ in wanting.values()}:
-        # tasks come parents first, so that going backwards every child is known before its parents
-        for task in reversed(live.of_run(run_id)):
-            own = (task.spec.runtime_hint_s or 0.0) + remaining.get((run_id, task.task_id), 0.0)
-            remaining[(run_id, task.task_id)] = own
-            for parent in task.spec.parents:
-                remaining[(run_id, parent)] = max(remaining.get((run_id, parent), 0.0), own)
-    ready = [
-        ReadyTask(
-            claimant, t.priority, live.runs[t.run_id].land_by, remaining.get((t.run_id, t.task_id), 0.0), t.ready_at
-        )
-        for claimant, (t, _) in wanting.items()
-    ]
-    return [r.key for r in launch_order(ready, now)]
-
-
 def _within_quota(
     ctx: Context, reservations: tuple[Reservation, ...], ordered: list[tuple[TaskRun, int]]
 ) -> list[tuple[TaskRun, int]]:
@@ -232,7 +221,7 @@ def _request(task: TaskRun, instance: int) -> PlacementRequest:
         amount=spec.request,
         gang=f"{task.run_id}/{task.task_id}" if spec.gang and spec.instances > 1 else "",
         affinity=spec.affinity,
-        preload=frozenset({*(i.digest for i in spec.images if i.digest), *(d.key for d in spec.datasets)}),
+        preload=wanted_keys(spec),
     )
 
 

@@ -1,10 +1,11 @@
 """One pass over one pool: observe, dispatch, forecast, plan, act. Idempotent; safe to run again after a crash."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import perf_counter
 from zoneinfo import ZoneInfo
 
+from preprov.control.ahead import Proposal, lateness, propose, remember_order
 from preprov.control.apply import apply_plan, recover
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
@@ -30,6 +31,7 @@ LEASE_S = 60.0
 EVERYTHING = frozenset(ActionKind)
 RAISES = frozenset({ActionKind.LAUNCH, ActionKind.START})
 LOWERS = EVERYTHING - RAISES
+_ORDER_KEPT = 50
 _LEADS_FRESH = timedelta(minutes=5)
 _LEADS_BACK = timedelta(days=90)
 
@@ -85,7 +87,7 @@ def pool_pass(
         made, demand = None, None
         if plan:
             waiting = dispatched.waiting if dispatched else waiting
-            made, demand, acted = _plan_and_act(ctx, pool, observation, waiting, kinds, foresee=foresee)
+            made, demand, acted = _plan_and_act(ctx, pool, observation, waiting, kinds, foresee=foresee, ordered=serve)
             records = (*records, *acted)
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
@@ -99,7 +101,8 @@ def _plan_and_act(
     waiting: Resources,
     kinds: frozenset[ActionKind],
     *,
-    foresee: bool = True,
+    foresee: bool,
+    ordered: bool,
 ) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
     known = remembered(ctx, (pool.name, "leads-seen"), timedelta(days=1), set[tuple[str, datetime]])
     learn_leads(ctx, pool, observation, known)
@@ -117,7 +120,7 @@ def _plan_and_act(
         foresee=foresee,
     )
     hold_optimum(ctx, pool, outcome.optimum, now)
-    plan = outcome.plan
+    plan = _ordered(ctx, pool, outcome, observation) if ordered else outcome.plan
     if any(a.kind is not ActionKind.HOLD and a.at <= plan.valid_until for a in plan.actions):
         ctx.ports.plans.save(plan)
     ctx.ports.votes.replace(pool.name, outcome.votes)
@@ -127,6 +130,19 @@ def _plan_and_act(
     reservations = ctx.ports.ledger.reservations(pool.name)
     ctx.ports.history.record(snapshot(ctx, pool, observation, reservations, target=target, waiting=waiting))
     return plan, demand, acted
+
+
+def _ordered(ctx: Context, pool: Pool, outcome: PlanOutcome, observation: PoolObservation) -> CapacityPlan:
+    """The plan and, where capacity or budget binds, the order in which runs should get it: dispatch goes by that."""
+    plan, proposal = outcome.plan, None
+    if outcome.binding:
+        leads = current_leads(ctx, pool)
+        proposal = propose(ctx, pool, plan, observation, leads, binds=outcome.binding, quick=True)
+    remember_order(ctx, pool, proposal)
+    if proposal is None:
+        return plan
+    order = [p.ahead.run.run_id for p in proposal.order[:_ORDER_KEPT]]
+    return replace(plan, basis={**plan.basis, "order": order})
 
 
 def _running_target(plan: CapacityPlan) -> int:
@@ -156,6 +172,8 @@ def plan_for(
         for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
         if r.result == "done" and r.action.kind is ActionKind.LAUNCH
     )
+    leads = current_leads(ctx, pool)
+    late = lateness(ctx, pool, demand, leads)
     return make_plan(
         PlanInputs(
             pool=pool,
@@ -163,7 +181,7 @@ def plan_for(
             now=now,
             observation=observation,
             demand=demand,
-            leads=current_leads(ctx, pool),
+            leads=leads,
             prices=ctx.prices,
             votes=ctx.ports.votes.votes(pool.name),
             overrides=ctx.ports.intent.overrides(pool.name, now),
@@ -180,6 +198,7 @@ def plan_for(
             tick_s=tick_s,
             held=held,
             foresee=foresee,
+            urgency=None if late is None else late.tolist(),
             interruptions=interruptions(ctx, pool, now),
         )
     )
@@ -192,6 +211,20 @@ def make_plan_now(ctx: Context, pool: Pool) -> tuple[CapacityPlan, DemandCurve]:
     plan = plan_for(ctx, pool, observation, demand, forecast_id).plan
     ctx.ports.plans.save(plan)
     return plan, demand
+
+
+def order_now(ctx: Context, pool: Pool, *, most: int | None = None) -> Proposal | None:
+    """The order in which the runs ahead should go under a plan made now, without acting; None if they are too many.
+
+    Args:
+        most: as if there were no more nodes than that.
+    """
+    observation = observe(ctx, pool)
+    forecast_id, demand = current_demand(ctx, pool)
+    capped = pool if most is None else replace(pool, guards=replace(pool.guards, max_nodes=most))
+    outcome = plan_for(ctx, capped, observation, demand, forecast_id)
+    leads = current_leads(ctx, pool)
+    return propose(ctx, pool, outcome.plan, observation, leads, binds=outcome.binding, most=most)
 
 
 def current_leads(ctx: Context, pool: Pool) -> Leads:

@@ -131,6 +131,15 @@ def _simulated(units: Units, tables: RuntimeTables) -> tuple[Floats, Floats]:
     return np.concatenate(left), np.concatenate(work)
 
 
+def widths(units: Units, amount: Floats) -> Floats:
+    """(R,) most of `amount` (T,) that one level of each run wants at once."""
+    if not len(units):
+        return np.zeros(units.runs)
+    _, first, cell, total = _cells(units)
+    out: Floats = np.maximum.reduceat(np.bincount(cell, weights=amount, minlength=total), first)
+    return out
+
+
 @dataclass(frozen=True)
 class _Shape:
     """Per run: tasks, instances, width, depth (R,), request (R, 5)."""
@@ -143,15 +152,8 @@ class _Shape:
 
 
 def _shape(units: Units, instances: Ints) -> _Shape:
-    """Level by level: a task is one level below the lowest of its parents."""
-    level = np.zeros(len(units), dtype=np.int64)
-    for edges in edge_levels(len(units), units.parents, units.children):
-        np.maximum.at(level, units.children[edges], level[units.parents[edges]] + 1)
-    depth = np.zeros(units.runs, dtype=np.int64)
-    np.maximum.at(depth, units.run, level + 1)
-    first = np.cumsum(depth) - depth
-    cell = first[units.run] + level
-    total = int(depth.sum())
+    """Level by level."""
+    depth, first, cell, total = _cells(units)
     at_level = np.bincount(cell, weights=instances, minlength=total)
     wanted = np.stack([np.bincount(cell, weights=a, minlength=total) for a in units.amount.T], axis=1)
     return _Shape(
@@ -161,3 +163,17 @@ def _shape(units: Units, instances: Ints) -> _Shape:
         depth=depth,
         request=np.maximum.reduceat(wanted, first, axis=0),
     )
+
+
+def _cells(units: Units) -> tuple[Ints, Ints, Ints, int]:
+    """(R,) tasks on each run's longest chain, (R,) where its levels begin, (T,) each task's level among all; how many.
+
+    A task is one level below the lowest of its parents.
+    """
+    level = np.zeros(len(units), dtype=np.int64)
+    for edges in edge_levels(len(units), units.parents, units.children):
+        np.maximum.at(level, units.children[edges], level[units.parents[edges]] + 1)
+    depth = np.zeros(units.runs, dtype=np.int64)
+    np.maximum.at(depth, units.run, level + 1)
+    first = np.cumsum(depth) - depth
+    return depth, first, first[units.run] + level, int(depth.sum())

@@ -29,6 +29,8 @@ class Allowance:
         self.guards = inputs.pool.guards
         self.rate = rate_usd
         self.notes: list[str] = []
+        self.short: list[str] = []
+        """Names of the guards that said no to something."""
         self.nodes = len(inputs.observation.nodes)
         self.launched = inputs.launched_last_minute
         self.in_group: dict[str, int] = {}
@@ -65,6 +67,7 @@ class Allowance:
         granted = max(0, min([wanted, *limits.values()]))
         for name, limit in limits.items():
             if limit < wanted and limit == min(limits.values()):
+                self.short.append(name)
                 self._say(f"{name} lets {granted} of {wanted} x {choice.offering.instance_type} be raised")
         self._use(choice, granted, launch=launch, standby_usd=standby_usd)
         return granted

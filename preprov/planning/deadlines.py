@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.errors import PlanError
+from preprov.model.pools import Pool
 
 Array: TypeAlias = NDArray[Any]
 
@@ -130,7 +131,18 @@ def _forecast(run: RunAhead, start_s: Array, finish_s: Array, capacity: Capacity
     return RunForecast(run.run_id, instants(start_s), instants(finish_s), meets, late_usd, finish_s)
 
 
-def propose_order(runs: Sequence[RunAhead], capacity: Capacity) -> tuple[RunAhead, ...]:
+def landing(
+    pool: Pool, dag: str, tenant: str, due: datetime | None, land_by: datetime | None
+) -> tuple[datetime | None, float]:
+    """When a run is to have ended, as it says itself or else the pool's deadlines do; and USD per minute after that."""
+    rule = next((d for d in pool.deadlines if d.matches(dag, tenant)), None)
+    if land_by is None and rule is not None and due is not None:
+        land_by = rule.after(due, pool.zone)
+    usd = None if rule is None else rule.late_usd_per_minute
+    return land_by, pool.objective.late_usd_per_minute if usd is None else usd
+
+
+def propose_order(runs: Sequence[RunAhead], capacity: Capacity, *, swaps: int = SWAPS) -> tuple[RunAhead, ...]:
     """The order in which runs should get the capacity there is.
 
     Of several simple orders (as they came, earliest deadline, least slack, shortest first, longest path first) the one
@@ -143,19 +155,24 @@ def propose_order(runs: Sequence[RunAhead], capacity: Capacity) -> tuple[RunAhea
         return ends - float(np.mean(r.path_s))
 
     orders: tuple[Callable[[RunAhead], tuple[float | str, ...]], ...] = (
-        lambda r: (r.ready_at.timestamp(), r.run_id),
+        lambda r: (r.ready_at.timestamp(),),
         lambda r: (r.land_by.timestamp() if r.land_by else float("inf"), r.ready_at.timestamp(), r.run_id),
         lambda r: (slack(r), r.run_id),
         lambda r: (float(np.mean(r.work_s)), r.run_id),
         lambda r: (-float(np.mean(r.path_s)), r.run_id),
     )
     tried = [sorted(sorted(runs, key=key), key=lambda r: -r.priority) for key in orders]
-    best = min(tried, key=lambda order: _score(order, capacity))
-    return tuple(_exchanged(best, capacity))
+    best = min(tried, key=lambda order: order_score(forecast_runs(order, capacity)))
+    return tuple(_exchanged(best, capacity, swaps))
 
 
-def _exchanged(order: list[RunAhead], capacity: Capacity) -> list[RunAhead]:
-    score, budget, better = _score(order, capacity), SWAPS, True
+def first_come(runs: Sequence[RunAhead]) -> tuple[RunAhead, ...]:
+    """By priority, then as they become ready, else as they are given: what a queue does by itself."""
+    return tuple(sorted(runs, key=lambda r: (-r.priority, r.ready_at)))
+
+
+def _exchanged(order: list[RunAhead], capacity: Capacity, budget: int) -> list[RunAhead]:
+    score, better = order_score(forecast_runs(order, capacity)), True
     while better and budget > 0:
         better = False
         for i in range(len(order) - 1):
@@ -163,13 +180,13 @@ def _exchanged(order: list[RunAhead], capacity: Capacity) -> list[RunAhead]:
                 continue
             budget -= 1
             other = [*order[:i], order[i + 1], order[i], *order[i + 2 :]]
-            if (new := _score(other, capacity)) < score:
+            if (new := order_score(forecast_runs(other, capacity))) < score:
                 order, score, better = other, new, True
     return order
 
 
-def _score(order: Sequence[RunAhead], capacity: Capacity) -> tuple[float, float, float]:
-    got = forecast_runs(order, capacity)
+def order_score(got: Sequence[RunForecast]) -> tuple[float, float, float]:
+    """Deadlines missed by expectation, USD of lateness, mean seconds to the end of a run: less is better, in turn."""
     missed = sum(1 - f.meets for f in got if f.meets is not None)
     ends = float(np.mean([np.minimum(f.finish_s, 1e9).mean() for f in got])) if got else 0.0
     return (round(missed, 6), round(sum(f.late_usd for f in got), 6), ends)

@@ -73,8 +73,10 @@ class PlanOutcome:
 
     Attributes:
         votes: for scale-down (nodes not named lose theirs). optimum: that it went by; hand it in as `held`.
+        binding: quotas, budgets and guards that keep the pool from having what it wants, now or later.
     """
 
     plan: CapacityPlan
     votes: Mapping[str, datetime]
     optimum: Optimum | None = field(default=None, compare=False)
+    binding: tuple[str, ...] = ()

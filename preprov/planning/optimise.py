@@ -72,7 +72,8 @@ def optimise(situations: Sequence[Situation], shared: Sequence[Shared] = ()) -> 
     """
     parts = [_part(s, i) for i, s in enumerate(situations)]
     rows = [r for p in parts for r in p.rows] + [r for x in shared for r in _shared_rows(x, parts)]
-    solution = solve([p.problem for p in parts], rows)
+    time_s = max((s.inputs.pool.solver_s for s in situations), default=5.0)
+    solution = solve([p.problem for p in parts], rows, time_limit_s=time_s)
     return tuple(_optimum(p, solution, i) for i, p in enumerate(parts))
 
 
@@ -85,7 +86,7 @@ def _part(s: Situation, index: int) -> _Part:
     shortage = np.full(horizon.steps, objective.shortage_usd_per_core_hour)
     if promised(s) is not None:
         shortage[:] = 0.0
-    elif s.inputs.urgency is not None:
+    if s.inputs.urgency is not None:
         late = np.asarray(s.inputs.urgency, dtype=float)[: horizon.steps]
         shortage[: len(late)] += late
     setting = Setting(

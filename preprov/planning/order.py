@@ -22,6 +22,8 @@ class ReadyTask:
     Attributes:
         key: unique; the last tie-break. land_by: when its DAG run must have finished; None = no deadline.
         remaining_s: expected length of the longest path from its start to its run's end, itself included.
+        rank: place of its run in an order that was proposed because capacity binds; None = in none.
+        warm: share of what it reads that lies on a ready node already.
     """
 
     key: str
@@ -29,20 +31,32 @@ class ReadyTask:
     land_by: datetime | None = None
     remaining_s: float = 0.0
     ready_at: datetime | None = None
+    rank: int | None = None
+    warm: float = 0.0
+
+
+_ALIKE_S: Final = 60.0
+"""Paths that differ by less are alike: then who finds its data on a node goes first."""
+_UNRANKED: Final = 10**9
 
 
 def launch_order(tasks: Sequence[ReadyTask], now: datetime) -> tuple[ReadyTask, ...]:
-    """Higher priority first; then least slack to the deadline; then longest remaining path; then longest ready.
+    """Who goes first.
+
+    Higher priority; then the proposed rank of its run, if there is one; then least slack to the deadline; then longest
+    remaining path, by the minute; then most of its data warm on a node; then longest ready.
 
     Slack is what is left of the time to `land_by` after the remaining path. A task whose deadline can no longer be met
     goes after those of its priority that still can: saving it is out of reach, saving them is not.
     """
 
-    def rank(t: ReadyTask) -> tuple[int, int, float, float, float, str]:
+    def rank(t: ReadyTask) -> tuple[int, int, int, float, float, float, float, str]:
         slack = NO_DEADLINE if t.land_by is None else (t.land_by - now).total_seconds() - t.remaining_s
         lost = 1 if slack < 0 else 0
         since = t.ready_at.timestamp() if t.ready_at else now.timestamp()
-        return (-t.priority, lost, -slack if lost else slack, -t.remaining_s, since, t.key)
+        place = _UNRANKED if t.rank is None else t.rank
+        path = -(t.remaining_s // _ALIKE_S)
+        return (-t.priority, place, lost, -slack if lost else slack, path, -t.warm, since, t.key)
 
     return tuple(sorted(tasks, key=rank))
 

@@ -78,7 +78,13 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
         fallback=fallback,
         basis=basis,
     )
-    return PlanOutcome(plan, d.votes, s.optimum)
+    return PlanOutcome(plan, d.votes, s.optimum, _binding(s, allowance))
+
+
+def _binding(s: Situation, allowance: Allowance) -> tuple[str, ...]:
+    """What is scarce: limits the programme met, minima apart, and guards that said no."""
+    met = () if s.optimum is None else s.optimum.binding
+    return tuple(dict.fromkeys((*(name for name in met if not name.startswith("min_nodes")), *allowance.short)))
 
 
 def _optimised(s: Situation) -> tuple[Situation, dict[str, object], str]:

@@ -1,4 +1,4 @@
-"""queue analyze, forecast run|show."""
+"""queue analyze|order, forecast run|show."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from preprov.cli import common
-from preprov.cli.commands import explain
+from preprov.cli.commands import explain, order
 from preprov.cli.common import AtOption, Output, OutputOption, PoolOption, TzOption
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def attach(app: typer.Typer) -> None:
     app.add_typer(queue_app, name="queue")
     app.add_typer(forecast_app, name="forecast")
     explain.attach(forecast_app)
+    order.attach(queue_app)
 
 
 @queue_app.command("analyze")

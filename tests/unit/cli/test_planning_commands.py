@@ -9,6 +9,7 @@ from preprov import configfile
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline, SharedLimit
 from preprov.model.pools import Within
+from tests.unit.cli.conftest import nights
 from tests.unit.cli.test_commands import valid
 
 CONFIG = """
@@ -153,3 +154,20 @@ def test_a_plan_says_how_it_was_found(configured: Callable):
     assert (basis["solved"], basis["because"]) == (True, "none held")
     assert basis["gap"] == 0
     assert "found by dynamic programme" in configured("plan", "show", "--pool", "bi").out
+
+
+def test_the_order_of_the_runs_ahead(configured: Callable, tmp_path: Path):
+    (tmp_path / "t.csv").write_text(nights(20))
+    assert configured("ingest", "dags", "t.csv", "--pool", "bi", "--tz", "UTC").code == 0
+    words = ("queue", "order", "--pool", "bi", "--at", "2025-03-20T02:02Z")
+    document = valid(configured(*words, "-o", "json").json)
+    now, later = document["runs"]
+    assert (now["run_id"], now["expected"], later["run_id"]) == ("etl/20", False, "etl@2025-03-21T02:00Z")
+    assert now["land_by"].startswith("2025-03-20T06:00"), "07:00 in Zurich, as the route says"
+    assert (now["late_usd_per_minute"], now["lands"]) == (3, 1)
+    assert now["start"]["p50"] <= now["end"]["p5"] <= now["end"]["p95"] <= now["land_by"]
+    assert document["proposed"]["missed"] == 0
+    none = valid(configured(*words, "--nodes", "0", "-o", "json").json)
+    assert none["binds"]
+    assert {r["lands"] for r in none["runs"]} == {0}
+    assert "etl/20" in configured(*words).out

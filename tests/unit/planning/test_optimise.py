@@ -66,6 +66,17 @@ def test_a_kept_node_instead_of_a_running_one_where_waiting_is_cheap():
     assert solved(inputs(demand, pool_=dear)).running.max() == 1
 
 
+def test_steps_in_which_waiting_makes_runs_late_are_worth_a_running_node():
+    demand = steps(np.zeros(72), samples=40)
+    for i in range(40):
+        demand.samples[i, i % 10 :: 10, 0] = 16.0
+    p = pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=0.2))
+    urgency = [50.0 if 20 <= i < 40 else 0.0 for i in range(72)]
+    late = solved(inputs(demand, pool_=p, urgency=urgency))
+    assert late.running[20:40].min() == 1
+    assert late.running[60:].max() == 0
+
+
 def test_the_cheaper_of_equal_groups_is_never_passed_over():
     cheap, dear = replace(M, usd_per_hour=0.5), replace(M, usd_per_hour=0.8)
     p = pool(group("dear", (dear,)), group("cheap", (cheap,), max_nodes=3))
