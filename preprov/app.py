@@ -1,20 +1,21 @@
 """The one place that wires adapters to use cases."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preprov import clocks, configfile, sourcing
 from preprov.configfile.sources import FileSource, LiveSection
-from preprov.contracts import UNROUTED, Clock, IngestResult, PoolProvider, Scheduler
+from preprov.contracts import UNROUTED, Clock, IngestResult, LeavesNotes, PoolProvider, Scheduler
 from preprov.control.context import Context, Tenant
 from preprov.control.ingesting import ingest_work
 from preprov.control.routing import Route, Router
 from preprov.control.syncing import Reader
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Pool
+from preprov.model.pools import Node, Pool
 from preprov.model.prices import Commitment, PriceRow
 from preprov.model.reference import reference_pool
 from preprov.settings import Settings
@@ -111,10 +112,11 @@ def open_app(
                 configured[name] = replace(reference_pool(name), zone=zone)
         for override in config.overrides(configured):
             ports.intent.add_override(override)
+        providers = _providers(settings.home, clock, speed, configured)
         ctx = Context(
             ports=ports,
-            providers=_providers(settings.home, clock, speed, configured),
-            schedulers=_schedulers(settings.home, clock, speed),
+            providers=providers,
+            schedulers=_schedulers(settings.home, clock, speed, configured, providers),
             prices=KeptPrices(ports.prices, clock, configured.values(), *_prices(config, configured)),
             clock=clock,
             pools=configured,
@@ -150,6 +152,7 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
     groups = [g for p in pools.values() for g in p.groups]
     wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in groups if g.provider == "terraform"}
     out: dict[str, PoolProvider] = {}
+    greeting = _greeting(home)
     if "local" in wanted:
         from preprov.pools.local import LocalProvider
 
@@ -157,15 +160,15 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
     if "aws" in wanted:
         from preprov.pools.aws.provider import AwsProvider
 
-        out["aws"] = AwsProvider(clock)
+        out["aws"] = AwsProvider(clock, greeting=greeting)
     if "gcp" in wanted:
         from preprov.pools.gcp.provider import GcpProvider
 
-        out["gcp"] = GcpProvider(clock)
+        out["gcp"] = GcpProvider(clock, greeting)
     if "azure" in wanted:
         from preprov.pools.azure.provider import AzureProvider
 
-        out["azure"] = AzureProvider(clock)
+        out["azure"] = AzureProvider(clock, greeting)
     if "terraform" in wanted:
         from preprov.pools.terraform import TerraformProvider
 
@@ -184,7 +187,36 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
     return {name: instrumented(p, process_meter()) for name, p in out.items()}
 
 
-def _schedulers(home: Path, clock: Clock, speed: float) -> dict[str, Scheduler]:
+def _greeting(home: Path) -> Callable[[], Mapping[str, str]]:
+    """Notes by which new machines of a cloud know who may hand them tasks; made when the first is launched."""
+
+    @cache
+    def notes() -> Mapping[str, str]:
+        from preprov.launch.identity import Identity
+
+        return Identity(home).notes()
+
+    return notes
+
+
+def _schedulers(
+    home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool], providers: Mapping[str, PoolProvider]
+) -> dict[str, Scheduler]:
+    """One scheduler for local nodes, and one for those of each provider whose nodes read notes."""
     from preprov.launch.local import LocalScheduler
 
-    return {"local": LocalScheduler(home, clock, speed=speed)}
+    out: dict[str, Scheduler] = {"local": LocalScheduler(home, clock, speed=speed)}
+    for name, provider in providers.items():
+        if isinstance(provider, LeavesNotes):
+            from preprov.launch.remote import RemoteScheduler
+
+            introduce = _introduction(provider, pools)
+            out[name] = RemoteScheduler(name, home, clock, introduce, speed=speed)
+    return out
+
+
+def _introduction(provider: LeavesNotes, pools: Mapping[str, Pool]) -> Callable[[Node, dict[str, str]], None]:
+    def introduce(node: Node, notes: dict[str, str]) -> None:
+        provider.leave_notes(pools[node.pool], [node.node_id], notes)
+
+    return introduce

@@ -1,18 +1,20 @@
 """A resource group of the fake Azure with one pool, for the contract suite and for tests of the provider."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from preprov.contracts import PoolProvider
 from preprov.model.errors import PoolError
 from preprov.model.pools import Group, Node, Offering, Pool, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.pools.azure.provider import AzureProvider
 from preprov.sim.clock import VirtualClock
+from preprov.testing.agents import Agents
 from preprov.testing.fake_azure import FakeAzure
+from tests.cloudtasks import CloudTasks
 
 T0 = datetime(2026, 3, 2, 20, tzinfo=UTC)
 ALL = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
@@ -22,10 +24,9 @@ SIZE = "Standard_D4s_v5"
 class AzureWorld:
     """The provider through the real SDK against the fake, both on a clock that the test moves."""
 
-    def __init__(self, fake: FakeAzure, standby: str = "") -> None:
+    def __init__(self, fake: FakeAzure, standby: str = "", home: Path | None = None) -> None:
         self.fake = fake
         self.clock = fake.clock
-        self.provider = AzureProvider(self.clock)
         self.vmss = fake.add("nodes", SIZE, standby=standby)
         offering = Offering(SIZE, Resources(cpu=4, memory=16), usd_per_hour=0.2)
         options = {
@@ -40,9 +41,14 @@ class AzureWorld:
         }
         self.pool = Pool("night", (Group("vms", "azure", (offering,), ALL, max_nodes=6, options=options),))
         self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("abfs://data", "v1"),))
+        self.tasks = CloudTasks("azure", home, self.clock, self.pool, fake.run_agents) if home else None
+        self.provider = self.again()
+        if self.tasks:
+            self.preload = self.tasks.preload
+            self.scheduler = self.tasks.scheduler(self.provider)
 
-    def again(self) -> PoolProvider:
-        return AzureProvider(self.clock)
+    def again(self) -> AzureProvider:
+        return AzureProvider(self.clock, self.tasks.greeting if self.tasks else dict)
 
     def until(self, look: Callable[[], bool], what: str) -> None:
         for _ in range(100):
@@ -52,6 +58,8 @@ class AzureWorld:
         raise AssertionError(f"waited in vain for {what}")
 
     def occupy(self, node: Node) -> str:
+        if self.tasks:
+            return self.tasks.occupy(self.scheduler, node)
         machine = self.fake.machine(node.node_id)
         if machine.agent is None:
             raise PoolError("takes no task", where=node.node_id)
@@ -60,11 +68,15 @@ class AzureWorld:
         return claimant
 
     def free(self, node: Node) -> None:
+        if self.tasks:
+            return self.tasks.free(self.scheduler, node)
         agent = self.fake.machine(node.node_id).agent
         assert agent is not None
         agent.tasks.clear()
 
     def spoiled(self) -> Preload:
+        if self.tasks:
+            return self.tasks.spoiled()
         self.fake.spoiled = True
         return self.preload
 
@@ -81,6 +93,8 @@ class AzureWorld:
 
 
 @contextmanager
-def azure_world(standby: str = "") -> Iterator[AzureWorld]:
-    with FakeAzure(VirtualClock(T0)) as fake:
-        yield AzureWorld(fake, standby)
+def azure_world(standby: str = "", home: Path | None = None) -> Iterator[AzureWorld]:
+    """With a home, the machines have real agents below it."""
+    with ExitStack() as stack:
+        agents = stack.enter_context(Agents(home / "rack", {"port": 9411})) if home else None
+        yield AzureWorld(stack.enter_context(FakeAzure(VirtualClock(T0), agents=agents)), standby, home)

@@ -1,5 +1,6 @@
 """The agent: one node's state, the verbs it understands, and what is due from time to time."""
 
+import base64
 import json
 import os
 import sys
@@ -19,6 +20,8 @@ from preprov.model.agent import Health, PreloadStatus
 
 HEARTBEAT_S: Final = 2.0
 _REFRESH_S: Final = 0.5
+_PIECE: Final = 1 << 20
+"""Bytes of output in one answer."""
 _ALLOCATE_SHARE: Final = 0.4
 """Share of a cold start's delay that stands for finding a machine; the rest stands for its boot."""
 _PASSED_ON: Final = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR")
@@ -184,6 +187,7 @@ class Agent:
         verbs: dict[str, Callable[..., Json]] = {
             "health": self._health,
             "tasks": self._report,
+            "log": self._log,
             "start": self._start,
             "cancel": self._cancel,
             "drain": self._drain,
@@ -232,6 +236,16 @@ class Agent:
     def _report(self, since: int | None = None) -> Json:
         seq, tasks = self._tasks.report(since)
         return {"ok": True, "seq": seq, "tasks": [asdict(t) for t in tasks]}
+
+    def _log(self, claimant: str, offset: int = 0) -> Json:
+        """A piece of a task's output from that byte on, and where the next begins."""
+        try:
+            with (self._node.task_dir(claimant) / "stdout.log").open("rb") as f:
+                f.seek(offset)
+                piece = f.read(_PIECE)
+        except FileNotFoundError:
+            piece = b""
+        return {"ok": True, "text": base64.b64encode(piece).decode(), "next": offset + len(piece)}
 
     def _start(self, claimant: str, argv: list[str], env: dict[str, str], wanted: Json) -> Json:
         if self._tasks.knows(claimant):
@@ -314,8 +328,11 @@ class Agent:
         return {"ok": True}
 
     def _resume(self, order: Json, preload: Json) -> Json:
-        """Awake again: warm anew. Repeating it does nothing."""
-        if self._state.standby == disk.HIBERNATED:
+        """Awake again: warm anew. Repeating it does nothing.
+
+        A machine that a cloud put to sleep was not asked to suspend: there it is the number of the order that tells.
+        """
+        if self._state.standby == disk.HIBERNATED or int(order["serial"]) > self._state.serial:
             self._preload = preload
             self._held_until = 0.0
             self._order(order)

@@ -204,13 +204,17 @@ VERBS: Final[dict[str, Callable[[disk.NodeDir], Json]]] = {
 def main(argv: list[str]) -> int:
     """`python -m preprov.agent start|inspect|thaw|settle|remove|kill FOLDER…`: one JSON object per folder on stdout.
 
-    `python -m preprov.agent limits` says how nodes of this user would be limited.
+    `limits` says how nodes of this user would be limited; `cloud [FILE]` is a node of a cloud: see `cloudnode`.
     """
+    if argv[:1] == ["cloud"]:
+        from preprov.agent.cloudnode import main as cloud
+
+        return cloud(argv[1:])
     if argv == ["limits"]:
         sys.stdout.write(json.dumps({"kind": limits.detect()}) + "\n")
         return 0
     if len(argv) < 2 or (argv[0] != "start" and argv[0] not in VERBS):
-        sys.stderr.write(f"usage: python -m preprov.agent {'|'.join(['start', *VERBS])} FOLDER...\n")
+        sys.stderr.write(f"usage: python -m preprov.agent {'|'.join(['start', *VERBS])} FOLDER... | cloud [FILE]\n")
         return 2
     folders = [Path(a).absolute() for a in argv[1:]]
     results: dict[str, Json]

@@ -133,4 +133,5 @@ def _work(node: disk.NodeDir, items: list[Item], into: int, read_back: bool) -> 
 def _share(s: PreloadStatus) -> float:
     if s.state == "verified":
         return 1.0
-    return 0.9 * min(s.done_bytes / s.total_bytes, 1.0) if s.total_bytes else 0.0
+    part = min(s.done_bytes / s.total_bytes, 1.0) if s.total_bytes else 0.0
+    return 0.6 + 0.3 * part if s.state == "verifying" else 0.6 * part  # each byte is counted twice: brought, and read

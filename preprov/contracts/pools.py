@@ -239,6 +239,15 @@ class LeasesRaises(Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesNotes(Protocol):
+    """A provider whose nodes read what is noted on them."""
+
+    def leave_notes(self, pool: Pool, node_ids: Sequence[str], notes: Mapping[str, str]) -> None:
+        """Write notes on nodes that exist; other notes stay, an absent node is left out. Idempotent."""
+        ...
+
+
 class PriceBook(Protocol):
     """What things cost."""
 

@@ -1,33 +1,24 @@
-"""Hand warm local nodes to tasks: the command goes to the node's agent, which runs it under a supervisor of its own."""
+"""Tasks on local nodes: their agents are asked over sockets of this machine."""
 
 import json
 import os
 import socket
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from preprov.contracts import Clock, TaskReport
-from preprov.model.agent import TaskStatus, Usage, exchange, task_folder, task_status
-from preprov.model.errors import ConflictError, NotFoundError, PoolError
+from preprov.contracts import Clock
+from preprov.launch.agents import AgentScheduler
+from preprov.model.agent import exchange, task_folder
+from preprov.model.errors import NotFoundError
 from preprov.model.pools import Node
-from preprov.model.time import Timescale, epoch
-from preprov.model.work import TaskRun
 
 _ANSWER_S: Final = 5.0
-_AT_ONCE: Final = 16
 _SCHEME: Final = "unix:"
 
 
-class LocalScheduler:
-    """Runs commands on local nodes.
-
-    A task sees PREPROV_RUN_ID, PREPROV_TASK_ID, PREPROV_INSTANCE, PREPROV_ATTEMPT, PREPROV_NODE_ID, PREPROV_NODE_DIR,
-    and where its images and datasets are: PREPROV_IMAGES and PREPROV_DATASETS (JSON, uri or key -> path), PREPROV_IMAGE
-    and PREPROV_DATASET (path of the first). What is not on the node yet is put there, and checked, before it begins.
-    A task without a command sleeps for its runtime hint.
+class LocalScheduler(AgentScheduler):
+    """Runs commands on local nodes; see `AgentScheduler`.
 
     Args:
         home: where the nodes are (under home/nodes).
@@ -38,72 +29,8 @@ class LocalScheduler:
     name = "local"
 
     def __init__(self, home: Path, clock: Clock, *, speed: float = 1.0) -> None:
+        super().__init__(clock, speed=speed)
         self._home = Path(home).absolute()
-        self._scale = Timescale.between(time.time(), clock.now(), speed)
-        self._cursors: dict[str, int] = {}
-
-    def start(self, task: TaskRun, instance: int, node: Node) -> None:
-        """As the contract says. Raises ConflictError (retryable) if the node is not ready or does not answer."""
-        reply = _ask(
-            node,
-            "start",
-            claimant=task.claimant(instance),
-            argv=self._argv(task),
-            env=_env(task, instance, node),
-            wanted=_wanted(task),
-        )
-        if reply is None:
-            raise ConflictError("its agent did not answer", where=node.node_id, hint="observe again")
-        if not reply.get("ok"):
-            if reply.get("error") == "bad-request":
-                raise PoolError(f"the node did not understand: {reply.get('detail')}", where=node.node_id)
-            raise ConflictError(str(reply.get("detail")), where=node.node_id, hint="observe again")
-
-    def _argv(self, task: TaskRun) -> list[str]:
-        if task.spec.command:
-            return list(task.spec.command)
-        return ["sleep", f"{(task.spec.runtime_hint_s or 0.0) / self._scale.speed:.3f}"]
-
-    def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
-        """As the contract says; what was reported is kept by the node until the next poll shows that it arrived."""
-        if not nodes:
-            return ()
-        with ThreadPoolExecutor(min(len(nodes), _AT_ONCE)) as pool:
-            replies = list(pool.map(self._fetch, nodes))
-        out: list[TaskReport] = []
-        for node, reply in zip(nodes, replies, strict=True):
-            if reply is not None and reply.get("ok"):
-                self._cursors[node.node_id] = int(reply["seq"])
-                out.extend(self._report(node, task_status(t)) for t in reply["tasks"])
-        return tuple(out)
-
-    def _fetch(self, node: Node) -> dict[str, Any] | None:
-        try:
-            return _ask(node, "tasks", since=self._cursors.get(node.node_id))
-        except NotFoundError:
-            return None
-
-    def _report(self, node: Node, status: TaskStatus) -> TaskReport:
-        return TaskReport(
-            claimant=status.claimant,
-            node_id=node.node_id,
-            started_at=self._scale.instant(status.started_at),
-            ended_at=self._scale.instant(status.ended_at) if status.ended_at is not None else None,
-            exit_code=status.exit_code,
-            usage=tuple(self._usage(u) for u in status.usage),
-        )
-
-    def _usage(self, u: Usage) -> Usage:
-        return Usage(epoch(self._scale.instant(u.at)), u.cpu, u.memory, u.disk_io, u.network, u.gpu)
-
-    def cancel(self, claimant: str, node: Node) -> None:
-        """As the contract says: asked to end, and after five seconds made to."""
-        try:
-            reply = _ask(node, "cancel", claimant=claimant)
-        except NotFoundError:
-            return
-        if reply is None:
-            raise ConflictError("its agent did not answer", where=node.node_id, hint="try again")
 
     def logs(self, claimant: str) -> Iterator[str]:
         """As the contract says; if it ran on several nodes, the last one's."""
@@ -115,48 +42,24 @@ class LocalScheduler:
             for line in f:
                 yield line.rstrip("\n")
 
+    def _ask(self, node: Node, verb: str, **arguments: Any) -> dict[str, Any] | None:
+        """The agent's answer; None if it did not answer.
 
-def _env(task: TaskRun, instance: int, node: Node) -> dict[str, str]:
-    return {
-        **task.spec.env,
-        "PREPROV_RUN_ID": task.run_id,
-        "PREPROV_TASK_ID": task.task_id,
-        "PREPROV_INSTANCE": str(instance),
-        "PREPROV_ATTEMPT": str(task.attempt),
-        "PREPROV_NODE_ID": node.node_id,
-    }
-
-
-def _wanted(task: TaskRun) -> dict[str, list[dict[str, str]]]:
-    """What the task needs on the disk, named as the node's preload names it."""
-    return {
-        "images": [{"key": i.digest or i.uri, "uri": _absolute(i.uri), "digest": i.digest} for i in task.spec.images],
-        "datasets": [{"key": d.key, "uri": _absolute(d.uri), "sha256": d.sha256} for d in task.spec.datasets],
-    }
-
-
-def _absolute(uri: str) -> str:
-    return uri if "://" in uri else str(Path(uri).absolute())
-
-
-def _ask(node: Node, verb: str, **arguments: Any) -> dict[str, Any] | None:
-    """The agent's answer; None if it did not answer.
-
-    Raises:
-        NotFoundError: the node is gone.
-    """
-    folder = Path(node.address.removeprefix(_SCHEME)).parent
-    if not node.address.startswith(_SCHEME) or not (folder / "node.json").exists():
-        raise NotFoundError(f"node {node.node_id} is gone", where=node.pool, hint="observe again")
-    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
-            s.settimeout(_ANSWER_S)
-            s.connect(f"/proc/self/fd/{at}/agent.sock")  # an address of any length
-            with s.makefile("rwb") as stream:
-                reply = json.loads(exchange(stream, verb, **arguments))
-    except (OSError, ValueError):
-        return None
-    finally:
-        os.close(at)
-    return reply if isinstance(reply, dict) else None
+        Raises:
+            NotFoundError: the node is gone.
+        """
+        folder = Path(node.address.removeprefix(_SCHEME)).parent
+        if not node.address.startswith(_SCHEME) or not (folder / "node.json").exists():
+            raise NotFoundError(f"node {node.node_id} is gone", where=node.pool, hint="observe again")
+        at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+                s.settimeout(_ANSWER_S)
+                s.connect(f"/proc/self/fd/{at}/agent.sock")  # an address of any length
+                with s.makefile("rwb") as stream:
+                    reply = json.loads(exchange(stream, verb, **arguments))
+        except (OSError, ValueError):
+            return None
+        finally:
+            os.close(at)
+        return reply if isinstance(reply, dict) else None

@@ -28,6 +28,12 @@ FENCE: Final = "preprov:fence"
 REPORT: Final = "preprov:report"
 PRELOAD: Final = "preprov:preload"
 BASELINE: Final = "preprov:baseline"
+STARTED: Final = "preprov:started-at"
+"""When a kept machine was last told to start: a report that is older is of its earlier run."""
+NOTICE: Final = "preprov:notice"
+"""From the agent. Value: what is about to happen ("interruption", "rebalance"), "@", when (epoch seconds)."""
+CONTROLLER: Final = "preprov:controller"
+"""Certificate (DER) of whoever may hand tasks to the machine: a message, `{"certificate": base64}`."""
 _LONGEST: Final = 250
 _MOST: Final = 18
 """Notes one message may take; a machine has room for 50 tags in all."""
@@ -41,11 +47,18 @@ class Report:
         health: its state; usage is left out.
         ack: the fence it has seen and keeps; "" = none.
         came_from: the standby state its last warming began in, "cold" after the first boot.
+        channel: where it takes tasks, `host:port#sha256 of its certificate`; "" = nowhere.
     """
 
     health: Health
     ack: str = ""
     came_from: str = "cold"
+    channel: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where tasks are handed to it; "" if it takes none."""
+        return f"tls://{self.channel}" if "#" in self.channel else ""
 
 
 def report_notes(report: Report) -> dict[str, str]:
@@ -56,7 +69,8 @@ def report_notes(report: Report) -> dict[str, str]:
     """
     tasks = tuple(replace(t, usage=(), log="") for t in report.health.tasks)
     health = asdict(replace(report.health, tasks=tasks))
-    return spread(REPORT, {"health": health, "ack": report.ack, "came_from": report.came_from})
+    more = {"channel": report.channel} if report.channel else {}
+    return spread(REPORT, {"health": health, "ack": report.ack, "came_from": report.came_from, **more})
 
 
 def read_report(notes: Mapping[str, str]) -> Report | None:
@@ -66,7 +80,8 @@ def read_report(notes: Mapping[str, str]) -> Report | None:
         return None
     try:
         health = decode_health(json.dumps(raw["health"]).encode())
-        return Report(health, str(raw.get("ack", "")), str(raw.get("came_from", "cold")))
+        came_from, channel = str(raw.get("came_from", "cold")), str(raw.get("channel", ""))
+        return Report(health, str(raw.get("ack", "")), came_from, channel)
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -111,4 +126,4 @@ def gather(name: str, notes: Mapping[str, str]) -> dict[str, Any] | None:
 
 def ours(key: str) -> bool:
     """True for notes that carry messages rather than facts a person would read."""
-    return key.startswith((f"{REPORT}.", f"{PRELOAD}.", f"{BASELINE}."))
+    return key.startswith((f"{REPORT}.", f"{PRELOAD}.", f"{BASELINE}.", f"{CONTROLLER}."))

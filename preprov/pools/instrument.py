@@ -14,6 +14,7 @@ from preprov.contracts import (
     Examined,
     GivesNotice,
     LeasesRaises,
+    LeavesNotes,
     PoolProvider,
     Quotes,
     SetsTargets,
@@ -23,7 +24,17 @@ from preprov.model.errors import PreprovError
 
 P = TypeVar("P", bound=PoolProvider)
 
-_PROTOCOLS: Final = (PoolProvider, SetsTargets, Tended, GivesNotice, Quotes, Examined, Adopts, LeasesRaises)
+_PROTOCOLS: Final = (
+    PoolProvider,
+    SetsTargets,
+    Tended,
+    GivesNotice,
+    Quotes,
+    Examined,
+    Adopts,
+    LeasesRaises,
+    LeavesNotes,
+)
 VERBS: Final = tuple(
     sorted(
         {

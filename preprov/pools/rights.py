@@ -17,10 +17,12 @@ class Rights:
 
     Attributes:
         observe: reads only. act: scope -> writes; the scopes are those a module narrows in different ways.
+        agent: what a node needs to leave its reports on its own machine.
     """
 
     observe: tuple[str, ...]
     act: Mapping[str, tuple[str, ...]]
+    agent: tuple[str, ...] = ()
 
     def writes(self) -> frozenset[str]:
         """All rights of `act`."""
@@ -28,7 +30,8 @@ class Rights:
 
     def as_json(self) -> dict[str, object]:
         """As the modules read it."""
-        return {"observe": sorted(self.observe), "act": {k: sorted(v) for k, v in sorted(self.act.items())}}
+        act = {k: sorted(v) for k, v in sorted(self.act.items())}
+        return {"observe": sorted(self.observe), "act": act, "agent": sorted(self.agent)}
 
 
 def by_scope(rights: Iterable[str], scope: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
@@ -60,7 +63,7 @@ def _aws_scope(action: str) -> str:
     return _AWS_SCOPES.get(action) or _AWS_SERVICES[action.partition(":")[0]]
 
 
-AWS: Final = Rights(aws.OBSERVE, by_scope((*aws.ACT, *aws.IMPLIED), _aws_scope))
+AWS: Final = Rights(aws.OBSERVE, by_scope((*aws.ACT, *aws.IMPLIED), _aws_scope), aws.AGENT)
 """Scopes: group and tend (by ARN and tag), node and note (by tag), queue (by ARN), fleet, run (by template), pass."""
 
 GCP_CALLS: Final[Mapping[str, str]] = {
@@ -92,7 +95,10 @@ GCP: Final = Rights(
     observe=tuple(sorted(set(GCP_CALLS.values()) - set(_GCP_WRITES))),
     act=by_scope(_GCP_WRITES, _GCP_WRITES.__getitem__),
 )
-"""Scopes: group (the project: it cannot be narrowed further), node (by the names that a group gives its machines)."""
+"""Scopes: group (the project: it cannot be narrowed further), node (by the names that a group gives its machines).
+
+A node writes guest attributes of its own, for which it needs no right.
+"""
 
 AZURE_CALLS: Final[Mapping[str, str]] = {
     "usage.list": "Microsoft.Compute/locations/usages/read",
@@ -138,6 +144,7 @@ AZURE: Final = Rights(
     act=by_scope(
         sorted({*(r for r in AZURE_CALLS.values() if not r.endswith("/read")), *_AZURE_IMPLIED}), _azure_scope
     ),
+    agent=("Microsoft.Resources/tags/write",),
 )
 """Scopes: group, node and standby (the module's own resource group), join (the subnet and its security group)."""
 

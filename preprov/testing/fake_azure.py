@@ -5,49 +5,25 @@ cannot be had fail the operation after it was accepted, and stay behind as faile
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from preprov.model.notes import REPORT, report_notes
+from preprov.contracts import Clock
+from preprov.model.notes import NOTICE, REPORT
 from preprov.model.pools import Standby
-from preprov.sim.clock import VirtualClock
+from preprov.testing.agents import Agents
+from preprov.testing.fake_azure_parts import FakeStandbyPool, FakeVmss
 from preprov.testing.fake_cloud import Answer, ApiError, Call, FakeCloud, Json, Route
 from preprov.testing.fake_machines import FakeMachine
+from preprov.testing.fake_metadata import AzureMetadata, Vm
 
 _GONE: Final = "gone"
+_TAGS: Final = "/providers/Microsoft.Resources/tags/default"
 _LOOK_S: Final = 5.0
 _MAKING: Final = ((0.0, "creating"), (25.0, "running"))
 _BACK: Final[Mapping[str, Standby]] = {"deallocated": Standby.STOPPED, "hibernated": Standby.HIBERNATED}
 _POOLED: Final = {"Running": "running", "Deallocated": "deallocated", "Hibernated": "hibernated"}
-
-
-@dataclass
-class FakeStandbyPool:
-    """A standby pool. `state`: "Running", "Deallocated" or "Hibernated"."""
-
-    name: str
-    state: str
-    most: int = 0
-    least: int = 0
-    members: dict[str, FakeMachine] = field(default_factory=dict)
-
-
-@dataclass
-class FakeVmss:
-    """A flexible scale set."""
-
-    name: str
-    size: str
-    capacity: int = 0
-    spot: bool = False
-    tags: dict[str, str] = field(default_factory=dict)
-    generation: int = 0
-    hibernates: bool = True
-    flexible: bool = True
-    members: dict[str, FakeMachine] = field(default_factory=dict)
-    standby: FakeStandbyPool | None = None
-    serial: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,8 +39,16 @@ class FakeAzure(FakeCloud):
         spoiled: checks of machines that are made from now on fail.
     """
 
-    def __init__(self, clock: VirtualClock, *, subscription: str = "sub-1", resource_group: str = "night") -> None:
-        super().__init__(clock)
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        subscription: str = "sub-1",
+        resource_group: str = "night",
+        agents: Agents | None = None,
+    ) -> None:
+        super().__init__(clock, agents)
+        self.metadata: AzureMetadata = AzureMetadata(self._shown_to_itself)
         self.subscription, self.resource_group = subscription, resource_group
         self.sets: dict[str, FakeVmss] = {}
         self.spoiled = False
@@ -96,6 +80,32 @@ class FakeAzure(FakeCloud):
         m.follow(now, "evict", ((30, "deleting"), (40, _GONE)))
         m.sleeps(now + timedelta(seconds=30))
 
+    # ---- agents
+
+    def is_of_an_agent(self, path: str) -> bool:
+        """As the base says."""
+        return path.endswith(_TAGS)
+
+    kind, running = "azure", "running"
+
+    def residents(self) -> list[FakeMachine]:
+        """As the base says."""
+        self._sweep()
+        now = self.clock.now()
+        pooled = [m for g in self.sets.values() if g.standby for m in g.standby.members.values()]
+        there = [m for g in self.sets.values() for m in g.members.values()] + pooled
+        return [m for m in there if m.status(now) not in ("", "deleting", "failed", _GONE)]
+
+    def _shown_to_itself(self, name: str) -> Vm | None:
+        with self.lock:
+            m = self.awake(name)
+            if m is None:
+                return None
+            pooled = any(name in g.standby.members for g in self.sets.values() if g.standby)
+            where = f"{self._root}/Microsoft.Compute/virtualMachines/{name}"
+            notes = dict(m.notes)
+            return Vm(name, m.machine_type, "", m.address, notes, {}, m.notice, standby=pooled, resource_id=where)
+
     # ---- routes
 
     @property
@@ -116,6 +126,7 @@ class FakeAzure(FakeCloud):
             ("GET", f"{compute}/virtualMachines", self._list, f"{vms}/read"),
             ("GET", vm, self._get_vm, f"{vms}/read"),
             ("PATCH", vm, self._patch_vm, f"{vms}/write"),
+            ("PATCH", f"{vm}{_TAGS}", self._merge_tags, "Microsoft.Resources/tags/write"),
             ("POST", f"{vm}/deallocate", self._deallocate, f"{vms}/deallocate/action"),
             ("POST", f"{vm}/start", self._start, f"{vms}/start/action"),
             ("GET", pool, self._get_pool, f"{pools}/read"),
@@ -219,6 +230,7 @@ class FakeAzure(FakeCloud):
         now = self.clock.now()
         g.serial += 1
         m = FakeMachine(f"{g.name}_{g.serial:08x}", g.size, "", now, g.spot)
+        m.address, m.posted = self.next_address(), None if self.agents is None else {}
         m.follow(now, "create", _MAKING)
         m.boots(Standby.COLD, _MAKING[-1][0], now, "checksum differs" if self.spoiled else "")
         return m
@@ -252,13 +264,12 @@ class FakeAzure(FakeCloud):
             statuses.append({"code": f"PowerState/{power}"})
         if state == "hibernated":
             statuses.append({"code": "HibernationState/Hibernated"})
-        said = m.said(now)
         return {
             "id": f"{self._root}/Microsoft.Compute/virtualMachines/{m.name}",
             "name": m.name,
             "location": "westeurope",
             "etag": f'"{m.generation}"',
-            "tags": {**m.notes, **(report_notes(said) if said else {})},
+            "tags": {**m.notes, **m.noted(now)},
             "properties": {
                 "provisioningState": provisioning,
                 "timeCreated": m.created_at.isoformat(),
@@ -289,8 +300,20 @@ class FakeAzure(FakeCloud):
         if m.status(self.clock.now()) == "creating":
             raise ApiError(409, "Conflict", f"{m.name} is being created")
         m.generation += 1
-        m.notes = {k: v for k, v in call.body.get("tags", m.notes).items() if not k.startswith(f"{REPORT}.")}
+        mine = (f"{REPORT}.", *([NOTICE] if self.agents is not None else []))
+        m.notes = {k: v for k, v in call.body.get("tags", m.notes).items() if not k.startswith(mine)}
         return self._get_vm(call)
+
+    def _merge_tags(self, call: Call) -> Answer:
+        """A machine writes its own, with its own identity."""
+        m = self._vm(call)
+        if self.metadata.owner(call.headers.get("authorization", "").removeprefix("Bearer ")) != m.name:
+            raise ApiError(403, "AuthorizationFailed", f"the client may not write the tags of {m.name}")
+        if call.body.get("operation") != "Merge" or m.posted is None:
+            raise ApiError(400, "InvalidParameter", "only merges are served")
+        m.posted.update(call.body["properties"]["tags"])
+        m.generation += 1
+        return Answer({"properties": {"tags": {**m.notes, **m.posted}}})
 
     def _deallocate(self, call: Call) -> Answer:
         m, now = self._vm(call), self.clock.now()
@@ -389,7 +412,7 @@ class FakeAzure(FakeCloud):
         """Where an operation is; looking at one that is not over lets some seconds pass."""
         op = self._operations[call.parts["name"]]
         if op.over_at > self.clock.now():
-            self.clock.advance_to(min(op.over_at, self.clock.now() + timedelta(seconds=_LOOK_S)))
+            self.let_pass(min((op.over_at - self.clock.now()).total_seconds(), _LOOK_S))
         if op.over_at > self.clock.now():
             return Answer({"status": "InProgress"}, 200, {"Retry-After": "0"})
         failed: dict[str, Any] = {"error": {"code": op.error, "message": "no capacity for this size here"}}

@@ -6,14 +6,21 @@ What a cloud of its own adds is its table and its words for errors; see `fake_gc
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import RLock, Thread
-from typing import Any, Self, TypeAlias
+from threading import Lock, RLock, Thread
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
+from preprov.contracts import Clock
+from preprov.model.time import epoch
 from preprov.sim.clock import VirtualClock
+from preprov.testing.fake_machines import FakeMachine
+from preprov.testing.fake_metadata import MetadataServer
+
+if TYPE_CHECKING:
+    from preprov.testing.agents import Agents
 
 Json: TypeAlias = dict[str, Any]
 
@@ -91,10 +98,24 @@ class FakeCloud:
 
     Attributes:
         log: rights of the calls served, counted; `calls`: method and path of each, in order.
+
+    Args:
+        clock: of the cloud.
+        agents: real ones for its machines; None = an agent is what `fake_machines` says that it would say. On a virtual
+            clock they do a round whenever time has gone on or something was written, before the next call is served.
     """
 
-    def __init__(self, clock: VirtualClock) -> None:
+    kind = running = ""
+    """The cloud, as an agent knows it, and its word for a machine that runs."""
+    metadata: MetadataServer
+    """What its machines ask; a subclass makes it."""
+
+    def __init__(self, clock: Clock, agents: "Agents | None" = None) -> None:
         self.clock = clock
+        self.agents = agents
+        self._agents_at: tuple[float, int] = (0.0, -1)
+        self._writes = self._addresses = 0
+        self._moving = Lock()
         self.faults = Faults()
         self.log: Counter[str] = Counter()
         self.calls: list[tuple[str, str]] = []
@@ -119,9 +140,11 @@ class FakeCloud:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self.metadata.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.metadata.__exit__()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -129,7 +152,10 @@ class FakeCloud:
     def serve(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, bool]:
         """The answer to a request, and whether it is lost on its way."""
         url = urlsplit(target)
+        if self.agents is not None and isinstance(self.clock, VirtualClock):
+            self._catch_up()
         with self.lock:
+            self._writes += method != "GET" and not self.is_of_an_agent(url.path)
             self.calls.append((method, url.path))
             try:
                 answer = self._answer(method, url.path, dict(parse_qsl(url.query)), body, headers)
@@ -140,6 +166,68 @@ class FakeCloud:
             if lost is not None:
                 self.faults.lose.remove(lost)
             return answer, lost is not None
+
+    # ---- agents
+
+    def residents(self) -> Iterable[FakeMachine]:
+        """All machines that exist."""
+        raise NotImplementedError
+
+    def _racked(self) -> dict[str, dict[str, str]]:
+        """All machines, as `preprov.testing.rack` wants them."""
+        now = self.clock.now()
+        return {
+            m.name: {
+                "state": m.power(now, self.running),
+                "boot": f"{m.name}-{m.boot}",
+                "cloud": self.kind,
+                "metadata": self.metadata.url(m.name),
+                "api": self.url,
+            }
+            for m in self.residents()
+        }
+
+    def awake(self, name: str) -> FakeMachine | None:
+        """The machine if an agent runs on it now."""
+        now = self.clock.now()
+        found = (m for m in self.residents() if m.name == name and m.power(now, self.running) == "up")
+        return next(found, None)
+
+    def next_address(self) -> str:
+        """Of a new machine in its private network, which is this machine's loopback."""
+        self._addresses += 1
+        return f"127.77.{self._addresses // 250}.{self._addresses % 250 + 1}"
+
+    def is_of_an_agent(self, path: str) -> bool:
+        """True for calls that machines make, not their controller."""
+        return False
+
+    def run_agents(self) -> None:
+        """One round of the real agents, as of now."""
+        if self.agents is not None:
+            with self.lock:
+                now, machines = epoch(self.clock.now()), self._racked()
+            self.agents.round(now, machines)
+
+    def _catch_up(self) -> None:
+        """A round, unless one is being done, or nothing has happened since the last."""
+        if not self._moving.acquire(blocking=False):
+            return
+        try:
+            at = (epoch(self.clock.now()), self._writes)
+            if at != self._agents_at:
+                self._agents_at = at
+                self.run_agents()
+        finally:
+            self._moving.release()
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time go by in the midst of a call; other calls are served meanwhile."""
+        self.lock.release()
+        try:
+            self.clock.sleep(seconds)
+        finally:
+            self.lock.acquire()
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], body: bytes, headers: Mapping[str, str]
@@ -166,7 +254,7 @@ class FakeCloud:
         count = self._second[1] + 1 if self._second[0] == second else 1
         self._second = (second, count)
         if count > most:
-            self.clock.sleep(0.3)
+            self.let_pass(0.3)
             raise ApiError(429, "rateLimitExceeded", f"more than {most} calls per second", retry_after_s=0)
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from preprov.model.notes import PREFIX, report_notes
+from preprov.contracts import Clock
+from preprov.model.notes import PREFIX
 from preprov.model.pools import Standby
-from preprov.sim.clock import VirtualClock
+from preprov.testing.agents import Agents
 from preprov.testing.fake_cloud import Answer, ApiError, Call, FakeCloud, Json, Route
 from preprov.testing.fake_gcp_parts import (
     COUNTED,
@@ -27,6 +28,7 @@ from preprov.testing.fake_gcp_parts import (
     notes_of,
 )
 from preprov.testing.fake_machines import FakeMachine
+from preprov.testing.fake_metadata import GcpMetadata, Vm
 
 _OPERATION_S: Final = 2.0
 
@@ -44,8 +46,16 @@ class FakeGcp(FakeCloud):
         spoiled: checks of machines that are made from now on fail.
     """
 
-    def __init__(self, clock: VirtualClock, *, project: str = "acme", zone: str = "europe-west1-b") -> None:
-        super().__init__(clock)
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        project: str = "acme",
+        zone: str = "europe-west1-b",
+        agents: Agents | None = None,
+    ) -> None:
+        super().__init__(clock, agents)
+        self.metadata: GcpMetadata = GcpMetadata(self._shown_to_itself)
         self.project, self.zone = project, zone
         self.migs: dict[str, FakeMig] = {}
         self.spoiled = False
@@ -73,6 +83,24 @@ class FakeGcp(FakeCloud):
         m.follow(now, "DELETING", ((0, "STOPPING"), (30, GONE)))
         m.sleeps(now)
         self._operation("compute.instances.preempted", f"instances/{name}", over_s=0)
+
+    # ---- agents
+
+    kind, running = "gcp", "RUNNING"
+
+    def residents(self) -> list[FakeMachine]:
+        """As the base says."""
+        now = self.clock.now()
+        return [m for g in self.migs.values() for m in g.members.values() if m.status(now) not in ("", GONE)]
+
+    def _shown_to_itself(self, name: str) -> Vm | None:
+        with self.lock:
+            m = self.awake(name)
+            if m is None:
+                return None
+            allowed = all(g.guest_attributes for g in self.migs.values() if name in g.members)
+            posted = m.posted if m.posted is not None else {}
+            return Vm(name, m.machine_type, self.zone, m.address, dict(m.notes), posted, m.notice, allowed=allowed)
 
     # ---- routes
 
@@ -199,6 +227,7 @@ class FakeGcp(FakeCloud):
     def _make(self, g: FakeMig, name: str, notes: dict[str, str]) -> FakeMachine:
         now = self.clock.now()
         m = FakeMachine(name, g.machine_type, self.zone, now, g.spot, notes=notes)
+        m.address, m.posted = self.next_address(), None if self.agents is None else {}
         m.action, m.error = "CREATING", self._lack(g)
         if not m.error:
             m.follow(now, "CREATING", MAKING)
@@ -318,7 +347,7 @@ class FakeGcp(FakeCloud):
             "creationTimestamp": m.created_at.isoformat(),
             "scheduling": {"provisioningModel": "SPOT" if m.spot else "STANDARD"},
             "metadata": {"items": items, "fingerprint": f"g{m.generation}"},
-            "networkInterfaces": [{"networkIP": "10.0.0.9"}],
+            "networkInterfaces": [{"networkIP": m.address}],
             **times,
         }
 
@@ -337,11 +366,11 @@ class FakeGcp(FakeCloud):
         return Answer({"items": there[start : start + size], **more})
 
     def _guest(self, call: Call) -> Answer:
-        said = self._vm(call).said(self.clock.now())
-        if said is None:
+        found = self._vm(call).noted(self.clock.now())
+        if not found:
             raise ApiError(404, "notFound", "no guest attributes")
         space = PREFIX.rstrip(":")
-        items = [{"namespace": space, "key": k.removeprefix(PREFIX), "value": v} for k, v in report_notes(said).items()]
+        items = [{"namespace": space, "key": k.removeprefix(PREFIX), "value": v} for k, v in found.items()]
         return Answer({"queryPath": call.query.get("queryPath", ""), "queryValue": {"items": items}})
 
     def _set_metadata(self, call: Call) -> Answer:
@@ -411,7 +440,7 @@ class FakeGcp(FakeCloud):
     def _wait(self, call: Call) -> Answer:
         found = self._operations.get(call.parts["name"])
         if found is not None and found.over_at > self.clock.now():
-            self.clock.advance_to(found.over_at)
+            self.let_pass((found.over_at - self.clock.now()).total_seconds())
         return Answer(self._shown(call.parts["name"]))
 
     def _list_operations(self, call: Call) -> Answer:

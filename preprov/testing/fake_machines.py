@@ -7,12 +7,14 @@ from typing import Final
 
 from preprov.model.agent import Health, PreloadStatus, TaskStatus
 from preprov.model.errors import PoolError
-from preprov.model.notes import DRAIN, PRELOAD, Report, fenced, gather
+from preprov.model.notes import DRAIN, PRELOAD, Report, fenced, gather, report_notes
 from preprov.model.pools import Standby
 from preprov.model.time import epoch
 
 BOOT_S: Final[Mapping[Standby, float]] = {Standby.COLD: 60.0, Standby.STOPPED: 30.0, Standby.HIBERNATED: 10.0}
 """From the machine running to its agent being ready."""
+UP_S: Final[Mapping[Standby, float]] = {Standby.COLD: 30.0, Standby.STOPPED: 15.0, Standby.HIBERNATED: 3.0}
+"""From the machine running to a real agent's first round."""
 _UP_S: Final = 5.0
 
 
@@ -93,6 +95,8 @@ class FakeMachine:
         error: why it could not be had; "" = it could.
         notes: of the controller, as its agent reads them. earlier: the agent of the run before.
         generation: goes up with each write of the notes.
+        posted: notes of its real agent; None = its agent is the one of this module.
+        up_at: when that may do its first round of this run. boot: number of the run that began with empty memory.
     """
 
     name: str
@@ -107,6 +111,11 @@ class FakeMachine:
     agent: FakeAgent | None = None
     earlier: FakeAgent | None = None
     generation: int = 0
+    address: str = "10.0.0.9"
+    posted: dict[str, str] | None = None
+    up_at: datetime | None = None
+    boot: int = 0
+    notice: tuple[str, float] | None = None
 
     def status(self, at: datetime) -> str:
         """Its state at an instant; "" before it was there."""
@@ -139,5 +148,24 @@ class FakeMachine:
 
     def boots(self, came_from: Standby, after_s: float, now: datetime, fails: str = "") -> None:
         """Its agent begins so many seconds from now; what the one before said stays until then, if memory was kept."""
+        self.up_at = now + timedelta(seconds=after_s + UP_S[came_from])
+        self.boot += came_from is not Standby.HIBERNATED
         self.earlier = self.agent if came_from is Standby.HIBERNATED else None
         self.agent = FakeAgent(self.name, now + timedelta(seconds=after_s), came_from, fails=fails)
+
+    # ---- with a real agent
+
+    def noted(self, now: datetime) -> dict[str, str]:
+        """What its agent has left for the controller."""
+        if self.posted is not None:
+            return dict(self.posted)
+        said = self.said(now)
+        return report_notes(said) if said else {}
+
+    def power(self, now: datetime, running: str) -> str:
+        """Whether its agent runs ("up"), its memory is kept ("asleep") or not ("down"); `running`: its cloud's word."""
+        state = self.status(now)
+        if state == running and self.up_at is not None and now >= self.up_at:
+            return "up"
+        resumes = self.aim == running and self.agent is not None and self.agent.came_from is Standby.HIBERNATED
+        return "asleep" if resumes or self.aim.lower() in ("suspended", "hibernated") else "down"

@@ -42,6 +42,8 @@ ACT: Final = (
 """Writes: what the modes floor and full need on top."""
 IMPLIED: Final = ("ec2:RunInstances", "iam:PassRole")
 """Not called by us, but needed by the calls above: fleets run instances, which may have a role."""
+AGENT: Final = ("ec2:CreateTags",)
+"""What a node's agent calls, on its own machine and for the tags of its reports only."""
 SAME_RIGHT: Final = {"sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
 """Calls whose right has another name."""
 

@@ -15,7 +15,7 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
-from preprov.model.notes import CAME_FROM
+from preprov.model.notes import CAME_FROM, STARTED
 from preprov.model.pools import CapacityType, Phase, Preload, Standby
 from preprov.pools.aws import hooks, scaling, settings, writes
 from preprov.pools.aws.clients import Json, batches
@@ -167,7 +167,8 @@ class ScalingGroup:
             )
         warm = [i for i, m in self.members().items() if m.is_warm]
         writes.take_tasks_again(self._tools, self._group, warm)  # whichever of them the group chooses
-        writes.write_notes(self._tools, self._group, warm, {CAME_FROM: "warm-pool"})
+        noted = {CAME_FROM: "warm-pool", STARTED: self._tools.clock.now().isoformat(timespec="seconds")}
+        writes.write_notes(self._tools, self._group, warm, noted)
         for node_id in asleep:
             more = writes.more_preload(seen[node_id], preload, self._group.where)
             if more:

@@ -1,7 +1,7 @@
 """AWS as a pool provider: each group is an instant fleet's instances, or an Auto Scaling group with its warm pool."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -41,14 +41,18 @@ class AwsProvider:
     Args:
         clock: instants given to and taken from this object are on it. It must show the same time as AWS's.
         clients: None = its own; they hold no state of the world.
+        greeting: further notes of machines that are launched, such as who may hand them tasks; always the same.
     """
 
     name = "aws"
 
-    def __init__(self, clock: Clock, clients: Clients | None = None) -> None:
+    def __init__(
+        self, clock: Clock, clients: Clients | None = None, greeting: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
         clients, heard = clients or Clients(), Heard()
         listing = Listing(clients, clock)
         self._clock = clock
+        self._greeting = greeting
         self._tools = Tools(clients, listing, Fences(clients, listing, clock, heard), Shortages(clock), heard, clock)
 
     # ---- what exists
@@ -86,7 +90,8 @@ class AwsProvider:
 
     def launch(self, request: LaunchRequest) -> tuple[str, ...]:
         """As the contract says."""
-        return self._kind(aws_group(request.pool, request.group)).launch(request)
+        greeted = replace(request, tags={**request.tags, **self._greeting()})
+        return self._kind(aws_group(request.pool, request.group)).launch(greeted)
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
         """As the contract says; a warm pool hands over as many as are named, of its own choice."""
@@ -142,6 +147,12 @@ class AwsProvider:
         for place in {g.place for g in self._groups(pool)} if absent else ():
             group = next(g for g in self._groups(pool) if g.place == place)
             writes.end_unlisted(self._tools, group, absent)
+
+    def leave_notes(self, pool: Pool, node_ids: Sequence[str], notes: Mapping[str, str]) -> None:
+        """As the contract says."""
+        found, _ = self._find(pool, node_ids)
+        for one in found:
+            writes.write_notes(self._tools, one.group, list(one.seen), dict(notes))
 
     def _find(self, pool: Pool, node_ids: Sequence[str]) -> tuple[list[_Found], list[str]]:
         """The nodes by group, asked now, and the ids that name nothing of this pool."""

@@ -238,7 +238,7 @@ def _bare(seen: Seen) -> Node:
         token=tags.get(TOKEN, ""),
         tags={k: v for k, v in tags.items() if not ours(k)},
         came_from=Standby(said.came_from) if said else Standby.COLD,
-        address=str(i.get("PrivateIpAddress", "")),
+        address=(said.address if said else "") or str(i.get("PrivateIpAddress", "")),
     )
 
 

@@ -16,6 +16,7 @@ from preprov.model.notes import (
     POOL,
     PRELOAD,
     REPORT,
+    STARTED,
     TOKEN,
     gather,
     spread,
@@ -129,6 +130,7 @@ def start_instances(tools: Tools, group: AwsGroup, seen: Mapping[str, Seen], pre
     asleep = [i for i, s in seen.items() if s.state == "stopped"]
     for some in batches(asleep, _AT_ONCE):
         take_tasks_again(tools, group, some, f"{REPORT}.0")
+        write_notes(tools, group, some, {STARTED: tools.clock.now().isoformat(timespec="seconds")})
         for node_id in some:
             more = more_preload(seen[node_id], preload, group.where)
             if more:

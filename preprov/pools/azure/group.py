@@ -9,14 +9,14 @@ from typing import Any, Final, TypeVar
 
 from preprov.contracts import Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, InsufficientCapacityError, NotFoundError, PoolError, ThrottledError
-from preprov.model.notes import POOL, PREFIX, TOKEN
+from preprov.model.notes import POOL, PREFIX, STARTED, TOKEN
 from preprov.model.pools import CapacityType, Group, Pool, Standby
 from preprov.pools.azure.clients import Clients, Json, as_json, pages
 from preprov.pools.azure.errors import calling
 from preprov.pools.azure.options import AzureGroup
 from preprov.pools.azure.standby import StandbyPool
 from preprov.pools.azure.view import machine
-from preprov.pools.machines.machine import STARTED, Machine, State, instant
+from preprov.pools.machines.machine import Machine, State, instant
 from preprov.pools.machines.orders import launch_name
 from preprov.pools.machines.shortage import Shortages
 

@@ -10,6 +10,7 @@ from preprov.pools.azure.clients import Clients
 from preprov.pools.azure.group import ScaleSet, Tools
 from preprov.pools.azure.options import azure_group
 from preprov.pools.machines.notice import told
+from preprov.pools.machines.orders import Greeting, no_greeting
 from preprov.pools.machines.provider import MachineProvider
 from preprov.pools.machines.shortage import Shortages
 
@@ -24,8 +25,8 @@ class AzureProvider(MachineProvider):
 
     name = "azure"
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
+    def __init__(self, clock: Clock, greeting: Greeting = no_greeting) -> None:
+        super().__init__(clock, greeting)
         self._tools = Tools(Clients(), Shortages(clock), clock)
         self._settled: set[str] = set()
 

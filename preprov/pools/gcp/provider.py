@@ -8,6 +8,7 @@ from preprov.pools.gcp import doctor, notices, settings
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.group import ManagedGroup, Tools
 from preprov.pools.gcp.options import gcp_group
+from preprov.pools.machines.orders import Greeting, no_greeting
 from preprov.pools.machines.provider import MachineProvider
 from preprov.pools.machines.shortage import Shortages
 
@@ -22,8 +23,8 @@ class GcpProvider(MachineProvider):
 
     name = "gcp"
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
+    def __init__(self, clock: Clock, greeting: Greeting = no_greeting) -> None:
+        super().__init__(clock, greeting)
         self._tools = Tools(Clients(clock), Shortages(clock), clock)
         self._settled: set[str] = set()
 

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from preprov.model.notes import CREATED, PREFIX, Report, read_report
+from preprov.model.notes import CREATED, NOTICE, PREFIX, Report, read_report
 from preprov.model.pools import CapacityType
 from preprov.pools.machines.machine import Machine, State, instant
-from preprov.pools.machines.notice import NOTICE
 
 NOTES: Final = "preprov-notes"
 """The metadata entry that holds the controller's notes, as JSON; a node waits for its change."""

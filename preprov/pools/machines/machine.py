@@ -8,13 +8,11 @@ from threading import Lock
 from typing import Final
 
 from preprov.model.agent import Health
-from preprov.model.notes import CREATED, DRAIN, OFFERING, PREFIX, PRELOAD, TOKEN, Report, gather, ours
+from preprov.model.notes import CREATED, DRAIN, OFFERING, PRELOAD, STARTED, TOKEN, Report, gather, ours
 from preprov.model.pools import CapacityType, Group, Node, Offering, Phase, Pool, Standby
 from preprov.model.resources import Resources
 from preprov.model.time import epoch, from_epoch
 
-STARTED: Final = f"{PREFIX}started-at"
-"""When a kept machine was last told to start: a report that is older is of its earlier run."""
 _SKEW_S: Final = 30.0
 """A report this much older than the start of its machine may still be of this run: clocks differ."""
 
@@ -200,7 +198,7 @@ def _bare(pool: Pool, group: Group, machine: Machine) -> Node:
         token=machine.notes.get(TOKEN, ""),
         tags={k: v for k, v in machine.notes.items() if not ours(k)},
         came_from=Standby(said.came_from) if said else Standby.COLD,
-        address=machine.address,
+        address=(said.address if said else "") or machine.address,
     )
 
 

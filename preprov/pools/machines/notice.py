@@ -1,15 +1,11 @@
 """What an agent was told of its machine's end: some clouds say it to the machine alone, so it notes that for us."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from preprov.contracts import Notice
-from preprov.model.notes import PREFIX
+from preprov.model.notes import NOTICE
 from preprov.model.time import from_epoch
 from preprov.pools.machines.machine import Machine
-
-NOTICE: Final = f"{PREFIX}notice"
-"""Value: what is about to happen ("interruption", "rebalance"), "@", when (epoch seconds)."""
 
 
 def told(machines: Iterable[Machine]) -> Iterator[Notice]:

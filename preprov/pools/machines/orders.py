@@ -2,13 +2,21 @@
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TypeAlias
 
 from preprov.contracts import LaunchRequest
 from preprov.model.errors import PoolError
 from preprov.model.notes import CREATED, EXPIRES, GROUP, OFFERING, POOL, PRELOAD, TOKEN, gather, spread
 from preprov.model.pools import Preload
+
+Greeting: TypeAlias = Callable[[], Mapping[str, str]]
+
+
+def no_greeting() -> Mapping[str, str]:
+    """None."""
+    return {}
 
 
 def launch_notes(request: LaunchRequest, now: datetime, where: str) -> dict[str, str]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from preprov.contracts import Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.notes import DRAIN, FENCE, TOKEN
+from preprov.model.notes import DRAIN, FENCE, STARTED, TOKEN
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
 from preprov.pools.machines.fence import Fences
 from preprov.pools.machines.lender import Lender
-from preprov.pools.machines.machine import STARTED, Heard, Machine, State, node
-from preprov.pools.machines.orders import launch_notes, more_preload
+from preprov.pools.machines.machine import Heard, Machine, State, node
+from preprov.pools.machines.orders import Greeting, launch_notes, more_preload, no_greeting
 
 _KEPT = {Standby.HIBERNATED: State.HIBERNATED, Standby.STOPPED: State.STOPPED}
 
@@ -28,12 +28,14 @@ class MachineProvider:
 
     Args:
         clock: instants given to and taken from this object are on it. It must show the same time as the cloud's.
+        greeting: further notes of machines that are launched, such as who may hand them tasks.
     """
 
     name = ""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, greeting: Greeting = no_greeting) -> None:
         self._clock = clock
+        self._greeting = greeting
         self._heard = Heard()
         self._fences = Fences(clock, self._heard)
 
@@ -74,7 +76,7 @@ class MachineProvider:
         lender = self._lender(request.pool, request.group)
         alive = {i: m for i, m in lender.machines().items() if m.state is not State.ENDING}
         made = tuple(i for i, m in alive.items() if m.notes.get(TOKEN) == request.token)
-        notes = launch_notes(request, self._clock.now(), lender.where)
+        notes = launch_notes(request, self._clock.now(), lender.where) | dict(self._greeting())
         if made:
             return made if len(made) >= request.count else lender.finish(request, made, notes)
         room = lender.group.max_nodes - len(alive)
@@ -164,6 +166,12 @@ class MachineProvider:
         self._close(found, lost_too=True)
         for one in found:
             one.lender.delete(list(one.machines))
+
+    def leave_notes(self, pool: Pool, node_ids: Sequence[str], notes: Mapping[str, str]) -> None:
+        """As the contract says."""
+        found, _ = self._find(pool, node_ids)
+        for one in found:
+            one.lender.note(list(one.machines), notes)
 
     def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
         """Names of a group's machines that a launch of ours made and that run nothing, the youngest first."""

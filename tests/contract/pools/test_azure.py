@@ -1,6 +1,7 @@
 """The Azure provider, through the real SDK over HTTP, against the suite every provider passes."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,4 +13,14 @@ class TestAzure(PoolContract):
     @pytest.fixture
     def world(self) -> Iterator[AzureWorld]:
         with azure_world() as world:
+            yield world
+
+
+@pytest.mark.slow
+class TestAzureWithAgents(PoolContract):
+    """Nodes are ready because a real agent verified them, and tasks are handed to it."""
+
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[AzureWorld]:
+        with azure_world(home=tmp_path) as world:
             yield world

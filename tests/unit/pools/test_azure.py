@@ -17,9 +17,9 @@ from preprov.model.errors import (
     QuotaExceededError,
     ThrottledError,
 )
+from preprov.model.notes import NOTICE
 from preprov.model.pools import Phase, Pool, Preload, Standby
 from preprov.pools.azure.options import azure_group
-from preprov.pools.machines.notice import NOTICE
 from preprov.pools.rights import AZURE
 from preprov.testing.fake_cloud import ApiError
 from tests.azureworld import SIZE, AzureWorld, azure_world

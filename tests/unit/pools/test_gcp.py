@@ -17,10 +17,10 @@ from preprov.model.errors import (
     QuotaExceededError,
     ThrottledError,
 )
+from preprov.model.notes import NOTICE
 from preprov.model.pools import Phase, Preload, Standby
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import gcp_group
-from preprov.pools.machines.notice import NOTICE
 from preprov.pools.rights import GCP
 from preprov.testing.fake_cloud import ApiError
 from tests.gcpworld import GcpWorld, gcp_world

@@ -73,7 +73,7 @@ locals {
       {
         Sid      = "FleetTags"
         Effect   = "Allow"
-        Action   = ["ec2:CreateTags"]
+        Action   = local.rights.agent
         Resource = ["*"]
         Condition = {
           StringEquals = { "ec2:CreateAction" = ["CreateFleet", "RunInstances"], "aws:RequestTag/preprov:pool" = var.name }
@@ -144,7 +144,7 @@ resource "aws_iam_role_policy" "act" {
   })
 }
 
-# The nodes themselves: their agents write reports as tags on machines of this pool, and whatever else you attach.
+# The nodes themselves: each agent writes its reports as tags on its own machine, and whatever else you attach.
 
 resource "aws_iam_role" "node" {
   name        = "${var.name}-node"
@@ -169,11 +169,12 @@ resource "aws_iam_role_policy" "node" {
     Statement = [{
       Sid      = "Report"
       Effect   = "Allow"
-      Action   = ["ec2:CreateTags"]
+      Action   = local.rights.agent
       Resource = [local.any_node]
       Condition = {
         StringEquals              = local.of_pool
-        "ForAllValues:StringLike" = { "aws:TagKeys" = ["preprov:report.*"] }
+        "ForAllValues:StringLike" = { "aws:TagKeys" = ["preprov:report.*", "preprov:notice"] }
+        ArnEquals                 = { "ec2:SourceInstanceARN" = replace(local.any_node, "/*", "/$${ec2:InstanceID}") }
       }
     }]
   })

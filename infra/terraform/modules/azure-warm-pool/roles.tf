@@ -68,3 +68,24 @@ resource "azurerm_role_assignment" "join_security_group" {
   principal_id       = each.key
   description        = "preprov puts nodes of pool ${var.name} under their security group"
 }
+
+# The nodes themselves: their agents write reports as tags, and may do nothing else to any machine. Azure cannot narrow
+# this to the machine itself, because a scale set makes it; it can to this resource group.
+
+resource "azurerm_role_definition" "node" {
+  name              = "preprov nodes of ${var.name}"
+  scope             = var.resource_group_id
+  description       = "Writes tags, the reports of nodes among them"
+  assignable_scopes = [var.resource_group_id]
+
+  permissions {
+    actions = local.rights.agent
+  }
+}
+
+resource "azurerm_role_assignment" "node" {
+  scope              = var.resource_group_id
+  role_definition_id = azurerm_role_definition.node.role_definition_resource_id
+  principal_id       = azurerm_user_assigned_identity.node.principal_id
+  description        = "nodes of pool ${var.name} report by tags"
+}

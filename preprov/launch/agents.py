@@ -1,0 +1,133 @@
+"""Hand warm nodes to tasks: the command goes to the node's agent, which runs it under a supervisor of its own.
+
+How an agent is reached is another module's: `local` and `remote`.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from preprov.contracts import Clock, TaskReport
+from preprov.model.agent import TaskStatus, Usage, task_status
+from preprov.model.errors import ConflictError, NotFoundError, PoolError
+from preprov.model.pools import Node
+from preprov.model.time import Timescale, epoch
+from preprov.model.work import TaskRun
+
+_AT_ONCE: Final = 16
+
+
+class AgentScheduler:
+    """Runs commands on nodes through their agents.
+
+    A task sees PREPROV_RUN_ID, PREPROV_TASK_ID, PREPROV_INSTANCE, PREPROV_ATTEMPT, PREPROV_NODE_ID, PREPROV_NODE_DIR,
+    and where its images and datasets are: PREPROV_IMAGES and PREPROV_DATASETS (JSON, uri or key -> path), PREPROV_IMAGE
+    and PREPROV_DATASET (path of the first). What is not on the node yet is put there, and checked, before it begins.
+    A task without a command sleeps for its runtime hint.
+
+    Args:
+        clock: instants given to and taken from this object are on it.
+        speed: seconds of the clock per wall second.
+    """
+
+    name = ""
+
+    def __init__(self, clock: Clock, *, speed: float = 1.0) -> None:
+        self._scale = Timescale.between(time.time(), clock.now(), speed)
+        self._cursors: dict[str, int] = {}
+
+    def _ask(self, node: Node, verb: str, **arguments: Any) -> dict[str, Any] | None:
+        """The agent's answer; None if it did not answer.
+
+        Raises:
+            NotFoundError: the node is gone.
+        """
+        raise NotImplementedError
+
+    def start(self, task: TaskRun, instance: int, node: Node) -> None:
+        """As the contract says. Raises ConflictError (retryable) if the node is not ready or does not answer."""
+        reply = self._ask(
+            node,
+            "start",
+            claimant=task.claimant(instance),
+            argv=self._argv(task),
+            env=_env(task, instance, node),
+            wanted=_wanted(task),
+        )
+        if reply is None:
+            raise ConflictError("its agent did not answer", where=node.node_id, hint="observe again")
+        if not reply.get("ok"):
+            if reply.get("error") == "bad-request":
+                raise PoolError(f"the node did not understand: {reply.get('detail')}", where=node.node_id)
+            raise ConflictError(str(reply.get("detail")), where=node.node_id, hint="observe again")
+
+    def _argv(self, task: TaskRun) -> list[str]:
+        if task.spec.command:
+            return list(task.spec.command)
+        return ["sleep", f"{(task.spec.runtime_hint_s or 0.0) / self._scale.speed:.3f}"]
+
+    def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
+        """As the contract says; what was reported is kept by the node until the next poll shows that it arrived."""
+        if not nodes:
+            return ()
+        with ThreadPoolExecutor(min(len(nodes), _AT_ONCE)) as pool:
+            replies = list(pool.map(self._fetch, nodes))
+        out: list[TaskReport] = []
+        for node, reply in zip(nodes, replies, strict=True):
+            if reply is not None and reply.get("ok"):
+                self._cursors[node.node_id] = int(reply["seq"])
+                out.extend(self._report(node, task_status(t)) for t in reply["tasks"])
+        return tuple(out)
+
+    def _fetch(self, node: Node) -> dict[str, Any] | None:
+        try:
+            return self._ask(node, "tasks", since=self._cursors.get(node.node_id))
+        except NotFoundError:
+            return None
+
+    def _report(self, node: Node, status: TaskStatus) -> TaskReport:
+        return TaskReport(
+            claimant=status.claimant,
+            node_id=node.node_id,
+            started_at=self._scale.instant(status.started_at),
+            ended_at=self._scale.instant(status.ended_at) if status.ended_at is not None else None,
+            exit_code=status.exit_code,
+            usage=tuple(self._usage(u) for u in status.usage),
+        )
+
+    def _usage(self, u: Usage) -> Usage:
+        return Usage(epoch(self._scale.instant(u.at)), u.cpu, u.memory, u.disk_io, u.network, u.gpu)
+
+    def cancel(self, claimant: str, node: Node) -> None:
+        """As the contract says: asked to end, and after five seconds made to."""
+        try:
+            reply = self._ask(node, "cancel", claimant=claimant)
+        except NotFoundError:
+            return
+        if reply is None:
+            raise ConflictError("its agent did not answer", where=node.node_id, hint="try again")
+
+
+def _env(task: TaskRun, instance: int, node: Node) -> dict[str, str]:
+    return {
+        **task.spec.env,
+        "PREPROV_RUN_ID": task.run_id,
+        "PREPROV_TASK_ID": task.task_id,
+        "PREPROV_INSTANCE": str(instance),
+        "PREPROV_ATTEMPT": str(task.attempt),
+        "PREPROV_NODE_ID": node.node_id,
+    }
+
+
+def _wanted(task: TaskRun) -> dict[str, list[dict[str, str]]]:
+    """What the task needs on the disk, named as the node's preload names it."""
+    return {
+        "images": [{"key": i.digest or i.uri, "uri": _absolute(i.uri), "digest": i.digest} for i in task.spec.images],
+        "datasets": [{"key": d.key, "uri": _absolute(d.uri), "sha256": d.sha256} for d in task.spec.datasets],
+    }
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).absolute())
