@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from preprov.model.signature_sources import task_signature
 from preprov.model.time import epoch
-from preprov.model.work import DagSpec, Schedule, Trigger, task_signature
+from preprov.model.work import DagSpec, Schedule, Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable
 
 _NAN = float("nan")
@@ -66,7 +67,7 @@ def _task(dag: DagSpec, task_id: str, run: int) -> dict[str, Any]:
     return {
         "run": run,
         "task_id": task_id,
-        "signature": task_signature(dag.dag_id, spec),
+        "signature": task_signature(spec, dag.dag_id, dag.tenant),
         "operator": spec.operator,
         "instances": spec.instances,
         **spec.request.as_dict(),

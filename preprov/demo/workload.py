@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from preprov.demand.schedules import turns
 from preprov.demo.company import Company, DagShape, Habits
 from preprov.model.resources import Resources
+from preprov.model.signature_sources import task_signature
 from preprov.model.time import aware, epoch
-from preprov.model.work import DagSpec, Schedule, TaskSpec, Trigger, task_signature
+from preprov.model.work import DagSpec, Schedule, TaskSpec, Trigger
 from preprov.model.worktable import WorkTable, nominal_ready
 from preprov.sources.building import labels, runs_frame, tasks_frame
 
@@ -266,7 +267,7 @@ class _Columns:
         ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
         values = {
             "task_id": labels([t.task_id for t in spec.tasks]),
-            "signature": labels([task_signature(spec.dag_id, t) for t in spec.tasks]),
+            "signature": labels([task_signature(t, spec.dag_id, spec.tenant) for t in spec.tasks]),
             "operator": labels([t.operator for t in spec.tasks]),
             "instances": np.array([t.instances for t in spec.tasks], dtype=np.int64),
             "cpu": np.array([t.request.cpu for t in spec.tasks]),

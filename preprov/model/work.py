@@ -4,7 +4,6 @@ Two shapes for two uses. `DagSpec` and `TaskSpec` are what a person submits: sma
 `WorkTable` is what the system computes with: the same facts in columns, for a million tasks at once.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -274,20 +273,3 @@ class DagRun:
     land_by: datetime | None = None
     ended_at: datetime | None = None
     reason: str = ""
-
-
-def task_signature(dag_id: str, spec: TaskSpec) -> str:
-    """What decides a submitted task's behaviour: SHA-256 over code, input and environment, 16 hex digits.
-
-    Versions of datasets are left out: another night's data is the same kind of input.
-    """
-    parts = (
-        dag_id,
-        spec.task_id,
-        spec.operator,
-        *spec.command,
-        *(f"{i.name}:{i.digest}" for i in spec.images),
-        *(d.uri for d in spec.datasets),
-        *(f"{k}={v}" for k, v in sorted(spec.env.items())),
-    )
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]

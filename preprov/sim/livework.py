@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from preprov.model.plans import stable_id
+from preprov.model.signature_sources import task_signature
 from preprov.model.time import epoch
-from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun, Trigger, task_signature
+from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun, Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable
 
 _NAN = float("nan")
@@ -132,7 +133,7 @@ def _first(dag: DagSpec, run: DagRun, task_id: str) -> TaskRun:
         task_id=task_id,
         pool=run.pool,
         spec=spec,
-        signature=task_signature(dag.dag_id, spec),
+        signature=task_signature(spec, dag.dag_id, dag.tenant),
         state=State.PENDING,
         tenant=dag.tenant,
         priority=dag.priority if spec.priority is None else spec.priority,

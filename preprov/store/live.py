@@ -11,8 +11,9 @@ from sqlmodel import Session, col, select
 
 from preprov.model.errors import StoreError
 from preprov.model.plans import stable_id
+from preprov.model.signature_sources import task_signature
 from preprov.model.time import epoch
-from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun, TaskSpec, Trigger, task_signature
+from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun, TaskSpec, Trigger
 from preprov.store.codec import dump, load
 from preprov.store.rows import DagTemplateRow, LiveRunRow, LiveTaskRow
 
@@ -136,7 +137,7 @@ def _task_row(run: LiveRunRow, spec: TaskSpec, position: dict[str, int]) -> Live
         run=cast(int, run.id),
         position=position[spec.task_id],
         task_id=spec.task_id,
-        signature=task_signature(run.dag_id, spec),
+        signature=task_signature(spec, run.dag_id, run.tenant),
         operator=spec.operator,
         spec=dump(spec),
         parents=json.dumps([position[p] for p in spec.parents]),
