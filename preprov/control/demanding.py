@@ -116,6 +116,9 @@ def stored_model(ctx: Context, pool: Pool) -> LearntModel | None:
     """
     try:
         held = ctx.ports.models.load(pool.name, LEARNT_KIND)
+        read = ctx.memo.get((pool.name, "learnt"))
+        if held is not None and read is not None and getattr(read[1], "version", "") == held[0].version:
+            return read[1]  # type: ignore[return-value]  # the very one: its trees need not be unpacked again
         return None if held is None else LearntModel.from_bytes(held[1], version=held[0].version)
     except UnsafeModelError as error:
         log.error("model_refused", pool=pool.name, why=error.what)

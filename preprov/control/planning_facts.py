@@ -4,17 +4,19 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from preprov.control.context import Context
 from preprov.control.demanding import remembered
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
-from preprov.model.worktable import WorkTable
+from preprov.model.worktable import Array, WorkTable
 from preprov.planning.optimum import Optimum
 
 _SIZES_FRESH: Final = timedelta(minutes=10)
 _RECENT: Final = timedelta(days=7)
 _INTERVALS: Final = 4
+_DUST: Final = 1e-9
 _ALIKE: Final = 0.8
 """Share of core-seconds that tasks of one size must hold, for nodes to be counted by how many of them fit."""
 
@@ -31,29 +33,46 @@ def _sizes(ctx: Context, pool: Pool, now: datetime) -> tuple[Resources | None, R
 
 def largest_open(seen: WorkTable, pool: Pool) -> Resources | None:
     """The largest of the requests that are not over yet, resource by resource among those that fit somewhere."""
-    t = seen.tasks
-    mine = t[t["ended_at"].isna()]
-    wanted = {tuple(row) for row in mine[list(KINDS)].drop_duplicates().to_numpy(dtype=float).tolist()}
-    offerings = [o for g in pool.groups for o in g.offerings]
-    requests = [Resources.of(w) for w in wanted]
-    fitting = [r for r in requests if any(r.fits_in(o.allocatable, pool.binding) for o in offerings)]
-    if not fitting:
+    of = seen.tasks
+    rows = np.flatnonzero(np.isnan(of["ended_at"].to_numpy(dtype=np.float64)))
+    amounts = np.stack([of[k].to_numpy(dtype=np.float64)[rows] for k in KINDS])
+    wanted = amounts[:, _alike(amounts)[1]].T
+    fits = np.zeros(len(wanted), dtype=bool)
+    for room in {o.allocatable for g in pool.groups for o in g.offerings}:
+        inside = [wanted[:, KINDS.index(k)] <= getattr(room, k) + _DUST for k in pool.binding]
+        fits |= np.logical_and.reduce(inside, axis=0)
+    if not fits.any():
         return None
-    return max(fitting, key=lambda r: (r.gpu, r.cpu, r.memory))
+    cpu, memory, gpu, *_ = wanted[fits].T
+    return Resources.of(wanted[fits][np.lexsort((memory, cpu, gpu))[-1]].tolist())
 
 
 def usual(seen: WorkTable) -> Resources | None:
     """The request that holds nearly all of the core-seconds; None if tasks differ."""
-    t = seen.tasks[seen.tasks["runtime_s"] > 0]
-    if t.empty:
+    of = seen.tasks
+    runtime = of["runtime_s"].to_numpy(dtype=np.float64)
+    ran = np.flatnonzero(runtime > 0)
+    if not len(ran):
         return None
-    weight = t["cpu"] * t["runtime_s"] * t["instances"]
-    by_size = weight.groupby([t["cpu"], t["memory"], t["gpu"]]).sum()
+    amounts = np.stack([of[k].to_numpy(dtype=np.float64)[ran] for k in ("cpu", "memory", "gpu")])
+    number, first = _alike(amounts)
+    by_size = np.bincount(number, weights=amounts[0] * runtime[ran] * of["instances"].to_numpy()[ran])
     total = float(by_size.sum())
     if total <= 0 or float(by_size.max()) < _ALIKE * total:
         return None
-    first = t[(weight.groupby([t["cpu"], t["memory"], t["gpu"]]).transform("sum") == by_size.max())].iloc[0]
-    return Resources(float(first["cpu"]), float(first["memory"]), float(first["gpu"]))
+    return Resources(*amounts[:, first[int(np.argmax(by_size))]].tolist())
+
+
+def _alike(columns: Array) -> tuple[Array, Array]:
+    """Of (K, N) columns: (N,) number of each row's like, (U,) the first row of each like, in order of appearance."""
+    of = np.zeros(columns.shape[1], dtype=np.int64)
+    for column in columns:
+        codes, found = pd.factorize(column)
+        if len(found) > 1:
+            of = pd.factorize(of * (len(found) + 1) + codes)[0]
+    first = np.full(int(of.max(initial=-1)) + 1, len(of))
+    np.minimum.at(first, of, np.arange(len(of)))
+    return of, first
 
 
 def tick_seconds(ctx: Context, pool: Pool, now: datetime) -> float | None:

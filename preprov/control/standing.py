@@ -51,13 +51,13 @@ def still_stands(ctx: Context, pool: Pool, held: Standing) -> bool:
     if not timedelta(0) < age < STANDS or ctx.ports.work.schedules(pool.name) != held.schedules:
         return False
     recent = ctx.ports.work.work(pool.name, since=now - _LIVE_FOR, until=now).as_of(now)
-    amounts = recent.tasks[list(pool.binding)].to_numpy(dtype=np.float64)
-    amounts = amounts * np.maximum(recent.tasks["instances"].to_numpy(dtype=np.float64), 1.0)[:, None]
+    instances = np.maximum(recent.tasks["instances"].to_numpy(dtype=np.float64), 1.0)
     new, live = _unannounced(recent, held.made), _wanted(recent, now)
-    for i, kind in enumerate(pool.binding):
-        wanted = float(amounts[live, i].sum())
+    for kind in pool.binding:
+        amount = recent.tasks[kind].to_numpy(dtype=np.float64) * instances
+        wanted = float(amount[live].sum())
         slack = _SHARE * float(held.curve.samples[:, :, KINDS.index(kind)].max(initial=0.0))
-        if amounts[new, i].sum() > slack or not _inside(held.curve, now, kind, wanted, slack):
+        if amount[new].sum() > slack or not _inside(held.curve, now, kind, wanted, slack):
             return False
     return True
 
@@ -66,7 +66,7 @@ def _unannounced(recent: WorkTable, since: datetime) -> Array:
     """(T,) tasks of runs that came since then by nobody's schedule."""
     runs = recent.runs
     late = runs["submit"].to_numpy(dtype=np.float64) > epoch(since)
-    new: Array = late & (runs["trigger"].astype(str) != str(Trigger.SCHEDULED)).to_numpy()
+    new: Array = late & (runs["trigger"].to_numpy(dtype=object) != Trigger.SCHEDULED.value)
     of_task: Array = new[recent.tasks["run"].to_numpy()]
     return of_task
 

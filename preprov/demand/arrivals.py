@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -178,15 +179,22 @@ def _history(s: Schedule, came: _Came | None, seen: WorkTable, at: datetime, unt
 
 
 def _turns_around(s: Schedule, at: datetime, until: datetime) -> Floats:
-    """Turns of the learnt past and of the horizon, oldest first, seconds since the epoch."""
-    hour = timedelta(hours=1)
-    day = from_epoch(epoch(at) // 3600 * 3600)  # bounds on the hour: what was computed serves until the next one
-    ahead = turns(s, day, max(until, day) + 2 * hour)
+    """Turns of the learnt past and of the horizon and a little more, oldest first, seconds since the epoch."""
+    # Bounds on the hour: what was worked out serves until the next one.
+    day = from_epoch(epoch(at) // 3600 * 3600)
+    return _turns_by_hour(s, day, from_epoch(-(-epoch(max(until, day)) // 3600) * 3600 + 7200))
+
+
+@lru_cache(maxsize=4096)
+def _turns_by_hour(s: Schedule, day: datetime, until: datetime) -> Floats:
+    ahead = turns(s, day, until)
     probe = turns(s, day, day + timedelta(days=2)) or turns(s, day, day + timedelta(days=35))
     gap = (probe[-1] - probe[0]) / (len(probe) - 1) if len(probe) > 1 else _LONGEST_LEARNT
     back = min(max(_TURNS_LEARNT * gap, _SHORTEST_LEARNT), _LONGEST_LEARNT)
     back = timedelta(seconds=back.total_seconds() // 3600 * 3600)
-    return np.array([t.timestamp() for t in (*turns(s, day - back, day), *ahead)])
+    out = np.array([t.timestamp() for t in (*turns(s, day - back, day), *ahead)], dtype=np.float64)
+    out.flags.writeable = False
+    return out
 
 
 def _thinned(values: Floats, most: int = 400) -> Floats:

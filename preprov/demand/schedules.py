@@ -11,7 +11,7 @@ from cronsim import CronSim, CronSimError
 
 from preprov.model.errors import ConfigError
 from preprov.model.series import zone_of
-from preprov.model.time import aware
+from preprov.model.time import aware, from_epoch
 from preprov.model.work import Schedule
 
 _ALIASES: Final = {
@@ -24,7 +24,9 @@ _ALIASES: Final = {
     "@annually": "0 0 1 1 *",
 }
 
+_EPOCH: Final = from_epoch(0)
 _MARGIN: Final = timedelta(hours=3)
+_BLOCK: Final = timedelta(days=4)
 _SHORTEST_S: Final = 1.0
 
 
@@ -45,7 +47,7 @@ def turns(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
     last = aware(end, "end")
     if first >= last:
         return []
-    found = set(_between(schedule.cron, schedule.zone, first, last)) if schedule.cron else set()
+    found = {t for t in _by_cron(schedule, first, last) if first <= t < last}
     found.update(t.astimezone(UTC) for t in schedule.turns if first <= t < last)
     if schedule.every_s and schedule.anchor is not None:
         found.update(_evenly(aware(schedule.anchor, "anchor"), schedule.every_s, first, last))
@@ -62,12 +64,20 @@ def _evenly(anchor: datetime, every_s: float, first: datetime, last: datetime) -
         number += 1
 
 
-@lru_cache(maxsize=4096)
-def _between(cron: str, zone: str, first: datetime, last: datetime) -> tuple[datetime, ...]:
+def _by_cron(schedule: Schedule, first: datetime, last: datetime) -> Iterator[datetime]:
+    """Turns of the cron in whole blocks of days around [first, last): a block that was walked once is not again."""
+    if schedule.cron:
+        for number in range((first - _EPOCH) // _BLOCK, -((_EPOCH - last) // _BLOCK)):
+            yield from _block(schedule.cron, schedule.zone, number)
+
+
+@lru_cache(maxsize=16_384)
+def _block(cron: str, zone: str, number: int) -> tuple[datetime, ...]:
+    first = _EPOCH + number * _BLOCK
     expression = _ALIASES.get(cron.strip().lower(), cron.strip())
     local = zone_of(zone, cron)
     try:
-        return _walk(expression, local, first, last)
+        return _walk(expression, local, first, first + _BLOCK)
     except CronSimError as error:
         raise ConfigError(
             f"cron {cron!r} cannot be understood: {error}",

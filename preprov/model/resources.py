@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final, Self
 
 KINDS: Final = ("cpu", "memory", "gpu", "disk_io", "network")
@@ -38,10 +38,9 @@ class Resources:
     network: float = 0.0
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"{f.name} must be finite and >= 0, got {value!r}")
+        for name, value in zip(KINDS, self.as_tuple(), strict=True):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and >= 0, got {value!r}")
 
     @classmethod
     def of(cls, values: Mapping[str, float] | Iterable[float]) -> Self:
@@ -61,8 +60,16 @@ class Resources:
         """The amounts by name."""
         return dict(zip(KINDS, self.as_tuple(), strict=True))
 
+    # Written out by name: a pass makes thousands of these.
+
     def __add__(self, other: Self) -> Self:
-        return type(self)(*(a + b for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)))
+        return type(self)(
+            self.cpu + other.cpu,
+            self.memory + other.memory,
+            self.gpu + other.gpu,
+            self.disk_io + other.disk_io,
+            self.network + other.network,
+        )
 
     def __sub__(self, other: Self) -> Self:
         """Difference; rounding dust below 1e-9 becomes 0, anything more negative is an error."""
@@ -83,7 +90,13 @@ class Resources:
 
     def minus_clamped(self, other: Self) -> Self:
         """Difference, never below zero."""
-        return type(self)(*(max(a - b, 0.0) for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)))
+        return type(self)(
+            max(self.cpu - other.cpu, 0.0),
+            max(self.memory - other.memory, 0.0),
+            max(self.gpu - other.gpu, 0.0),
+            max(self.disk_io - other.disk_io, 0.0),
+            max(self.network - other.network, 0.0),
+        )
 
     def fits_in(self, room: Self, binding: Iterable[str] = KINDS) -> bool:
         """True if every binding amount is within `room` (rounding dust allowed)."""

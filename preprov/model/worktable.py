@@ -57,6 +57,7 @@ class WorkTable:
         tasks: (T rows) columns TASK_COLUMNS, default index, grouped by run in ascending order.
         parents: (E,) int64, position of the parent task.
         children: (E,) int64, position of the child task.
+        known_at: epoch seconds; nothing here is of later than this (see `as_of`). None = nobody cut it.
 
     Raises:
         WorkError: a column is missing or an edge or run position is out of range.
@@ -66,6 +67,7 @@ class WorkTable:
     tasks: pd.DataFrame
     parents: Array
     children: Array
+    known_at: float | None = None
 
     def __post_init__(self) -> None:
         for frame, columns, name in ((self.runs, RUN_COLUMNS, "runs"), (self.tasks, TASK_COLUMNS, "tasks")):
@@ -115,6 +117,9 @@ class WorkTable:
         """The runs where `keep` (R,) bool is true, with their tasks and edges."""
         if keep.all():
             return self
+        chosen = np.flatnonzero(keep)
+        if len(chosen) and chosen[-1] - chosen[0] == len(chosen) - 1:
+            return self.runs_between(int(chosen[0]), int(chosen[-1]) + 1)
         task_keep = keep[self.tasks["run"].to_numpy()]
         new_run = np.cumsum(keep) - 1
         new_task = np.cumsum(task_keep) - 1
@@ -122,8 +127,23 @@ class WorkTable:
         tasks["run"] = new_run[tasks["run"].to_numpy()]
         edge = task_keep[self.parents]  # an edge never leaves its run
         return WorkTable(
-            self.runs[keep].reset_index(drop=True), tasks, new_task[self.parents[edge]], new_task[self.children[edge]]
+            self.runs[keep].reset_index(drop=True),
+            tasks,
+            new_task[self.parents[edge]],
+            new_task[self.children[edge]],
+            self.known_at,
         )
+
+    def runs_between(self, first: int, last: int) -> "WorkTable":
+        """Runs first..last-1 with their tasks and edges; the frames are views of this table's."""
+        t0, t1 = np.searchsorted(self.tasks["run"].to_numpy(), [first, last]).tolist()
+        runs, tasks = self.runs.iloc[first:last], self.tasks.iloc[t0:t1]
+        if first:
+            runs.index, tasks.index = pd.RangeIndex(len(runs)), pd.RangeIndex(len(tasks))
+            tasks = tasks.copy(deep=False)
+            tasks["run"] = tasks["run"].to_numpy() - first
+        inside = (self.children >= t0) & (self.children < t1)  # an edge never leaves its run
+        return WorkTable(runs, tasks, self.parents[inside] - t0, self.children[inside] - t0, self.known_at)
 
     def spans(self) -> tuple[Array, Array]:
         """(start, end) of each task on its run's own timing, NaN where not known.
@@ -144,14 +164,16 @@ class WorkTable:
         the runtime of a task that had not ended by `at` becomes NaN, whatever the trace says of it.
         """
         now = epoch(at)
+        if self.known_at is not None and self.known_at <= now:
+            return self
         known = self.select_runs((self.runs["submit"] <= now).to_numpy())
         _, end = known.spans()
-        tasks = known.tasks.copy()
-        ended = end <= now
-        tasks["runtime_s"] = np.where(ended, tasks["runtime_s"], np.nan)
+        tasks = known.tasks.copy(deep=False)  # columns that say nothing of times are shared: history is long
+        tasks["runtime_s"] = np.where(end <= now, tasks["runtime_s"].to_numpy(), np.nan)
         for column in ("ready_at", "started_at", "ended_at"):
-            tasks[column] = np.where(tasks[column] <= now, tasks[column], np.nan)
-        return WorkTable(known.runs, tasks, known.parents, known.children)
+            times = tasks[column].to_numpy()
+            tasks[column] = np.where(times <= now, times, np.nan)
+        return WorkTable(known.runs, tasks, known.parents, known.children, now)
 
     def states(self, at: datetime) -> Array:
         """(T,) int8: DONE, RUNNING, READY (could run, does not) or PENDING at `at`, of a table seen `as_of(at)`."""

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import NormalDist
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprov.contracts import LeadObservation
 from preprov.model.pools import NO_LEAD, Group, LeadTime, Offering, Pool, Standby
@@ -30,6 +31,7 @@ _Z95: Final = NormalDist().inv_cdf(0.95)
 _SHORTEST_S: Final = 0.1
 
 _Key: TypeAlias = tuple[str, str, Standby]
+Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -91,23 +93,45 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
             for state in (Standby.COLD, *sorted(group.standby_states - {Standby.RUNNING, Standby.COLD})):
                 levels = _levels(own, offering, state, image.get(group.name, ""))
                 key = (group.name, offering.key, state)
-                if any(o.outcome == "ready" for level in levels for o in level):
-                    table[key] = _fit(levels, group.lead_time(state), now)
-                    stages[key] = _split(levels, now)
+                ready = [_Ready.of(level, now) for level in levels]
+                if any(r.seen for r in ready):
+                    table[key] = _fit([(r.seconds, r.weights) for r in ready], group.lead_time(state))
+                    stages[key] = _split(ready)
                 if any(levels):
                     failures[key] = _failure_rate(levels)
     return Leads(pool, table, failures, _set_back(pool, observations, now), stages)
 
 
-def _split(levels: list[list[LeadObservation]], now: datetime) -> Mapping[str, LeadTime]:
+@dataclass(frozen=True)
+class _Ready:
+    """Observations of one level that became ready: the seconds each took, and how much it counts."""
+
+    seen: list[LeadObservation]
+    seconds: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, level: list[LeadObservation], now: datetime) -> "_Ready":
+        seen = [o for o in level if o.outcome == "ready"]
+        ages = np.array([(now - o.at).total_seconds() for o in seen], dtype=np.float64)
+        return cls(seen, np.array([o.seconds for o in seen], dtype=np.float64), np.exp2(-ages / HALF_LIFE_S))
+
+    def part(self, stage: str) -> tuple[Floats, Floats]:
+        """Seconds of a stage and weights, of those in which it was seen."""
+        seconds = np.array([o.stages.get(stage, np.nan) for o in self.seen], dtype=np.float64)
+        known = ~np.isnan(seconds)
+        return seconds[known], self.weights[known]
+
+
+def _split(levels: list[_Ready]) -> Mapping[str, LeadTime]:
     """Each stage fitted like the whole, leaning on what all observations of it say."""
     out = {}
     for stage in STAGES:
-        parts = [[replace(o, seconds=o.stages[stage]) for o in level if stage in o.stages] for level in levels]
-        times = [o.seconds for level in parts for o in level if o.outcome == "ready"]
-        if times:
+        parts = [level.part(stage) for level in levels]
+        times = np.concatenate([seconds for seconds, _ in parts])
+        if len(times):
             middle = max(float(np.median(times)), _SHORTEST_S)
-            out[stage] = _fit(parts, LeadTime(middle, 2 * middle), now)
+            out[stage] = _fit(parts, LeadTime(middle, 2 * middle))
     return out
 
 
@@ -135,17 +159,16 @@ def _levels(own: list[LeadObservation], offering: Offering, state: Standby, imag
     return levels
 
 
-def _fit(levels: list[list[LeadObservation]], configured: LeadTime, now: datetime) -> LeadTime:
+def _fit(levels: Iterable[tuple[Floats, Floats]], configured: LeadTime) -> LeadTime:
+    """Fit to (seconds, weights) of each level, the coarsest first."""
     mu = math.log(max(configured.median_s, _SHORTEST_S))
     sigma = min(max(configured.sigma, _SIGMA[0]), _SIGMA[1])
     count = 0
-    for level in levels:
-        ready = [o for o in level if o.outcome == "ready"]
-        if not ready:
+    for seconds, weights in levels:
+        if not len(seconds):
             continue
-        count += len(ready)
-        logs = np.log(np.maximum([o.seconds for o in ready], _SHORTEST_S))
-        weights = np.exp2(-np.array([(now - o.at).total_seconds() for o in ready]) / HALF_LIFE_S)
+        count += len(seconds)
+        logs = np.log(np.maximum(seconds, _SHORTEST_S))
         own_mu = _weighted_median(logs, weights)
         own_sigma = _spread(logs, weights, own_mu)
         n = float(weights.sum())

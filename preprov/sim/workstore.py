@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from preprov.contracts import IngestResult, SourceBatch
 from preprov.model.errors import SourceError, StoreError
@@ -16,15 +17,22 @@ from preprov.model.worktable import Array, WorkTable
 from preprov.sim.livework import LiveWork
 from preprov.sim.mirror import MemorySourceStore
 
+_OBSERVED: Final = ("ready_at", "started_at", "ended_at")
+
 
 @dataclass
 class _Sorted:
-    """A work table by submit time, ready to be sliced without copying."""
+    """A work table by submit time, ready to be sliced without copying.
+
+    Attributes:
+        observed: times of tasks, (T,) by name, which stand for those in the table: they may be written to.
+    """
 
     work: WorkTable
     submit: Array
     task_at: Array
     edge_at: Array
+    observed: dict[str, Array]
 
     @classmethod
     def of(cls, work: WorkTable) -> "_Sorted":
@@ -32,11 +40,11 @@ class _Sorted:
         run = work.tasks["run"].to_numpy()
         positions = np.arange(len(work.runs) + 1)
         return cls(
-            # One block per type: a copy of a slice, which is what `as_of` makes, is then one move of memory.
-            WorkTable(work.runs.copy(), work.tasks.copy(), work.parents, work.children),
+            work,
             work.runs["submit"].to_numpy(),
             np.searchsorted(run, positions),
             np.searchsorted(run[work.children], positions),
+            {name: work.tasks[name].to_numpy(dtype=np.float64, copy=True) for name in _OBSERVED},
         )
 
     def between(self, since: float, until: float) -> WorkTable:
@@ -46,12 +54,15 @@ class _Sorted:
             return WorkTable.empty()
         t0, t1 = int(self.task_at[a]), int(self.task_at[b])
         edges = slice(int(self.edge_at[a]), int(self.edge_at[b]))
-        runs, tasks = self.work.runs.iloc[a:b], self.work.tasks.iloc[t0:t1]
+        runs, tasks = self.work.runs.iloc[a:b], self.work.tasks.iloc[t0:t1].copy(deep=False)
         parents, children = self.work.parents[edges], self.work.children[edges]
         if a:
-            runs = runs.reset_index(drop=True)
-            tasks = tasks.assign(run=tasks["run"] - a).reset_index(drop=True)
-        return WorkTable(runs, tasks, parents - t0, children - t0)
+            runs.index, tasks.index = pd.RangeIndex(b - a), pd.RangeIndex(t1 - t0)
+            tasks["run"] = tasks["run"].to_numpy() - a
+            parents, children = parents - t0, children - t0
+        for name, times in self.observed.items():
+            tasks[name] = times[t0:t1]
+        return WorkTable(runs, tasks, parents, children)
 
 
 def by_submit(work: WorkTable) -> WorkTable:
@@ -109,10 +120,9 @@ class MemoryWorkStore:
             started_at: when they began.
             ended_at: when they ended or will end; a later instant stays hidden until it has come.
         """
-        frame = self._history[pool].work.tasks
-        for name, values in (("ready_at", ready_at), ("started_at", started_at), ("ended_at", ended_at)):
-            where: Any = (tasks, frame.columns.get_loc(name))
-            frame.iloc[where] = values
+        observed = self._history[pool].observed
+        for name, values in zip(_OBSERVED, (ready_at, started_at, ended_at), strict=True):
+            observed[name][tasks] = values
 
     # ------------------------------------------------------------------ history
 
@@ -165,7 +175,7 @@ class MemoryWorkStore:
         return work.select_runs(keep)
 
     def _add(self, pool: str, new: WorkTable) -> None:
-        held = [self._history[pool].work] if pool in self._history else []
+        held = [self._history[pool].between(-np.inf, np.inf)] if pool in self._history else []
         self._history[pool] = _Sorted.of(WorkTable.concat([*held, new]))
 
     def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:

@@ -232,7 +232,7 @@ class SyncContract(PortsContract):
     def test_a_run_without_tasks_is_a_run(self, ports: Ports) -> None:
         """It is read again as well."""
         runs = history(2).runs
-        empty = WorkTable(runs, WorkTable.empty().tasks, *(np.empty(0, dtype=np.int64) for _ in range(2)))
+        empty = WorkTable(runs, WorkTable.empty().tasks, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
         ports.sources.apply(SOURCE, batch((empty, False)), T0)
         pd.testing.assert_frame_equal(ports.work.work(POOL).runs, runs[list(RUN_COLUMNS)])
         assert len(ports.sources.state(SOURCE).open) == 2
