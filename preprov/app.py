@@ -14,7 +14,6 @@ from preprov.control.context import Context, Tenant
 from preprov.control.ingesting import ingest_work
 from preprov.control.routing import Route, Router
 from preprov.control.syncing import Reader
-from preprov.model.errors import ConfigError
 from preprov.model.pools import Node, Pool
 from preprov.model.prices import Commitment, PriceRow
 from preprov.model.reference import reference_pool
@@ -151,40 +150,11 @@ def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]
     """One provider per name that a pool uses."""
     groups = [g for p in pools.values() for g in p.groups]
     wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in groups if g.provider == "terraform"}
-    out: dict[str, PoolProvider] = {}
-    greeting = _greeting(home)
-    if "local" in wanted:
-        from preprov.pools.local import LocalProvider
-
-        out["local"] = LocalProvider(home, clock, speed=speed)
-    if "aws" in wanted:
-        from preprov.pools.aws.provider import AwsProvider
-
-        out["aws"] = AwsProvider(clock, greeting=greeting)
-    if "gcp" in wanted:
-        from preprov.pools.gcp.provider import GcpProvider
-
-        out["gcp"] = GcpProvider(clock, greeting)
-    if "azure" in wanted:
-        from preprov.pools.azure.provider import AzureProvider
-
-        out["azure"] = AzureProvider(clock, greeting)
-    if "terraform" in wanted:
-        from preprov.pools.terraform import TerraformProvider
-
-        out["terraform"] = TerraformProvider(out.__getitem__)
-    missing = wanted - set(out) - {"sim"}
-    if missing:
-        raise ConfigError(
-            f"no provider for {', '.join(sorted(missing))}",
-            where="[[pool.group]]",
-            hint='use provider = "local", "aws", "gcp", "azure" or "terraform"',
-        )
-    if not out:
-        return out
     from preprov.pools.instrument import instrumented, process_meter
+    from preprov.pools.registry import providers
 
-    return {name: instrumented(p, process_meter()) for name, p in out.items()}
+    made = providers(wanted, home, clock, speed, _greeting(home))
+    return {name: instrumented(p, process_meter()) for name, p in made.items()}
 
 
 def _greeting(home: Path) -> Callable[[], Mapping[str, str]]:

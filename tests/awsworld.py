@@ -33,12 +33,13 @@ class AwsWorld:
 
     def __init__(self, cloud: FakeAws, clock: VirtualClock, *, warm: str = "", hook: bool = True) -> None:
         self.cloud, self.clock, self.warm = cloud, clock, warm
+        self.tended: Pool | None = None
         self.offering = Offering(TYPE, Resources(cpu=2, memory=8), ZONE, usd_per_hour=0.1)
         self.preload = Preload((ImageRef("s3://images/etl", "sha256:" + "1" * 64),), (DatasetRef("s3://data/a", "v1"),))
         self._make_template()
         options: dict[str, object] = {"region": REGION, "endpoint_url": cloud.url, "fence": 20.0}
         if warm:
-            self._make_asg(warm, hook)
+            self._make_asg("nodes", warm, hook)
             options["asg"] = "nodes"
         else:
             subnets = {s["AvailabilityZone"]: s["SubnetId"] for s in self.api("ec2").describe_subnets()["Subnets"]}
@@ -49,18 +50,19 @@ class AwsWorld:
         self.provider = self.again()
         cloud.calls.clear()
 
-    def _make_template(self) -> None:
-        data = {"ImageId": "ami-12c6146b", "InstanceType": TYPE, "MetadataOptions": {"InstanceMetadataTags": "enabled"}}
-        self.api("ec2").create_launch_template(LaunchTemplateName="nodes", LaunchTemplateData=data)
+    def _make_template(self, name: str = "nodes", type_: str = TYPE) -> None:
+        tags = {"InstanceMetadataTags": "enabled"}
+        data = {"ImageId": "ami-12c6146b", "InstanceType": type_, "MetadataOptions": tags}
+        self.api("ec2").create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
 
-    def _make_asg(self, warm: str, hook: bool) -> None:
+    def _make_asg(self, name: str, warm: str, hook: bool) -> None:
         api = self.api("autoscaling")
         api.create_auto_scaling_group(
-            AutoScalingGroupName="nodes",
+            AutoScalingGroupName=name,
             MinSize=0,
             MaxSize=20,
             DesiredCapacity=0,
-            LaunchTemplate={"LaunchTemplateName": "nodes", "Version": "$Default"},
+            LaunchTemplate={"LaunchTemplateName": name, "Version": "$Default"},
             AvailabilityZones=[ZONE],
             NewInstancesProtectedFromScaleIn=False,
             Tags=[
@@ -68,22 +70,22 @@ class AwsWorld:
                     "Key": k,
                     "Value": v,
                     "PropagateAtLaunch": True,
-                    "ResourceId": "nodes",
+                    "ResourceId": name,
                     "ResourceType": "auto-scaling-group",
                 }
-                for k, v in {"preprov:pool": "batch", "preprov:group": "g"}.items()
+                for k, v in {"preprov:pool": "batch", "preprov:group": "g" if name == "nodes" else name}.items()
             ],
         )
         if hook:
             api.put_lifecycle_hook(
-                AutoScalingGroupName="nodes",
+                AutoScalingGroupName=name,
                 LifecycleHookName=HOOK,
                 LifecycleTransition="autoscaling:EC2_INSTANCE_LAUNCHING",
                 HeartbeatTimeout=900,
                 DefaultResult="ABANDON",
             )
         api.put_warm_pool(
-            AutoScalingGroupName="nodes",
+            AutoScalingGroupName=name,
             MinSize=0,
             MaxGroupPreparedCapacity=0,
             PoolState=warm,
@@ -100,7 +102,7 @@ class AwsWorld:
 
     def until(self, look: Callable[[], bool], what: str) -> None:
         for _ in range(200):
-            self.provider.tend(self.pool)
+            self.provider.tend(self.tended or self.pool)
             if look():
                 return
             self.clock.sleep(10)
@@ -124,6 +126,20 @@ class AwsWorld:
     def exhausted(self) -> Pool:
         self.cloud.faults.short = {("*", "*")}
         return self.pool
+
+    def tiers(self) -> Pool:
+        """Two offerings in one group of fleets; or two Auto Scaling groups, whose warm pools keep different states."""
+        group = self.pool.groups[0]
+        large = Offering("c5.xlarge", Resources(cpu=4, memory=8), ZONE, usd_per_hour=0.2)
+        if not self.warm:
+            return replace(self.pool, groups=(replace(group, offerings=(self.offering, large)),))
+        other = "Hibernated" if self.warm == "Stopped" else "Stopped"
+        self._make_template("large", "c5.xlarge")
+        self._make_asg("large", other, hook=True)
+        kept = frozenset({Standby.HIBERNATED if other == "Hibernated" else Standby.STOPPED})
+        second = Group("large", "aws", (large,), kept, max_nodes=8, options={**group.options, "asg": "large"})
+        self.tended = replace(self.pool, groups=(group, second))
+        return self.tended
 
     # ---- for other tests
 

@@ -18,6 +18,7 @@ from tests.cloudtasks import CloudTasks
 
 T0 = datetime(2026, 3, 2, 20, tzinfo=UTC)
 ALL = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+KEEPS = {"Deallocated": Standby.STOPPED, "Hibernated": Standby.HIBERNATED, "Running": Standby.HIBERNATED}
 SIZE = "Standard_D4s_v5"
 
 
@@ -39,7 +40,8 @@ class AzureWorld:
             "poll": 0,
             "fence": 10,
         }
-        self.pool = Pool("night", (Group("vms", "azure", (offering,), ALL, max_nodes=6, options=options),))
+        states = frozenset({KEEPS[standby]}) if standby else ALL
+        self.pool = Pool("night", (Group("vms", "azure", (offering,), states, max_nodes=6, options=options),))
         self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("abfs://data", "v1"),))
         self.tasks = CloudTasks("azure", home, self.clock, self.pool, fake.run_agents) if home else None
         self.provider = self.again()
@@ -83,6 +85,17 @@ class AzureWorld:
     def exhausted(self) -> Pool:
         self.fake.faults.short.add(SIZE)
         return self.pool
+
+    def tiers(self) -> Pool:
+        self.fake.add("large", "Standard_D8s_v5", standby="Hibernated" if self.vmss.standby else "")
+        first = self.pool.groups[0]
+        offering = Offering("Standard_D8s_v5", Resources(cpu=8, memory=32), usd_per_hour=0.4)
+        options = {**first.options, "scale_set": "large"}
+        if self.vmss.standby:
+            options["standby_pool"] = "large-standby"
+        states = frozenset({Standby.HIBERNATED}) if self.vmss.standby else ALL
+        large = replace(first, name="large", offerings=(offering,), standby_states=states, options=options)
+        return replace(self.pool, groups=(first, large))
 
     def nodes(self) -> dict[str, Node]:
         return {n.node_id: n for n in self.provider.observe(self.pool).nodes}

@@ -81,6 +81,13 @@ class GcpWorld:
         self.fake.faults.short.add("n2-standard-4")
         return self.pool
 
+    def tiers(self) -> Pool:
+        self.fake.add("large", "n2-standard-8")
+        first = self.pool.groups[0]
+        offering = Offering("n2-standard-8", Resources(cpu=8, memory=32), "europe-west1-b", usd_per_hour=0.4)
+        second = replace(first, name="large", offerings=(offering,), options={**first.options, "mig": "large"})
+        return replace(self.pool, groups=(first, second))
+
     def nodes(self) -> dict[str, Node]:
         return {n.node_id: n for n in self.provider.observe(self.pool).nodes}
 

@@ -80,6 +80,10 @@ class LocalWorld:
     def exhausted(self) -> Pool:
         return self.pool_with(capacity=0)
 
+    def tiers(self) -> Pool:
+        small = Offering("s", Resources(cpu=1, memory=2), usd_per_hour=0.05)
+        return replace(self.pool, groups=(replace(self.pool.groups[0], offerings=(self.offering, small)),))
+
     # ---- for the other tests
 
     def pool_with(self, **options: object) -> Pool:

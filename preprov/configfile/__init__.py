@@ -137,7 +137,9 @@ class GroupSection(Section):
     """[[pool.group]]."""
 
     name: str
-    provider: Literal["local", "sim", "aws", "gcp", "azure", "terraform"] = "local"
+    provider: str = Field(
+        default="local", description="local, aws, gcp, azure, terraform, sim, or one that is installed."
+    )
     states: list[Standby] = Field(default_factory=lambda: [Standby.RUNNING])
     mixes_states: bool = True
     chooses_offering: bool = True

@@ -19,6 +19,8 @@ class Capabilities:
         leases: a raise can be given an end that the vendor itself enforces (`LeasesRaises`).
         preloads: a launch brings what is to be on the disk. interrupts: nodes may be taken away (`GivesNotice`).
         names_kept: a kept node can be started or ended by name; else as many are, of the vendor's choice.
+        names_serving: a node in service can be kept or ended by name; else only whoever owns the count may lower it.
+        marks_launches: a node carries the token and the tags of the launch that made it; else its count tells.
         steps_down: a hibernated node can be made a stopped one without waking it.
         sets_targets: the vendor itself keeps so many nodes in standby (`SetsTargets`).
     """
@@ -31,6 +33,8 @@ class Capabilities:
     preloads: bool = True
     interrupts: bool = False
     names_kept: bool = True
+    names_serving: bool = True
+    marks_launches: bool = True
     steps_down: bool = True
     sets_targets: bool = False
 
@@ -60,53 +64,84 @@ class PoolProvider(Protocol):
     What only some vendors have is in protocols of its own, and shows in the capabilities: `SetsTargets`, `Tended`,
     `GivesNotice`, `Quotes`, `Examined`, `Adopts`, `LeasesRaises`.
 
-    Errors: InsufficientCapacityError, ThrottledError and ConflictError are retryable by the caller's next pass;
-    QuotaExceededError, NotAuthorisedError, NotFoundError, NodeBusyError and any other PoolError are not.
+    Each method says four things. *Idempotent*: what a second call does. *Consistent*: when its effect is seen.
+    *Absent*: what a name means that is not there. *Retryable*: which errors the next pass may try again; those are
+    InsufficientCapacityError, ThrottledError and ConflictError wherever they come from. QuotaExceededError,
+    NotAuthorisedError, NotFoundError, NodeBusyError and any other PoolError are not.
     """
 
     name: str
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        """What this group can do. Constant for the life of the group."""
+        """What this group can do.
+
+        Idempotent: constant for the life of the group. Consistent: from its declaration, asks nobody. Absent:
+        ConfigError for a group the pool does not have. Retryable: nothing to retry.
+        """
         ...
 
     def observe(self, pool: Pool) -> PoolObservation:
         """All nodes that carry this pool's tag, in every state, ended ones left out.
 
-        May lag behind writes (then a launch is found again by its token). A group that could not be listed is named in
-        `problems` and makes `complete` False: absence then proves nothing.
+        Idempotent: reads only. Consistent: may lag behind writes by as much as the vendor's listings do; a launch that
+        is not listed yet is found again by its token. Absent: a node that is not in a complete observation is gone; a
+        group that could not be listed is named in `problems` and makes `complete` False: absence then proves nothing.
+        Retryable: never raises for one group; whatever went wrong is a problem of this observation, the next may do.
         """
         ...
 
     def launch(self, request: LaunchRequest) -> tuple[str, ...]:
         """Begin to launch; returns the ids of the nodes of this token (fewer than `count` if fewer could be had).
 
-        Idempotent by token. Raises InsufficientCapacityError, QuotaExceededError, ThrottledError, NotAuthorisedError.
-        Returns long before the nodes are ready: watch `observe`.
+        Idempotent: by token, over restarts; what a token made and was ended is not made again. Consistent: returns long
+        before the nodes are ready, watch `observe`. Absent: ids of nodes that ended meanwhile are left out. Retryable:
+        InsufficientCapacityError, ThrottledError, ConflictError, all under the same token; QuotaExceededError and
+        NotAuthorisedError are for a person.
         """
         ...
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
-        """Bring stopped or hibernated nodes back; a running one is left alone. NotFoundError names the missing."""
+        """Bring stopped or hibernated nodes back.
+
+        Idempotent: a running or warming one is left alone, with what runs there. Consistent: returns before they are
+        ready, watch `observe`. Absent: NotFoundError names the missing, after the others were started. Retryable:
+        InsufficientCapacityError (they stay kept), ThrottledError, ConflictError (one is still on its way to sleep).
+        """
         ...
 
     def hibernate(self, pool: Pool, node_ids: Sequence[str]) -> None:
-        """Suspend idle nodes, memory kept. NodeBusyError, before anything is done, if one runs a task."""
+        """Suspend idle nodes, memory kept; NodeBusyError, before anything is done, if one runs a task.
+
+        Idempotent: a hibernated one is left alone. Consistent: the nodes take no task from the moment of the call; they
+        are shown as hibernated when the vendor is done. Absent: NotFoundError names the missing, nothing was done.
+        Retryable: ThrottledError, ConflictError (an agent did not confirm, or the node changed meanwhile).
+        """
         ...
 
     def stop(self, pool: Pool, node_ids: Sequence[str]) -> None:
-        """Stop idle nodes, disk kept. NodeBusyError, before anything is done, if one runs a task."""
+        """Stop idle nodes, disk kept; NodeBusyError, before anything is done, if one runs a task.
+
+        Idempotent, Consistent, Absent and Retryable: as for `hibernate`.
+        """
         ...
 
     def drain(self, pool: Pool, node_ids: Sequence[str]) -> None:
-        """The nodes take no new task from now on; what runs there ends by itself. Idempotent."""
+        """The nodes take no new task from now on; what runs there ends by itself.
+
+        Idempotent: asked again nothing changes. Consistent: the agents hear of it within seconds. Absent: NotFoundError
+        names the missing, after the others were drained. Retryable: ThrottledError, ConflictError.
+        """
         ...
 
     def terminate(self, pool: Pool, node_ids: Sequence[str]) -> None:
-        """End idle nodes and their disks; an absent node is success.
+        """End idle nodes and their disks; NodeBusyError, before anything is done, if one runs a task.
 
-        NodeBusyError as for `stop`: the check and the end are one step on the node itself, so that no task slips in
-        between.
+        The check and the end are one step on the node itself, so that no task slips in between; a desired count goes
+        down by the nodes that are named and never by itself.
+
+        Idempotent: ending what is gone is success. Consistent: the nodes take no task from the moment of the call; they
+        vanish from `observe` when the vendor is done. Absent: success. Retryable: ThrottledError, ConflictError (an
+        agent did not confirm; the node takes tasks as before).
         """
         ...
 
@@ -118,8 +153,10 @@ class SetsTargets(Protocol):
     def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
         """Have the vendor keep so many nodes per kept state; RUNNING is not named here, launch and terminate do that.
 
-        Idempotent: the same targets again change nothing. Takes effect over minutes: watch `observe`. PoolError for a
-        state the group does not keep, ThrottledError and ConflictError are retryable.
+        PoolError for a state the group does not keep. No node in service is touched, whatever the numbers.
+
+        Idempotent: the same targets again change nothing. Consistent: over minutes, watch `observe`. Absent: a state
+        that is not named stays as it is set. Retryable: ThrottledError, ConflictError.
         """
         ...
 
@@ -131,8 +168,11 @@ class Tended(Protocol):
     def tend(self, pool: Pool, held: Collection[str] = ()) -> tuple[str, ...]:
         """Let verified nodes go on, protect busy ones from the vendor, renew the lease; returns a line per thing done.
 
-        Idempotent. Where it is left out the vendor's own time-outs decide, and a leased raise ends. It writes, so call
-        it only where the pool's mode allows writes, and before tasks are handed to the nodes in `held`.
+        Where it is left out the vendor's own time-outs decide, and a leased raise ends. It writes, so call it only
+        where the pool's mode allows writes, and before tasks are handed to the nodes in `held`.
+
+        Idempotent: a second call finds nothing to do. Consistent: at once. Absent: a node that went meanwhile is passed
+        over. Retryable: ThrottledError, ConflictError.
 
         Args:
             pool: the pool.
@@ -163,11 +203,19 @@ class GivesNotice(Protocol):
     """A provider that hears of interruptions."""
 
     def notices(self, pool: Pool) -> tuple[Notice, ...]:
-        """What was said since the last time, of this pool's nodes only. At least once: settle what was dealt with."""
+        """What was said since the last time, of this pool's nodes only.
+
+        Idempotent: said again until settled (at least once). Consistent: as soon as the vendor says it. Absent: nothing
+        was said; that is no promise. Retryable: ThrottledError.
+        """
         ...
 
     def settle_notices(self, pool: Pool, notices: Sequence[Notice]) -> None:
-        """These are dealt with and need not be said again. Idempotent."""
+        """These are dealt with and need not be said again.
+
+        Idempotent: settling twice is fine. Consistent: from the next call of `notices`. Absent: one that is unknown is
+        passed over. Retryable: ThrottledError.
+        """
         ...
 
 
@@ -186,7 +234,11 @@ class Quotes(Protocol):
     """A provider that knows its vendor's prices."""
 
     def quotes(self, pool: Pool, group: str, since: datetime) -> tuple[Quote, ...]:
-        """Prices of the group's offerings from `since` on, oldest first; one without a known price is left out."""
+        """Prices of the group's offerings from `since` on, oldest first.
+
+        Idempotent: reads only. Consistent: as the vendor publishes them. Absent: an offering without a known price is
+        left out. Retryable: ThrottledError.
+        """
         ...
 
 
@@ -205,11 +257,19 @@ class Examined(Protocol):
     """A provider that can say, without writing anything, whether it may and can do its work."""
 
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
-        """Credentials, rights, groups, hooks, quotas. What is wrong is a finding, never an exception."""
+        """Credentials, rights, groups, hooks, quotas.
+
+        Idempotent: reads only. Consistent: as of now. Absent: a group that is not there is a finding. Retryable: raises
+        nothing; what is wrong is a finding, never an exception.
+        """
         ...
 
     def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
-        """Names of whoever else writes this group's counts (an autoscaler, a policy, a schedule); none = ours alone."""
+        """Names of whoever else writes this group's counts: an autoscaler, a policy, a schedule, another preprov.
+
+        Idempotent: reads only. Consistent: as of now. Absent: none named = ours alone, as far as the vendor can tell.
+        Retryable: ThrottledError; who could not be asked may be there.
+        """
         ...
 
 
@@ -218,11 +278,20 @@ class Adopts(Protocol):
     """A provider that can give a group back as it was found."""
 
     def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
-        """Every setting of the group that preprov may touch, as plain JSON. Reads only."""
+        """Every setting of the group that preprov may touch, as plain JSON.
+
+        Idempotent: reads only. Consistent: as of now. Absent: NotFoundError, there is no such group; a group without
+        settings has an empty baseline. Retryable: ThrottledError.
+        """
         ...
 
     def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
-        """Put those settings back exactly; returns a line per setting changed. Idempotent. Ends no busy node."""
+        """Put those settings back exactly; returns a line per setting changed. Busy nodes stay, and are told.
+
+        Idempotent: nothing is said where nothing differs. Consistent: settings at once, nodes as `terminate`. Absent:
+        what the baseline does not name is left alone; PoolError if it is of another group. Retryable: ThrottledError,
+        ConflictError.
+        """
         ...
 
 
@@ -233,8 +302,11 @@ class LeasesRaises(Protocol):
     def lease(self, pool: Pool, group: str, until: datetime) -> None:
         """Have the vendor put the group's counts back at `until`, to what they were before the first raise.
 
-        Launches and starts do this by themselves, before they raise; later calls renew it, and `tend` does. Idempotent
-        by (pool, group): there is one lease. PoolError if the group cannot be leased.
+        Launches and starts do this by themselves, before they raise; later calls renew it, and `tend` does. PoolError
+        if the group cannot be leased.
+
+        Idempotent: by (pool, group), there is one lease. Consistent: at once. Absent: NotFoundError, there is no such
+        group. Retryable: ThrottledError, ConflictError.
         """
         ...
 

@@ -52,6 +52,8 @@ class TerraformProvider:
             chooses_offering=False,
             preloads=False,
             names_kept=False,
+            names_serving=False,
+            marks_launches=False,
             steps_down=False,
             sets_targets=bool(declared & {Standby.HIBERNATED, Standby.STOPPED}),
         )
@@ -70,12 +72,17 @@ class TerraformProvider:
     # ---- more
 
     def launch(self, request: LaunchRequest) -> tuple[str, ...]:
-        """As the contract says: the count rises once per token. Returns those new nodes that can be seen already."""
+        """As the contract says: the count rises once per token, by what there is room for.
+
+        Returns those new nodes that can be seen already; asked again, none.
+        """
         group = terraform_group(request.pool, request.group)
         before = {n.node_id for n in self._nodes(group)}
 
         def more(now: DeclaredCounts) -> DeclaredCounts:
-            return DeclaredCounts(running=now.running + request.count, standby=now.standby)
+            room = group.group.max_nodes - now.running - now.standby
+            step = min(request.count, room) if room > 0 else request.count
+            return DeclaredCounts(running=now.running + step, standby=now.standby)
 
         self._change(group, more, token=request.token, why=f"{request.count} more in {request.group}")
         new = sorted(n.node_id for n in self._nodes(group) if n.node_id not in before)

@@ -12,14 +12,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from preprov.model.errors import ConflictError, NotAuthorisedError, PoolError
+from preprov.model.errors import (
+    ConflictError,
+    InsufficientCapacityError,
+    NotAuthorisedError,
+    PoolError,
+    QuotaExceededError,
+    ThrottledError,
+)
 
 _GRACE_S: Final = 60.0
 """Told to stop, Terraform ends what it is about and gives its state lock back: it is given time to."""
 _QUIET: Final = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
-_LOCKED: Final = "Error acquiring the state lock"
-_STALE: Final = "Saved plan is stale"
-_RIGHTS: Final = ("AccessDenied", "UnauthorizedOperation", "AuthorizationFailed", "ExpiredToken", "No valid credential")
+_MEANING: Final[tuple[tuple[type[PoolError], str, tuple[str, ...]], ...]] = (
+    (
+        ConflictError,
+        "somebody else is applying; the next pass tries again",
+        ("Error acquiring the state lock",),
+    ),
+    (
+        ConflictError,
+        "somebody else applied meanwhile; the next pass plans again",
+        ("Saved plan is stale",),
+    ),
+    (
+        NotAuthorisedError,
+        "renew the credentials Terraform runs with",
+        ("AccessDenied", "UnauthorizedOperation", "AuthorizationFailed", "ExpiredToken", "No valid credential"),
+    ),
+    (
+        InsufficientCapacityError,
+        "another type, zone or time may do",
+        ("InsufficientInstanceCapacity", "RESOURCE_POOL_EXHAUSTED", "AllocationFailed"),
+    ),
+    (
+        QuotaExceededError,
+        "raise the quota, or lower max_nodes",
+        ("VcpuLimitExceeded", "InstanceLimitExceeded", "QUOTA_EXCEEDED", "QuotaExceeded"),
+    ),
+    (
+        ThrottledError,
+        "the next pass tries again",
+        ("RequestLimitExceeded", "Throttling", "rateLimitExceeded", "TooManyRequests"),
+    ),
+    (PoolError, "run terraform init there first", ("terraform init",)),
+)
+"""Words in what Terraform says -> what they mean and what to do: the first that is found holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +200,9 @@ class Terraform:
 
     def _failed(self, verb: str, code: int, said: str) -> PoolError:
         what, where = f"terraform {verb} ended with {code}: {said}", str(self.folder)
-        if _LOCKED in said:
-            return ConflictError(what, where=where, hint="somebody else is applying; the next pass tries again")
-        if _STALE in said:
-            return ConflictError(what, where=where, hint="somebody else applied meanwhile; the next pass plans again")
-        if any(word in said for word in _RIGHTS):
-            return NotAuthorisedError(what, where=where, hint="renew the credentials Terraform runs with")
-        if "terraform init" in said:
-            return PoolError(what, where=where, hint="run terraform init there first")
+        for kind, hint, words in _MEANING:
+            if any(word in said for word in words):
+                return kind(what, where=where, hint=hint)
         return PoolError(what, where=where, hint="put it right there; nothing else was tried")
 
 

@@ -355,6 +355,10 @@ class FakeAzure(FakeCloud):
         while len(p.members) < wanted:
             m = self._new(g)
             m.follow(now, "create", (*_MAKING, (90.0, _POOLED[p.state])))
+            if m.agent is not None:
+                m.agent.waits = True
+            if p.state != "Running":
+                m.sleeps(now + timedelta(seconds=90))
             p.members[m.name] = m
 
     def _get_pool(self, call: Call) -> Answer:

@@ -191,6 +191,7 @@ class FakeGcp(FakeCloud):
             m = self._make(g, f"{g.base}-{g.serial:04d}", {})
             if name != "target_size":
                 m.follow(now, "CREATING", (*MAKING, (40.0, "STOPPING"), (55.0, COUNTED[name])))
+                m.sleeps(now + timedelta(seconds=40))
 
     def _list_members(self, call: Call) -> Answer:
         now = self.clock.now()

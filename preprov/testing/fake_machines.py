@@ -24,6 +24,7 @@ class FakeAgent:
 
     Attributes:
         silent_from: it says and hears nothing new from then on. heard: the notes as they were then.
+        waits: its machine is kept by the vendor and not handed over: the cloud tells it so, and it takes no task.
         skew_s: its clock is that much ahead.
         fails: why its check fails; "" = it succeeds.
     """
@@ -36,6 +37,7 @@ class FakeAgent:
     heard: dict[str, str] = field(default_factory=dict)
     skew_s: float = 0.0
     fails: str = ""
+    waits: bool = False
 
     def report(self, notes: Mapping[str, str], now: datetime) -> Report | None:
         """What it has said last; None before it is up."""
@@ -81,7 +83,8 @@ class FakeAgent:
             PoolError: it takes none now.
         """
         said = self.report(notes, now)
-        if said is None or said.health.phase != "ready" or said.ack:
+        asleep = self.waits or (self.silent_from is not None and now >= self.silent_from)
+        if asleep or said is None or said.health.phase != "ready" or said.ack:
             raise PoolError("takes no task", where=self.node_id)
         self.tasks.append(claimant)
 

@@ -7,109 +7,34 @@ Subclass `PoolContract` and give it a fixture `world`:
         def world(self) -> Iterator[PoolWorld]:
             yield MyWorld()
 
-What a provider cannot do it declares in its `Capabilities`; the tests of it are then skipped.
+What a provider cannot do it declares in its `Capabilities`; the tests of it are then skipped. With the plugin
+`preprov.testing.pool_report` a table of what each declares is printed at the end.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
-from typing import Protocol
 
 import pytest
 
-from preprov.contracts import LaunchRequest, PoolProvider
 from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.pools import Node, Phase, Pool, Preload, Standby
+from preprov.model.pools import Phase, Preload, Standby
+from preprov.testing.pool_report import DECLARES, declared
+from preprov.testing.pool_tiers import TierContract
+from preprov.testing.pool_world import PoolWorld
+
+__all__ = ["PoolContract", "PoolWorld"]
 
 
-class PoolWorld(Protocol):
-    """A provider in surroundings a test can act on.
-
-    Attributes:
-        provider: under test, with nothing launched yet.
-        pool: its first group allows at least four nodes and declares every standby state the provider knows.
-        preload: images and datasets that can be had and whose checks succeed; may be empty.
-    """
-
-    provider: PoolProvider
-    pool: Pool
-    preload: Preload
-
-    def again(self) -> PoolProvider:
-        """Another instance over the same surroundings, as after a restart of the controller."""
-        ...
-
-    def until(self, look: Callable[[], bool], what: str) -> None:
-        """Let time pass until `look` is true, and fail if it never is."""
-        ...
-
-    def occupy(self, node: Node) -> str:
-        """Begin a task on a ready node; returns its claimant once it runs there."""
-        ...
-
-    def free(self, node: Node) -> None:
-        """Let the node's tasks end; returns when they have."""
-        ...
-
-    def spoiled(self) -> Preload | None:
-        """From now on, a launch with this preload must fail its check; None if that cannot be arranged."""
-        ...
-
-    def exhausted(self) -> Pool | None:
-        """The pool, of whose kind of machine there are no more; None if that cannot be arranged."""
-        ...
-
-
-class PoolContract:
+class PoolContract(TierContract):
     """The suite."""
-
-    _tokens = count()
-
-    # ------------------------------------------------------------------ helpers
-
-    def ask(self, world: PoolWorld, n: int = 1, *, pool: Pool | None = None, token: str = "") -> LaunchRequest:
-        """A request for n nodes of the first group, under a token of its own."""
-        pool = pool or world.pool
-        group = pool.groups[0]
-        token = token or f"token-{next(self._tokens)}"
-        return LaunchRequest(pool, group.name, group.offerings[0], n, token, Preload(), {"purpose": "test"})
-
-    def seen(self, world: PoolWorld, provider: PoolProvider | None = None) -> dict[str, Node]:
-        """What a complete observation shows, by id."""
-        found = (provider or world.provider).observe(world.pool)
-        assert found.complete, found.problems
-        assert found.pool == world.pool.name
-        assert len({n.node_id for n in found.nodes}) == len(found.nodes), "a node is listed twice"
-        return {n.node_id: n for n in found.nodes}
-
-    def wait(self, world: PoolWorld, ids: tuple[str, ...], phase: Phase) -> list[Node]:
-        """Wait until all these nodes are in a phase."""
-
-        def there() -> bool:
-            nodes = self.seen(world)
-            return all(i in nodes and nodes[i].phase is phase for i in ids)
-
-        world.until(there, f"{', '.join(ids)} to be {phase}")
-        nodes = self.seen(world)
-        return [nodes[i] for i in ids]
-
-    def ready(self, world: PoolWorld, n: int = 1) -> list[Node]:
-        """Launch n nodes and wait until they are ready."""
-        return self.wait(world, world.provider.launch(self.ask(world, n)), Phase.READY)
-
-    def keep(self, world: PoolWorld, state: Standby, ids: list[str]) -> None:
-        """Put nodes into a kept state; skips the test if the group has none such."""
-        group = world.pool.groups[0].name
-        if state not in world.provider.capabilities(world.pool, group).standby_states:
-            pytest.skip(f"this provider keeps no {state} nodes")
-        put = world.provider.hibernate if state is Standby.HIBERNATED else world.provider.stop
-        put(world.pool, ids)
-        self.wait(world, tuple(ids), Phase(state.value))
 
     # ------------------------------------------------------------------ capabilities
 
-    def test_capabilities_are_declared_and_constant(self, world: PoolWorld) -> None:
+    def test_capabilities_are_declared_and_constant(
+        self, world: PoolWorld, record_property: Callable[[str, object], None]
+    ) -> None:
         """Every group can run nodes; asking again gives the same."""
+        record_property(DECLARES, declared(self.can(world)))
         for group in world.pool.groups:
             can = world.provider.capabilities(world.pool, group.name)
             assert Standby.RUNNING in can.standby_states
@@ -129,9 +54,10 @@ class PoolContract:
         assert len(set(ids)) == 2
         world.until(lambda: set(ids) <= set(self.seen(world)), "the launched nodes to be listed")
         for node in self.seen(world).values():
-            assert (node.pool, node.group, node.token) == (world.pool.name, request.group, request.token)
+            assert (node.pool, node.group) == (world.pool.name, request.group)
             assert node.offering == request.offering
-            assert node.tags["purpose"] == "test"
+            if self.can(world).marks_launches:
+                assert (node.token, node.tags["purpose"]) == (request.token, "test")
             assert node.phase in (Phase.WARMING, Phase.READY)
             assert node.standby is Standby.RUNNING
 
@@ -139,10 +65,11 @@ class PoolContract:
         """Sent again, by us or by a restarted controller, it names the same nodes and makes none."""
         request = self.ask(world, 2)
         ids = world.provider.launch(request)
-        assert sorted(world.provider.launch(request)) == sorted(ids)
-        assert sorted(world.again().launch(request)) == sorted(ids)
+        same = sorted(ids) if self.can(world).marks_launches else []
+        assert sorted(world.provider.launch(request)) == same
+        assert sorted(world.again().launch(request)) == same
         self.wait(world, ids, Phase.READY)
-        assert sorted(world.provider.launch(request)) == sorted(ids)
+        assert sorted(world.provider.launch(request)) == same
         assert sorted(self.seen(world)) == sorted(ids)
 
     def test_another_token_launches_more(self, world: PoolWorld) -> None:
@@ -154,6 +81,7 @@ class PoolContract:
 
     def test_a_token_never_makes_again_what_was_ended(self, world: PoolWorld) -> None:
         """A repeated launch is not a way back to life."""
+        self.needs_names(world)
         request = self.ask(world, 1)
         ids = world.provider.launch(request)
         self.wait(world, ids, Phase.READY)
@@ -308,6 +236,8 @@ class PoolContract:
         assert nodes[busy.node_id].phase is Phase.READY
         assert nodes[busy.node_id].running == (claimant,)
         world.free(busy)
+        if not self.can(world).names_serving:
+            return
         getattr(world.provider, verb)(world.pool, [idle.node_id, busy.node_id])
         world.until(lambda: not any(n.phase is Phase.READY for n in self.seen(world).values()), f"both nodes to {verb}")
 
@@ -321,6 +251,7 @@ class PoolContract:
 
     def test_terminate_is_idempotent(self, world: PoolWorld) -> None:
         """Gone is gone; ending what is gone, or never was, is success."""
+        self.needs_names(world)
         (node,) = self.ready(world)
         world.provider.terminate(world.pool, [node.node_id])
         world.until(lambda: not self.seen(world), "the node to be gone")
@@ -329,6 +260,7 @@ class PoolContract:
 
     def test_a_warming_node_can_be_ended(self, world: PoolWorld) -> None:
         """It runs nothing yet."""
+        self.needs_names(world)
         ids = world.provider.launch(self.ask(world))
         world.provider.terminate(world.pool, ids)
         world.until(lambda: not self.seen(world), "the node to be gone")
@@ -346,6 +278,8 @@ class PoolContract:
         with pytest.raises(NodeBusyError):
             world.provider.terminate(world.pool, [node.node_id])
         world.free(node)
+        if not self.can(world).names_serving:
+            return
         world.provider.terminate(world.pool, [node.node_id])
         world.until(lambda: not self.seen(world), "the node to be gone")
 

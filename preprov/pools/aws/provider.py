@@ -16,9 +16,9 @@ from preprov.pools.aws.fence import Fences
 from preprov.pools.aws.fleet import FleetGroup, missing
 from preprov.pools.aws.listing import Listing
 from preprov.pools.aws.options import AwsGroup, Place, aws_group
-from preprov.pools.aws.shortage import Shortages
 from preprov.pools.aws.view import Heard, Member, Seen, node
 from preprov.pools.aws.writes import Tools
+from preprov.pools.machines.shortage import Shortages
 
 Kind: TypeAlias = FleetGroup | ScalingGroup
 

@@ -27,8 +27,8 @@ from preprov.pools.aws.errors import calling
 from preprov.pools.aws.fence import TAGGED_AT_ONCE, Fences
 from preprov.pools.aws.listing import Listing
 from preprov.pools.aws.options import AwsGroup
-from preprov.pools.aws.shortage import Shortages
 from preprov.pools.aws.view import Heard, Seen
+from preprov.pools.machines.shortage import Shortages
 
 _AT_ONCE: Final = 200
 

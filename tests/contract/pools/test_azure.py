@@ -24,3 +24,10 @@ class TestAzureWithAgents(PoolContract):
     def world(self, tmp_path: Path) -> Iterator[AzureWorld]:
         with azure_world(home=tmp_path) as world:
             yield world
+
+
+class TestAzureStandbyPool(PoolContract):
+    @pytest.fixture
+    def world(self) -> Iterator[AzureWorld]:
+        with azure_world("Deallocated") as world:
+            yield world

@@ -1,6 +1,7 @@
 """The in-memory cloud against the suite every provider passes; a second instance is the cloud itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,11 @@ class SimWorld:
     def exhausted(self) -> Pool:
         self.cloud.faults = Faults(shortages=(Shortage(T0, T0.replace(year=T0.year + 1)),))
         return self.pool
+
+    def tiers(self) -> Pool:
+        group = self.pool.groups[0]
+        half = replace(group.offerings[0], instance_type="half", capacity=group.offerings[0].capacity * 0.5)
+        return replace(self.pool, groups=(replace(group, offerings=(*group.offerings, half)),))
 
 
 class TestSimCloud(PoolContract):

@@ -22,7 +22,7 @@ from preprov.model.pools import Phase, Pool, Preload, Standby
 from preprov.pools.azure.options import azure_group
 from preprov.pools.rights import AZURE
 from preprov.testing.fake_cloud import ApiError
-from tests.azureworld import SIZE, AzureWorld, azure_world
+from tests.azureworld import ALL, SIZE, AzureWorld, azure_world
 
 pytestmark = pytest.mark.slow
 
@@ -248,6 +248,8 @@ def test_release_gives_everything_back(pooled: AzureWorld) -> None:
 def test_examination_reads_only_and_names_what_is_wrong(pooled: AzureWorld) -> None:
     assert isinstance(pooled.provider, Examined)
     assert all(f.state == "ok" for f in pooled.provider.examine(pooled.pool))
+    group = replace(pooled.pool.groups[0], standby_states=ALL)
+    pooled.pool = replace(pooled.pool, groups=(group,))
     pooled.vmss.flexible = pooled.vmss.hibernates = False
     pooled.vmss.tags["aks-managed-poolName"] = "batch"
     pooled.fake.faults.quota = 0

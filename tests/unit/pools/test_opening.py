@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from preprov.app import open_app
+from preprov.model.errors import ConfigError
+from preprov.pools.registry import providers
 from preprov.settings import Settings
+from preprov.sim.clock import VirtualClock
 from tests.azureworld import AzureWorld, azure_world
-from tests.gcpworld import GcpWorld, gcp_world
+from tests.gcpworld import T0, GcpWorld, gcp_world
 
 pytestmark = pytest.mark.slow
 
@@ -29,3 +32,9 @@ def test_google_cloud(tmp_path: Path) -> None:
 def test_azure(tmp_path: Path) -> None:
     with azure_world() as world:
         opened(tmp_path, world)
+
+
+def test_a_provider_that_nobody_installed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no provider 'shelf'") as e:
+        providers(["shelf"], tmp_path, VirtualClock(T0))
+    assert "azure" in e.value.hint
