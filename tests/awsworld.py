@@ -1,9 +1,10 @@
 """A fake AWS account with a pool of it, for tests; the provider speaks to it through the real SDK over HTTP."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from preprov.pools.aws.clients import Clients
 from preprov.pools.aws.options import Place
 from preprov.pools.aws.provider import AwsProvider
 from preprov.sim.clock import VirtualClock
+from preprov.testing.agents import Agents
 from preprov.testing.fake_aws import FakeAws
+from tests.cloudtasks import CloudTasks
 
 T0 = datetime(2025, 11, 3, 1, 0, tzinfo=UTC)
 REGION = "us-east-1"
@@ -31,7 +34,9 @@ ALL = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
 class AwsWorld:
     """Groups of instant fleets, or, with `warm`, an Auto Scaling group whose warm pool keeps nodes in that state."""
 
-    def __init__(self, cloud: FakeAws, clock: VirtualClock, *, warm: str = "", hook: bool = True) -> None:
+    def __init__(
+        self, cloud: FakeAws, clock: VirtualClock, *, warm: str = "", hook: bool = True, home: Path | None = None
+    ) -> None:
         self.cloud, self.clock, self.warm = cloud, clock, warm
         self.tended: Pool | None = None
         self.offering = Offering(TYPE, Resources(cpu=2, memory=8), ZONE, usd_per_hour=0.1)
@@ -47,7 +52,11 @@ class AwsWorld:
         kept = {"": ALL, "Stopped": {Standby.STOPPED}}.get(warm, {Standby.HIBERNATED})
         group = Group("g", "aws", (self.offering,), standby_states=frozenset(kept), max_nodes=8, options=options)
         self.pool = Pool("batch", (group,), mode=Mode.FULL)
+        self.tasks = CloudTasks("aws", home, clock, self.pool, cloud.agents.run) if home else None
         self.provider = self.again()
+        if self.tasks:
+            self.preload = self.tasks.preload
+            self.scheduler = self.tasks.scheduler(self.provider)
         cloud.calls.clear()
 
     def _make_template(self, name: str = "nodes", type_: str = TYPE) -> None:
@@ -98,7 +107,7 @@ class AwsWorld:
     # ---- for the suite
 
     def again(self) -> AwsProvider:
-        return AwsProvider(self.clock, _CLIENTS)
+        return AwsProvider(self.clock, _CLIENTS, self.tasks.greeting if self.tasks else dict)
 
     def until(self, look: Callable[[], bool], what: str) -> None:
         for _ in range(200):
@@ -109,17 +118,33 @@ class AwsWorld:
         raise AssertionError(f"waited in vain for {what}")
 
     def occupy(self, node: Node) -> str:
+        if self.tasks:
+            return self.occupy_through_agent(node)
         with self.cloud.acting():
             if self.warm and self.cloud.groups.lifecycle(node.node_id) != "InService":
                 raise PoolError("it is not in service", where=node.node_id)
             self.cloud.nodes[node.node_id].run(f"run-{node.node_id}/t#0", self.cloud.now)
         return f"run-{node.node_id}/t#0"
 
+    def occupy_through_agent(self, node: Node) -> str:
+        """A node that a group launched by itself learns by a note who we are."""
+        assert self.tasks is not None
+        if node.phase is Phase.READY and not node.address.startswith("tls://"):
+            with pytest.raises(PoolError):
+                self.tasks.occupy(self.scheduler, node)
+            self.cloud.agents.run()
+            node = self.nodes()[node.node_id]
+        return self.tasks.occupy(self.scheduler, node)
+
     def free(self, node: Node) -> None:
+        if self.tasks:
+            return self.tasks.free(self.scheduler, self.nodes()[node.node_id])
         with self.cloud.acting():
             self.cloud.nodes[node.node_id].tasks.clear()
 
     def spoiled(self) -> Preload:
+        if self.tasks:
+            return self.tasks.spoiled()
         self.cloud.faults.spoiled = {self.preload.datasets[0].key}
         return self.preload
 
@@ -172,6 +197,7 @@ class AwsWorld:
 
 @contextmanager
 def aws_world(monkeypatch: pytest.MonkeyPatch, **how: Any) -> Iterator[AwsWorld]:
+    """With a home, the machines have real agents below it."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "fake")
@@ -180,5 +206,8 @@ def aws_world(monkeypatch: pytest.MonkeyPatch, **how: Any) -> Iterator[AwsWorld]
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     clock = VirtualClock(T0)
-    with FakeAws(clock, region=REGION) as cloud:
+    home: Path | None = how.get("home")
+    with ExitStack() as stack:
+        agents = stack.enter_context(Agents(home / "rack", {"port": 9411})) if home else None
+        cloud = stack.enter_context(FakeAws(clock, region=REGION, agents=agents))
         yield AwsWorld(cloud, clock, **how)

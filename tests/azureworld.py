@@ -43,7 +43,7 @@ class AzureWorld:
         states = frozenset({KEEPS[standby]}) if standby else ALL
         self.pool = Pool("night", (Group("vms", "azure", (offering,), states, max_nodes=6, options=options),))
         self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("abfs://data", "v1"),))
-        self.tasks = CloudTasks("azure", home, self.clock, self.pool, fake.run_agents) if home else None
+        self.tasks = CloudTasks("azure", home, self.clock, self.pool, fake.agents.run) if home else None
         self.provider = self.again()
         if self.tasks:
             self.preload = self.tasks.preload

@@ -38,7 +38,7 @@ class GcpWorld:
         }
         self.pool = Pool("night", (Group("vms", "gcp", (offering,), ALL, max_nodes=6, options=options),))
         self.preload = Preload((ImageRef("img", "sha256:1"),), (DatasetRef("gs://bucket/data", "v1"),))
-        self.tasks = CloudTasks("gcp", home, self.clock, self.pool, fake.run_agents) if home else None
+        self.tasks = CloudTasks("gcp", home, self.clock, self.pool, fake.agents.run) if home else None
         self.provider = self.again()
         if self.tasks:
             self.preload = self.tasks.preload

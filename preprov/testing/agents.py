@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import preprov
+from preprov.contracts import Clock
+from preprov.model.time import epoch
+from preprov.sim.clock import VirtualClock
 from preprov.testing.local_nodes import end_everything
 
 
@@ -70,19 +74,68 @@ class Agents:
                 raise RuntimeError(f"the agents have died: {(self.home / 'rack.log').read_text()[-2000:]}")
 
 
-class Hosts(Protocol):
-    """A fake whose machines have agents."""
+class AgentHost:
+    """The agents of one fake, moved on with its clock.
 
-    def run_agents(self) -> None:
+    Args:
+        clock: of the fake. On a virtual one the agents do a round whenever time has gone on or something was written,
+            before the next call is served; else somebody has to let them (`Ticking`).
+        agents: None = there are none.
+        lock: of the fake's state. racked: all machines, as `preprov.testing.rack` wants them.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        agents: Agents | None,
+        lock: AbstractContextManager[Any],
+        racked: Callable[[], Mapping[str, Mapping[str, str]]],
+    ) -> None:
+        self._clock, self._agents, self._lock, self._racked = clock, agents, lock, racked
+        self._follows = agents is not None and isinstance(clock, VirtualClock)
+        self._at: tuple[float, int] = (0.0, -1)
+        self._writes = self._addresses = 0
+        self._moving = Lock()
+
+    @property
+    def real(self) -> bool:
+        """True if there are real agents."""
+        return self._agents is not None
+
+    def run(self) -> None:
         """One round of them, as of now."""
-        ...
+        if self._agents is not None:
+            with self._lock:
+                now, machines = epoch(self._clock.now()), self._racked()
+            self._agents.round(now, machines)
+
+    def wrote(self) -> None:
+        """A call has written something."""
+        self._writes += 1
+
+    def catch_up(self) -> None:
+        """A round, unless one is being done, or nothing has happened since the last. Call it without the lock."""
+        if not self._follows or not self._moving.acquire(blocking=False):
+            return
+        try:
+            at = (epoch(self._clock.now()), self._writes)
+            if at != self._at:
+                self._at = at
+                self.run()
+        finally:
+            self._moving.release()
+
+    def next_address(self) -> str:
+        """Of a new machine in its private network, which is this machine's loopback."""
+        self._addresses += 1
+        return f"127.77.{self._addresses // 250}.{self._addresses % 250 + 1}"
 
 
 class Ticking:
     """Lets the agents of a fake go on by themselves, for a clock that moves by itself. Use as a context."""
 
-    def __init__(self, fake: Hosts, every_s: float = 0.2) -> None:
-        self._fake, self._every_s = fake, every_s
+    def __init__(self, host: AgentHost, every_s: float = 0.2) -> None:
+        self._host, self._every_s = host, every_s
         self._over = Event()
         self._thread = Thread(target=self._run, daemon=True, name="agents")
         self.failed: BaseException | None = None
@@ -98,6 +151,6 @@ class Ticking:
     def _run(self) -> None:
         try:
             while not self._over.wait(self._every_s):
-                self._fake.run_agents()
+                self._host.run()
         except BaseException as e:  # told to whoever asks; the fake goes on without agents
             self.failed = e

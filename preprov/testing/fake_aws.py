@@ -16,6 +16,7 @@ from typing import Any
 
 from preprov.contracts import Clock
 from preprov.model.time import epoch
+from preprov.testing.agents import AgentHost, Agents
 from preprov.testing.fake_aws_groups import Groups
 from preprov.testing.fake_aws_nodes import FakeNode, Times
 from preprov.testing.fake_aws_wire import (
@@ -27,8 +28,10 @@ from preprov.testing.fake_aws_wire import (
     element,
     form,
     read_call,
+    refuse_as_instance,
     refused,
 )
+from preprov.testing.fake_metadata import INSTANCE_KEY, AwsMetadata, Vm
 
 _ACCOUNTS = count(100000000001)
 _READS = ("Describe", "Get", "List", "Receive")
@@ -61,7 +64,14 @@ class AwsFaults:
 class FakeAws:
     """One account. Use it in a `with`; `url` is the endpoint of all its services."""
 
-    def __init__(self, clock: Clock, *, region: str = "us-east-1", times: Times | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        region: str = "us-east-1",
+        times: Times | None = None,
+        agents: Agents | None = None,
+    ) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
         self.clock = clock
@@ -70,11 +80,14 @@ class FakeAws:
         self.account = str(next(_ACCOUNTS))
         self.faults = AwsFaults()
         self.calls: list[Call] = []
+        self.node_calls: list[Call] = []
         self.nodes: dict[str, FakeNode] = {}
         self.prices: dict[str, float] = {}
         self.groups = Groups(self)
         self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.RLock()
+        self.agents = AgentHost(clock, agents, self._lock, self._racked)
+        self.metadata = AwsMetadata(self._shown_to_itself, region)
         self._answers: dict[tuple[str, str], tuple[Mapping[str, str], Answer]] = {}
         self._recent: deque[float] = deque()
         self._server: Any = None
@@ -99,9 +112,11 @@ class FakeAws:
 
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=Quiet)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.metadata.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.metadata.__exit__()
         self._server.shutdown()
         self._server.server_close()
 
@@ -136,9 +151,10 @@ class FakeAws:
 
     def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        self.agents.catch_up()
         with self._lock:
             call = read_call(environ, body, self.now)
-            self.calls.append(call)
+            self._note(call)
             self.advance()
             try:
                 answer = self._answer(call, environ, body)
@@ -167,7 +183,18 @@ class FakeAws:
             raise Refusal("InternalError", "An internal error has occurred.", 500)
         return answer
 
+    def _note(self, call: Call) -> None:
+        if call.key.startswith(INSTANCE_KEY):
+            self.node_calls.append(call)
+            return
+        self.calls.append(call)
+        if not call.action.startswith(_READS):
+            self.agents.wrote()
+
     def _refuse(self, call: Call) -> None:
+        if call.key.startswith(INSTANCE_KEY):
+            refuse_as_instance(call)
+            return
         if self.faults.expired:
             raise Refusal("ExpiredToken" if call.service != "ec2" else "RequestExpired", "The token has expired.", 403)
         if call.name in self.faults.denied:
@@ -223,9 +250,39 @@ class FakeAws:
                 if instance.id not in self.nodes:
                     node = FakeNode(instance, self.times, now)
                     node.begin(now, "cold")
+                    node.mute, node.address = self.agents.real, self.agents.next_address()
                     self.nodes[instance.id] = node
                     new.append(node)
         return new
+
+    # ---- agents
+
+    def _racked(self) -> dict[str, dict[str, str]]:
+        """All machines, as `preprov.testing.rack` wants them."""
+        self.advance()
+        now = self.now
+        return {
+            n.node_id: {
+                "state": n.power(now),
+                "boot": f"{n.node_id}-{n.boot}",
+                "cloud": "aws",
+                "metadata": self.metadata.url(n.node_id),
+                "api": self.url,
+            }
+            for n in self.nodes.values()
+            if n.state not in ("shutting-down", "terminated")
+        }
+
+    def _shown_to_itself(self, name: str) -> Vm | None:
+        with self._lock:
+            self.advance()
+            node = self.nodes.get(name)
+            if node is None or node.power(self.now) != "up":
+                return None
+            about = node.instance
+            zone, target = str(about.placement.zone), self.groups.target(name)
+            kind = str(about.instance_type)
+            return Vm(name, kind, zone, node.address, node.tags, {}, node.notice, lifecycle=target)
 
     # ---- EC2
 

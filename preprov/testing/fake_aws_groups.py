@@ -71,6 +71,15 @@ class Groups:
                     return str(m.lifecycle_state)
         return ""
 
+    def target(self, node_id: str) -> str:
+        """What its group means an instance to be, as its metadata say; "" if it is in no group."""
+        for group in self._backend.autoscaling_groups.values():
+            if any(m.instance.id == node_id for m in group.instance_states):
+                return "InService"
+            if any(m.instance.id == node_id for m in self._state(group).warm):
+                return _REST[_pool_state(group)]
+        return ""
+
     def warm(self, name: str) -> list[str]:
         """Lifecycle states of the members of a group's warm pool."""
         return [str(m.lifecycle_state) for m in self._state(self.group(name)).warm]

@@ -36,6 +36,7 @@ class FakeNode:
         instance: moto's own object of it. until: when its transient state ends.
         tasks: claimants that run there. spoiled: keys whose check fails. mute: its agent says nothing.
         skew_s: its clock is ahead by so much. never_ready: its agent stays warming.
+        boot: number of the run that began with empty memory. address: in the private network. notice: see `Vm`.
     """
 
     instance: Any
@@ -50,6 +51,9 @@ class FakeNode:
     mute: bool = False
     never_ready: bool = False
     skew_s: float = 0.0
+    boot: int = 0
+    address: str = ""
+    notice: tuple[str, float] | None = None
 
     @property
     def node_id(self) -> str:
@@ -76,6 +80,7 @@ class FakeNode:
     def begin(self, at: float, came_from: str) -> None:
         """It is launched or started."""
         self.started, self.came_from, self.ready_at, self.tasks = at, came_from, None, []
+        self.boot += came_from != "hibernated"
         self.instance.launch_time = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
         self.instance._reason = ""
         self.enter("pending", at, self.times.pending)
@@ -106,6 +111,14 @@ class FakeNode:
                 self.enter("terminated", at)
         if self.state == "running" and not self.mute:
             self._speak(now)
+
+    def power(self, now: float) -> str:
+        """Whether a real agent would run ("up"), its memory is kept ("asleep"), or neither ("down")."""
+        if self.state == "running" and now >= self._spoke_at:
+            return "up"
+        wakes = self.state in ("pending", "running") and self.came_from == "hibernated"
+        sleeps = self.state in ("stopping", "stopped") and self.rests_as == "hibernated"
+        return "asleep" if wakes or sleeps else "down"
 
     # ---- what its agent does
 

@@ -8,6 +8,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 from xml.sax.saxutils import escape
 
+from preprov.model.notes import NOTICE, REPORT
+from preprov.testing.fake_metadata import INSTANCE_KEY
+
 _SCOPE = re.compile(r"Credential=([^/]+)/\d+/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
 _NAMESPACE = {
     "ec2": "http://ec2.amazonaws.com/doc/2016-11-15/",
@@ -18,13 +21,14 @@ _NAMESPACE = {
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `at`: epoch seconds on the fake's clock."""
+    """One request. `at`: epoch seconds on the fake's clock. `key`: whose credentials signed it."""
 
     service: str
     action: str
     region: str
     at: float
     params: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
     @property
     def name(self) -> str:
@@ -55,15 +59,28 @@ class Refusal(Exception):
     status: int = 400
 
 
+def refuse_as_instance(call: Call) -> None:
+    """Let a machine write its own reports, as the policy of its role does, and nothing else.
+
+    Raises:
+        Refusal: it asks for something else.
+    """
+    keys = [v for k, v in call.params.items() if re.fullmatch(r"Tag\.\d+\.Key", k)]
+    itself = call.items("ResourceId") == [call.key.removeprefix(INSTANCE_KEY)]
+    reports = all(k.startswith(f"{REPORT}.") or k == NOTICE for k in keys)
+    if call.name != "ec2:CreateTags" or not itself or not reports:
+        raise Refusal("UnauthorizedOperation", f"You are not authorized to perform {call.name}.", 403)
+
+
 def read_call(environ: Mapping[str, Any], body: bytes, at: float) -> Call:
     """Service and region come from the signature, the action from the form or the target header."""
     scope = _SCOPE.search(str(environ.get("HTTP_AUTHORIZATION", "")))
-    region, service = (scope[2], scope[3]) if scope else ("", "")
+    key, region, service = (scope[1], scope[2], scope[3]) if scope else ("", "", "")
     target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
     if target:
-        return Call(service, target.rsplit(".", 1)[-1], region, at, {"body": body.decode()})
+        return Call(service, target.rsplit(".", 1)[-1], region, at, {"body": body.decode()}, key)
     params = dict(parse_qsl(body.decode(), keep_blank_values=True))
-    return Call(service, params.pop("Action", ""), region, at, params)
+    return Call(service, params.pop("Action", ""), region, at, params, key)
 
 
 def form(call: Call, params: Mapping[str, str]) -> bytes:

@@ -230,7 +230,7 @@ class FakeAzure(FakeCloud):
         now = self.clock.now()
         g.serial += 1
         m = FakeMachine(f"{g.name}_{g.serial:08x}", g.size, "", now, g.spot)
-        m.address, m.posted = self.next_address(), None if self.agents is None else {}
+        m.address, m.posted = self.agents.next_address(), {} if self.agents.real else None
         m.follow(now, "create", _MAKING)
         m.boots(Standby.COLD, _MAKING[-1][0], now, "checksum differs" if self.spoiled else "")
         return m
@@ -300,7 +300,7 @@ class FakeAzure(FakeCloud):
         if m.status(self.clock.now()) == "creating":
             raise ApiError(409, "Conflict", f"{m.name} is being created")
         m.generation += 1
-        mine = (f"{REPORT}.", *([NOTICE] if self.agents is not None else []))
+        mine = (f"{REPORT}.", *([NOTICE] if self.agents.real else []))
         m.notes = {k: v for k, v in call.body.get("tags", m.notes).items() if not k.startswith(mine)}
         return self._get_vm(call)
 

@@ -9,18 +9,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, RLock, Thread
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from threading import RLock, Thread
+from typing import Any, Self, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from preprov.contracts import Clock
-from preprov.model.time import epoch
-from preprov.sim.clock import VirtualClock
+from preprov.testing.agents import AgentHost, Agents
 from preprov.testing.fake_machines import FakeMachine
 from preprov.testing.fake_metadata import MetadataServer
-
-if TYPE_CHECKING:
-    from preprov.testing.agents import Agents
 
 Json: TypeAlias = dict[str, Any]
 
@@ -101,8 +97,7 @@ class FakeCloud:
 
     Args:
         clock: of the cloud.
-        agents: real ones for its machines; None = an agent is what `fake_machines` says that it would say. On a virtual
-            clock they do a round whenever time has gone on or something was written, before the next call is served.
+        agents: real ones for its machines; None = an agent is what `fake_machines` says that it would say.
     """
 
     kind = running = ""
@@ -110,16 +105,13 @@ class FakeCloud:
     metadata: MetadataServer
     """What its machines ask; a subclass makes it."""
 
-    def __init__(self, clock: Clock, agents: "Agents | None" = None) -> None:
+    def __init__(self, clock: Clock, agents: Agents | None = None) -> None:
         self.clock = clock
-        self.agents = agents
-        self._agents_at: tuple[float, int] = (0.0, -1)
-        self._writes = self._addresses = 0
-        self._moving = Lock()
         self.faults = Faults()
         self.log: Counter[str] = Counter()
         self.calls: list[tuple[str, str]] = []
         self.lock = RLock()
+        self.agents = AgentHost(clock, agents, self.lock, self._racked)
         self._second: tuple[int, int] = (0, 0)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -152,10 +144,10 @@ class FakeCloud:
     def serve(self, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, bool]:
         """The answer to a request, and whether it is lost on its way."""
         url = urlsplit(target)
-        if self.agents is not None and isinstance(self.clock, VirtualClock):
-            self._catch_up()
+        self.agents.catch_up()
         with self.lock:
-            self._writes += method != "GET" and not self.is_of_an_agent(url.path)
+            if method != "GET" and not self.is_of_an_agent(url.path):
+                self.agents.wrote()
             self.calls.append((method, url.path))
             try:
                 answer = self._answer(method, url.path, dict(parse_qsl(url.query)), body, headers)
@@ -193,33 +185,9 @@ class FakeCloud:
         found = (m for m in self.residents() if m.name == name and m.power(now, self.running) == "up")
         return next(found, None)
 
-    def next_address(self) -> str:
-        """Of a new machine in its private network, which is this machine's loopback."""
-        self._addresses += 1
-        return f"127.77.{self._addresses // 250}.{self._addresses % 250 + 1}"
-
     def is_of_an_agent(self, path: str) -> bool:
         """True for calls that machines make, not their controller."""
         return False
-
-    def run_agents(self) -> None:
-        """One round of the real agents, as of now."""
-        if self.agents is not None:
-            with self.lock:
-                now, machines = epoch(self.clock.now()), self._racked()
-            self.agents.round(now, machines)
-
-    def _catch_up(self) -> None:
-        """A round, unless one is being done, or nothing has happened since the last."""
-        if not self._moving.acquire(blocking=False):
-            return
-        try:
-            at = (epoch(self.clock.now()), self._writes)
-            if at != self._agents_at:
-                self._agents_at = at
-                self.run_agents()
-        finally:
-            self._moving.release()
 
     def let_pass(self, seconds: float) -> None:
         """Let time go by in the midst of a call; other calls are served meanwhile."""

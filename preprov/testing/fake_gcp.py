@@ -228,7 +228,7 @@ class FakeGcp(FakeCloud):
     def _make(self, g: FakeMig, name: str, notes: dict[str, str]) -> FakeMachine:
         now = self.clock.now()
         m = FakeMachine(name, g.machine_type, self.zone, now, g.spot, notes=notes)
-        m.address, m.posted = self.next_address(), None if self.agents is None else {}
+        m.address, m.posted = self.agents.next_address(), {} if self.agents.real else None
         m.action, m.error = "CREATING", self._lack(g)
         if not m.error:
             m.follow(now, "CREATING", MAKING)

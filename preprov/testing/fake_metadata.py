@@ -18,6 +18,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from preprov.model.notes import PREFIX
 
+INSTANCE_KEY: Final = "ASIA"
+"""Keys of the role of an instance begin with this; its name follows."""
+
 
 @dataclass
 class Vm:
@@ -212,7 +215,12 @@ class AwsMetadata(MetadataServer):
         return token
 
     def _tree(self, vm: Vm) -> Mapping[str, str]:
-        keys = {"Code": "Success", "AccessKeyId": f"ASIA{vm.name}", "SecretAccessKey": "s" * 40, "Token": "t" * 64}
+        keys = {
+            "Code": "Success",
+            "AccessKeyId": f"{INSTANCE_KEY}{vm.name}",
+            "SecretAccessKey": "s" * 40,
+            "Token": "t" * 64,
+        }
         tree = {
             "instance-id": vm.name,
             "instance-type": vm.instance_type,

@@ -16,7 +16,7 @@ class TestAzure(PoolContract):
             yield world
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 class TestAzureWithAgents(PoolContract):
     """Nodes are ready because a real agent verified them, and tasks are handed to it."""
 
