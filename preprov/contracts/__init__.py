@@ -6,6 +6,7 @@ caller's next pass, nothing here retries by itself except an SDK inside its own 
 """
 
 from preprov.contracts.access import EventStore, TokenStore
+from preprov.contracts.adoption import AdoptionStore
 from preprov.contracts.base import Clock, Progress
 from preprov.contracts.launch import Scheduler, TaskReport
 from preprov.contracts.learning import (
@@ -66,6 +67,7 @@ from preprov.contracts.work import IngestResult, SampleStore, WorkStore
 
 __all__ = [
     "UNROUTED",
+    "AdoptionStore",
     "Adopts",
     "Applied",
     "AuditLog",

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from preprov.contracts.access import EventStore, TokenStore
+from preprov.contracts.adoption import AdoptionStore
 from preprov.contracts.learning import ForecastStore, LeadTimeStore, LearningStore, ModelStore, PromiseStore
 from preprov.contracts.live import SourceStore
 from preprov.contracts.work import SampleStore, WorkStore
@@ -220,6 +221,7 @@ class Ports:
     samples: SampleStore
     intent: IntentStore
     history: HistoryStore
+    adoptions: AdoptionStore
     tokens: TokenStore
     events: EventStore
     prices: PriceStore

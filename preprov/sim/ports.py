@@ -2,6 +2,7 @@
 
 from preprov.contracts import Ports
 from preprov.sim.access import MemoryEvents, MemoryTokens
+from preprov.sim.adoptions import MemoryAdoptions
 from preprov.sim.facts import MemoryAudit, MemoryForecasts, MemoryHistory, MemoryLeads, MemoryPlans, MemorySamples
 from preprov.sim.intent import MemoryIntent, MemoryLeases, MemoryModels, MemoryVotes
 from preprov.sim.learning import MemoryLearning
@@ -35,6 +36,7 @@ def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None 
         samples=MemorySamples(),
         intent=MemoryIntent(),
         history=MemoryHistory(),
+        adoptions=MemoryAdoptions(),
         tokens=MemoryTokens(),
         events=MemoryEvents(),
         prices=MemoryPrices(),

@@ -7,6 +7,7 @@ from preprov.contracts import Ports
 from preprov.model.errors import StoreError
 from preprov.store import migrate
 from preprov.store.access import SqlTokenStore
+from preprov.store.adoptions import SqlAdoptionStore
 from preprov.store.audit import SqlAuditLog
 from preprov.store.engine import Database, resolve
 from preprov.store.events import SqlEventStore
@@ -58,6 +59,7 @@ class Store:
             samples=ParquetSampleStore(self._home / "samples"),
             intent=SqlIntentStore(db),
             history=SqlHistoryStore(db),
+            adoptions=SqlAdoptionStore(db),
             tokens=SqlTokenStore(db),
             events=SqlEventStore(db),
             prices=SqlPriceStore(db),

@@ -8,6 +8,7 @@ Subclass `StoreContract` and give it a fixture `ports` that returns a fresh, emp
             return my_ports()
 """
 
+from preprov.testing.adoption_contract import AdoptionContract
 from preprov.testing.decision_contract import DecisionContract
 from preprov.testing.ingest_contract import IngestContract
 from preprov.testing.intent_contract import IntentContract
@@ -29,5 +30,6 @@ class StoreContract(
     PromiseContract,
     SyncContract,
     PriceContract,
+    AdoptionContract,
 ):
     """All of it."""

@@ -1,6 +1,7 @@
 """The tables, a module for each theme. Rows are rows: nothing here validates, and no row leaves the store."""
 
 from preprov.store.rows.access import EventRow, TokenRow
+from preprov.store.rows.adoption import AdoptionRow, InstallationRow
 from preprov.store.rows.base import NAMING, Row
 from preprov.store.rows.claims import LeadRow, LeaseRow, ReservationRow, VoteRow
 from preprov.store.rows.decisions import ActionNodeRow, ActionRow, ForecastRow, PlanRow, SnapshotRow
@@ -29,6 +30,7 @@ __all__ = [
     "NAMING",
     "ActionNodeRow",
     "ActionRow",
+    "AdoptionRow",
     "BacktestRow",
     "DagTemplateRow",
     "DemandSeriesRow",
@@ -38,6 +40,7 @@ __all__ = [
     "ForecastScoreRow",
     "HaltRow",
     "HistoryBlockRow",
+    "InstallationRow",
     "IntakeRow",
     "LeadRow",
     "LeaseRow",
