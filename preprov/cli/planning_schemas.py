@@ -135,3 +135,29 @@ class Order(Envelope):
     runs: list[OrderedRun]
     proposed: OrderSums
     first_come: OrderSums
+
+
+class LimitUse(Part):
+    """What a pool has of a limit now."""
+
+    pool: str
+    nodes: int
+    cores: float = Field(description="Of whole machines.")
+    usd_today: float = Field(description="0 where the limit is not about money.")
+    usd_per_hour: float
+
+
+class LimitRow(Part):
+    """A quota or budget that pools share; null = not limited."""
+
+    name: str
+    max_nodes: int | None
+    max_cpu: float | None
+    max_usd_per_day: float | None
+    use: list[LimitUse]
+
+
+class Limits(Envelope):
+    """limit list."""
+
+    limits: list[LimitRow]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from preprov.cli.adopt_schemas import AdoptedTerraform
 from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
-from preprov.cli.planning_schemas import Leads, Order, Prices, PricesOfType, PricesRefreshed
+from preprov.cli.planning_schemas import Leads, Limits, Order, Prices, PricesOfType, PricesRefreshed
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
@@ -117,6 +117,7 @@ class PlanBasis(Part):
     seconds: float | None = None
     optimum_usd: float | None = None
     binding: list[str] = Field(default_factory=list, description="Limits that hold something back.")
+    together: list[str] = Field(default_factory=list, description="Pools that it was found with, as they share limits.")
     solved_for: datetime | None = None
 
 
@@ -389,6 +390,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "pool leads": Leads,
     "pool reconcile": Reconciled,
     "pool adopt terraform": AdoptedTerraform,
+    "limit list": Limits,
     "prices list": Prices,
     "prices show": PricesOfType,
     "prices refresh": PricesRefreshed,

@@ -8,10 +8,11 @@ import structlog
 
 from preprov.contracts import LaunchRequest, LeadObservation
 from preprov.control.context import Context
+from preprov.control.guarding import check_guards
 from preprov.control.observing import committed_by_node, observe
 from preprov.model.errors import GuardError, InsufficientCapacityError, NodeBusyError, PoolError, StalePlanError
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import Mode, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.model.pools import Mode, Pool, PoolObservation, Preload, Standby
 from preprov.planning.plan import fingerprint
 
 log = structlog.get_logger(__name__)
@@ -121,34 +122,6 @@ def _refusal(ctx: Context, pool: Pool, action: Action, observation: PoolObservat
     except (GuardError, NodeBusyError) as e:
         return str(e)
     return ""
-
-
-def check_guards(ctx: Context, pool: Pool, action: Action, observation: PoolObservation) -> None:
-    """Hard caps just before a raise.
-
-    Raises:
-        GuardError: naming the guard.
-    """
-    now, guards = ctx.clock.now(), pool.guards
-    alive = [n for n in observation.nodes if n.phase is not Phase.FAILED]
-    if action.kind is ActionKind.LAUNCH and len(alive) + action.count > guards.max_nodes:
-        raise GuardError(
-            f"max_nodes {guards.max_nodes}: {len(alive)} exist, {action.count} more asked", where=pool.name
-        )
-    if guards.max_launches_per_minute is not None:
-        recent = sum(
-            r.action.count
-            for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
-            if r.result == "done" and r.action.kind is ActionKind.LAUNCH
-        )
-        if recent + action.count > guards.max_launches_per_minute:
-            raise GuardError(f"max_launches_per_minute {guards.max_launches_per_minute} reached", where=pool.name)
-    if guards.max_usd_per_hour is not None:
-        rate = sum(ctx.prices.usd_per_hour(n.offering, now) or 0.0 for n in alive)
-        offering = next((o for o in pool.group(action.group).offerings if o.key == action.offering), None)
-        price = (ctx.prices.usd_per_hour(offering, now) if offering else None) or 0.0
-        if rate + price * action.count > guards.max_usd_per_hour:
-            raise GuardError(f"max_usd_per_hour {guards.max_usd_per_hour}: now {rate:.2f}", where=pool.name)
 
 
 def _check_idle(ctx: Context, pool: Pool, action: Action) -> None:

@@ -3,28 +3,25 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import perf_counter
-from zoneinfo import ZoneInfo
 
-from preprov.control.ahead import Proposal, lateness, propose, remember_order
+from preprov.control.ahead import Proposal, propose, remember_order
 from preprov.control.apply import apply_plan, recover
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.dispatch import DispatchResult, dispatch
+from preprov.control.gathering import current_leads, inputs_of, plan_inputs
 from preprov.control.heeding import heed
-from preprov.control.ingesting import source_age_s
-from preprov.control.observing import learn_leads, observe, snapshot, spent_usd
+from preprov.control.observing import learn_leads, observe, snapshot
 from preprov.control.orphans import collect_orphans
-from preprov.control.planning_facts import held_optimum, hold_optimum, task_sizes, tick_seconds
-from preprov.control.pricing import interruptions
+from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
+from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import tend
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
 from preprov.model.resources import ZERO, Resources
-from preprov.planning.leads import Leads
-from preprov.planning.leads import learn_leads as fit_leads
 from preprov.planning.optimum import Optimum
-from preprov.planning.plan import PlanInputs, PlanOutcome, make_plan
+from preprov.planning.plan import PlanOutcome, make_plan
 
 LEASE_S = 60.0
 """Wall seconds a pass may take before another may begin; on a clock that runs faster that is more of its seconds."""
@@ -32,8 +29,6 @@ EVERYTHING = frozenset(ActionKind)
 RAISES = frozenset({ActionKind.LAUNCH, ActionKind.START})
 LOWERS = EVERYTHING - RAISES
 _ORDER_KEPT = 50
-_LEADS_FRESH = timedelta(minutes=5)
-_LEADS_BACK = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,10 @@ def pool_pass(
         made, demand = None, None
         if plan:
             waiting = dispatched.waiting if dispatched else waiting
-            made, demand, acted = _plan_and_act(ctx, pool, observation, waiting, kinds, foresee=foresee, ordered=serve)
+            with limits_held(ctx, pool):
+                made, demand, acted = _plan_and_act(
+                    ctx, pool, observation, waiting, kinds, foresee=foresee, ordered=serve
+                )
             records = (*records, *acted)
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
@@ -163,45 +161,11 @@ def plan_for(
     held: Optimum | None = None,
     foresee: bool = True,
 ) -> PlanOutcome:
-    """Hand the planning room everything it may know now."""
-    now = ctx.clock.now()
-    largest, grain = task_sizes(ctx, pool, now)
-    midnight = now.astimezone(ZoneInfo(pool.zone)).replace(hour=0, minute=0, second=0, microsecond=0)
-    launched = sum(
-        r.action.count
-        for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
-        if r.result == "done" and r.action.kind is ActionKind.LAUNCH
+    """Hand the planning room everything it may know now; pools that share a limit are optimised together."""
+    inputs = plan_inputs(
+        ctx, pool, observation, demand, forecast_id, waiting, tick_s=tick_s, held=held, foresee=foresee
     )
-    leads = current_leads(ctx, pool)
-    late = lateness(ctx, pool, demand, leads)
-    return make_plan(
-        PlanInputs(
-            pool=pool,
-            mode=ctx.mode(pool, now),
-            now=now,
-            observation=observation,
-            demand=demand,
-            leads=leads,
-            prices=ctx.prices,
-            votes=ctx.ports.votes.votes(pool.name),
-            overrides=ctx.ports.intent.overrides(pool.name, now),
-            drains=ctx.ports.intent.drains(pool.name),
-            committed=ctx.ports.ledger.reservations(pool.name),
-            waiting=waiting,
-            spent_today_usd=spent_usd(ctx, pool, midnight, now) if pool.guards.max_usd_per_day else 0.0,
-            launched_last_minute=launched,
-            forecast_id=forecast_id,
-            source_age_s=source_age_s(ctx, pool.name),
-            halted=ctx.ports.intent.halted(),
-            largest=largest,
-            grain=grain,
-            tick_s=tick_s,
-            held=held,
-            foresee=foresee,
-            urgency=None if late is None else late.tolist(),
-            interruptions=interruptions(ctx, pool, now),
-        )
-    )
+    return make_plan(jointly(ctx, pool, inputs, lambda other: inputs_of(ctx, other)))
 
 
 def make_plan_now(ctx: Context, pool: Pool) -> tuple[CapacityPlan, DemandCurve]:
@@ -225,16 +189,3 @@ def order_now(ctx: Context, pool: Pool, *, most: int | None = None) -> Proposal 
     outcome = plan_for(ctx, capped, observation, demand, forecast_id)
     leads = current_leads(ctx, pool)
     return propose(ctx, pool, outcome.plan, observation, leads, binds=outcome.binding, most=most)
-
-
-def current_leads(ctx: Context, pool: Pool) -> Leads:
-    """Lead times as learnt so far, refreshed every few minutes."""
-    now = ctx.clock.now()
-    return remembered(
-        ctx,
-        (pool.name, "leads"),
-        _LEADS_FRESH,
-        lambda: fit_leads(
-            pool, tuple(o for o in ctx.ports.leads.observations(since=now - _LEADS_BACK) if o.at <= now), now
-        ),
-    )

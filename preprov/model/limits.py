@@ -1,7 +1,7 @@
 """What binds beyond one pool: limits that pools share, and times by which runs are to have ended."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
@@ -63,8 +63,8 @@ class Deadline:
 
 
 def next_wall_time(clock: str, after: datetime, zone: str) -> datetime:
-    """The next instant after `after` at which the wall clock of the zone shows HH:MM."""
+    """The next instant after `after` at which the wall clock of the zone shows HH:MM, in UTC."""
     hours, minutes = (int(p) for p in clock.split(":"))
     local = after.astimezone(ZoneInfo(zone))
     then = local.replace(hour=hours, minute=minutes, second=0, microsecond=0)
-    return then if then > local else then + timedelta(days=1)
+    return (then if then > local else then + timedelta(days=1)).astimezone(UTC)

@@ -12,6 +12,7 @@ from preprov.model.pools import Mode
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.need import Horizon
 from preprov.planning.offers import Choice
+from preprov.planning.room import nodes_left
 from preprov.planning.supply import Supply
 
 _NO_LIMIT: Final = 10**9
@@ -34,9 +35,10 @@ class Allowance:
         self.nodes = len(inputs.observation.nodes)
         self.launched = inputs.launched_last_minute
         self.in_group: dict[str, int] = {}
+        self.cpu_in_group: dict[str, float] = {}
         self.stepped: dict[str, int] = {}
         for n in inputs.observation.nodes:
-            self.in_group[n.group] = self.in_group.get(n.group, 0) + 1
+            self._count(n.group, 1, n.offering.capacity.cpu)
         self.blocked = self._blocked()
         priced = self.guards.max_usd_per_hour is not None or self.guards.max_usd_per_day is not None
         if priced and rate_usd is None:
@@ -78,6 +80,7 @@ class Allowance:
         if launch:
             limits["max_nodes"] = g.max_nodes - self.nodes
             limits[f"max_nodes of {group.name}"] = group.max_nodes - self.in_group.get(group.name, 0)
+            limits.update(self._shared(choice))
             if g.max_launches_per_minute is not None:
                 limits["max_launches_per_minute"] = g.max_launches_per_minute - self.launched
         if self.rate is None or choice.usd is None:
@@ -88,7 +91,24 @@ class Allowance:
             hours = committed_hours(self.inputs, choice)
             left = g.max_usd_per_day - self.inputs.spent_today_usd - self.rate * hours
             limits["max_usd_per_day"] = _fits(left, (choice.usd - standby_usd) * hours)
+        for room in self.inputs.shared:
+            if room.limit.max_usd_per_day is not None and self.inputs.pool.name in room.limit.pools:
+                hours, others = committed_hours(self.inputs, choice), room.outside()
+                spent = others.spent_today_usd + self.inputs.spent_today_usd
+                left = room.limit.max_usd_per_day - spent - (others.usd_per_hour + self.rate) * hours
+                limits[f"max_usd_per_day of {room.limit.name}"] = _fits(left, (choice.usd - standby_usd) * hours)
         return limits
+
+    def _shared(self, choice: Choice) -> dict[str, int]:
+        """Nodes that limits across pools leave for a launch of this choice."""
+        pool, out = self.inputs.pool.name, {}
+        for room in self.inputs.shared:
+            if (pool, choice.group.name) in room.limit.groups:
+                mine = {g: n for g, n in self.in_group.items() if (pool, g) in room.limit.groups}
+                cpu = sum(self.cpu_in_group.get(g, 0.0) for g in mine)
+                left = nodes_left(room, sum(mine.values()), cpu, choice.offering.capacity.cpu)
+                out[room.limit.name] = int(min(left, _NO_LIMIT))
+        return out
 
     def _use(self, choice: Choice, n: int, *, launch: bool, standby_usd: float) -> None:
         group = choice.group.name
@@ -98,7 +118,11 @@ class Allowance:
         if launch:
             self.nodes += n
             self.launched += n
-            self.in_group[group] = self.in_group.get(group, 0) + n
+            self._count(group, n, choice.offering.capacity.cpu)
+
+    def _count(self, group: str, n: int, cpu: float) -> None:
+        self.in_group[group] = self.in_group.get(group, 0) + n
+        self.cpu_in_group[group] = self.cpu_in_group.get(group, 0.0) + n * cpu
 
     def _say(self, note: str) -> None:
         if note not in self.notes:
@@ -116,6 +140,15 @@ def running_cap(inputs: PlanInputs, choice: Choice) -> tuple[int, str]:
     limits = {"max_nodes": g.max_nodes, "max_nodes of the groups": sum(x.max_nodes for x in inputs.pool.groups)}
     if g.max_usd_per_hour is not None and choice.usd:
         limits["max_usd_per_hour"] = _fits(g.max_usd_per_hour, choice.usd)
+    there = {x.name: sum(n.group == x.name for n in inputs.observation.nodes) for x in inputs.pool.groups}
+    for room in inputs.shared:
+        mine = {g: n for g, n in there.items() if (inputs.pool.name, g) in room.limit.groups}
+        if len(mine) == len(there):  # else the other groups may grow
+            nodes = sum(mine.values())
+            cpu = sum(n.offering.capacity.cpu for n in inputs.observation.nodes if n.group in mine)
+            limits[room.limit.name] = int(
+                min(nodes + nodes_left(room, nodes, cpu, choice.offering.capacity.cpu), _NO_LIMIT)
+            )
     name = min(limits, key=lambda k: limits[k])
     return limits[name], name
 

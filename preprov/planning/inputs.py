@@ -1,18 +1,49 @@
 """What a plan is made from, and what making it returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
 from preprov.contracts import PriceBook
 from preprov.model.demand import DemandCurve
+from preprov.model.limits import SharedLimit
 from preprov.model.plans import CapacityPlan
 from preprov.model.pools import Mode, Override, Pool, PoolObservation
 from preprov.model.reservations import Reservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.leads import Leads
 from preprov.planning.optimum import Optimum
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a pool has of a shared limit now: nodes and cores of the groups that count; money of the whole pool."""
+
+    nodes: int = 0
+    cpu: float = 0.0
+    spent_today_usd: float = 0.0
+    usd_per_hour: float = 0.0
+
+    def __add__(self, other: "Use") -> "Use":
+        return Use(
+            self.nodes + other.nodes,
+            self.cpu + other.cpu,
+            self.spent_today_usd + other.spent_today_usd,
+            self.usd_per_hour + other.usd_per_hour,
+        )
+
+
+@dataclass(frozen=True)
+class SharedRoom:
+    """A limit that this pool shares, and what the others have of it. others: pool -> its use."""
+
+    limit: SharedLimit
+    others: Mapping[str, Use] = field(default_factory=lambda: MappingProxyType({}))
+
+    def outside(self, pools: Collection[str] = ()) -> Use:
+        """What all others have together, these pools left out."""
+        return sum((use for name, use in self.others.items() if name not in pools), Use())
 
 
 @dataclass(frozen=True)
@@ -33,7 +64,9 @@ class PlanInputs:
         urgency: (T,) USD per core-hour of waiting on top of the pool's price, by demand step: the cost of lateness.
         interruptions: offering key -> interruptions per running hour, of spot nodes.
         rework_s: work that an interruption loses, expected.
+        shared: limits across pools, with what the others have of them.
         held: the optimum that the last plan went by; it is found anew if the inputs moved.
+        found: an optimum that was found just now, jointly with other pools, and why; comes before `held`.
         optimise: False = by rule of thumb alone (base stock and break-even), as when the solver fails.
         foresee: also plan what comes after now. False is quicker where nobody reads it (replay): the decisions due now
             are the same, cost and waiting are then those of the actions due now alone.
@@ -62,7 +95,9 @@ class PlanInputs:
     urgency: Sequence[float] | None = None
     interruptions: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     rework_s: float = 0.0
+    shared: tuple[SharedRoom, ...] = ()
     held: Optimum | None = None
+    found: tuple[Optimum, str] | None = None
     optimise: bool = True
     foresee: bool = True
 

@@ -8,9 +8,7 @@ by dynamic programming (`courses`), put together by HiGHS under what is scarce (
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final, TypeAlias
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +16,14 @@ from numpy.typing import NDArray
 from preprov.model.pools import CapacityType, Standby
 from preprov.planning.courses import Setting, terms_of
 from preprov.planning.decide import Situation
+from preprov.planning.inputs import SharedRoom
 from preprov.planning.levels import COLD, STATES, levels_of
 from preprov.planning.master import UNSERVED, Column, Problem, Row, Solution, Weights, solve
 from preprov.planning.need import NO_PRICE_LEVEL, upper_quantile
 from preprov.planning.offers import Choice
 from preprov.planning.optimum import Optimum, Signals
+from preprov.planning.room import nodes_left
+from preprov.planning.sharing import days_of, shared_rows
 
 Array: TypeAlias = NDArray[Any]
 
@@ -32,23 +33,7 @@ _MOST_LEVELS: Final = 4096
 
 
 @dataclass(frozen=True)
-class Shared:
-    """A limit that several pools share.
-
-    Attributes:
-        groups: (pool, group) whose nodes count; max_nodes: all of them together.
-        pools: whose money counts; max_usd_per_day: left of today's, and for each later day (pool's own midnight).
-    """
-
-    name: str
-    groups: frozenset[tuple[str, str]] = frozenset()
-    max_nodes: int | None = None
-    pools: frozenset[str] = frozenset()
-    max_usd_per_day: float | None = None
-
-
-@dataclass(frozen=True)
-class _Part:
+class Part:
     """A pool made ready for the programme."""
 
     s: Situation
@@ -58,11 +43,11 @@ class _Part:
     most: int
 
 
-def optimise(situations: Sequence[Situation], shared: Sequence[Shared] = ()) -> tuple[Optimum, ...]:
-    """Plan one pool, or several jointly.
+def optimise(situations: Sequence[Situation]) -> tuple[Optimum, ...]:
+    """Plan one pool, or several jointly: under the limits that their inputs share.
 
     Args:
-        situations: one per pool. shared: limits across them.
+        situations: one per pool.
 
     Returns:
         one per pool; the gap is that of all of them together.
@@ -71,13 +56,14 @@ def optimise(situations: Sequence[Situation], shared: Sequence[Shared] = ()) -> 
         SolverError: HiGHS found nothing in time.
     """
     parts = [_part(s, i) for i, s in enumerate(situations)]
-    rows = [r for p in parts for r in p.rows] + [r for x in shared for r in _shared_rows(x, parts)]
+    rows = [r for p in parts for r in p.rows] + shared_rows([(p.s, p.choices) for p in parts])
     time_s = max((s.inputs.pool.solver_s for s in situations), default=5.0)
     solution = solve([p.problem for p in parts], rows, time_limit_s=time_s)
-    return tuple(_optimum(p, solution, i) for i, p in enumerate(parts))
+    names = tuple(p.s.inputs.pool.name for p in parts)
+    return tuple(_optimum(p, solution, i, names[:i] + names[i + 1 :]) for i, p in enumerate(parts))
 
 
-def _part(s: Situation, index: int) -> _Part:
+def _part(s: Situation, index: int) -> Part:
     choices = _considered(s)
     owners = {c.key: i for i, c in enumerate(choices)}
     most = min(_most_levels(s, choices), _MOST_LEVELS)
@@ -116,7 +102,7 @@ def _part(s: Situation, index: int) -> _Part:
         most_launches=np.maximum(np.array(launches, dtype=float), 1.0),
         least_running=np.array([g.min_nodes for g in groups], dtype=float),
     )
-    return _Part(s, choices, problem, _rows(s, choices, of_group, index), most)
+    return Part(s, choices, problem, _rows(s, choices, of_group, index), most)
 
 
 def promised(s: Situation) -> float | None:
@@ -195,54 +181,15 @@ def _rows(s: Situation, choices: Sequence[Choice], of_group: Array, index: int) 
     limit = max(guards.max_nodes, sum(there.values()))
     out.append(Row(f"max_nodes of {pool.name}", limit, {index: Weights(levels=np.ones(len(choices)))}))
     if guards.max_usd_per_day is not None and s.reference.usd is not None:
-        for day, days, left in _days(s, guards.max_usd_per_day, s.inputs.spent_today_usd):
+        for day, days, left in days_of(s, guards.max_usd_per_day, s.inputs.spent_today_usd):
             out.append(Row(f"max_usd_per_day of {pool.name} {day}", left, {index: Weights(spend=days)}))
-    return out
-
-
-def _days(s: Situation, cap: float, spent: float) -> list[tuple[str, Array, float]]:
-    """(date, (T,) 1 for its steps, money left) per local day of the horizon; a day cut off has its share."""
-    zone = ZoneInfo(s.inputs.pool.zone)
-    starts = [s.inputs.now + timedelta(seconds=s.horizon.seconds_to(i)) for i in range(s.horizon.steps)]
-    dates = [x.astimezone(zone).date() for x in starts]
-    out = []
-    for day in dict.fromkeys(dates):
-        mask = np.array([d == day for d in dates], dtype=float)
-        left = max(cap - spent, 0.0) if day == dates[0] else cap
-        out.append((day.isoformat(), mask, left))
-    return out
-
-
-def _shared_rows(x: Shared, parts: Sequence[_Part]) -> list[Row]:
-    out = []
-    if x.max_nodes is not None:
-        weights = {}
-        there = 0
-        for i, p in enumerate(parts):
-            name = p.s.inputs.pool.name
-            mine = np.array([(name, c.group.name) in x.groups for c in p.choices], dtype=float)
-            there += sum((name, n.group) in x.groups for n in p.s.inputs.observation.nodes)
-            weights[i] = Weights(levels=mine)
-        out.append(Row(f"{x.name}: max_nodes", max(x.max_nodes, there), weights))
-    if x.max_usd_per_day is not None:
-        per_day: dict[str, dict[int, Weights]] = {}
-        spent = sum(p.s.inputs.spent_today_usd for p in parts if p.s.inputs.pool.name in x.pools)
-        first = ""
-        for i, p in enumerate(parts):
-            if p.s.inputs.pool.name in x.pools:
-                for day, mask, _ in _days(p.s, x.max_usd_per_day, 0.0):
-                    per_day.setdefault(day, {})[i] = Weights(spend=mask)
-                    first = min(first or day, day)
-        for day, by_pool in per_day.items():
-            left = max(x.max_usd_per_day - (spent if day == first else 0.0), 0.0)
-            out.append(Row(f"{x.name}: max_usd_per_day {day}", left, by_pool))
     return out
 
 
 # --------------------------------------------------------------------------- the answer
 
 
-def _optimum(part: _Part, solution: Solution, index: int) -> Optimum:
+def _optimum(part: Part, solution: Solution, index: int, together: tuple[str, ...]) -> Optimum:
     taken = solution.taken[index]
     steps = part.s.horizon.steps
     levels = {c.key: np.zeros((len(STATES), steps)) for c in part.choices}
@@ -269,6 +216,7 @@ def _optimum(part: _Part, solution: Solution, index: int) -> Optimum:
         seconds=solution.seconds,
         binding=solution.binding + (("max_nodes",) if out_of_reach else ()),
         unserved=unserved + out_of_reach,
+        together=together,
     )
 
 
@@ -297,4 +245,11 @@ def signals_of(s: Situation) -> Signals:
     demand = np.stack([s.need.counts.mean(axis=0), upper_quantile(s.need.counts, s.need.level).astype(float)])
     if i.urgency is not None:
         fixed["deadlines"] = float(np.sum(i.urgency))
-    return Signals(s.horizon.start, s.horizon.step_s, demand, fixed, {"lost": float(lost)})
+    have = {"lost": float(lost), **{f"left of {x.limit.name}": _wanted_of(s, x) for x in i.shared}}
+    return Signals(s.horizon.start, s.horizon.step_s, demand, fixed, have)
+
+
+def _wanted_of(s: Situation, room: SharedRoom) -> float:
+    """Nodes that a limit across pools leaves to this one, no more than it could want: only then does it matter."""
+    left = nodes_left(room, 0, 0.0, s.reference.offering.capacity.cpu)
+    return max(min(left, float(s.need.counts.max(initial=0))), 0.0)

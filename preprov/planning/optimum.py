@@ -83,6 +83,7 @@ class Optimum:
         nodes: (group, offering key) -> state -> (T,) nodes.
         cost_usd: expected, waiting included (node-hours where no price is known). gap: share that a better plan could
         save at most. seconds: it took. binding: what holds it back. unserved: levels nobody may serve.
+        together: pools that it was found with.
     """
 
     signals: Signals
@@ -95,6 +96,7 @@ class Optimum:
     seconds: float
     binding: tuple[str, ...] = ()
     unserved: int = 0
+    together: tuple[str, ...] = ()
 
     def index(self, now: datetime) -> int:
         """The step that holds an instant."""
@@ -111,5 +113,6 @@ class Optimum:
             "because": why or "held: nothing moved beyond the tolerance",
             "optimum_usd": round(self.cost_usd, 4),
             "binding": list(self.binding),
+            "together": list(self.together),
             "solved_for": self.signals.start.isoformat(),
         }

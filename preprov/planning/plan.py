@@ -20,12 +20,12 @@ from preprov.planning.master import SolverError
 from preprov.planning.need import Horizon, horizon_of, needed, service_level
 from preprov.planning.offers import choice_of, choices, relative_size
 from preprov.planning.optimise import optimise, signals_of
-from preprov.planning.optimum import moved
+from preprov.planning.optimum import Optimum, moved
 from preprov.planning.reasons import Words
 from preprov.planning.supply import fingerprint, read_supply
 from preprov.planning.trajectory import later_moves
 
-__all__ = ["PlanInputs", "PlanOutcome", "fingerprint", "make_plan"]
+__all__ = ["PlanInputs", "PlanOutcome", "fingerprint", "has_moved", "make_plan", "optimise_together"]
 
 MIN_VALID_S: Final = 120.0
 
@@ -91,6 +91,9 @@ def _optimised(s: Situation) -> tuple[Situation, dict[str, object], str]:
     """With the optimum held or found anew; the basis of the plan, and why it is made without one."""
     if not s.inputs.optimise:
         return s, {"solver": "greedy", "solved": False, "because": "asked for"}, ""
+    if s.inputs.found is not None:
+        optimum, because = s.inputs.found
+        return replace(s, optimum=optimum), optimum.basis(because), ""
     held = s.inputs.held
     why = "none held" if held is None else moved(held.signals, signals_of(s))
     if held is not None and not why:
@@ -108,8 +111,14 @@ def _held_back(s: Situation) -> tuple[str, ...]:
     optimum = s.optimum
     if optimum is None or not optimum.binding:
         return ()
-    limits = ", ".join(dict.fromkeys(name.split(" ")[0] for name in optimum.binding))
+    limits = ", ".join(dict.fromkeys(_short(name) for name in optimum.binding))
     return (f"held back by {limits}" + (f"; {optimum.unserved} nodes short" if optimum.unserved else ""),)
+
+
+def _short(row: str) -> str:
+    """The name of a row without pool, group and day; a limit across pools keeps its own name."""
+    name, shared, what = row.partition(": ")
+    return f"{what.split(' ')[0]} of {name}" if shared else row.split(" ")[0]
 
 
 def situation(inputs: PlanInputs) -> Situation:
@@ -246,3 +255,16 @@ def _shift(counts: dict[tuple[str, Standby], int], m: Move) -> None:
     for state, sign in ((m.came_from, -1), (m.state, 1)):
         if state is not Standby.COLD:
             counts[(group, state)] = max(0, counts.get((group, state), 0) + sign * m.count)
+
+
+def optimise_together(together: Sequence[PlanInputs]) -> tuple[Optimum, ...] | str:
+    """The optimum of each of several pools that share limits, found jointly; a sentence if the solver fails."""
+    try:
+        return optimise([situation(i) for i in together])
+    except SolverError as e:
+        return f"the solver found nothing for {len(together)} pools together ({e})"
+
+
+def has_moved(inputs: PlanInputs) -> str:
+    """What moved since the held optimum was found; "none held" without one; "" if it still holds."""
+    return "none held" if inputs.held is None else moved(inputs.held.signals, signals_of(situation(inputs)))

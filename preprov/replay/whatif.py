@@ -12,7 +12,7 @@ import numpy as np
 
 from preprov.contracts import Progress
 from preprov.control.context import Context
-from preprov.control.passes import current_leads
+from preprov.control.gathering import current_leads
 from preprov.model.errors import ConfigError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Objective, Pool, Standby

@@ -23,7 +23,7 @@ def attach(pool_app: typer.Typer) -> None:
 def pool_leads(pool: str, at: AtOption = None, tz: TzOption = None, output: OutputOption = Output.TABLE) -> None:
     """Lead times of a pool's offerings from each standby state: learnt quantiles, their parts, failures, standing."""
     with common.opened("pool leads", output) as app:
-        from preprov.control.passes import current_leads
+        from preprov.control.gathering import current_leads
 
         target = app.ctx.pool(pool)
         ctx = app.ctx.at(common.parse_time(at, target.zone, app.ctx.clock.now()))

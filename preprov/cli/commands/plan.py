@@ -116,6 +116,8 @@ def plan_body(plan: "CapacityPlan") -> dict[str, object]:
 def found_by(basis: "Mapping[str, Any]") -> str:
     """How a plan was found, in words."""
     words = f"found by {basis.get('solver', 'greedy')}"
+    if basis.get("together"):
+        words += f" together with {', '.join(basis['together'])}"
     if basis.get("gap") is not None:
         words += f", at most {basis['gap']:.2%} dearer than the best there is"
     words += f" ({basis.get('because', '')})"

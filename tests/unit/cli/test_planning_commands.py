@@ -171,3 +171,10 @@ def test_the_order_of_the_runs_ahead(configured: Callable, tmp_path: Path):
     assert none["binds"]
     assert {r["lands"] for r in none["runs"]} == {0}
     assert "etl/20" in configured(*words).out
+
+
+def test_who_has_what_of_a_shared_limit(configured: Callable):
+    account, purse = valid(configured("limit", "list", "-o", "json").json)["limits"]
+    assert (account["name"], account["max_cpu"], purse["max_usd_per_day"]) == ("account", 64, 50)
+    assert [(u["pool"], u["nodes"]) for u in account["use"]] == [("bi", 0), ("ml", 0)]
+    assert "may have in all" in configured("limit", "list").out

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from preprov.control.ahead import lateness, runs_ahead
 from preprov.control.demanding import current_demand
-from preprov.control.passes import current_leads, make_plan_now, order_now, pool_pass
+from preprov.control.gathering import current_leads
+from preprov.control.passes import make_plan_now, order_now, pool_pass
 from preprov.model.limits import Deadline
 from preprov.model.pools import Guards
 from preprov.model.work import State

@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprov.contracts import LaunchRequest
+from preprov.model.limits import SharedLimit
 from preprov.model.plans import ActionKind
 from preprov.model.pools import CapacityType, Guards, LeadTime, Objective, Phase, Preload, Standby
 from preprov.planning import plan as planning
 from preprov.planning.courses import cheapest, usage
+from preprov.planning.inputs import SharedRoom, Use
 from preprov.planning.levels import RUN
 from preprov.planning.master import SolverError
-from preprov.planning.optimise import Shared, _part, optimise
+from preprov.planning.optimise import _part, optimise
 from preprov.planning.plan import make_plan, situation
 from preprov.sim.clock import VirtualClock
 from preprov.sim.cloud import SimCloud
@@ -134,18 +136,59 @@ def test_a_higher_hit_rate_never_plans_less(levels, spread, low):
     assert (running(low + 0.09) >= running(low)).all()
 
 
-def test_pools_share_a_quota_and_the_dearer_wait_gets_it():
-    def of(name, price):
-        p = replace(pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=price)), name=name)
-        return situation(inputs(steps([64.0] * 36), pool_=p))
+def sharing(name, price, limit, *, others=None, **more):
+    """A pool that wants four nodes and shares a limit."""
+    p = replace(pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=price)), name=name)
+    return situation(inputs(steps([64.0] * 36), pool_=p, shared=(SharedRoom(limit, others or {}),), **more))
 
-    both = frozenset({("low", "g"), ("high", "g")})
-    low, high = optimise([of("low", 0.5), of("high", 5.0)], [Shared("account", groups=both, max_nodes=5)])
+
+BOTH = frozenset({("low", "g"), ("high", "g")})
+
+
+@pytest.mark.parametrize(
+    ("limit", "all_of_it"), [({"max_nodes": 5}, 5), ({"max_cpu": 80.0}, 5), ({"max_cpu": 70.0}, 4)]
+)
+def test_pools_share_a_quota_and_the_dearer_wait_gets_it(limit, all_of_it):
+    account = SharedLimit("account", BOTH, **limit)
+    low, high = optimise([sharing("low", 0.5, account), sharing("high", 5.0, account)])
     assert high.running.max() == 4
-    assert nodes_at(low, *ALL).max() <= 1
+    assert nodes_at(low, *ALL).max() <= all_of_it - 4
     assert any("account" in name for name in low.binding)
-    free = optimise([of("low", 0.5), of("high", 5.0)])
+    plenty = SharedLimit("account", BOTH, max_nodes=8)
+    free = optimise([sharing("low", 0.5, plenty), sharing("high", 5.0, plenty)])
     assert [x.running.max() for x in free] == [4, 4]
+
+
+def test_pools_share_a_budget_of_the_day():
+    purse = SharedLimit("purse", pools=frozenset({"low", "high"}), max_usd_per_day=12.0)
+    found = optimise([sharing("low", 0.5, purse), sharing("high", 5.0, purse)])
+    hours = [float(nodes_at(x, Standby.RUNNING).sum()) / 12 for x in found]
+    assert 11 < hours[1] <= 12
+    assert sum(hours) * 0.8064 <= 12.0 + 1e-6
+    assert hours[0] < 6
+
+
+def test_what_other_pools_have_is_not_there_for_this_one():
+    account = SharedLimit("account", BOTH, max_nodes=5)
+    (alone,) = optimise([sharing("low", 5.0, account, others={"high": Use(nodes=4, cpu=64.0)})])
+    assert nodes_at(alone, *ALL).max() == 1
+    purse = SharedLimit("purse", pools=frozenset({"low", "high"}), max_usd_per_day=12.0)
+    spent = Use(spent_today_usd=8.0, usd_per_hour=1.0)
+    (alone,) = optimise([sharing("low", 5.0, purse, others={"high": spent})])
+    assert nodes_at(alone, Standby.RUNNING).sum() / 12 * 0.8064 <= 12.0 - 8.0 - 3.0 + 1e-6
+
+
+def test_a_launch_never_goes_beyond_what_others_leave():
+    account = SharedLimit("account", BOTH, max_nodes=6, max_cpu=90.0)
+    p = replace(pool(group()), name="low")
+    for others, left in (({"high": Use(nodes=4, cpu=10.0)}, 2), ({"high": Use(nodes=1, cpu=64.0)}, 1)):
+        for more in ({}, {"optimise": False}):
+            given_inputs = inputs(steps([64.0] * 36), pool_=p, shared=(SharedRoom(account, others),), **more)
+            plan = make_plan(given_inputs)
+            launched = sum(a.count for a in plan.plan.due(NOW) if a.kind is ActionKind.LAUNCH)
+            assert launched == left
+            assert plan.binding
+            assert any("account" in note for note in plan.plan.notes)
 
 
 # --------------------------------------------------------------------------- holding, falling back

@@ -1,0 +1,102 @@
+"""Everything a plan of a pool is made from, gathered from the store, the clouds and the demand room."""
+
+from datetime import timedelta
+from typing import Final
+
+from preprov.control.ahead import lateness
+from preprov.control.context import Context
+from preprov.control.demanding import current_demand, remembered
+from preprov.control.ingesting import source_age_s
+from preprov.control.observing import observe
+from preprov.control.planning_facts import held_optimum, task_sizes
+from preprov.control.pricing import interruptions
+from preprov.control.sharing import counts_money, shared_rooms, spent_today
+from preprov.model.demand import DemandCurve
+from preprov.model.plans import ActionKind
+from preprov.model.pools import Pool, PoolObservation
+from preprov.model.resources import ZERO, Resources
+from preprov.planning.inputs import PlanInputs
+from preprov.planning.leads import Leads
+from preprov.planning.leads import learn_leads as fit_leads
+from preprov.planning.optimum import Optimum
+
+_LEADS_FRESH: Final = timedelta(minutes=5)
+_LEADS_BACK: Final = timedelta(days=90)
+_SEEN_LATELY: Final = timedelta(minutes=15)
+
+
+def plan_inputs(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    demand: DemandCurve,
+    forecast_id: str,
+    waiting: Resources = ZERO,
+    *,
+    tick_s: float | None = None,
+    held: Optimum | None = None,
+    foresee: bool = True,
+) -> PlanInputs:
+    """What the planning room may know now."""
+    now = ctx.clock.now()
+    largest, grain = task_sizes(ctx, pool, now)
+    launched = sum(
+        r.action.count
+        for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
+        if r.result == "done" and r.action.kind is ActionKind.LAUNCH
+    )
+    leads = current_leads(ctx, pool)
+    late = lateness(ctx, pool, demand, leads)
+    return PlanInputs(
+        pool=pool,
+        mode=ctx.mode(pool, now),
+        now=now,
+        observation=observation,
+        demand=demand,
+        leads=leads,
+        prices=ctx.prices,
+        votes=ctx.ports.votes.votes(pool.name),
+        overrides=ctx.ports.intent.overrides(pool.name, now),
+        drains=ctx.ports.intent.drains(pool.name),
+        committed=ctx.ports.ledger.reservations(pool.name),
+        waiting=waiting,
+        spent_today_usd=spent_today(ctx, pool, now) if counts_money(ctx, pool) else 0.0,
+        launched_last_minute=launched,
+        forecast_id=forecast_id,
+        source_age_s=source_age_s(ctx, pool.name),
+        halted=ctx.ports.intent.halted(),
+        largest=largest,
+        grain=grain,
+        tick_s=tick_s,
+        shared=shared_rooms(ctx, pool),
+        held=held,
+        foresee=foresee,
+        urgency=None if late is None else late.tolist(),
+        interruptions=interruptions(ctx, pool, now),
+    )
+
+
+def inputs_of(ctx: Context, pool: Pool) -> PlanInputs:
+    """The inputs of a pool that is planned along with another one, whose pass this is.
+
+    What waits there is as its own last pass found it.
+    """
+    now = ctx.clock.now()
+    observation = observe(ctx, pool)
+    forecast_id, demand = current_demand(ctx, pool)
+    rows = ctx.ports.history.snapshots(pool.name, since=now - _SEEN_LATELY, until=now)
+    waiting = rows[-1].waiting if rows else ZERO
+    return plan_inputs(ctx, pool, observation, demand, forecast_id, waiting, held=held_optimum(ctx, pool))
+
+
+def current_leads(ctx: Context, pool: Pool) -> Leads:
+    """Lead times as learnt so far, refreshed every few minutes."""
+    now = ctx.clock.now()
+    return remembered(
+        ctx,
+        (pool.name, "leads"),
+        _LEADS_FRESH,
+        lambda: fit_leads(
+            pool, tuple(o for o in ctx.ports.leads.observations(since=now - _LEADS_BACK) if o.at <= now), now
+        ),
+    )
