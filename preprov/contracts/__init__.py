@@ -62,6 +62,7 @@ from preprov.contracts.store import (
     PriceStore,
     ReservationLedger,
     VoteStore,
+    WindowStore,
 )
 from preprov.contracts.work import IngestResult, SampleStore, WorkStore
 
@@ -123,6 +124,7 @@ __all__ = [
     "TokenStore",
     "UsageSource",
     "VoteStore",
+    "WindowStore",
     "WorkSource",
     "WorkStore",
 ]

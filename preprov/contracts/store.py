@@ -14,8 +14,9 @@ from preprov.contracts.work import SampleStore, WorkStore
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Mode, Override
 from preprov.model.prices import PriceRow
-from preprov.model.reservations import Reservation
+from preprov.model.reservations import Binding, Quota, Reservation
 from preprov.model.resources import Resources
+from preprov.model.windows import RecurringWindow
 
 
 class PlanStore(Protocol):
@@ -56,21 +57,27 @@ class AuditLog(Protocol):
 class ReservationLedger(Protocol):
     """Soft reservations, commitments, releases: exact under concurrency.
 
-    Invariants: at no instant do committed segments on a node exceed its allocatable; at most one live reservation per
-    (pool, tenant, claimant); nothing committed is lost by a crash.
+    Invariants: at no instant do committed claims on a node exceed its allocatable, where what runs under a window or a
+    booking is counted once; what is left of a booking never grows; at most one live reservation per (pool, tenant,
+    claimant); nothing that was answered is lost by a crash.
     """
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
         """Add a SOFT reservation. A live one of the same claimant is returned instead of a second.
 
-        Raises OverbookedError if `capacity` is given and the peak of all live claims in the window would exceed it.
+        Raises OverbookedError if `capacity` is given and the peak of all live claims in the window would exceed it,
+        ReservationError if the id was used by one that is final.
         """
         ...
 
-    def reserve_all(self, gang: Sequence[Reservation], capacity: Resources | None = None) -> tuple[Reservation, ...]:
-        """Add SOFT reservations of one pool, all or none; as `reserve` for each, the capacity for all together.
+    def reserve_all(
+        self, gang: Sequence[Reservation], capacity: Resources | None = None, quota: Quota | None = None
+    ) -> tuple[Reservation, ...]:
+        """Add SOFT reservations of one pool, all or none. Idempotent by the gang's name, or the id of the only one.
 
-        Idempotent by id: if the first one's id is there, live or not, all of its gang are returned as they are now.
+        If that is there, live or not, its reservations are returned as they are now; if a claimant has a live one, that
+        one and its gang are. `quota` limits the tenant's live claims, those of tasks that are not committed left out.
+        Raises OverbookedError if all together exceed `capacity` or `quota`.
         """
         ...
 
@@ -79,21 +86,51 @@ class ReservationLedger(Protocol):
         ...
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
-        """Bind to a node. Idempotent. Raises OverbookedError, ReservationError (not found, expired, final)."""
+        """Bind to a node, as `commit_all` with one."""
+        ...
+
+    def commit_all(
+        self, bindings: Sequence[Binding], at: datetime, quota: Quota | None = None
+    ) -> tuple[Reservation, ...]:
+        """Bind to nodes, all or none; idempotent. A booking that one is under becomes smaller by it, for good.
+
+        Tasks that are committed there and should have ended by `at` count on until they are released. `quota` limits
+        what the tenant has committed. Raises OverbookedError, ReservationError (not found, expired, final).
+        """
         ...
 
     def release(self, reservation_id: str, reason: str = "") -> Reservation:
         """Give back. Idempotent. Raises ReservationError if there is none of that id."""
         ...
 
+    def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
+        """Back from COMMITTED to SOFT, void after `expires_at`: its node is gone. Any other is returned unchanged."""
+        ...
+
     def expire(self, pool: str, at: datetime) -> int:
-        """Void soft claims whose time is over; returns how many."""
+        """Void soft claims whose time is over, release commitments held until now, tasks' apart; returns how many."""
         ...
 
     def reservations(
         self, pool: str | None = None, *, live: bool = True, node_id: str | None = None
     ) -> tuple[Reservation, ...]:
         """Reservations by start."""
+        ...
+
+
+class WindowStore(Protocol):
+    """Recurring windows: what is to be held again and again. Their turns are reservations of the ledger."""
+
+    def put(self, window: RecurringWindow) -> None:
+        """Keep it, in place of an earlier one of that pool, tenant and name."""
+        ...
+
+    def remove(self, pool: str, tenant: str, name: str) -> bool:
+        """Forget it; False if there is none."""
+        ...
+
+    def windows(self, pool: str | None = None, tenant: str | None = None) -> tuple[RecurringWindow, ...]:
+        """By pool, tenant and name."""
         ...
 
 
@@ -212,6 +249,7 @@ class Ports:
     plans: PlanStore
     audit: AuditLog
     ledger: ReservationLedger
+    windows: WindowStore
     leads: LeadTimeStore
     votes: VoteStore
     models: ModelStore

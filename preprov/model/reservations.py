@@ -1,4 +1,4 @@
-"""Reservations: a task's claim on capacity, soft -> committed -> released | expired, as lists of segments."""
+"""Reservations: a claim on capacity, soft -> committed -> released | expired, as lists of segments."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from preprov.model.errors import ReservationError
-from preprov.model.resources import Resources
+from preprov.model.resources import ZERO, Resources
 from preprov.model.time import aware
 
 
@@ -23,11 +23,11 @@ class Purpose(StrEnum):
     """What a reservation is for."""
 
     TASK = "task"
-    """An instance of a task that is dispatched here: its demand is known already."""
+    """An instance of a task: its demand is known already. It may run on beyond its segments; only a release ends it."""
     BOOKING = "booking"
-    """Asked for by a person or a program, on top of the known demand; used up by what runs under it, never refilled."""
+    """Asked for by a person or a program. What starts under it uses it up, and it is never refilled."""
     WINDOW = "window"
-    """A turn of a recurring window: a share of the pool that is held for a tenant."""
+    """A turn of a recurring window: a share of the pool held for a tenant, in which its tasks come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,9 @@ class Reservation:
         expires_at: a SOFT claim is void after this instant; a COMMITTED one is not touched by it.
         node_id: set by commitment.
         gang: reservations of one non-empty name are made and committed all or none.
+        under: id of the booking or window that this claim makes use of; "" = none.
+        covers: `tenant:NAME` or `dag:ID` whose demand is foreseen anyway: only what exceeds that is wanted on top of
+            it; "" = all of it is.
         fingerprint: of the request that made it, so that the same request again is told from another one of its id.
     """
 
@@ -70,6 +73,8 @@ class Reservation:
     reason: str = ""
     purpose: Purpose = Purpose.BOOKING
     gang: str = ""
+    under: str = ""
+    covers: str = ""
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +99,17 @@ class Reservation:
         """True while it claims capacity."""
         return self.state in (ReservationState.SOFT, ReservationState.COMMITTED)
 
+    @property
+    def most(self) -> Resources:
+        """The largest amounts it ever claims, element by element."""
+        return most(self.segments)
+
+    def most_after(self, at: datetime) -> Resources:
+        """The largest amounts it claims from `at` on. A task's are those of all its time, for it may run late."""
+        if self.purpose is Purpose.TASK:
+            return self.most
+        return most(s for s in self.segments if s.end > at)
+
     def commit(self, node_id: str, at: datetime) -> "Reservation":
         """Bind to a node. Committing again to the same node changes nothing.
 
@@ -114,26 +130,68 @@ class Reservation:
             return self
         return replace(self, state=ReservationState.RELEASED, reason=reason or self.reason)
 
+    def rebook(self, expires_at: datetime, reason: str) -> "Reservation":
+        """Back to SOFT, because its node is gone; one that is not committed is returned unchanged."""
+        if self.state is not ReservationState.COMMITTED:
+            return self
+        return replace(self, state=ReservationState.SOFT, node_id=None, expires_at=expires_at, reason=reason)
+
     def expire(self, at: datetime) -> "Reservation":
-        """Void a soft claim whose time is over; anything else is returned unchanged."""
+        """Void a soft claim whose time is over, and end what was held for longer than its segments say.
+
+        A committed task is left alone: it may run late.
+        """
         if self.state is ReservationState.SOFT and self.expires_at is not None and at >= self.expires_at:
             return replace(self, state=ReservationState.EXPIRED, reason="not committed in time")
+        if self.state is ReservationState.COMMITTED and self.purpose is not Purpose.TASK and at >= self.end:
+            return replace(self, state=ReservationState.RELEASED, reason=OVER)
         return self
 
+    def used(self, amount: Resources, at: datetime) -> "Reservation":
+        """A booking less what begins under it at `at`; for good, whatever becomes of that. A window is as it was.
 
-def peak(reservations: Iterable[Reservation], start: datetime, end: datetime) -> Resources:
-    """Element-wise peak of what live reservations claim together within [start, end)."""
-    edges: dict[datetime, list[tuple[int, Resources]]] = {}
-    for r in reservations:
-        if not r.is_live:
-            continue
-        for s in r.segments:
-            if s.end > start and s.start < end:
-                edges.setdefault(max(s.start, start), []).append((1, s.amount))
-                edges.setdefault(min(s.end, end), []).append((-1, s.amount))
-    level, top = Resources(), Resources()
-    for t in sorted(edges):
-        for sign, amount in sorted(edges[t], key=lambda e: e[0]):
-            level = level + amount if sign > 0 else level.minus_clamped(amount)
-        top = top.maximum(level)
+        What is left of it never claims more than before, at any instant. Where nothing is left, it is RELEASED.
+        """
+        if self.purpose is not Purpose.BOOKING or not self.is_live:
+            return self
+        kept = []
+        for s in self.segments:
+            if s.start < at:
+                kept.append(Segment(s.start, min(s.end, at), s.amount))
+            if s.end > at:
+                left = s.amount.minus_clamped(amount)
+                if not left.is_zero:
+                    kept.append(Segment(max(s.start, at), s.end, left))
+        if any(s.end > at for s in kept):
+            return replace(self, segments=tuple(kept))
+        return replace(self, segments=tuple(kept) or self.segments, state=ReservationState.RELEASED, reason=USED_UP)
+
+
+OVER = "its time is over"
+USED_UP = "used up"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which reservation is to be bound to which node, and how much may be claimed on it together."""
+
+    reservation_id: str
+    node_id: str
+    allocatable: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much a tenant may hold of a pool at once."""
+
+    pool: str
+    tenant: str
+    limit: Resources
+
+
+def most(segments: Iterable[Segment]) -> Resources:
+    """The largest amounts of segments, element by element; nothing if there are none."""
+    top = ZERO
+    for s in segments:
+        top = top.maximum(s.amount)
     return top

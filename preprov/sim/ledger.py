@@ -1,12 +1,13 @@
 """The reservation ledger in memory, exact under threads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from threading import RLock
 
 from preprov.model.errors import OverbookedError, ReservationError
-from preprov.model.reservations import Reservation, peak
+from preprov.model.reservations import Binding, Purpose, Quota, Reservation, ReservationState
 from preprov.model.resources import Resources
+from preprov.model.room import claim_of, fits, micros
 
 
 class MemoryLedger:
@@ -19,31 +20,29 @@ class MemoryLedger:
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
         """Add a soft claim, or return the live one of the same claimant."""
-        with self._lock:
-            held = self._rows.get(reservation.reservation_id)
-            if held is not None and held.is_live:
-                return held
-            claimant = _claimant(reservation)
-            if claimant in self._live:
-                return self._rows[self._live[claimant]]
-            if held is not None:
-                raise ReservationError(f"reservation is {held.state}", where=held.reservation_id, hint="use a new id")
-            if capacity is not None:
-                self._must_fit([*self._of(reservation.pool), reservation], reservation, capacity)
-            self._put(reservation)
-            return reservation
+        held = self.reserve_all([reservation], capacity)[0]
+        if not held.is_live:
+            raise ReservationError(f"this reservation is {held.state}", where=held.reservation_id, hint="use a new id")
+        return held
 
-    def reserve_all(self, gang: Sequence[Reservation], capacity: Resources | None = None) -> tuple[Reservation, ...]:
+    def reserve_all(
+        self, gang: Sequence[Reservation], capacity: Resources | None = None, quota: Quota | None = None
+    ) -> tuple[Reservation, ...]:
         """Add soft claims, all or none."""
+        for r in gang:
+            if r.state is not ReservationState.SOFT:
+                raise ReservationError(f"cannot reserve a {r.state} claim", where=r.reservation_id)
         with self._lock:
-            if known := self.get(gang[0].gang or gang[0].reservation_id):
-                return known
-            before = dict(self._rows), dict(self._live)
-            try:
-                return tuple(self.reserve(r, capacity) for r in gang)
-            except ReservationError:
-                self._rows, self._live = before
-                raise
+            if held := self._in_the_way(gang):
+                return held
+            if capacity is not None:
+                _must_fit([*self._of(gang[0].pool), *gang], gang, capacity, gang[0].pool)
+            if quota is not None:
+                mine = [r for r in self._of(quota.pool) if r.tenant == quota.tenant and _is_held(r)]
+                _must_fit([*mine, *(r for r in gang if _is_held(r))], gang, quota.limit, f"quota of {quota.tenant}")
+            for r in gang:
+                self._put(r)
+            return tuple(gang)
 
     def get(self, reservation_id: str) -> tuple[Reservation, ...]:
         """One, or all of a gang."""
@@ -54,29 +53,56 @@ class MemoryLedger:
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
         """Bind to a node."""
+        return self.commit_all([Binding(reservation_id, node_id, allocatable)], at)[0]
+
+    def commit_all(
+        self, bindings: Sequence[Binding], at: datetime, quota: Quota | None = None
+    ) -> tuple[Reservation, ...]:
+        """Bind to nodes, all or none."""
+        nodes = {b.node_id: b.allocatable for b in bindings}
         with self._lock:
-            held = self._get(reservation_id)
-            bound = held.commit(node_id, at)
-            if bound is not held:
-                on_node = [r for r in self._of(held.pool) if r.node_id == node_id]
-                self._must_fit([*on_node, bound], bound, allocatable)
-                self._put(bound)
-            return bound
+            bound = {b.reservation_id: self._get(b.reservation_id).commit(b.node_id, at) for b in bindings}
+            changed = [r for i, r in bound.items() if r is not self._rows[i]]
+            after = {r.reservation_id: r for r in changed}
+            for r in changed:
+                self._use_up(r, after)
+            if changed:
+                others = [after.get(r.reservation_id, r) for r in self._of(changed[0].pool)]
+                committed = [r for r in others if r.state is ReservationState.COMMITTED]
+                for node, allocatable in nodes.items():
+                    mine = [r for r in changed if r.node_id == node]
+                    if mine:
+                        _must_fit([r for r in committed if r.node_id == node], mine, allocatable, node, at)
+                if quota is not None:
+                    of_tenant = [r for r in committed if r.tenant == quota.tenant]
+                    _must_fit(of_tenant, changed, quota.limit, f"quota of {quota.tenant}")
+            for r in after.values():
+                self._put(r)
+            return tuple(bound[b.reservation_id] for b in bindings)
+
+    def _use_up(self, bound: Reservation, after: dict[str, Reservation]) -> None:
+        if not bound.under:
+            return
+        holder = after.get(bound.under) or self._get(bound.under)
+        if (holder.pool, holder.tenant) != (bound.pool, bound.tenant):
+            raise ReservationError("it is under another tenant's reservation", where=bound.reservation_id)
+        after[holder.reservation_id] = holder.used(bound.most, bound.start)
 
     def release(self, reservation_id: str, reason: str = "") -> Reservation:
         """Give back."""
         with self._lock:
-            released = self._get(reservation_id).release(reason)
-            self._put(released)
-            return released
+            return self._put(self._get(reservation_id).release(reason))
+
+    def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
+        """Back to soft."""
+        with self._lock:
+            return self._put(self._get(reservation_id).rebook(expires_at, reason))
 
     def expire(self, pool: str, at: datetime) -> int:
-        """Void soft claims whose time is over."""
+        """Void soft claims whose time is over, and end what was held until now."""
         with self._lock:
             before = self._of(pool)
-            after = [r.expire(at) for r in before]
-            for r in after:
-                self._put(r)
+            after = [self._put(r.expire(at)) for r in before]
             return sum(1 for a, b in zip(before, after, strict=True) if a is not b)
 
     def reservations(
@@ -91,27 +117,52 @@ class MemoryLedger:
     def _of(self, pool: str) -> list[Reservation]:
         return [self._rows[i] for (p, _, _), i in self._live.items() if p == pool]
 
+    def _in_the_way(self, gang: Sequence[Reservation]) -> tuple[Reservation, ...]:
+        if known := self.get(gang[0].gang or gang[0].reservation_id):
+            return known
+        for r in gang:
+            if held := self._live.get(_claimant(r)):
+                return self.get(self._rows[held].gang or held)
+        return ()
+
     def _get(self, reservation_id: str) -> Reservation:
         held = self._rows.get(reservation_id)
         if held is None:
-            raise ReservationError("there is no such reservation", where=reservation_id)
+            raise ReservationError(f"no reservation {reservation_id}", hint="preprov reservation list")
         return held
 
-    def _put(self, r: Reservation) -> None:
+    def _put(self, r: Reservation) -> Reservation:
         self._rows[r.reservation_id] = r
         if r.is_live:
             self._live[_claimant(r)] = r.reservation_id
         elif self._live.get(_claimant(r)) == r.reservation_id:
             del self._live[_claimant(r)]
-
-    @staticmethod
-    def _must_fit(claims: list[Reservation], new: Reservation, room: Resources) -> None:
-        top = peak(claims, new.start, new.end)
-        if not top.fits_in(room):
-            raise OverbookedError(
-                f"{new.claimant} would need {top.as_dict()} of {room.as_dict()}", where=new.node_id or new.pool
-            )
+        return r
 
 
 def _claimant(r: Reservation) -> tuple[str, str, str]:
     return r.pool, r.tenant, r.claimant
+
+
+def _is_held(r: Reservation) -> bool:
+    return r.state is ReservationState.COMMITTED or r.purpose is not Purpose.TASK
+
+
+def _must_fit(
+    claims: Iterable[Reservation],
+    new: Sequence[Reservation],
+    room: Resources,
+    where: str,
+    at: datetime | None = None,
+) -> None:
+    start, end = micros(min(r.start for r in new)), micros(max(r.end for r in new))
+    wanted = [claim_of(r) for r in claims]
+    if at is not None:
+        wanted, end = [c.late(micros(at)) for c in wanted], max(end, micros(at) + 1)
+    top = fits(wanted, start, end, room)
+    if top is not None:
+        raise OverbookedError(
+            f"{new[0].claimant} does not fit: {top.as_dict()} of {room.as_dict()}",
+            where=where,
+            hint="another node or time",
+        )

@@ -9,6 +9,7 @@ from preprov.sim.learning import MemoryLearning
 from preprov.sim.ledger import MemoryLedger
 from preprov.sim.prices import MemoryPrices
 from preprov.sim.promises import MemoryPromises
+from preprov.sim.windows import MemoryWindows
 from preprov.sim.workstore import MemoryWorkStore
 
 
@@ -27,6 +28,7 @@ def memory_ports(work: MemoryWorkStore | None = None, *, keep_plans: int | None 
         plans=MemoryPlans(keep_plans),
         audit=MemoryAudit(),
         ledger=MemoryLedger(),
+        windows=MemoryWindows(),
         leads=MemoryLeads(),
         votes=MemoryVotes(),
         models=MemoryModels(),

@@ -25,6 +25,7 @@ from preprov.store.samples import ParquetSampleStore
 from preprov.store.snapshots import SqlHistoryStore
 from preprov.store.sources import SqlSourceStore
 from preprov.store.votes import SqlVoteStore
+from preprov.store.windows import SqlWindowStore
 from preprov.store.work import SqlWorkStore
 
 
@@ -50,6 +51,7 @@ class Store:
             plans=SqlPlanStore(db),
             audit=SqlAuditLog(db),
             ledger=SqlReservationLedger(db),
+            windows=SqlWindowStore(db),
             leads=SqlLeadTimeStore(db),
             votes=SqlVoteStore(db),
             models=SqlModelStore(db),

@@ -63,6 +63,21 @@ class Database:
             yield session
 
     @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """As `read`, without the objects: for statements that have to be quick."""
+        with self.errors(), self._reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, *locks: str) -> Iterator[Connection]:
+        """As `write`, without the objects: for statements that have to be quick."""
+        with self.errors(), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                for name in sorted(set(locks)):
+                    connection.execute(select(func.pg_advisory_xact_lock(_lock_key(name))))
+            yield connection
+
+    @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A bare write transaction, for migrations."""
         with self.errors(), self._writer.begin() as connection:

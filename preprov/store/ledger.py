@@ -1,28 +1,31 @@
 """The port for reservations: exact under concurrency.
 
-Who may decide at once is settled before anything is read: on SQLite a writer is alone from its first moment; on
-PostgreSQL a claim on a pool's capacity holds the pool's lock, and a commitment the node's lock and its own row.
+Who may decide at once is settled before anything is read. On SQLite a writer is alone from its first moment. On
+PostgreSQL a claim on a pool's capacity holds the pool's lock, one against a quota the tenant's, a commitment the node's
+lock and its own row; that a claimant has one live reservation is kept by an index alone.
 """
 
-import json
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
 
-import numpy as np
-from sqlalchemy import ColumnElement, update
-from sqlmodel import Session, col, select
+from sqlalchemy import ColumnElement, Insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
 
 from preprov.model.errors import OverbookedError, ReservationError
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
+from preprov.model.reservations import OVER, Binding, Purpose, Quota, Reservation, ReservationState
 from preprov.model.resources import KINDS, Resources
+from preprov.model.room import fits, micros
 from preprov.store.engine import Database
-from preprov.store.rows import ReservationRow
+from preprov.store.ledgercodec import TABLE, claim, reservation, values
 
+_C: Final = TABLE.c
 _SOFT, _COMMITTED = str(ReservationState.SOFT), str(ReservationState.COMMITTED)
-_LIVE: Final = (_SOFT, _COMMITTED)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_IS_LIVE: Final = _C.state.in_((_SOFT, _COMMITTED))
+_IS_HELD: Final = or_(_C.state == _COMMITTED, _C.purpose != str(Purpose.TASK))
+"""What counts against a quota of promises: tasks that only hope for room do not."""
+_TRIES: Final = 10
 
 
 class SqlReservationLedger:
@@ -30,218 +33,225 @@ class SqlReservationLedger:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        insert = sqlite.insert if db.is_sqlite else postgresql.insert
+        self._insert: Insert = insert(TABLE).on_conflict_do_nothing().returning(_C.id)
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
         """Add a SOFT reservation; a live one of the same claimant is returned instead."""
-        _must_be_soft(reservation)
-        with self._db.write(*_locks([reservation], capacity)) as session:
-            return _reserve(session, reservation, capacity)
+        held = self.reserve_all([reservation], capacity)[0]
+        if not held.is_live:
+            raise ReservationError(f"this reservation is {held.state}", where=held.reservation_id, hint="use a new id")
+        return held
 
-    def reserve_all(self, gang: Sequence[Reservation], capacity: Resources | None = None) -> tuple[Reservation, ...]:
+    def reserve_all(
+        self, gang: Sequence[Reservation], capacity: Resources | None = None, quota: Quota | None = None
+    ) -> tuple[Reservation, ...]:
         """Add SOFT reservations of one pool, all or none."""
-        for reservation in gang:
-            _must_be_soft(reservation)
-        with self._db.write(*_locks(gang, capacity)) as session:
-            if known := _members(session, gang[0].gang or gang[0].reservation_id):
-                return known
-            return tuple(_reserve(session, r, capacity) for r in gang)
+        for r in gang:
+            if r.state is not ReservationState.SOFT:
+                raise ReservationError(f"cannot reserve a {r.state} claim", where=r.reservation_id)
+        for _ in range(_TRIES):
+            if self._added(gang, capacity, quota):
+                return tuple(gang)
+            with self._db.reading() as connection:
+                if held := _in_the_way(connection, gang):
+                    return held
+        raise ReservationError(f"{gang[0].claimant} is claimed and given back all the time", where=gang[0].pool)
+
+    def _added(self, gang: Sequence[Reservation], capacity: Resources | None, quota: Quota | None) -> bool:
+        """Write them and see whether they fit; False if there is one of that id, or a live one of that claimant."""
+        first = gang[0]
+        locks = {*([f"ledger:{first.pool}"] if capacity is not None else []), *_quota_lock(quota)}
+        try:
+            with self._db.writing(*locks) as connection:
+                for r in gang:
+                    if connection.execute(self._insert, values(r)).first() is None:
+                        raise _Taken
+                if capacity is not None:
+                    _check(connection, gang, capacity, f"pool {first.pool}", _C.pool == first.pool, _IS_LIVE)
+                if quota is not None:
+                    _check_quota(connection, gang, quota, _IS_LIVE, _IS_HELD)
+        except _Taken:
+            return False
+        return True
 
     def get(self, reservation_id: str) -> tuple[Reservation, ...]:
         """The reservation of that id, or all of the gang of that name."""
-        with self._db.read() as session:
-            return _members(session, reservation_id)
+        with self._db.reading() as connection:
+            return _members(connection, reservation_id)
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
         """Bind to a node."""
-        with self._db.write(f"node:{node_id}") as session:
-            row = _locked(session, reservation_id)
-            before = _reservation(row)
-            after = before.commit(node_id, at)
-            if after != before:
-                on_node = (col(ReservationRow.state) == _COMMITTED, col(ReservationRow.node_id) == node_id)
-                _check_room(session, after, allocatable, f"node {node_id}", *on_node)
-                row.state, row.node_id = str(after.state), node_id
-                session.add(row)
-            return after
+        return self.commit_all([Binding(reservation_id, node_id, allocatable)], at)[0]
+
+    def commit_all(
+        self, bindings: Sequence[Binding], at: datetime, quota: Quota | None = None
+    ) -> tuple[Reservation, ...]:
+        """Bind to nodes, all or none."""
+        nodes = {b.node_id: b.allocatable for b in bindings}
+        bound: dict[str, Reservation] = {}
+        changed: list[Reservation] = []
+        with self._db.writing(*(f"node:{n}" for n in nodes), *_quota_lock(quota)) as connection:
+            for b in sorted(bindings, key=lambda b: b.reservation_id):
+                before = _locked(connection, b.reservation_id)
+                after = bound[b.reservation_id] = before.commit(b.node_id, at)
+                if after is not before:
+                    changed.append(after)
+                    _write(connection, after)
+                    _use_up(connection, after)
+            for node, allocatable in nodes.items():
+                mine = [r for r in changed if r.node_id == node]
+                if mine:
+                    on_node = (_C.pool == mine[0].pool, _C.state == _COMMITTED, _C.node_id == node)
+                    _check(connection, mine, allocatable, f"node {node}", *on_node, at=at)
+            if quota is not None and changed:
+                _check_quota(connection, changed, quota, _C.state == _COMMITTED)
+        return tuple(bound[b.reservation_id] for b in bindings)
 
     def release(self, reservation_id: str, reason: str = "") -> Reservation:
         """Give back."""
-        with self._db.write() as session:
-            row = _locked(session, reservation_id)
-            after = _reservation(row).release(reason)
-            row.state, row.reason = str(after.state), after.reason
-            session.add(row)
+        with self._db.writing() as connection:
+            before = _locked(connection, reservation_id)
+            after = before.release(reason)
+            if after is not before:
+                _write(connection, after)
+            return after
+
+    def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
+        """Back to SOFT."""
+        with self._db.writing() as connection:
+            before = _locked(connection, reservation_id)
+            after = before.rebook(expires_at, reason)
+            if after is not before:
+                _write(connection, after)
             return after
 
     def expire(self, pool: str, at: datetime) -> int:
-        """Void soft claims whose time is over."""
-        table = ReservationRow.__table__  # type: ignore[attr-defined]
-        over = (
-            update(table)
-            .where(table.c.pool == pool, table.c.state == _SOFT, table.c.expires_at <= at)
-            .values(state=str(ReservationState.EXPIRED), reason="not committed in time")
-        )
-        with self._db.write() as session:
-            return int(session.connection().execute(over).rowcount)
+        """Void soft claims whose time is over, and end what was held until now.
+
+        What somebody changes at this moment is passed over: the next call will find it, and nobody waits for anybody.
+        """
+        void = (_C.state == _SOFT, _C.expires_at <= at)
+        over = (_C.state == _COMMITTED, _C.purpose != str(Purpose.TASK), _C.end <= at)
+        count = 0
+        with self._db.writing() as connection:
+            for which, state, reason in (
+                (void, ReservationState.EXPIRED, "not committed in time"),
+                (over, ReservationState.RELEASED, OVER),
+            ):
+                ids = select(_C.id).where(_C.pool == pool, *which).with_for_update(skip_locked=True)
+                done = update(TABLE).where(_C.id.in_(ids.scalar_subquery())).values(state=str(state), reason=reason)
+                count += int(connection.execute(done).rowcount)
+        return count
 
     def reservations(
         self, pool: str | None = None, *, live: bool = True, node_id: str | None = None
     ) -> tuple[Reservation, ...]:
         """Reservations by start."""
-        wanted = select(ReservationRow)
+        wanted = select(TABLE)
         if pool is not None:
-            wanted = wanted.where(col(ReservationRow.pool) == pool)
+            wanted = wanted.where(_C.pool == pool)
         if live:
-            wanted = wanted.where(col(ReservationRow.state).in_(_LIVE))
+            wanted = wanted.where(_IS_LIVE)
         if node_id is not None:
-            wanted = wanted.where(col(ReservationRow.node_id) == node_id)
-        with self._db.read() as session:
-            rows = session.exec(wanted.order_by(col(ReservationRow.start), col(ReservationRow.id))).all()
-        return tuple(_reservation(r) for r in rows)
+            wanted = wanted.where(_C.node_id == node_id)
+        with self._db.reading() as connection:
+            rows = connection.execute(wanted.order_by(_C.start, _C.id)).all()
+        return tuple(reservation(r) for r in rows)
 
 
-def _must_be_soft(reservation: Reservation) -> None:
-    if reservation.state is not ReservationState.SOFT:
-        raise ReservationError(f"cannot reserve a {reservation.state} claim", where=reservation.reservation_id)
+class _Taken(Exception):
+    """There is one of that id, or a live one of that claimant."""
 
 
-def _locks(claims: Sequence[Reservation], capacity: Resources | None) -> set[str]:
-    """Who claims a pool's capacity is alone in the pool; who claims none only has to be alone with its name."""
-    names = {f"claimant:{r.pool}:{r.tenant}:{r.claimant}" for r in claims}
-    return names if capacity is None else names | {f"ledger:{r.pool}" for r in claims}
+def _quota_lock(quota: Quota | None) -> tuple[str, ...]:
+    return () if quota is None else (f"quota:{quota.pool}:{quota.tenant}",)
 
 
-def _reserve(session: Session, reservation: Reservation, capacity: Resources | None) -> Reservation:
-    mine = (
-        col(ReservationRow.pool) == reservation.pool,
-        col(ReservationRow.tenant) == reservation.tenant,
-        col(ReservationRow.claimant) == reservation.claimant,
-    )
-    held = _first(session, *mine, col(ReservationRow.state).in_(_LIVE))
-    if held is not None:
-        return _reservation(held)
-    if _first(session, col(ReservationRow.reservation_id) == reservation.reservation_id) is not None:
-        raise ReservationError("this reservation id was used before", where=reservation.reservation_id)
-    if capacity is not None:
-        _check_room(session, reservation, capacity, f"pool {reservation.pool}", col(ReservationRow.state).in_(_LIVE))
-    session.add(_row(reservation))
-    session.flush()
-    return reservation
+def _in_the_way(connection: Connection, gang: Sequence[Reservation]) -> tuple[Reservation, ...]:
+    """What has the id, else what is live of the first claimant that has something."""
+    if known := _members(connection, gang[0].gang or gang[0].reservation_id):
+        return known
+    for r in gang:
+        mine = (_C.pool == r.pool, _C.tenant == r.tenant, _C.claimant == r.claimant)
+        row = connection.execute(select(TABLE).where(*mine, _IS_LIVE)).first()
+        if row is not None:
+            return _members(connection, row.gang or row.reservation_id)
+    return ()
 
 
-def _members(session: Session, name: str) -> tuple[Reservation, ...]:
-    alone = _first(session, col(ReservationRow.reservation_id) == name)
+def _members(connection: Connection, name: str) -> tuple[Reservation, ...]:
+    alone = connection.execute(select(TABLE).where(_C.reservation_id == name)).first()
     if alone is not None:
-        return (_reservation(alone),)
-    of_gang = select(ReservationRow).where(col(ReservationRow.gang) == name, col(ReservationRow.gang) != "")
-    return tuple(_reservation(r) for r in session.exec(of_gang.order_by(col(ReservationRow.id))).all())
+        return (reservation(alone),)
+    of_gang = select(TABLE).where(_C.gang == name, _C.gang != "").order_by(_C.id)
+    return tuple(reservation(r) for r in connection.execute(of_gang).all())
 
 
-def _first(session: Session, *where: ColumnElement[bool]) -> ReservationRow | None:
-    return session.exec(select(ReservationRow).where(*where)).first()
-
-
-def _locked(session: Session, reservation_id: str) -> ReservationRow:
-    wanted = select(ReservationRow).where(col(ReservationRow.reservation_id) == reservation_id).with_for_update()
-    row = session.exec(wanted).first()
+def _locked(connection: Connection, reservation_id: str) -> Reservation:
+    row = connection.execute(select(TABLE).where(_C.reservation_id == reservation_id).with_for_update()).first()
     if row is None:
-        raise _missing(reservation_id)
-    return row
+        raise ReservationError(f"no reservation {reservation_id}", hint="preprov reservation list")
+    return reservation(row)
 
 
-def _missing(reservation_id: str) -> ReservationError:
-    return ReservationError(f"no reservation {reservation_id}", hint="preprov reservation list")
+def _write(connection: Connection, r: Reservation) -> None:
+    """What may change of a reservation, and nothing else."""
+    told = values(r)
+    changed = {k: told[k] for k in ("state", "node_id", "reason", "segments", "start", "end", "expires_at")}
+    connection.execute(update(TABLE).where(_C.reservation_id == r.reservation_id).values(changed))
 
 
-def _check_room(session: Session, claim: Reservation, room: Resources, where: str, *which: ColumnElement[bool]) -> None:
-    """Refuse a claim that would not fit beside the others of its pool that `which` names.
+def _use_up(connection: Connection, bound: Reservation) -> None:
+    """Take from a booking what is bound under it; the two are changed together or not at all."""
+    if not bound.under:
+        return
+    holder = _locked(connection, bound.under)
+    if (holder.pool, holder.tenant) != (bound.pool, bound.tenant):
+        raise ReservationError("it is under another tenant's reservation", where=bound.reservation_id)
+    left = holder.used(bound.most, bound.start)
+    if left is not holder:
+        _write(connection, left)
+
+
+def _check(
+    connection: Connection,
+    new: Sequence[Reservation],
+    room: Resources,
+    where: str,
+    *which: ColumnElement[bool],
+    at: datetime | None = None,
+) -> None:
+    """Refuse what was just written if it does not fit beside the others that `which` names.
+
+    Args:
+        connection: in the transaction that wrote it. new: what was written.
+        room: how much may be claimed. where: of what, for people.
+        at: tasks that should have ended by then count on until they are released.
 
     Raises:
-        OverbookedError: it would not.
+        OverbookedError: it does not fit.
     """
-    others = session.exec(
-        select(ReservationRow.segments).where(
-            col(ReservationRow.pool) == claim.pool,
-            col(ReservationRow.reservation_id) != claim.reservation_id,
-            col(ReservationRow.start) < claim.end,
-            col(ReservationRow.end) > claim.start,
-            *which,
+    start, end = min(r.start for r in new), max(r.end for r in new)
+    wanted = select(_C.reservation_id, _C.segments, _C.purpose, _C.under, _C.state).where(*which)
+    if at is None:
+        wanted = wanted.where(_C.start < end, _C.end > start)
+    claims = [claim(row) for row in connection.execute(wanted).all()]
+    first, last = micros(start), micros(end)
+    if at is not None:
+        claims, last = [c.late(micros(at)) for c in claims], max(last, micros(at) + 1)
+    top = fits(claims, first, last, room)
+    if top is not None:
+        raise OverbookedError(
+            f"{new[0].claimant} does not fit: {_short(top, room)}", where=where, hint="another node or time"
         )
-    ).all()
-    top = _peak([*(json.loads(s) for s in others), _segments(claim)], _micros(claim.start), _micros(claim.end))
-    if not top.fits_in(room):
-        short = ", ".join(
-            f"{kind} {want:g} of {have:g}"
-            for kind, want, have in zip(KINDS, top.as_tuple(), room.as_tuple(), strict=True)
-            if want > have
-        )
-        raise OverbookedError(f"{claim.claimant} does not fit: {short}", where=where, hint="another node or time")
 
 
-def _peak(claims: Iterable[list[list[float]]], start: int, end: int) -> Resources:
-    """What the claims want together at their highest within [start, end), element by element."""
-    flat = [segment for claim in claims for segment in claim if segment[1] > start and segment[0] < end]
-    if not flat:
-        return Resources()
-    amounts = np.array([s[2:] for s in flat])
-    begins = np.array([max(int(s[0]), start) for s in flat], dtype=np.int64)
-    ends = np.array([min(int(s[1]), end) for s in flat], dtype=np.int64)
-    # At an instant where one ends and one begins, the end counts first: intervals are open on the right.
-    order = np.lexsort((np.repeat([1, 0], len(flat)), np.concatenate([begins, ends])))
-    level = np.cumsum(np.concatenate([amounts, -amounts])[order], axis=0)
-    return Resources.of(np.maximum(level.max(axis=0), 0.0).round(9).tolist())
+def _check_quota(connection: Connection, new: Sequence[Reservation], quota: Quota, *which: ColumnElement[bool]) -> None:
+    of_tenant = (_C.pool == quota.pool, _C.tenant == quota.tenant)
+    _check(connection, new, quota.limit, f"quota of {quota.tenant}", *of_tenant, *which)
 
 
-# --------------------------------------------------------------------------- rows
-
-
-def _micros(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def _segments(reservation: Reservation) -> list[list[Any]]:
-    return [[_micros(s.start), _micros(s.end), *s.amount.as_tuple()] for s in reservation.segments]
-
-
-def _row(r: Reservation) -> ReservationRow:
-    return ReservationRow(
-        reservation_id=r.reservation_id,
-        pool=r.pool,
-        claimant=r.claimant,
-        state=str(r.state),
-        tenant=r.tenant,
-        priority=r.priority,
-        start=r.start,
-        end=r.end,
-        segments=json.dumps(_segments(r), separators=(",", ":")),
-        expires_at=r.expires_at,
-        node_id=r.node_id,
-        created_at=r.created_at,
-        reason=r.reason,
-        purpose=str(r.purpose),
-        gang=r.gang,
-        fingerprint=r.fingerprint,
-    )
-
-
-def _reservation(row: ReservationRow) -> Reservation:
-    segments = tuple(
-        Segment(_EPOCH + start * _MICROSECOND, _EPOCH + end * _MICROSECOND, Resources.of(amount))
-        for start, end, *amount in json.loads(row.segments)
-    )
-    return Reservation(
-        reservation_id=row.reservation_id,
-        pool=row.pool,
-        claimant=row.claimant,
-        segments=segments,
-        state=ReservationState(row.state),
-        tenant=row.tenant,
-        priority=row.priority,
-        expires_at=row.expires_at,
-        node_id=row.node_id,
-        created_at=row.created_at,
-        reason=row.reason,
-        purpose=Purpose(row.purpose),
-        gang=row.gang,
-        fingerprint=row.fingerprint,
-    )
+def _short(top: Resources, room: Resources) -> str:
+    pairs = zip(KINDS, top.as_tuple(), room.as_tuple(), strict=True)
+    return ", ".join(f"{kind} {want:g} of {have:g}" for kind, want, have in pairs if want > have + 1e-9)

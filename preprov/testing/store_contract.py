@@ -8,8 +8,10 @@ Subclass `StoreContract` and give it a fixture `ports` that returns a fresh, emp
             return my_ports()
 """
 
+from preprov.testing.access_contract import AccessContract
 from preprov.testing.adoption_contract import AdoptionContract
 from preprov.testing.decision_contract import DecisionContract
+from preprov.testing.gang_contract import GangContract
 from preprov.testing.ingest_contract import IngestContract
 from preprov.testing.intent_contract import IntentContract
 from preprov.testing.learning_contract import LearningContract
@@ -24,6 +26,8 @@ class StoreContract(
     IngestContract,
     LiveWorkContract,
     LedgerContract,
+    GangContract,
+    AccessContract,
     DecisionContract,
     LearningContract,
     IntentContract,

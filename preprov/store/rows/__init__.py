@@ -3,7 +3,7 @@
 from preprov.store.rows.access import EventRow, TokenRow
 from preprov.store.rows.adoption import AdoptionRow, InstallationRow
 from preprov.store.rows.base import NAMING, Row
-from preprov.store.rows.claims import LeadRow, LeaseRow, ReservationRow, VoteRow
+from preprov.store.rows.claims import LeadRow, LeaseRow, ReservationRow, VoteRow, WindowRow
 from preprov.store.rows.decisions import ActionNodeRow, ActionRow, ForecastRow, PlanRow, SnapshotRow
 from preprov.store.rows.intent import DrainRow, HaltRow, OverrideRow, PoolModeRow
 from preprov.store.rows.learning import (
@@ -64,4 +64,5 @@ __all__ = [
     "SourceShapeRow",
     "TokenRow",
     "VoteRow",
+    "WindowRow",
 ]

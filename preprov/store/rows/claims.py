@@ -40,7 +40,20 @@ class ReservationRow(Row, table=True):
     reason: str = ""
     purpose: str = "booking"
     gang: str = ""
+    under: str = ""
+    covers: str = ""
     fingerprint: str = ""
+
+
+class WindowRow(Row, table=True):
+    """A recurring window, as JSON."""
+
+    __tablename__ = "recurring_window"
+
+    pool: str = Field(primary_key=True)
+    tenant: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    document: str
 
 
 class LeaseRow(Row, table=True):

@@ -14,13 +14,13 @@ from sqlalchemy import create_engine, inspect, text
 
 from preprov.contracts import Reject, SourceBatch
 from preprov.model.errors import OverbookedError, ReservationError, StoreError, StoreUnavailableError
-from preprov.model.reservations import peak
 from preprov.model.resources import Resources
 from preprov.store import migrate
 from preprov.store.database import open_store
 from preprov.store.engine import Database, resolve
 from preprov.store.rows import Row
 from preprov.testing.store_examples import A_DAG, POOL, T0, assert_same_work, claim, history, minutes
+from tests.ledgertruth import peak
 from tests.processes import join, start
 
 ROOM = Resources(cpu=4, memory=4)

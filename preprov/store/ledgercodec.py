@@ -1,0 +1,68 @@
+"""Reservations as rows of their table, and back."""
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import Row, Table
+
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
+from preprov.model.resources import Resources
+from preprov.model.room import Claim, instant, spans_of
+from preprov.store.rows import ReservationRow
+
+TABLE: Final[Table] = ReservationRow.__table__  # type: ignore[attr-defined]
+
+
+def values(r: Reservation) -> dict[str, Any]:
+    """The columns of a reservation."""
+    return {
+        "reservation_id": r.reservation_id,
+        "pool": r.pool,
+        "claimant": r.claimant,
+        "state": str(r.state),
+        "tenant": r.tenant,
+        "priority": r.priority,
+        "start": r.start,
+        "end": r.end,
+        "segments": json.dumps(spans_of(r), separators=(",", ":")),
+        "expires_at": r.expires_at,
+        "node_id": r.node_id,
+        "created_at": r.created_at,
+        "reason": r.reason,
+        "purpose": str(r.purpose),
+        "gang": r.gang,
+        "under": r.under,
+        "covers": r.covers,
+        "fingerprint": r.fingerprint,
+    }
+
+
+def reservation(row: Row[Any]) -> Reservation:
+    """The reservation of a row."""
+    segments = tuple(
+        Segment(instant(start), instant(end), Resources.of(amount)) for start, end, *amount in json.loads(row.segments)
+    )
+    return Reservation(
+        reservation_id=row.reservation_id,
+        pool=row.pool,
+        claimant=row.claimant,
+        segments=segments,
+        state=ReservationState(row.state),
+        tenant=row.tenant,
+        priority=row.priority,
+        expires_at=row.expires_at,
+        node_id=row.node_id,
+        created_at=row.created_at,
+        reason=row.reason,
+        purpose=Purpose(row.purpose),
+        gang=row.gang,
+        under=row.under,
+        covers=row.covers,
+        fingerprint=row.fingerprint,
+    )
+
+
+def claim(row: Row[Any]) -> Claim:
+    """What the reservation of a row claims."""
+    committed = row.state == ReservationState.COMMITTED
+    return Claim(row.reservation_id, json.loads(row.segments), row.purpose, row.under, committed)
