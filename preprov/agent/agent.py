@@ -125,7 +125,8 @@ class Agent:
         s.stages = {"allocate": allocate, "boot": max(time.time() - s.asked_at - allocate, 0.0)}
         self._staging_since = time.time()
         self._save()
-        self._stager.stage(self._preload, read_back=s.came_from == disk.STOPPED, again=True, done=self._checked)
+        unread = s.came_from == disk.STOPPED or bool(self._facts["warming"].get("read_back"))
+        self._stager.stage(self._preload, read_back=unread, again=True, done=self._checked)
 
     def _checked(self) -> None:
         """Everything wanted has been verified or has failed."""

@@ -204,17 +204,24 @@ VERBS: Final[dict[str, Callable[[disk.NodeDir], Json]]] = {
 def main(argv: list[str]) -> int:
     """`python -m preprov.agent start|inspect|thaw|settle|remove|kill FOLDER…`: one JSON object per folder on stdout.
 
-    `limits` says how nodes of this user would be limited; `cloud [FILE]` is a node of a cloud: see `cloudnode`.
+    `limits` says how nodes of this user would be limited; `cloud [FILE]` is a node of a cloud: see `cloudnode`;
+    `setup SPEC FILE` prepares one: see `setup`.
     """
     if argv[:1] == ["cloud"]:
         from preprov.agent.cloudnode import main as cloud
 
         return cloud(argv[1:])
+    if argv[:1] == ["setup"] and len(argv) == 3:
+        from preprov.agent.setup import main as setup
+
+        return setup(argv[1:])
     if argv == ["limits"]:
         sys.stdout.write(json.dumps({"kind": limits.detect()}) + "\n")
         return 0
     if len(argv) < 2 or (argv[0] != "start" and argv[0] not in VERBS):
-        sys.stderr.write(f"usage: python -m preprov.agent {'|'.join(['start', *VERBS])} FOLDER... | cloud [FILE]\n")
+        sys.stderr.write(
+            f"usage: python -m preprov.agent {'|'.join(['start', *VERBS])} FOLDER... | cloud [FILE] | setup SPEC FILE\n"
+        )
         return 2
     folders = [Path(a).absolute() for a in argv[1:]]
     results: dict[str, Json]

@@ -6,6 +6,7 @@ the same as on a local node; what differs between clouds is in `clouds`.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -194,7 +195,13 @@ class Carrier:
             "node_id": node.node_id,
             "boot_id": self._clocks.this_boot(),
             "started": notes.get(STARTED, ""),
-            "warming": {"serial": serial, "from": came_from, "at": at, "delay_s": 0.0},
+            "warming": {
+                "serial": serial,
+                "from": came_from,
+                "at": at,
+                "delay_s": 0.0,
+                "read_back": not old and take_over(node),
+            },
             "preload": _merged(old.get("preload") or self._settings.preload, gather(PRELOAD, notes) or {}),
             "offering": {"capacity": {"cpu": self._settings.cpu, "memory": self._settings.memory}},
             "limits": self._settings.limits,
@@ -318,6 +325,21 @@ class Carrier:
     def _ask(self, verb: str, **arguments: Any) -> Json:
         """The agent's answer; empty if it gave none."""
         return (ask(self._node.path, verb, _ANSWER_S, **arguments) if self._node is not None else None) or {}
+
+
+def take_over(node: disk.NodeDir) -> bool:
+    """Make what the machine's image brought this node's own; True if it brought something.
+
+    An image is made of a node that was verified, whose name was another.
+    """
+    if node.path.exists() or not node.path.parent.is_dir():
+        return False
+    for other in sorted(p for p in node.path.parent.iterdir() if (p / "disk").is_dir()):
+        node.path.mkdir(mode=0o700)
+        (other / "disk").rename(node.disk)
+        shutil.rmtree(other, ignore_errors=True)
+        return True
+    return False
 
 
 def _asked(notes: Mapping[str, str]) -> float | None:

@@ -18,18 +18,21 @@ class Item:
 
     Attributes:
         kind: "image" or "dataset". checksum: `sha256:…` of an image, plain hex of a dataset; "" = pin what is found.
+        min_mb_s: read back slower than this it has failed; 0 = any speed will do.
     """
 
     kind: str
     key: str
     uri: str
     checksum: str = ""
+    min_mb_s: float = 0.0
 
     @classmethod
     def all_of(cls, preload: Json) -> list["Item"]:
-        """Items of `{"images": [{key, uri, digest}], "datasets": [{key, uri, sha256}]}`, images first."""
-        images = [cls("image", i["key"], i["uri"], i["digest"]) for i in preload.get("images", ())]
-        return images + [cls("dataset", d["key"], d["uri"], d["sha256"]) for d in preload.get("datasets", ())]
+        """Items of `{"images": [{key, uri, digest}], "datasets": [{key, uri, sha256}], "min_read_mb_s"}`."""
+        floor = float(preload.get("min_read_mb_s", 0.0))
+        images = [cls("image", i["key"], i["uri"], i["digest"], floor) for i in preload.get("images", ())]
+        return images + [cls("dataset", d["key"], d["uri"], d["sha256"], floor) for d in preload.get("datasets", ())]
 
     def place(self, node: disk.NodeDir) -> Path:
         """Folder of this item on the disk."""

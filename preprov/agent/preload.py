@@ -18,13 +18,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from preprov.agent import disk, image
+from preprov.agent import disk, engine, image
 from preprov.agent.disk import Json
 from preprov.agent.items import Item, StageError, local_path
 from preprov.model.agent import PreloadStatus
 
 _CHUNK: Final = 1 << 20
 _EVERY_S: Final = 0.1
+_TELLING: Final = 8 << 20
+"""Fewer bytes say nothing of a disk's speed."""
 
 
 class Meter:
@@ -35,9 +37,11 @@ class Meter:
         self._tell = tell
         self._began = time.monotonic()
         self._told = 0.0
+        self._since = self._began
 
     def set(self, state: str, *, total: int | None = None, digest: str = "", error: str = "", done: int = -1) -> None:
         """Tell of a new state."""
+        self._since = time.monotonic()
         values = asdict(self.status)
         values |= {"state": state, "seconds": time.monotonic() - self._began}
         values |= {"total_bytes": total} if total is not None else {}
@@ -47,11 +51,27 @@ class Meter:
         self._told = time.monotonic()
         self._tell(self.status)
 
+    def read_back(self, total: int, min_mb_s: float) -> None:
+        """So many bytes were read since the state was set.
+
+        Raises:
+            StageError: that was too slow: the disk is not really there yet.
+        """
+        seconds = max(time.monotonic() - self._since, 1e-6)
+        if total < _TELLING:
+            return
+        speed = total / seconds / 1e6
+        self.status = PreloadStatus(**{**asdict(self.status), "read_mb_s": round(speed, 1)})
+        if speed < min_mb_s:
+            raise StageError(f"{self.status.key}: reads at {speed:.1f} MB/s, should be {min_mb_s:g} at least")
+
     def add(self, size: int) -> None:
         """Count bytes."""
         done = self.status.done_bytes + size
         if time.monotonic() - self._told >= _EVERY_S:
+            since = self._since
             self.set(self.status.state, done=done)
+            self._since = since
         else:
             self.status = PreloadStatus(**{**asdict(self.status), "done_bytes": done})
 
@@ -124,18 +144,52 @@ def _present(place: Path, item: Item, meter: Meter, *, read_back: bool) -> Json 
     found = disk.read_json(place / "verified.json")
     if found is None:
         return None
+    if found.get("engine"):
+        return found if engine.holds(str(found["engine"]), item) else None
     content = place / str(found["path"])
-    if item.kind == "image":
-        return found if image.tree_of(content) == found["tree"] else None
-    if read_back:
-        meter.set("verifying", total=int(found["bytes"]), done=0)
-        return found if checksum(content, meter.add) == found["digest"] else None
-    return found if content.exists() else None
+    if item.kind == "image" and image.tree_of(content) != found["tree"]:
+        return None
+    if not content.exists():
+        return None
+    return _read_back(content, found, item, meter) if read_back else found
+
+
+def _read_back(content: Path, found: Json, item: Item, meter: Meter) -> Json | None:
+    """Every byte is read, which also brings what a disk made from a snapshot has not fetched yet.
+
+    Raises:
+        StageError: it is whole, but too slow.
+    """
+    total = int(found["bytes"]) if item.kind == "dataset" else sum(f.stat().st_size for _, f in _content(content))
+    wanted = found["digest"] if item.kind == "dataset" else found.get("content")
+    for _, file in _content(content):
+        _forget(file)
+    meter.set("verifying", total=total, done=0)
+    if checksum(content, meter.add) != wanted:
+        return None
+    meter.read_back(total, item.min_mb_s)
+    return found
+
+
+def _forget(file: Path) -> None:
+    """Drop the cache of a file, so that reading it reads the disk."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
 
 
 def _fetch(node: disk.NodeDir, place: Path, item: Item, meter: Meter) -> Json:
     """Bring the item, check it, and only then say that it is there."""
     shutil.rmtree(place, ignore_errors=True)
+    kept_by = engine.of(item)
+    if kept_by:
+        meter.set("staging")
+        place.mkdir(parents=True)
+        found = engine.pull(kept_by, item)
+        disk.write_json(place / "verified.json", found)
+        return found
     part = place.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -167,6 +221,7 @@ def _image(source: Path, part: Path, item: Item, meter: Meter) -> Json:
         "digest": digest,
         "bytes": meter.status.done_bytes,
         "tree": image.tree_of(part / "rootfs"),
+        "content": checksum(part / "rootfs"),
     }
 
 
@@ -183,6 +238,7 @@ def _dataset(source: Path, part: Path, item: Item, meter: Meter, *, already_here
     digest = checksum(target, meter.add)
     if wanted and digest != wanted:
         raise StageError(f"{item.key}: checksum is {digest}, should be {wanted}")
+    meter.read_back(total, item.min_mb_s)
     return {"path": target.name, "digest": digest, "bytes": total}
 
 

@@ -1,7 +1,7 @@
-"""`python -m preprov.agent.stage URI TARGET`: fetch a file or folder through fsspec, telling of progress in JSON lines.
+"""`python -m preprov.agent.stage URI TARGET`: fetch a file or folder, telling of progress in JSON lines.
 
-A program of its own, because fsspec and the clouds' file systems are not part of the standard library: the agent
-itself never loads them.
+Through fsspec where it is installed and reads such a URI, else by the cloud's own tool. A program of its own, because
+fsspec is not part of the standard library: the agent itself never loads it.
 """
 
 import json
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from preprov.agent import tools
+
 _CHUNK: Final = 4 << 20
 
 
@@ -17,9 +19,12 @@ def main(argv: list[str]) -> int:
     """Fetch argv[0] into argv[1]; 0 if that went well, else an error line and 1."""
     uri, target = argv[0], Path(argv[1])
     try:
-        _fetch(uri, target)
+        if not tools.fetch(uri, target):
+            _fetch(uri, target)
     except ImportError as e:
-        _tell(error=f"{e}; install what reads {uri.split('://')[0]}://, such as preprov[remote-data]")
+        scheme = uri.split("://")[0]
+        wanted = " or ".join(tools.PROGRAMS.get(scheme, ())) or "preprov[remote-data]"
+        _tell(error=f"{e}; install what reads {scheme}://, such as {wanted}")
     except Exception as e:  # every file system raises errors of its own
         _tell(error=f"{type(e).__name__}: {e}")
     else:

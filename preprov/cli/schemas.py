@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from preprov.cli.adopt_schemas import AdoptedTerraform
 from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
+from preprov.cli.node_schemas import NodePackage, NodeUserData
 from preprov.cli.planning_schemas import Leads, Limits, Order, Prices, PricesOfType, PricesRefreshed
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
@@ -394,6 +395,8 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "prices list": Prices,
     "prices show": PricesOfType,
     "prices refresh": PricesRefreshed,
+    "node package": NodePackage,
+    "node user-data": NodeUserData,
     "reservation list": Reservations,
     "reservation create": OneReservation,
     "reservation commit": OneReservation,

@@ -120,12 +120,20 @@ class PreloadSection(Section):
 
     images: list[ImageSection] = Field(default_factory=list)
     datasets: list[DatasetSection] = Field(default_factory=list)
+    packages: list[str] = Field(default_factory=list, description="Installed by the user data of nodes of a cloud.")
+    commands: list[str] = Field(default_factory=list, description="Run by a shell after the packages, likewise.")
+    join: list[str] = Field(default_factory=list, description="Run when such a node is verified and handed over.")
+    min_read_mb_s: float = Field(default=0.0, ge=0, description="What is read back slower than this has failed, MB/s.")
 
     def build(self) -> Preload:
         """The domain value."""
         return Preload(
             tuple(ImageRef(i.uri, i.digest) for i in self.images),
             tuple(DatasetRef(d.uri, d.version, d.sha256, d.size_gib) for d in self.datasets),
+            tuple(self.packages),
+            tuple(self.commands),
+            tuple(self.join),
+            self.min_read_mb_s,
         )
 
 

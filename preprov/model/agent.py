@@ -48,7 +48,11 @@ class TaskStatus:
 
 @dataclass(frozen=True, slots=True)
 class PreloadStatus:
-    """One image or dataset on its way onto the disk."""
+    """One image or dataset on its way onto the disk; on a node of a cloud also a package or a command.
+
+    Attributes:
+        read_mb_s: how fast it was read back from the disk, MB/s; None = it was not, or is too small to tell.
+    """
 
     key: str
     kind: str
@@ -58,6 +62,7 @@ class PreloadStatus:
     digest: str = ""
     error: str = ""
     seconds: float = 0.0
+    read_mb_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

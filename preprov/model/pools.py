@@ -142,15 +142,31 @@ NO_LEAD: Final = LeadTime(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Preload:
-    """What must be on a node's disk, checked, before it is ready."""
+    """What must be on a node's disk, checked, before it is ready.
+
+    Attributes:
+        packages, commands: installed, and run by a shell, in this order, before images and datasets are fetched; on
+            nodes of a cloud only, by their user data.
+        join: commands run when a node is verified and handed over, not before; on nodes of a cloud only.
+        min_read_mb_s: a dataset or image that is read back slower than this has failed; 0 = any speed will do.
+    """
 
     images: tuple[ImageRef, ...] = ()
     datasets: tuple[DatasetRef, ...] = ()
+    packages: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    join: tuple[str, ...] = ()
+    min_read_mb_s: float = 0.0
 
     def merged(self, other: "Preload") -> "Preload":
         """Union, order kept."""
         return Preload(
-            tuple(dict.fromkeys(self.images + other.images)), tuple(dict.fromkeys(self.datasets + other.datasets))
+            tuple(dict.fromkeys(self.images + other.images)),
+            tuple(dict.fromkeys(self.datasets + other.datasets)),
+            tuple(dict.fromkeys(self.packages + other.packages)),
+            tuple(dict.fromkeys(self.commands + other.commands)),
+            tuple(dict.fromkeys(self.join + other.join)),
+            max(self.min_read_mb_s, other.min_read_mb_s),
         )
 
 
