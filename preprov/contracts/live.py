@@ -10,6 +10,7 @@ little further than it strictly has to, instead of missing what was written late
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -40,13 +41,18 @@ class SeenRuns:
     over: Array
     queues: Array
 
-    @classmethod
-    def empty(cls) -> "SeenRuns":
-        """None at all."""
-        return cls(WorkTable.empty(), np.empty(0, dtype=bool), np.empty(0, dtype=object))
+    @staticmethod
+    def empty() -> "SeenRuns":
+        """None at all. Always the same value: most batches that carry a cursor have it."""
+        return _no_runs()
 
     def __len__(self) -> int:
         return len(self.work.runs)
+
+
+@cache
+def _no_runs() -> SeenRuns:
+    return SeenRuns(WorkTable.empty(), np.empty(0, dtype=bool), np.empty(0, dtype=object))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class SyncBatch:
         cursor: where to go on once this batch is kept; None = where it was.
         notebook: keys to keep (None = to drop).
         notes: what a person should know; rejects: what could not be read.
+        more: there is more of the past to be read: the next pass should follow at once. Each pass begins with what is
+            live, so that a long past does not make what is known of now old.
     """
 
     runs: SeenRuns = field(default_factory=SeenRuns.empty)
@@ -101,6 +109,7 @@ class SyncBatch:
     notebook: Mapping[str, str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     rejects: tuple[Reject, ...] = ()
+    more: bool = False
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -28,6 +28,7 @@ class SyncResult:
         new, changed, same, gone: runs. tasks: of the runs that were read. batches: kept one by one.
         unrouted: runs with tasks that no route sends anywhere. pools: where the others went.
         notes: what a person should know. rejects: rows that could not be read. seconds: of the context's clock.
+        more: there is more of the past to be read; the next pass should follow at once.
     """
 
     source: str
@@ -43,6 +44,14 @@ class SyncResult:
     notes: tuple[str, ...]
     rejects: int
     seconds: float
+    more: bool = False
+
+    def plus(self, after: "SyncResult") -> "SyncResult":
+        """With the pass that followed."""
+        names = ("new", "changed", "same", "gone", "tasks", "batches", "unrouted", "rejects", "seconds")
+        total = {n: getattr(self, n) + getattr(after, n) for n in names}
+        notes = tuple(dict.fromkeys((*self.notes, *after.notes)))
+        return replace(after, at=self.at, notes=notes, **total)
 
 
 def sync(
@@ -86,7 +95,7 @@ def _pass(
     sink: RejectSink | None,
     progress: Progress | None,
 ) -> SyncResult:
-    state = ctx.ports.sources.state(source.key)
+    state, more = ctx.ports.sources.state(source.key), False
     count: Counter[str] = Counter()
     notes: dict[str, None] = {}
     for batch in source.changes(state, began, progress):
@@ -97,6 +106,7 @@ def _pass(
         if UNROUTED in routed.parts:
             count.update(unrouted=len(routed.parts[UNROUTED].runs))
         notes.update(dict.fromkeys((*batch.notes, *done.notes)))
+        more |= batch.more
         if batch.rejects and sink is not None:
             sink(batch.rejects)
     pools = next((s.pools for s in ctx.ports.sources.statuses() if s.source == source.key), ())
@@ -117,7 +127,23 @@ def _pass(
         notes=tuple(notes),
         rejects=count["rejects"],
         seconds=(ctx.clock.now() - began).total_seconds(),
+        more=more,
     )
+
+
+def sync_whole(
+    ctx: Context,
+    source: LiveSource,
+    router: Router,
+    *,
+    sink: RejectSink | None = None,
+    progress: Progress | None = None,
+) -> SyncResult:
+    """Passes until there is no more of the past to be read; errors as of `sync`."""
+    total = sync(ctx, source, router, sink=sink, progress=progress)
+    while total.more:
+        total = total.plus(sync(ctx, source, router, sink=sink, progress=progress))
+    return total
 
 
 @dataclass
@@ -159,13 +185,14 @@ class Reader:
     def _run(self) -> None:
         speed = float(getattr(self.ctx.clock, "speed", 1.0))
         while not self.stopping.is_set():
-            began = self.ctx.clock.now()
+            began, result = self.ctx.clock.now(), None
             try:
-                self.once()
+                result = self.once()
             except Exception:  # a fault in reading one place must not end the reading of it
                 log.exception("source not read", source=self.source.key)
             spent = (self.ctx.clock.now() - began).total_seconds()
-            self.stopping.wait(max(self.every_s - spent, 0.0) / speed)
+            wait_s = 0.0 if result is not None and result.more else max(self.every_s - spent, 0.0)
+            self.stopping.wait(wait_s / speed)
 
 
 def remember_ages(ctx: Context, sources: Sequence[str]) -> None:

@@ -135,6 +135,8 @@ class MemorySourceStore:
 
     def work(self, pool: str) -> WorkTable:
         """All runs of a pool."""
+        if pool == UNROUTED:
+            return WorkTable.empty()
         return WorkTable.concat(
             [part.runs.work for held in self._sources.values() for (_, p), part in held.runs.items() if p == pool]
         )
@@ -159,11 +161,17 @@ class MemorySourceStore:
 
 
 def _since(schedule: Schedule, before: Schedule | None) -> Schedule:
-    """The same schedule declared again keeps the instant of its first declaration."""
-    if before is None or (before.cron, before.zone, before.every_s) != (
-        schedule.cron,
-        schedule.zone,
-        schedule.every_s,
+    """The same schedule declared again keeps the instant of its first declaration, unless it was paused."""
+    resumed = before is not None and before.paused and not schedule.paused and schedule.since is not None
+    if (
+        before is None
+        or resumed
+        or (before.cron, before.zone, before.every_s)
+        != (
+            schedule.cron,
+            schedule.zone,
+            schedule.every_s,
+        )
     ):
         return schedule
     if schedule.since is None or (before.since is not None and before.since < schedule.since):

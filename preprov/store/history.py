@@ -153,14 +153,15 @@ def has_run(session: Session, pool: str, run_id: str) -> bool:
 
 
 def declare(session: Session, pool: str, schedule: Schedule, source: str = "") -> None:
-    """Keep a schedule. The same one declared again keeps the instant of its first declaration.
+    """Keep a schedule. The same one declared again keeps the instant of its first declaration, unless it was paused.
 
     Args:
         source: the place that declares it; "" = submitted or ingested.
     """
     row = session.get(ScheduleRow, (pool, schedule.dag_id))
     since = schedule.since
-    if row is not None and (row.cron, row.zone, row.every_s) == (schedule.cron, schedule.zone, schedule.every_s):
+    same = row is not None and (row.cron, row.zone, row.every_s) == (schedule.cron, schedule.zone, schedule.every_s)
+    if row is not None and same and not (row.paused and not schedule.paused and since is not None):
         since = row.since if since is None or (row.since is not None and row.since < since) else since
     session.merge(
         ScheduleRow(

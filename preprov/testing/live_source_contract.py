@@ -223,7 +223,7 @@ class LiveSourceContract:
         for run_id in runs[:6]:
             place.finish(run_id)
         broken = 0
-        for requests in range(40):
+        for requests in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89):
             place.fail_after(requests)
             try:
                 read(place, ports)

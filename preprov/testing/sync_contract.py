@@ -185,6 +185,10 @@ class SyncContract(PortsContract):
         ports.sources.apply(SOURCE, RoutedBatch(schedules=(replace(cron, since=T0 + minutes(5)),)), T0)
         assert ports.work.schedules(POOL) == (cron,)
         assert ports.work.schedules("other") == ()
+        resumed = replace(cron, since=T0 + minutes(9))
+        for schedule in (replace(cron, paused=True), resumed):
+            ports.sources.apply(SOURCE, RoutedBatch(schedules=(schedule,)), T0)
+        assert ports.work.schedules(POOL) == (resumed,)
 
     def test_a_schedule_of_somebody_else_is_left_as_it_is(self, ports: Ports) -> None:
         """And said."""

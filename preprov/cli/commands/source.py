@@ -163,7 +163,7 @@ def _passed(app: "App", section: "FileSource | LiveSection", again: bool) -> dic
     from preprov import sourcing
     from preprov.configfile.sources import FileSource
     from preprov.control.ingesting import ingest_work
-    from preprov.control.syncing import sync
+    from preprov.control.syncing import sync_whole
     from preprov.sources.rejects import rejects_file
 
     path = app.settings.home / "rejects" / "sources" / f"{section.name}.rejects.jsonl"
@@ -180,7 +180,7 @@ def _passed(app: "App", section: "FileSource | LiveSection", again: bool) -> dic
             live = sourcing.live_source(section, app.ctx.clock)
             if again:
                 app.ctx.ports.sources.rewind(section.name)
-            body = _counts(sync(app.ctx, live, app.router(section), sink=rejects.write, progress=progress))
+            body = _counts(sync_whole(app.ctx, live, app.router(section), sink=rejects.write, progress=progress))
     return {**body, "rejects_file": str(path) if body["rejects"] else None}
 
 

@@ -1,0 +1,251 @@
+"""One pass over an Airflow after the other, and what is remembered between them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from preprov.contracts import Clock, OpenRun, Progress, SeenRuns, SourceState, SyncBatch
+from preprov.model.time import epoch, from_epoch
+from preprov.sources.airflow import timetables
+from preprov.sources.airflow.client import AirflowClient
+from preprov.sources.airflow.cursor import OVERLAP_S, Cursor
+from preprov.sources.airflow.dags import Dags
+from preprov.sources.airflow.facts import NAN, RunFacts, RunKey
+from preprov.sources.airflow.fetching import Fetcher, Tasks
+from preprov.sources.airflow.runs import Seen, Telling, run_name, table, widths
+
+_WHOLE_AGAIN_S: Final = 900.0
+"""An open run is read whole again after so long, should a change of it ever have been missed."""
+_SLICE_S: Final = 6 * 3600.0
+_LONGEST_SLICE_S: Final = 32 * 86400.0
+_FEW, _MANY = 250, 1_000
+_ASK_AT_ONCE: Final = 100
+_SKEW_S: Final = 30.0
+"""Clocks that differ by less are taken as one; an answer tells the time to a second."""
+
+
+@dataclass
+class _Held:
+    """An open run as it was last seen; `told`: what was last yielded of it."""
+
+    run: RunFacts
+    tasks: Tasks = field(default_factory=dict)
+    whole_at: float = NAN
+    told: object = None
+
+
+class Reading:
+    """Reads passes. Not safe for several threads."""
+
+    def __init__(self, client: AirflowClient, source: str, tenant: str, clock: Clock) -> None:
+        """Remember nothing yet."""
+        self._client, self._clock = client, clock
+        self._source = source
+        self._fetch = Fetcher(client)
+        self._dags = Dags(client, self._fetch, tenant)
+        self._held: dict[RunKey, _Held] = {}
+        self._ended: dict[RunKey, RunFacts] = {}  # told as ended not long ago
+        self._submits: dict[str, float] = {}
+        self._changed_at = NAN
+        self._slice_s = _SLICE_S
+        self._skew = 0.0
+        self._cursor = Cursor()
+        self._broken = False
+
+    def run(
+        self,
+        state: SourceState,
+        now: float,
+        *,
+        history_s: float,
+        patience_s: float,
+        variable: str,
+        progress: Progress | None,
+    ) -> Iterator[SyncBatch]:
+        """One pass; `now` in epoch seconds of our clock."""
+        notebook = self._begin(state, now, history_s)
+        server_now = now + self._skew
+        how = Telling(self._source, -self._skew, now)
+        if notebook:
+            yield SyncBatch(notebook=notebook)
+        self._dags.refresh(now, variable)
+        open_runs = self._fetch.open_runs()
+        self._dags.learn(now, open_runs.values())
+        if (batch := self._dags.batch(from_epoch(now), how)) is not None:
+            yield batch
+        yield from self._open(open_runs, how, server_now)
+        yield from self._just_ended(how, server_now)
+        yield self._vanished(state.open, open_runs, how, server_now)
+        self._broken = False
+        yield from self._past(how, patience_s, progress)
+
+    def _begin(self, state: SourceState, now: float, history_s: float) -> Mapping[str, str | None]:
+        """Set up what this pass rests on; returns what is to be kept of it."""
+        self._client.connect()
+        self._cursor = Cursor.load(state.cursor)
+        if not state.cursor:
+            self._forget()
+        elif self._broken:  # nobody knows what became of the batches of that pass
+            self._tell_again()
+        self._broken = True
+        if not self._dags.known:
+            self._dags.remember(state.notebook)
+            self._skew = float(state.notebook.get("skew", 0.0))
+        self._submits = {r.run_id: r.submit for r in state.open}
+        heard = self._client.skew_s if abs(self._client.skew_s) >= _SKEW_S else 0.0
+        changed = abs(heard - self._skew) >= _SKEW_S
+        if changed:
+            self._skew = float(round(heard))
+        if self._cursor.since != self._cursor.since:
+            start = now + self._skew
+            self._cursor = Cursor(start, start, start - history_s)
+        return {"skew": str(self._skew)} if changed else {}
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._ended.clear()
+        self._dags.forget()
+        self._changed_at = NAN
+
+    def _tell_again(self) -> None:
+        self._ended.clear()
+        self._dags.tell_again()
+        for held in self._held.values():
+            held.told = None
+
+    # ------------------------------------------------------------------ what is open
+
+    def _open(self, found: Mapping[RunKey, RunFacts], how: Telling, server_now: float) -> Iterator[SyncBatch]:
+        for key in [k for k in self._held if k not in found]:
+            del self._held[key]  # it has ended, or is gone: both are looked for below
+        for key, run in found.items():
+            held = self._held.setdefault(key, _Held(run))
+            held.run = run
+        stale = [k for k, h in self._held.items() if not server_now - h.whole_at < _WHOLE_AGAIN_S]
+        if len(stale) < len(self._held):
+            self._merge_changes(set(stale))
+        self._changed_at = server_now
+        for part in self._fetch.tasks(stale, self._dags.sizes()):
+            for key, tasks in part.items():
+                self._held[key].tasks, self._held[key].whole_at = tasks, server_now
+                self._dags.noticed(key[0], tasks.values())
+            if batch := self._tell(part, how):
+                yield batch
+        if batch := self._tell([k for k in self._held if k not in set(stale)], how):
+            yield batch
+
+    def _merge_changes(self, stale: set[RunKey]) -> None:
+        """What happened since the last pass to tasks of runs that are known; the stale ones are read whole anyway."""
+        for key, task in self._fetch.changed_tasks(self._changed_at - OVERLAP_S):
+            held = self._held.get(key)
+            if held is not None and key not in stale:
+                held.tasks[task.task_id, task.map_index] = task
+                self._dags.noticed(key[0], (task,))
+
+    def _tell(self, keys: Iterable[RunKey], how: Telling) -> SyncBatch | None:
+        """Open runs, of those that look otherwise than when they were last told."""
+        seen = []
+        for key in keys:
+            held = self._held[key]
+            one = self._seen(held.run, held.tasks)
+            if (looks := one.looks) != held.told:
+                held.told = looks
+                seen.append(one)
+        return SyncBatch(runs=table(seen, how), rejects=self._fetch.rejects()) if seen else None
+
+    def _seen(self, run: RunFacts, tasks: Tasks) -> Seen:
+        shape, dag = self._dags.shape(run.dag_id), self._dags.facts(run.dag_id)
+        return Seen(
+            run=run,
+            tasks=tuple(tasks.values()),
+            shape=shape,
+            paused=dag is not None and dag.paused,
+            cron=self._dags.cron(run.dag_id),
+            zone=timetables.known_zone(shape.zone) if shape else "UTC",
+            tenant=self._dags.tenant(run.dag_id),
+            submit=self._submits.get(run_name(run), NAN),
+        )
+
+    # ------------------------------------------------------------------ what has ended
+
+    def _just_ended(self, how: Telling, server_now: float) -> Iterator[SyncBatch]:
+        """Runs that ended since the last pass, oldest first, so that the cursor can follow."""
+        first = self._cursor.since - OVERLAP_S
+        windows = list(self._fetch.ended(first, server_now))
+        for _, until, runs in reversed(windows):
+            fresh = [r for k, r in runs.items() if self._ended.get(k) != r]
+            yield from self._told_whole(fresh, how)
+            self._ended.update((r.key, r) for r in fresh)
+            self._cursor.since = min(until, server_now)
+            yield SyncBatch(cursor=self._cursor.dump())
+        self._ended = {k: r for k, r in self._ended.items() if not r.ended < server_now - 2 * OVERLAP_S}
+
+    def _told_whole(self, runs: Sequence[RunFacts], how: Telling) -> Iterator[SyncBatch]:
+        """Runs that are over, each with all its tasks."""
+        by_key = {r.key: r for r in runs}
+        for part in self._fetch.tasks(by_key, self._dags.sizes()):
+            for key, tasks in part.items():
+                self._dags.saw_whole(key[0], widths(tasks), tasks.values())
+            seen = [self._seen(by_key[key], tasks) for key, tasks in part.items()]
+            yield SyncBatch(runs=table(seen, how), notebook=self._dags.written(), rejects=self._fetch.rejects())
+
+    def _vanished(
+        self, known: Sequence[OpenRun], found: Mapping[RunKey, RunFacts], how: Telling, server_now: float
+    ) -> SyncBatch:
+        """Runs that the store holds as open, and that are neither open nor among those that ended."""
+        lost = [r for r in known if (key := _key(r)) not in found and key not in self._ended]
+        there = {dag_id: self._dags.exists(dag_id) for dag_id in {r.dag_id for r in lost}}
+        gone = [r.run_id for r in lost if not there[r.dag_id]]
+        late = []
+        for r in [r for r in lost if there[r.dag_id]][:_ASK_AT_ONCE]:
+            run = self._fetch.run(_key(r))
+            if run is None:
+                gone.append(r.run_id)
+            elif run.over:
+                late.append(run)
+        runs = [b.runs for b in self._told_whole(late, how)]
+        self._ended.update((r.key, r) for r in late)
+        return SyncBatch(
+            runs=_joined(runs), gone=tuple(gone), cursor=self._cursor.dump(), notebook=self._dags.written()
+        )
+
+    # ------------------------------------------------------------------ the past
+
+    def _past(self, how: Telling, patience_s: float, progress: Progress | None) -> Iterator[SyncBatch]:
+        """Runs that ended before the first pass, newest first, for as long as there is patience."""
+        c, began = self._cursor, epoch(self._clock.now())
+        whole = max(self._cursor.since - c.floor, 1.0)
+        while c.back > c.floor:
+            if epoch(self._clock.now()) - began >= patience_s:
+                yield SyncBatch(more=True)
+                return
+            first = max(c.back - self._slice_s, c.floor)
+            count = 0
+            for lo, _, runs in self._fetch.ended(first, c.back):
+                count += len(runs)
+                fresh = [r for k, r in runs.items() if self._ended.get(k) != r]
+                yield from self._told_whole(fresh, how)
+                c.back = lo
+                yield SyncBatch(cursor=c.dump())
+            factor = 2.0 if count < _FEW else 0.5 if count > _MANY else 1.0
+            self._slice_s = min(max(self._slice_s * factor, 60.0), _LONGEST_SLICE_S)
+            if progress is not None:
+                progress(1.0 - (c.back - c.floor) / whole, f"{from_epoch(c.back):%Y-%m-%d %H:%M}")
+
+
+def _key(run: OpenRun) -> RunKey:
+    return run.dag_id, run.run_id[len(run.dag_id) + 1 :]
+
+
+def _joined(runs: Sequence[SeenRuns]) -> SeenRuns:
+    import numpy as np
+
+    from preprov.model.worktable import WorkTable
+
+    if not runs:
+        return SeenRuns.empty()
+    return SeenRuns(
+        WorkTable.concat([r.work for r in runs]),
+        np.concatenate([r.over for r in runs]),
+        np.concatenate([r.queues for r in runs]),
+    )

@@ -1,0 +1,125 @@
+"""What a DAG is made of: tasks, what follows what, its zone. Kept in the source's notebook: asking costs requests."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from preprov.sources.airflow.client import AirflowClient
+from preprov.sources.airflow.facts import seconds
+from preprov.sources.text import clean
+
+PREFIX = "dag:"
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """A task of a DAG.
+
+    Attributes:
+        children: ids of tasks that follow it. rule: its trigger rule. mapped: how many instances is decided by a run.
+    """
+
+    task_id: str
+    children: tuple[str, ...]
+    rule: str
+    queue: str
+    operator: str
+    mapped: bool
+    weight: int
+
+
+@dataclass(frozen=True)
+class DagShape:
+    """A DAG.
+
+    Attributes:
+        version: of its code, as runs name it; "" = API v1, which counts none.
+        read_at: when it was asked for, epoch seconds.
+        zone: of its timetable. ends: no turns after, NaN = they go on.
+        since: the instant from which its timetable holds, NaN = nobody saw it change. timetable: what it was then.
+        widths: how many instances its mapped tasks had in the last run that was seen whole.
+        asleep: tasks that were seen to wait outside of a worker (deferred).
+    """
+
+    dag_id: str
+    version: str
+    read_at: float
+    zone: str
+    tasks: tuple[TaskShape, ...]
+    ends: float = float("nan")
+    since: float = float("nan")
+    timetable: str = ""
+    widths: Mapping[str, int] = field(default_factory=dict)
+    asleep: frozenset[str] = frozenset()
+
+    def dump(self) -> str:
+        """As text."""
+        tasks = [
+            [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight] for t in self.tasks
+        ]
+        head = [self.version, self.read_at, self.zone, self.ends, self.since, self.timetable]
+        return json.dumps(
+            [head, tasks, dict(self.widths), sorted(self.asleep)], separators=(",", ":"), ensure_ascii=False
+        )
+
+    @classmethod
+    def load(cls, dag_id: str, text: str) -> "DagShape | None":
+        """What `dump` wrote; None if it was something else (of an earlier preprov)."""
+        try:
+            (version, read_at, zone, ends, since, timetable), tasks, widths, asleep = json.loads(text)
+            shapes = tuple(
+                TaskShape(task_id, tuple(children), rule, queue, operator, bool(mapped), int(weight))
+                for task_id, children, rule, queue, operator, mapped, weight in tasks
+            )
+        except (ValueError, TypeError):
+            return None
+        return cls(dag_id, version, read_at, zone, shapes, ends, since, timetable, widths, frozenset(asleep))
+
+
+def ask(client: AirflowClient, dag_id: str, now: float, version: str) -> DagShape | None:
+    """Ask Airflow for a DAG (two requests); None if it is not there any more."""
+    from urllib.parse import quote
+
+    place = f"dags/{quote(dag_id, safe='')}"
+    details = client.get(f"{place}/details")
+    tasks = client.get(f"{place}/tasks") if details is not None else None
+    if details is None or tasks is None:
+        return None
+    latest = (details.get("latest_dag_version") or {}).get("version_number", "")
+    found = tuple(_task(t) for t in tasks.get("tasks") or () if isinstance(t, Mapping) and t.get("task_id"))
+    return DagShape(
+        dag_id=dag_id,
+        version=str(latest) or version,
+        read_at=now,
+        zone=str(details.get("timezone") or "UTC"),
+        tasks=found,
+        ends=seconds(details.get("end_date")),
+    )
+
+
+def _task(t: Mapping[str, Any]) -> TaskShape:
+    kind = t.get("class_ref") or {}
+    return TaskShape(
+        task_id=clean(t["task_id"]),
+        children=tuple(clean(c) for c in t.get("downstream_task_ids") or ()),
+        rule=str(t.get("trigger_rule") or "all_success"),
+        queue=clean(t.get("queue")),
+        operator=clean(t.get("operator_name") or kind.get("class_name")),
+        mapped=bool(t.get("is_mapped")),
+        weight=int(t.get("priority_weight") or 0),
+    )
+
+
+def from_notebook(notebook: Mapping[str, str]) -> dict[str, DagShape]:
+    """All that were kept."""
+    found = (DagShape.load(key[len(PREFIX) :], text) for key, text in notebook.items() if key.startswith(PREFIX))
+    return {shape.dag_id: shape for shape in found if shape is not None}
+
+
+def edges(shape: DagShape, task_ids: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """(parent, child) among these tasks."""
+    known = set(task_ids)
+    for task in shape.tasks:
+        if task.task_id in known:
+            yield from ((task.task_id, child) for child in task.children if child in known)

@@ -1,0 +1,416 @@
+"""An Airflow that is not there, behaving: its REST API of 3.x and of 2.x, with its pages, filters and faults.
+
+Instants are epoch seconds of the clock it is given; what it tells is ahead of that by `skew_s`. Faults are scripted.
+"""
+
+import json
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote
+
+import httpx
+
+from preprov.contracts import Clock
+
+Json = dict[str, Any]
+OPEN = ("queued", "running")
+
+
+@dataclass
+class FakeTask:
+    """A task instance."""
+
+    task_id: str
+    map_index: int = -1
+    state: str | None = None
+    scheduled: float | None = None
+    queued: float | None = None
+    start: float | None = None
+    end: float | None = None
+    tries: int = 0
+    queue: str = "default"
+    pool: str = "default_pool"
+    operator: str = "PythonOperator"
+    executor_config: str = "{}"
+    updated: float = 0.0
+    number: int = 0
+
+
+@dataclass
+class FakeRun:
+    """A DAG run."""
+
+    dag_id: str
+    run_id: str
+    number: int
+    kind: str = "manual"
+    state: str = "queued"
+    queued: float = 0.0
+    turn: float | None = None
+    start: float | None = None
+    end: float | None = None
+    version: int = 1
+    tasks: dict[tuple[str, int], FakeTask] = field(default_factory=dict)
+
+
+@dataclass
+class FakeDag:
+    """A DAG: tasks as (task id, children, settings); `timetable` as API v2 sums it up, `interval` as v1 tells it."""
+
+    dag_id: str
+    tasks: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]
+    timetable: str = "None"
+    interval: Json | None = None
+    zone: str = "UTC"
+    paused: bool = False
+    next_run: float | None = None
+    max_active_runs: int = 16
+    owner: str = "airflow"
+    version: int = 1
+    end_date: float | None = None
+
+
+class FakeAirflow:
+    """One Airflow. `asked` counts requests, `log` names them."""
+
+    def __init__(self, clock: Clock, *, version: Literal["v1", "v2"] = "v2", page: int = 100) -> None:
+        """Nothing in it yet."""
+        self._clock = clock
+        self.version, self.page = version, page
+        self.dags: dict[str, FakeDag] = {}
+        self.runs: dict[tuple[str, str], FakeRun] = {}
+        self.variables: dict[str, str] = {}
+        self.skew_s = 0.0
+        self.latency_s = 0.0
+        self.asked = 0
+        self.log: list[tuple[float, str]] = []
+        self.answers: int | None = None
+        self.faults: list[Callable[[httpx.Request], httpx.Response | None]] = []
+        self.token = "secret-0"  # noqa: S105
+        self.password = "pw"  # noqa: S105
+        self.logins = 0
+        self.forbidden: set[str] = set()
+        self._number = 0
+        self._ends: list[tuple[float, int, FakeRun]] = []
+        self._open: dict[int, FakeRun] = {}
+        self._changes: list[tuple[float, int, FakeRun, FakeTask]] = []
+
+    # ------------------------------------------------------------------ the world
+
+    def now(self) -> float:
+        """Its own time."""
+        return self._clock.now().timestamp() + self.skew_s
+
+    def add_dag(self, dag: FakeDag) -> FakeDag:
+        """Deploy a DAG."""
+        self.dags[dag.dag_id] = dag
+        return dag
+
+    def start_run(
+        self, dag_id: str, run_id: str, *, kind: str = "manual", turn: float | None = None, at: float | None = None
+    ) -> FakeRun:
+        """A run is made, with its tasks."""
+        at = self.now() if at is None else at
+        dag = self.dags[dag_id]
+        run = FakeRun(dag_id, run_id, self._next(), kind, "queued", at, turn, version=dag.version)
+        for task_id, _, settings in dag.tasks:
+            self._add_task(run, FakeTask(task_id, **settings), at)
+        self.runs[dag_id, run_id] = run
+        self._open[run.number] = run
+        return run
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _add_task(self, run: FakeRun, task: FakeTask, at: float) -> None:
+        task.number = self._next()
+        run.tasks[task.task_id, task.map_index] = task
+        self.touch(run, task, at)
+
+    def touch(self, run: FakeRun, task: FakeTask, at: float | None = None) -> None:
+        """A task changed."""
+        task.updated = self.now() if at is None else at
+        insort(self._changes, (task.updated, self._next(), run, task), key=lambda c: c[:2])
+
+    def set_task(
+        self, run: FakeRun, task_id: str, state: str | None, *, at: float | None = None, index: int = -1
+    ) -> FakeTask:
+        """A task comes to a state, with the times that go with it."""
+        at = self.now() if at is None else at
+        task = run.tasks[task_id, index]
+        task.state = state
+        if state == "scheduled":
+            task.scheduled = at
+        elif state == "queued":
+            task.queued = at
+            task.tries += 1
+        elif state in ("running", "deferred"):
+            task.start = at if task.start is None else task.start
+            if run.state == "queued":
+                run.state, run.start = "running", at
+        elif state in ("success", "failed", "skipped", "upstream_failed"):
+            task.start = at if task.start is None and state != "upstream_failed" else task.start
+            task.end = at
+        self.touch(run, task, at)
+        return task
+
+    def expand(self, run: FakeRun, task_id: str, width: int) -> None:
+        """A mapped task gets its instances."""
+        first = run.tasks.pop((task_id, -1))
+        for i in range(width):
+            self._add_task(run, replace(first, map_index=i), self.now())
+
+    def end_run(self, run: FakeRun, state: str = "success", at: float | None = None) -> None:
+        """A run is over."""
+        at = self.now() if at is None else at
+        run.state, run.end, run.start = state, at, run.start if run.start is not None else at
+        self._open.pop(run.number, None)
+        insort(self._ends, (at, run.number, run), key=lambda e: e[:2])
+
+    def play(self, run: FakeRun, seconds: float = 10.0, at: float | None = None) -> None:
+        """Every task of it in turn, each for so long, from an instant on; it is then over."""
+        at = self.now() if at is None else at
+        for task_id, index in list(run.tasks):
+            for state in ("scheduled", "queued", "running"):
+                self.set_task(run, task_id, state, at=at, index=index)
+            at += seconds
+            self.set_task(run, task_id, "success", at=at, index=index)
+        self.end_run(run, at=at)
+
+    def clear(self, run: FakeRun, task_ids: Iterable[str]) -> None:
+        """Tasks of it are to run once more."""
+        self._ends = [e for e in self._ends if e[2] is not run]
+        run.state, run.end, run.start, run.queued = "queued", None, None, self.now()
+        self._open[run.number] = run
+        for task in run.tasks.values():
+            if task.task_id in task_ids:
+                task.state = task.start = task.end = task.scheduled = task.queued = None
+                self.touch(run, task)
+
+    def delete_run(self, key: tuple[str, str]) -> None:
+        """A run is deleted."""
+        run = self.runs.pop(key)
+        self._open.pop(run.number, None)
+        self._ends = [e for e in self._ends if e[2] is not run]
+        self._changes = [c for c in self._changes if c[2] is not run]
+
+    def delete_dag(self, dag_id: str) -> None:
+        """A DAG is deleted with all its runs."""
+        self.dags.pop(dag_id, None)
+        for key in [k for k in self.runs if k[0] == dag_id]:
+            self.delete_run(key)
+
+    # ------------------------------------------------------------------ HTTP
+
+    def transport(self) -> httpx.BaseTransport:
+        """In place of the network."""
+        return httpx.MockTransport(self.handle)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
+        self.asked += 1
+        self.log.append((self._clock.now().timestamp(), f"{request.method} {request.url.path}"))
+        if self.answers is not None:
+            if self.answers <= 0:
+                raise httpx.ConnectError("nothing answers", request=request)
+            self.answers -= 1
+        if self.latency_s:
+            self._clock.sleep(self.latency_s)
+        for fault in list(self.faults):
+            if (answer := fault(request)) is not None:
+                return self._dated(answer)
+        return self._dated(self._routed(request))
+
+    def _dated(self, answer: httpx.Response) -> httpx.Response:
+        answer.headers["date"] = format_datetime(datetime.fromtimestamp(int(self.now()), UTC), usegmt=True)
+        return answer
+
+    def _routed(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode().split("?")[0]
+        if path == "/auth/token" and self.version == "v2":
+            return self._login(request)
+        root = f"/api/{self.version}/"
+        if not path.startswith(root):
+            return httpx.Response(404, text="<html>Airflow 404 = lots of circles</html>")
+        parts = [unquote(p) for p in path[len(root) :].split("/")]
+        if parts == ["version"]:
+            return httpx.Response(200, json={"version": "3.3.2" if self.version == "v2" else "2.11.2"})
+        if request.headers.get("authorization") not in self._accepted():
+            return httpx.Response(401, json={"detail": "Invalid JWT token"})
+        if parts[-1] in self.forbidden or (parts[-1] == "list" and parts[-2] in self.forbidden):
+            return httpx.Response(403, json={"detail": "Forbidden"})
+        found = self._answer(parts, request)
+        return httpx.Response(404, json={"detail": "not found"}) if found is None else _json(found)
+
+    def _accepted(self) -> tuple[str, ...]:
+        if self.version == "v2":
+            return (f"Bearer {self.token}",)
+        return ("Basic bWU6cHc=",)  # me:pw
+
+    def _login(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and json.loads(request.content or b"{}").get("password") != self.password:
+            return httpx.Response(401, json={"detail": "Invalid credentials"})
+        self.logins += 1
+        return httpx.Response(201, json={"access_token": self.token})
+
+    def _answer(self, parts: list[str], request: httpx.Request) -> Json | None:
+        params = {k: v for k, v in parse_qs(request.url.query.decode(), keep_blank_values=True).items()}
+        match parts:
+            case ["dags"]:
+                return self._page("dags", [self._dag(d) for d in self._listed(params)], params)
+            case ["dags", "~", "dagRuns"]:
+                return self._page("dag_runs", self._runs(params), params, self._run)
+            case ["dags", "~", "dagRuns", "~", "taskInstances"]:
+                return self._page("task_instances", self._changed(params), params, self._task)
+            case ["dags", "~", "dagRuns", "~", "taskInstances", "list"]:
+                body = json.loads(request.content)
+                paged = {"limit": [str(body.get("page_limit", 100))], "offset": [str(body.get("page_offset", 0))]}
+                return self._page("task_instances", self._of_runs(body), paged, self._task)
+            case ["pools"]:
+                return {"pools": [{"name": "default_pool", "slots": 128}], "total_entries": 1}
+            case ["variables", name] if name in self.variables:
+                return {"key": name, "value": self.variables[name]}
+            case ["dags", dag_id, *rest] if dag_id in self.dags:
+                return self._of_dag(self.dags[dag_id], rest)
+        return None
+
+    def _of_dag(self, dag: FakeDag, rest: Sequence[str]) -> Json | None:
+        match rest:
+            case []:
+                return self._dag(dag)
+            case ["details"]:
+                return self._details(dag)
+            case ["tasks"]:
+                return {"tasks": [self._definition(*t) for t in dag.tasks]}
+            case ["dagRuns", run_id] if (dag.dag_id, run_id) in self.runs:
+                return self._run(self.runs[dag.dag_id, run_id])
+        return None
+
+    def _page(self, key: str, items: Sequence[Any], params: Mapping[str, list[str]], tell: Any = None) -> Json:
+        limit = min(int(params.get("limit", ["50"])[0]), self.page)
+        offset = int(params.get("offset", ["0"])[0])
+        part = items[offset : offset + limit]
+        return {key: [tell(i) for i in part] if tell else part, "total_entries": len(items)}
+
+    # ------------------------------------------------------------------ lists
+
+    def _listed(self, params: Mapping[str, list[str]]) -> list[FakeDag]:
+        paused = params.get("paused", [""])[0]
+        found = [self.dags[d] for d in sorted(self.dags)]
+        return [d for d in found if not paused or d.paused == (paused == "true")]
+
+    def _runs(self, params: Mapping[str, list[str]]) -> list[FakeRun]:
+        if "state" in params:
+            found = [r for r in self._open.values() if r.state in params["state"]]
+        elif "end_date_gte" in params:
+            lo, hi = (_at(params[k][0]) for k in ("end_date_gte", "end_date_lte"))
+            first = bisect_left(self._ends, lo, key=lambda e: e[0])
+            found = []
+            for end, _, run in self._ends[first:]:
+                if end > hi:
+                    break
+                found.append(run)
+        else:
+            found = list(self.runs.values())
+        return sorted(found, key=lambda r: r.number)
+
+    def _changed(self, params: Mapping[str, list[str]]) -> list[tuple[FakeRun, FakeTask]]:
+        if "updated_at_gte" not in params:
+            return [(r, t) for r in self.runs.values() for t in r.tasks.values()]
+        first = bisect_left(self._changes, _at(params["updated_at_gte"][0]), key=lambda c: c[0])
+        found = {id(t): (r, t) for _, _, r, t in self._changes[first:]}
+        return sorted(found.values(), key=lambda x: x[1].number)
+
+    def _of_runs(self, body: Json) -> list[tuple[FakeRun, FakeTask]]:
+        keys = ((d, r) for r in body["dag_run_ids"] for d in body["dag_ids"])
+        runs = [self.runs[k] for k in keys if k in self.runs]
+        return [(r, t) for r in runs for t in r.tasks.values()]
+
+    # ------------------------------------------------------------------ JSON
+
+    def _dag(self, d: FakeDag) -> Json:
+        common: Json = {
+            "dag_id": d.dag_id,
+            "is_paused": d.paused,
+            "max_active_runs": d.max_active_runs,
+            "max_active_tasks": 16,
+            "owners": [d.owner],
+            "tags": [],
+        }
+        if self.version == "v2":
+            return {**common, "timetable_summary": d.timetable, "next_dagrun_run_after": _iso(d.next_run)}
+        return {**common, "schedule_interval": d.interval, "next_dagrun_create_after": _iso(d.next_run)}
+
+    def _details(self, d: FakeDag) -> Json:
+        latest = {"latest_dag_version": {"version_number": d.version}} if self.version == "v2" else {}
+        return {**self._dag(d), "timezone": d.zone, "end_date": _iso(d.end_date), **latest}
+
+    def _definition(self, task_id: str, children: Sequence[str], settings: Mapping[str, Any]) -> Json:
+        operator = settings.get("operator", "PythonOperator")
+        return {
+            "task_id": task_id,
+            "downstream_task_ids": list(children),
+            "trigger_rule": "all_success",
+            "queue": settings.get("queue", "default"),
+            "pool": settings.get("pool", "default_pool"),
+            "priority_weight": 1.0,
+            "is_mapped": False,
+            "class_ref": {"class_name": operator},
+            **({"operator_name": operator} if self.version == "v2" else {}),
+        }
+
+    def _run(self, r: FakeRun) -> Json:
+        common: Json = {
+            "dag_id": r.dag_id,
+            "dag_run_id": r.run_id,
+            "run_type": r.kind,
+            "state": r.state,
+            "start_date": _iso(r.start),
+            "end_date": _iso(r.end),
+            "logical_date": _iso(r.turn if r.turn is not None else r.queued),
+            "conf": {},
+        }
+        if self.version == "v2":
+            after = r.turn if r.turn is not None else r.queued
+            versions = [{"version_number": r.version}]
+            return {**common, "queued_at": _iso(r.queued), "run_after": _iso(after), "dag_versions": versions}
+        return {**common, "data_interval_end": _iso(r.turn), "external_trigger": r.kind == "manual"}
+
+    def _task(self, pair: tuple[FakeRun, FakeTask]) -> Json:
+        r, t = pair
+        told = {
+            "dag_id": r.dag_id,
+            "dag_run_id": r.run_id,
+            "task_id": t.task_id,
+            "map_index": t.map_index,
+            "state": t.state,
+            "queued_when": _iso(t.queued),
+            "start_date": _iso(t.start),
+            "end_date": _iso(t.end),
+            "try_number": t.tries,
+            "max_tries": 0,
+            "pool": t.pool,
+            "pool_slots": 1,
+            "queue": t.queue,
+            "priority_weight": 1,
+            "operator": t.operator,
+            "executor_config": t.executor_config,
+        }
+        return {**told, "id": str(t.number), "scheduled_when": _iso(t.scheduled)} if self.version == "v2" else told
+
+
+def _json(body: Json) -> httpx.Response:
+    return httpx.Response(200, content=json.dumps(body).encode(), headers={"content-type": "application/json"})
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
