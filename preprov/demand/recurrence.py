@@ -7,9 +7,11 @@ first. An hourly DAG has 24 slots, one that is fed by another a wide one. How la
 it is missing, and whether it was missing lately make its probability and its delays.
 """
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -84,9 +86,9 @@ def recurrences(
     today, since_midnight = wall.toordinal(), (wall.hour * 60 + wall.minute) * 60.0 + wall.second
     covered = np.zeros(len(seen.runs), dtype=bool)
     slots: list[Slot] = []
-    for dag, starts in _starts(seen, zone, scheduled, today):
-        for slot, runs in _Day(dag, starts, today, since_midnight).slots():
-            covered[runs] = True
+    for dag, starts in _starts(seen, zone, scheduled, epoch(at), today):
+        for slot, places in _found(dag, starts, today, since_midnight):
+            covered[starts.run[places]] = True
             slots.append(slot)
     expected = [run for slot in slots for run in _expected(slot, at, until, wall)]
     return Recurrences(tuple(expected), covered, tuple(slots))
@@ -101,28 +103,64 @@ class _Starts:
     second: Floats
 
 
-def _starts(seen: WorkTable, zone: str, scheduled: Collection[str], today: int) -> Iterator[tuple[str, _Starts]]:
+def _starts(
+    seen: WorkTable, zone: str, scheduled: Collection[str], now: float, today: int
+) -> Iterator[tuple[str, _Starts]]:
     """DAGs that started on several days, by name."""
     runs = seen.runs
     start = np.fmax(runs["submit"].to_numpy(np.float64), runs["due"].to_numpy(np.float64))
-    wall = pd.to_datetime(pd.Series(start), unit="s", utc=True).dt.tz_convert(zone).dt.tz_localize(None)
-    midnight = wall.dt.normalize()
-    frame = pd.DataFrame(
-        {
-            "dag": runs["dag_id"].to_numpy(dtype=object),
-            "day": (midnight - pd.Timestamp(0)).dt.days + date(1970, 1, 1).toordinal(),
-            "second": (wall - midnight).dt.total_seconds(),
-        }
-    )
-    frame = frame[(frame["day"] > today - _LOOK_BACK_DAYS) & ~frame["dag"].isin(list(scheduled))]
+    run = np.flatnonzero(start > now - (_LOOK_BACK_DAYS + 1) * _DAY_S)
+    wall = pd.DatetimeIndex(pd.to_datetime(start[run], unit="s", utc=True)).tz_convert(zone).tz_localize(None)
+    midnight = wall.normalize()
+    day = (midnight - pd.Timestamp(0)).days.to_numpy(np.int64) + date(1970, 1, 1).toordinal()
+    second = (wall - midnight).total_seconds().to_numpy(np.float64)
+    code, names = pd.factorize(runs["dag_id"].to_numpy(dtype=object)[run], sort=True)
+    wanted = np.array([n not in scheduled for n in names], dtype=bool)
+    kept = np.flatnonzero((day > today - _LOOK_BACK_DAYS) & wanted[code])
     # A burst counts once: many starts within minutes on one day say no more of the hour than one does.
-    frame = frame[~frame.assign(bin=frame["second"] // _WIDTHS_S[0]).duplicated(["dag", "day", "bin"])]
-    several = frame.groupby("dag")["day"].nunique()
-    frame = frame[frame["dag"].isin(several.index[several >= FEWEST])]
-    for dag, rows in frame.groupby("dag", sort=True):
-        day, second = rows["day"].to_numpy(np.int64), rows["second"].to_numpy(np.float64)
-        order = np.lexsort((second, day))
-        yield str(dag), _Starts(rows.index.to_numpy()[order], day[order], second[order])
+    slices = pd.DataFrame({"dag": code[kept], "day": day[kept], "bin": second[kept] // _WIDTHS_S[0]})
+    kept = kept[~slices.duplicated().to_numpy()]
+    order = kept[np.lexsort((second[kept], day[kept], code[kept]))]
+    bounds = np.searchsorted(code[order], np.arange(len(names) + 1))
+    new_day = np.diff(day[order], prepend=-1) != 0
+    new_day[bounds[:-1][np.diff(bounds) > 0]] = True
+    days = np.diff(np.concatenate([[0], np.cumsum(new_day)])[bounds])
+    for dag in np.flatnonzero(days >= FEWEST).tolist():
+        mine = order[bounds[dag] : bounds[dag + 1]]
+        yield str(names[dag]), _Starts(run[mine], day[mine], second[mine])
+
+
+@dataclass
+class _Found:
+    """What was found in the same starts on the same day: slots and the places of their starts.
+
+    Attributes:
+        after, until: it holds while (after, until] contains the seconds since midnight.
+    """
+
+    slots: list[tuple[Slot, Ints]]
+    after: float
+    until: float
+
+
+def _found(dag: str, starts: _Starts, today: int, since_midnight: float) -> list[tuple[Slot, Ints]]:
+    """Slots, and the places among the starts of those that belong to each; found once, as long as nothing is new."""
+    content = hashlib.blake2b(starts.day.tobytes(), digest_size=16)
+    content.update(starts.second.tobytes())
+    held = _held(dag, today, content.digest())
+    for found in held:
+        if found.after < since_midnight <= found.until:
+            return found.slots
+    looked = _Day(dag, starts, today, since_midnight)
+    slots = list(looked.slots())
+    held[:] = [_Found(slots, looked.after, looked.until)]
+    return slots
+
+
+@lru_cache(maxsize=8192)
+def _held(dag: str, today: int, content: bytes) -> list[_Found]:
+    """The place where it is kept."""
+    return []
 
 
 class _Day:
@@ -133,9 +171,19 @@ class _Day:
         self.today, self.since_midnight = today, since_midnight
         self.free = np.ones(len(starts.run), dtype=bool)
         self.days = today - int(starts.day.min()) + 1
+        self.after, self.until = -np.inf, np.inf
+
+    def _over(self, second: float) -> bool:
+        """Whether that second of today is past. What is found stands until one that was asked about passes."""
+        past = second < self.since_midnight
+        if past:
+            self.after = max(self.after, second)
+        else:
+            self.until = min(self.until, second)
+        return past
 
     def slots(self) -> Iterator[tuple[Slot, Ints]]:
-        """Slots, and the positions of the runs that belong to each."""
+        """Slots, and the places of the starts that belong to each."""
         found: list[tuple[float, Ints, Rule]] = []
         in_vain = 0
         while len(found) < _MOST_SLOTS and in_vain < _PATIENCE:
@@ -154,7 +202,7 @@ class _Day:
         made = [(slot, everyone) for slot, everyone in kept if slot is not None]
         silent = self._silent([slot for slot, _ in made]) if len(made) > 1 else 0
         for slot, everyone in made:
-            yield replace(slot, silent=silent), self.starts.run[everyone]
+            yield replace(slot, silent=silent), everyone
 
     def _silent(self, slots: list[Slot]) -> int:
         """Turns of the last days, of all slots, that were missed in a row until now."""
@@ -164,7 +212,7 @@ class _Day:
             late = slot.begins + float(np.quantile(slot.delays, 0.95)) + _LATE_S / 4
             for day in recent[slot.kept.rule.holds(recent)].tolist():
                 ended = (day - self.today) * _DAY_S + late
-                if ended < self.since_midnight:
+                if self._over(ended):
                     over.append((ended, bool((slot.days == day).any())))
         over.sort()
         came = np.array([c for _, c in over], dtype=bool)
@@ -204,7 +252,7 @@ class _Day:
         """The slot that these starts make; None if they are too few or too irregular."""
         days, delays = self._placed(begins, members)
         # Today counts as a day that could be missed only once it is too late to come.
-        over = begins + float(np.quantile(delays, 0.95)) + _LATE_S / 4 < self.since_midnight
+        over = self._over(begins + float(np.quantile(delays, 0.95)) + _LATE_S / 4)
         kept = best_rule(days, self.today if over else self.today - 1)
         if kept.came < kept.rule.fewest or kept.rate < _OFTEN:
             return None

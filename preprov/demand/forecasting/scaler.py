@@ -1,5 +1,6 @@
 """ScalerModel: the learnt part of demand. Members, mixed by their record, calibrated, with joint sample paths."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -111,6 +112,7 @@ class ScalerModel:
     fallback_reason: str | None
     left_out: Mapping[str, str]
     exogenous: tuple[str, ...] = ()
+    _last: dict[bytes, LearntForecast] = field(init=False, repr=False, default_factory=dict)
 
     @classmethod
     def fit(
@@ -166,10 +168,21 @@ class ScalerModel:
     ) -> LearntForecast:
         """Forecast the steps after the end of `history`, the series of `fit` or a longer stretch of it.
 
+        Asked the same again (within an hour the history does not change), it gives the same again.
+
         Raises:
             ForecastError: the history has another step, ends before the model's, or holds no known step.
         """
         horizon = self.config.horizon if horizon_steps is None else horizon_steps
+        asked = _question(history, horizon, quantiles)
+        answer = self._last.get(asked)
+        if answer is None:
+            answer = self._predict(history, horizon, quantiles)
+            self._last.clear()
+            self._last[asked] = answer
+        return answer
+
+    def _predict(self, history: SeriesHistory, horizon: int, quantiles: Sequence[float]) -> LearntForecast:
         view = self._checked(history, horizon)
         track = self._caught_up(view)
         blocks = aggregation.block_of(track.horizon, view.per_day)
@@ -266,6 +279,16 @@ class ScalerModel:
         positions = np.arange(start, stop, step, dtype=np.int64) - view.base
         longer = self.track.extended(view, self.members, positions[positions >= 0])
         return longer.last(self.config.track_limit)
+
+
+def _question(history: SeriesHistory, horizon: int, quantiles: Sequence[float]) -> bytes:
+    """Digest of all that an answer hangs on."""
+    about = (history.name, history.zone, history.step_seconds, history.start, horizon, tuple(quantiles))
+    digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
+    marks = [] if history.quarantined is None else [history.quarantined]
+    for column in (history.values, *marks, *history.exogenous.values()):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.digest()
 
 
 def _view(history: SeriesHistory, config: ScalerConfig) -> View:
