@@ -14,7 +14,7 @@ from preprov.demand.expansion import expand_units
 from preprov.demand.live import live_units
 from preprov.demand.occupancy import Grid
 from preprov.demand.queueing import behind_limits
-from preprov.demand.runtime_tables import Floats, RuntimeTables, Singles
+from preprov.demand.runtime_tables import Floats, Ints, RuntimeTables, Singles
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.templates import predicted_units
 from preprov.demand.units import Units
@@ -132,6 +132,7 @@ class Gathered:
 
     Attributes:
         units: tasks that run, will run, or are expected. tables: their runtimes. signatures: of the tables' tasks.
+        live: positions of the live runs among those seen.
         predicted: the expected runs. notes: what could not be expanded, and why.
         estimated: what the runtimes rest on, as in KnownDemand.
     """
@@ -139,6 +140,7 @@ class Gathered:
     units: Units
     tables: RuntimeTables
     signatures: NDArray[np.object_]
+    live: Ints
     predicted: tuple[PredictedRun, ...]
     notes: tuple[str, ...]
     estimated: Mapping[str, float]
@@ -173,6 +175,7 @@ def gather(
         units,
         tables,
         np.concatenate([living.names.signature, coming.names.signature]),
+        living.runs,
         tuple(expected),
         (*turns.notes, *coming.notes),
         origins,
@@ -193,7 +196,10 @@ def expand_seen(
     """As `expand`, of work that was already seen `as_of(at)`; `watched`: (R,) runs to be told apart, or None."""
     until = steps.until(at)
     known = gather(seen, schedules, at, runtimes, until, steps.seed, predicted=predicted, templates=templates)
-    keys = None if watched is None else key_of(seen.runs["run_id"].to_numpy(dtype=object)[watched], steps.seed)
+    keys = None
+    if watched is not None:
+        told_apart = known.live[watched[known.live]]
+        keys = key_of(seen.runs["run_id"].to_numpy(dtype=object)[told_apart], steps.seed)
     out = expand_units(known.units, known.tables, -steps.begins_s, steps.grid, steps.samples, keys)
     return KnownDemand(
         samples=out.peak,

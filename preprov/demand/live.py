@@ -60,13 +60,14 @@ class Live:
 
     Attributes:
         units: their tasks that run or will run. names: of all their tasks. work: whole runs, as seen.
-        tasks: (T,) where each unit stands in `work`, whose runs are the units' runs.
+        tasks: (T,) where each unit stands in `work`, whose runs are the units' runs. runs: their positions among all.
     """
 
     units: Units
     names: Names
     work: WorkTable
     tasks: Ints
+    runs: Ints
 
 
 def live_units(seen: WorkTable, at: datetime, runtimes: RuntimeModel, seed: int) -> Live:
@@ -96,7 +97,7 @@ def live_units(seen: WorkTable, at: datetime, runtimes: RuntimeModel, seed: int)
         children=children,
         task=task,
         key=mix(key[run], within_run(run).astype(np.uint64))[task],
-        amount=amounts(work.tasks)[task],
+        amount=amounts(work.tasks, task),
         part=np.where(running, _IN_FLIGHT, _QUEUED).astype(np.int8),
         started=np.where(running, start[task] - now, np.nan),
         run_key=key,
@@ -110,7 +111,7 @@ def live_units(seen: WorkTable, at: datetime, runtimes: RuntimeModel, seed: int)
         copy=none,
         delays=np.empty((0, LEVELS)),
     )
-    return Live(units, names, work, task)
+    return Live(units, names, work, task, np.flatnonzero(living))
 
 
 def _edges(work: WorkTable, alive: NDArray[np.bool_]) -> tuple[Ints, Ints]:
@@ -122,10 +123,12 @@ def _edges(work: WorkTable, alive: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     return parents[order], children[order]
 
 
-def amounts(tasks: pd.DataFrame) -> Floats:
-    """(T, 5) resources of all instances of each task together."""
-    one = tasks[list(KINDS)].to_numpy(np.float64)
-    out: Floats = np.nan_to_num(one) * tasks["instances"].to_numpy(np.float64)[:, None]
+def amounts(tasks: pd.DataFrame, rows: Ints | slice = slice(None)) -> Floats:
+    """(T, 5) resources of all instances of each of the tasks together."""
+    instances = tasks["instances"].to_numpy(np.float64)[rows]
+    out = np.empty((len(instances), len(KINDS)))
+    for i, kind in enumerate(KINDS):
+        np.multiply(np.nan_to_num(tasks[kind].to_numpy(np.float64)[rows]), instances, out=out[:, i])
     return out
 
 

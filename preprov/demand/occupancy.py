@@ -73,6 +73,21 @@ def _cell(time: Floats, grid: Grid, column: Ints, width: int) -> tuple[Ints, Flo
     return column * width + step, position - step
 
 
+def _in_time(cut: Intervals, column: Ints, grid: Grid) -> Ints:
+    """(2N,) order of the ends, then beginnings, of intervals: within a column by time, ends first where it is one."""
+    n = len(cut.start)
+    ticks = np.rint(np.concatenate([cut.end, cut.start]) * _TICKS_PER_SECOND).astype(np.int64)
+    width = int(grid.length * _TICKS_PER_SECOND) + 2
+    key = (column * width + ticks) * 2
+    key[n:] += 1
+    places = (2 * n - 1).bit_length()
+    if (int(column.max(initial=0)) + 1) * width * 2 >= 1 << (63 - places):
+        return np.argsort(key, kind="stable")
+    # A number and its place in one word: sorting words is several times as fast as sorting places by their numbers.
+    word = np.sort((key << places) | np.arange(2 * n))
+    return word & ((1 << places) - 1)
+
+
 def peaks(intervals: Intervals, grid: Grid, columns: int) -> Floats:
     """(columns, T, K) largest amount in use at once within each step, exactly: events sorted, summed, maximised.
 
@@ -82,12 +97,8 @@ def peaks(intervals: Intervals, grid: Grid, columns: int) -> Floats:
     n, kinds = cut.amount.shape
     if not n:
         return np.zeros((columns, grid.steps, kinds))
-    ticks = np.concatenate([cut.end, cut.start]) * _TICKS_PER_SECOND
-    begins = np.arange(2 * n) >= n
     column = np.concatenate([cut.column, cut.column])
-    width = np.int64(grid.length * _TICKS_PER_SECOND) + 2
-    # Within a column by time, and at one time the ends before the beginnings.
-    order = np.argsort((column * width + np.rint(ticks).astype(np.int64)) * 2 + begins)
+    order = _in_time(cut, column, grid)
     position = np.concatenate([np.ceil(cut.end / grid.step) - 1, np.floor(cut.start / grid.step)])
     cell = (column * grid.steps + np.clip(position, 0, grid.steps - 1).astype(np.int64))[order]
     first = np.searchsorted(cell, np.arange(columns * grid.steps))
@@ -95,7 +106,7 @@ def peaks(intervals: Intervals, grid: Grid, columns: int) -> Floats:
     beginnings = np.flatnonzero(np.diff(cell, prepend=-1))
     busy = cell[beginnings]
     out = np.zeros((columns * grid.steps, kinds))
-    for k in range(kinds):
+    for k in np.flatnonzero(cut.amount.any(axis=0)).tolist():
         amount = cut.amount[:, k]
         level = np.cumsum(np.concatenate([-amount, amount])[order])
         out[carried, k] = level[first[carried] - 1]  # what the step before left

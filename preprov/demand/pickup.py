@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from preprov.demand.draws import key_of, uniforms
 from preprov.demand.occupancy import Grid, Intervals, means, peaks
 from preprov.demand.remainder import HOUR, Remainder
 from preprov.demand.runtime_tables import Floats, Ints, Singles
 from preprov.demand.spreading import Cells
+from preprov.model.series import wall_ns
 
 _LEADS_S: Final = (900.0, 3_600.0)
 _TAKES_OVER_S: Final = (4.0 * HOUR, 8.0 * HOUR)
@@ -33,6 +33,7 @@ _ENDED: Final = (
     3.0,
 )  # weights of what ended by each of _LEADS_S, against what runs, in units of the latter's spread
 _MOST_INTERVALS: Final = 1_500_000
+_THURSDAY, _SATURDAY = 3, 5  # of the epoch's first day, and of the first that does not work; Monday is 0
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def _chosen(
 
 def _unlike(origins: Floats, now: float, zone: str) -> Floats:
     """How far the time of day, the kind of day and the age of each origin are from now."""
-    wall = pd.to_datetime(pd.Series(np.append(origins, now)), unit="s", utc=True).dt.tz_convert(zone)
-    hour = (wall.dt.hour + wall.dt.minute / 60).to_numpy(np.float64)
-    weekend = (wall.dt.dayofweek >= 5).to_numpy()
+    minute = wall_ns(np.append(origins, now), zone) // 60_000_000_000
+    hour = minute // 60 % 24 + minute % 60 / 60
+    weekend = (minute // 1440 + _THURSDAY) % 7 >= _SATURDAY
     apart = np.abs(hour[:-1] - hour[-1])
     apart = np.minimum(apart, 24.0 - apart) / _HOURS_ALIKE
     out: Floats = apart + _OTHER_KIND_OF_DAY * (weekend[:-1] != weekend[-1])

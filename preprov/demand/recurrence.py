@@ -7,11 +7,9 @@ first. An hourly DAG has 24 slots, one that is fed by another a wide one. How la
 it is missing, and whether it was missing lately make its probability and its delays.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -20,12 +18,14 @@ from numpy.typing import NDArray
 
 from preprov.demand.arrivals import PredictedRun, expected_run
 from preprov.demand.dayrules import FEWEST, Kept, Rule, best_rule
+from preprov.demand.keeping import Keeper, digest_of
 from preprov.demand.runtime_tables import Floats, Ints
-from preprov.model.series import zone_of
+from preprov.model.series import wall_ns, zone_of
 from preprov.model.time import epoch
 from preprov.model.worktable import WorkTable
 
 _DAY_S: Final = 86_400.0
+_DAY_NS: Final = 86_400_000_000_000
 _LOOK_BACK_DAYS: Final = 100
 _WIDTHS_S: Final = (240.0, 600.0, 1_800.0, 5_400.0)
 _LATE_S: Final = 7_200.0
@@ -110,10 +110,9 @@ def _starts(
     runs = seen.runs
     start = np.fmax(runs["submit"].to_numpy(np.float64), runs["due"].to_numpy(np.float64))
     run = np.flatnonzero(start > now - (_LOOK_BACK_DAYS + 1) * _DAY_S)
-    wall = pd.DatetimeIndex(pd.to_datetime(start[run], unit="s", utc=True)).tz_convert(zone).tz_localize(None)
-    midnight = wall.normalize()
-    day = (midnight - pd.Timestamp(0)).days.to_numpy(np.int64) + date(1970, 1, 1).toordinal()
-    second = (wall - midnight).total_seconds().to_numpy(np.float64)
+    wall = wall_ns(start[run], zone)
+    day = wall // _DAY_NS + date(1970, 1, 1).toordinal()
+    second = wall % _DAY_NS / 1e9
     code, names = pd.factorize(runs["dag_id"].to_numpy(dtype=object)[run], sort=True)
     wanted = np.array([n not in scheduled for n in names], dtype=bool)
     kept = np.flatnonzero((day > today - _LOOK_BACK_DAYS) & wanted[code])
@@ -145,9 +144,7 @@ class _Found:
 
 def _found(dag: str, starts: _Starts, today: int, since_midnight: float) -> list[tuple[Slot, Ints]]:
     """Slots, and the places among the starts of those that belong to each; found once, as long as nothing is new."""
-    content = hashlib.blake2b(starts.day.tobytes(), digest_size=16)
-    content.update(starts.second.tobytes())
-    held = _held(dag, today, content.digest())
+    held = _FOUND.get(digest_of((dag, today), starts.day, starts.second), lambda: [])
     for found in held:
         if found.after < since_midnight <= found.until:
             return found.slots
@@ -157,10 +154,7 @@ def _found(dag: str, starts: _Starts, today: int, since_midnight: float) -> list
     return slots
 
 
-@lru_cache(maxsize=8192)
-def _held(dag: str, today: int, content: bytes) -> list[_Found]:
-    """The place where it is kept."""
-    return []
+_FOUND: Final[Keeper[list[_Found]]] = Keeper(8192)
 
 
 class _Day:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.demand.keeping import Keeper, digest_of
 from preprov.demand.live import amounts
 from preprov.demand.occupancy import Grid, Intervals, means, peaks
 from preprov.demand.runtime_tables import Floats
@@ -22,6 +23,7 @@ from preprov.model.worktable import WorkTable
 HOUR: Final = 3600
 _PROFILE_DAYS: Final = 60
 _MOST_DAYS: Final = 400
+_PROFILES: Final[Keeper[tuple[Floats, Floats, Floats]]] = Keeper(16)
 
 
 @dataclass(frozen=True)
@@ -104,23 +106,37 @@ def remainder(seen: WorkTable, covered: NDArray[np.bool_], now: float, step: int
     of_task = submit[seen.tasks["run"].to_numpy()[task]]
     order = np.argsort(of_task, kind="stable")
     task, start, end = task[order], start[order], end[order]
-    amount = amounts(seen.tasks.iloc[task])
+    amount = amounts(seen.tasks, task)
     last = now // HOUR * HOUR
     heard = float(submit.min()) if len(submit) else last
     first = min(max(np.ceil(heard / HOUR) * HOUR, last - _MOST_DAYS * 24 * HOUR), last)
     profiled = max(first, last - _PROFILE_DAYS * 24 * HOUR)
-    hours = int((last - profiled) // HOUR)
     intervals = Intervals(start, end, np.zeros(len(task), np.int64), amount)
-    fine, each = Grid(float(step), hours * (HOUR // step)), (hours, HOUR // step, len(KINDS))
+    # Until the next full hour only what runs is added to, which is cut off here: the profile stays the same.
+    over = np.flatnonzero((start < last) & (end > first))
+    cut = Intervals(start[over], np.minimum(end[over], last), intervals.column[over], amount[over])
+    same = digest_of((first, profiled, last, step), cut.start, cut.end, cut.amount)
+    hours, mean, peak = _PROFILES.get(same, lambda: _profile(cut, first, profiled, last, step))
     return Remainder(
         start=first,
-        hours=means(_from(intervals, first), Grid(float(HOUR), int((last - first) // HOUR)), 1)[0],
+        hours=hours,
         step=step,
-        mean=means(_from(intervals, profiled), fine, 1)[0].reshape(each),
-        peak=peaks(_from(intervals, profiled), fine, 1)[0].reshape(each),
+        mean=mean,
+        peak=peak,
         intervals=intervals,
         submit=of_task[order],
         runs=int(ours.sum()),
+    )
+
+
+def _profile(past: Intervals, first: float, profiled: float, last: float, step: int) -> tuple[Floats, Floats, Floats]:
+    """(H, 5) mean of the hours from `first` to `last`; (M, HOUR / step, 5) mean, peak of steps from `profiled` on."""
+    hours = int((last - profiled) // HOUR)
+    fine, each = Grid(float(step), hours * (HOUR // step)), (hours, HOUR // step, len(KINDS))
+    return (
+        means(_from(past, first), Grid(float(HOUR), int((last - first) // HOUR)), 1)[0],
+        means(_from(past, profiled), fine, 1)[0].reshape(each),
+        peaks(_from(past, profiled), fine, 1)[0].reshape(each),
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,17 @@ def zone_of(zone: str, where: str = "") -> ZoneInfo:
         return ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ForecastError(f"unknown time zone {zone!r}", where=where, hint="an IANA name: Europe/Zurich") from error
+
+
+def wall_ns(instants: Floats, zone: str) -> Ints:
+    """(N,) what a clock on the wall of that zone showed, as nanoseconds since its own 1970-01-01; epoch seconds in."""
+    import pandas as pd
+
+    whole = np.floor(instants)
+    ns = whole.astype(np.int64) * 1_000_000_000 + (np.round(instants - whole, 9) * 1e9).astype(np.int64)
+    wall = pd.DatetimeIndex(ns.view("datetime64[ns]")).tz_localize(UTC).tz_convert(zone).tz_localize(None)
+    out: Ints = wall.to_numpy().view(np.int64)
+    return out
 
 
 def _frozen(values: object, dtype: Any, what: str, where: str) -> NDArray[Any]:

@@ -5,6 +5,7 @@ Times are seconds since the epoch (UTC) as float64, NaN where not known; that is
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -149,13 +150,24 @@ class WorkTable:
         """(start, end) of each task on its run's own timing, NaN where not known.
 
         Nominal timing: start = ready_at, end = ready_at + runtime_s. Observed: started_at, ended_at.
+        Not to be written to: they are worked out once.
         """
-        nominal = (self.runs["timing"] == "nominal").to_numpy()[self.tasks["run"].to_numpy()]
-        t = self.tasks
+        return self._spans
+
+    @cached_property
+    def _spans(self) -> tuple[Array, Array]:
+        t, nominal = self.tasks, self._nominal
         ready = t["ready_at"].to_numpy()
         start = np.where(nominal, ready, t["started_at"].to_numpy())
         end = np.where(nominal, ready + t["runtime_s"].to_numpy(), t["ended_at"].to_numpy())
         return start, end
+
+    @cached_property
+    def _nominal(self) -> Array:
+        """(T,) bool: tasks of runs with nominal timing."""
+        of_run = self.runs["timing"].to_numpy(dtype=object) == "nominal"
+        of_task: Array = of_run[self.tasks["run"].to_numpy()]
+        return of_task
 
     def as_of(self, at: datetime) -> "WorkTable":
         """What could be known at `at`: the only way history reaches a forecast.
@@ -173,7 +185,9 @@ class WorkTable:
         for column in ("ready_at", "started_at", "ended_at"):
             times = tasks[column].to_numpy()
             tasks[column] = np.where(times <= now, times, np.nan)
-        return WorkTable(known.runs, tasks, known.parents, known.children, now)
+        out = WorkTable(known.runs, tasks, known.parents, known.children, now)
+        out.__dict__["_nominal"] = known._nominal
+        return out
 
     def states(self, at: datetime) -> Array:
         """(T,) int8: DONE, RUNNING, READY (could run, does not) or PENDING at `at`, of a table seen `as_of(at)`."""

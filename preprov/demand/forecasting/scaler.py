@@ -1,6 +1,5 @@
 """ScalerModel: the learnt part of demand. Members, mixed by their record, calibrated, with joint sample paths."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from preprov.demand.forecasting.member import FittedMember, Member
 from preprov.demand.forecasting.quantiles import GRID, at_levels, uncross
 from preprov.demand.forecasting.track import Track, said_at
 from preprov.demand.forecasting.view import Floats, Ints, View
+from preprov.demand.keeping import digest_of
 from preprov.model.errors import ForecastError
 from preprov.model.series import SeriesHistory
 
@@ -284,11 +284,8 @@ class ScalerModel:
 def _question(history: SeriesHistory, horizon: int, quantiles: Sequence[float]) -> bytes:
     """Digest of all that an answer hangs on."""
     about = (history.name, history.zone, history.step_seconds, history.start, horizon, tuple(quantiles))
-    digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
     marks = [] if history.quarantined is None else [history.quarantined]
-    for column in (history.values, *marks, *history.exogenous.values()):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.digest()
+    return digest_of(about, history.values, *marks, *history.exogenous.values())
 
 
 def _view(history: SeriesHistory, config: ScalerConfig) -> View:
