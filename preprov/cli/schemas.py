@@ -120,6 +120,12 @@ class PlanBasis(Part):
     binding: list[str] = Field(default_factory=list, description="Limits that hold something back.")
     together: list[str] = Field(default_factory=list, description="Pools that it was found with, as they share limits.")
     solved_for: datetime | None = None
+    lanes: list[dict[str, Any]] = Field(
+        default_factory=list, description="Kinds of tasks with offerings of their own; empty if one does for all."
+    )
+    order: list[str] = Field(
+        default_factory=list, description="Runs in the order in which they get what there is, where a limit binds."
+    )
 
 
 class _PlanBody(BaseModel):
@@ -177,6 +183,7 @@ class QueueAnalysis(Envelope):
     queued: dict[str, Any] = Field(description="Runs, task instances and cores that could run but do not.")
     running: dict[str, Any]
     runs: list[dict[str, Any]] = Field(description="Features per DAG run.")
+    nowhere: list[dict[str, Any]] = Field(description="Tasks that fit on no node the pool could have, and why.")
     step_seconds: int
     quantiles: list[float]
     points: list[Point]

@@ -10,6 +10,7 @@ from preprov.contracts import TaskReport
 from preprov.control import lifecycle
 from preprov.control.context import Context
 from preprov.control.handover import hand_over, open_rooms
+from preprov.control.lanes import in_lanes, known_lanes, together
 from preprov.control.observing import claim, of_tasks
 from preprov.control.readying import ready_tasks, wanted_keys
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
@@ -17,9 +18,11 @@ from preprov.model.plans import stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import ZERO, Resources
-from preprov.model.work import DagRun, State, TaskRun
+from preprov.model.work import DagRun, State, TaskRun, TaskSpec
+from preprov.planning.lanes import lane_of
 from preprov.planning.order import launch_order
-from preprov.planning.placement import NodeRoom, PlacementRequest, first_fit, misfit
+from preprov.planning.packing import Kind
+from preprov.planning.placement import NodeRoom, PlacementRequest, first_fit, why_nowhere
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +35,8 @@ class DispatchResult:
     """What one round of dispatch did.
 
     Attributes:
-        waiting: demand that is ready and found no room. unplaceable: task -> why it fits on no node.
+        waiting: demand that is ready and found no room; wave: the same kind by kind. unplaceable: task -> why it fits
+            on no node.
     """
 
     started: tuple[str, ...]
@@ -40,6 +44,7 @@ class DispatchResult:
     waiting_tasks: int
     unplaceable: Mapping[str, str]
     live_tasks: int
+    wave: tuple[Kind, ...] = ()
 
 
 def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> DispatchResult:
@@ -137,28 +142,52 @@ def _place(
 ) -> DispatchResult:
     drained = ctx.ports.intent.drains(pool.name)
     reservations = hand_over(ctx, pool, observation, drained, now)
-    rooms = open_rooms(observation, reservations, drained)
     nodes = {n.node_id: n for n in observation.nodes}
+    lanes = known_lanes(ctx, pool)
+    rooms = in_lanes(lanes, open_rooms(observation, reservations, drained), nodes)
     committed = {r.claimant for r in of_tasks(reservations) if r.state is ReservationState.COMMITTED}
     wanting = _wanting(live, committed)
     ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
     ordered = [wanting[r.key] for r in launch_order(ready, now)]
     allowed = _within_quota(ctx, reservations, ordered)
-    placement = first_fit([_request(t, i) for t, i in allowed], rooms, pool.binding)
+    requests = [_request(t, i) for t, i in allowed]
+    if lanes:
+        requests = [replace(r, lane=lane_of(pool, lanes, r.amount, r.affinity) or 0) for r in requests]
+    placement = first_fit(requests, rooms, pool.binding)
     _remember_short(ctx, pool, placement.unplaced, now)
     started = []
     for claimant, node_id in placement.placed.items():
         task, i = wanting[claimant]
         if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now):
             started.append(claimant)
-    whole = [o for g in pool.groups for o in g.offerings]
-    nowhere = {c: misfit(wanting[c][0].spec.request, whole, pool.binding) for c in placement.unplaced}
-    nowhere = {c: why for c, why in nowhere.items() if why}
-    left = wanting.keys() - set(started) - nowhere.keys()  # no node is wanted for what fits on none
-    waiting = ZERO
-    for claimant in left:
-        waiting = waiting + wanting[claimant][0].spec.request
-    return DispatchResult(tuple(started), waiting, len(left), nowhere, len(live.tasks))
+    nowhere = _fitting_nowhere(pool, {c: wanting[c][0].spec for c in placement.unplaced})
+    # No node is wanted for what fits on none, nor for what its tenant may not start.
+    mine = {t.claimant(i) for t, i in allowed}
+    left = sorted(mine - set(started) - nowhere.keys())
+    wave = _kinds([wanting[c][0].spec for c in left])
+    return DispatchResult(tuple(started), together(wave), len(left), nowhere, len(live.tasks), wave)
+
+
+def _fitting_nowhere(pool: Pool, specs: Mapping[str, TaskSpec]) -> dict[str, str]:
+    """Claimant -> why it fits on no node that the pool could ever have."""
+    known: dict[tuple[Resources, tuple[tuple[str, str], ...]], str] = {}
+    out = {}
+    for claimant, spec in specs.items():
+        key = (spec.request, tuple(sorted(spec.affinity.items())))
+        if key not in known:
+            known[key] = why_nowhere(pool, spec.request, spec.affinity)
+        if known[key]:
+            out[claimant] = known[key]
+    return out
+
+
+def _kinds(specs: Sequence[TaskSpec]) -> tuple[Kind, ...]:
+    """Like instances together."""
+    found: dict[tuple[Resources, tuple[tuple[str, str], ...]], int] = {}
+    for spec in specs:
+        key = (spec.request, tuple(sorted(spec.affinity.items())))
+        found[key] = found.get(key, 0) + 1
+    return tuple(Kind(request, float(n), dict(labels)) for (request, labels), n in found.items())
 
 
 def _on_disks(rooms: Sequence[NodeRoom]) -> frozenset[str]:

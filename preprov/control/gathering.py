@@ -7,6 +7,7 @@ from preprov.control.ahead import lateness
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.ingesting import source_age_s
+from preprov.control.lanes import largest_of, parted, together
 from preprov.control.observing import observe
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import interruptions
@@ -19,6 +20,7 @@ from preprov.planning.inputs import PlanInputs
 from preprov.planning.leads import Leads
 from preprov.planning.leads import learn_leads as fit_leads
 from preprov.planning.optimum import Optimum
+from preprov.planning.packing import Kind, Mix
 
 _LEADS_FRESH: Final = timedelta(minutes=5)
 _LEADS_BACK: Final = timedelta(days=90)
@@ -33,18 +35,26 @@ def plan_inputs(
     forecast_id: str,
     waiting: Resources = ZERO,
     *,
+    wave: tuple[Kind, ...] | None = (),
     tick_s: float | None = None,
     held: Optimum | None = None,
     foresee: bool = True,
 ) -> PlanInputs:
-    """What the planning room may know now."""
+    """What the planning room may know now.
+
+    Args:
+        wave: what `waiting` is made of; None = nobody can say, and then nothing is planned in lanes.
+    """
     now = ctx.clock.now()
-    largest, grain = task_sizes(ctx, pool, now)
+    sizes = task_sizes(ctx, pool, now)
     launched = sum(
         r.action.count
         for r in ctx.ports.audit.records(pool.name, since=now - timedelta(minutes=1))
         if r.result == "done" and r.action.kind is ActionKind.LAUNCH
     )
+    lanes = None if wave is None else parted(ctx, pool, demand, forecast_id, wave)
+    kinds = sizes.kinds if lanes is None else lanes.kinds
+    largest = sizes.largest if lanes is None else largest_of(lanes.kinds)
     leads = current_leads(ctx, pool)
     late = lateness(ctx, pool, demand, leads)
     return PlanInputs(
@@ -52,21 +62,23 @@ def plan_inputs(
         mode=ctx.mode(pool, now),
         now=now,
         observation=observation,
-        demand=demand,
+        demand=demand if lanes is None else lanes.main,
         leads=leads,
         prices=ctx.prices,
         votes=ctx.ports.votes.votes(pool.name),
         overrides=ctx.ports.intent.overrides(pool.name, now),
         drains=ctx.ports.intent.drains(pool.name),
         committed=ctx.ports.ledger.reservations(pool.name),
-        waiting=waiting,
+        waiting=waiting if lanes is None else together(lanes.wave),
         spent_today_usd=spent_today(ctx, pool, now) if counts_money(ctx, pool) else 0.0,
         launched_last_minute=launched,
         forecast_id=forecast_id,
         source_age_s=source_age_s(ctx, pool.name),
         halted=ctx.ports.intent.halted(),
         largest=largest,
-        grain=grain,
+        grain=Mix.of(kinds),
+        wave=(wave or ()) if lanes is None else lanes.wave,
+        lanes=() if lanes is None else lanes.lanes,
         tick_s=tick_s,
         shared=shared_rooms(ctx, pool),
         held=held,

@@ -21,6 +21,7 @@ from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.optimum import Optimum
+from preprov.planning.packing import Kind
 from preprov.planning.plan import PlanOutcome, make_plan
 
 LEASE_S = 60.0
@@ -81,10 +82,11 @@ def pool_pass(
             tend(ctx, pool)
         made, demand = None, None
         if plan:
+            wave = dispatched.wave if dispatched else None
             waiting = dispatched.waiting if dispatched else waiting
             with limits_held(ctx, pool):
                 made, demand, acted = _plan_and_act(
-                    ctx, pool, observation, waiting, kinds, foresee=foresee, ordered=serve
+                    ctx, pool, observation, waiting, kinds, wave=wave, foresee=foresee, ordered=serve
                 )
             records = (*records, *acted)
     return PassResult(
@@ -99,6 +101,7 @@ def _plan_and_act(
     waiting: Resources,
     kinds: frozenset[ActionKind],
     *,
+    wave: tuple[Kind, ...] | None,
     foresee: bool,
     ordered: bool,
 ) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
@@ -113,6 +116,7 @@ def _plan_and_act(
         demand,
         forecast_id,
         waiting,
+        wave=wave,
         tick_s=tick_seconds(ctx, pool, now),
         held=held_optimum(ctx, pool),
         foresee=foresee,
@@ -157,13 +161,14 @@ def plan_for(
     forecast_id: str,
     waiting: Resources = ZERO,
     *,
+    wave: tuple[Kind, ...] | None = (),
     tick_s: float | None = None,
     held: Optimum | None = None,
     foresee: bool = True,
 ) -> PlanOutcome:
     """Hand the planning room everything it may know now; pools that share a limit are optimised together."""
     inputs = plan_inputs(
-        ctx, pool, observation, demand, forecast_id, waiting, tick_s=tick_s, held=held, foresee=foresee
+        ctx, pool, observation, demand, forecast_id, waiting, wave=wave, tick_s=tick_s, held=held, foresee=foresee
     )
     return make_plan(jointly(ctx, pool, inputs, lambda other: inputs_of(ctx, other)))
 

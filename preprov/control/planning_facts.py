@@ -1,6 +1,9 @@
 """What planning is told beside demand: sizes of tasks, how often plans are made, the optimum that is held."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -12,23 +15,35 @@ from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
 from preprov.model.worktable import Array, WorkTable
 from preprov.planning.optimum import Optimum
+from preprov.planning.packing import Kind, coarser
 
 _SIZES_FRESH: Final = timedelta(minutes=10)
 _RECENT: Final = timedelta(days=7)
 _INTERVALS: Final = 4
 _DUST: Final = 1e-9
-_ALIKE: Final = 0.8
-"""Share of core-seconds that tasks of one size must hold, for nodes to be counted by how many of them fit."""
 
 
-def task_sizes(ctx: Context, pool: Pool, now: datetime) -> tuple[Resources | None, Resources | None]:
-    """(largest request of a task that is not over, usual request if nearly all work has it); None = not known."""
+@dataclass(frozen=True)
+class Sizes:
+    """What tasks ask for.
+
+    Attributes:
+        largest: of those that are not over and fit somewhere; None = there are none.
+        kinds: of recent and open tasks, each with the instance-seconds that it holds.
+    """
+
+    largest: Resources | None
+    kinds: tuple[Kind, ...]
+
+
+def task_sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
+    """Of the work of the last days and of what is not over; looked at again every few minutes."""
     return remembered(ctx, (pool.name, "sizes"), _SIZES_FRESH, lambda: _sizes(ctx, pool, now))
 
 
-def _sizes(ctx: Context, pool: Pool, now: datetime) -> tuple[Resources | None, Resources | None]:
+def _sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
     seen = ctx.ports.work.work(pool.name, since=now - _RECENT, until=now).as_of(now)
-    return largest_open(seen, pool), usual(seen)
+    return Sizes(largest_open(seen, pool), kinds_of(seen))
 
 
 def largest_open(seen: WorkTable, pool: Pool) -> Resources | None:
@@ -47,20 +62,57 @@ def largest_open(seen: WorkTable, pool: Pool) -> Resources | None:
     return Resources.of(wanted[fits][np.lexsort((memory, cpu, gpu))[-1]].tolist())
 
 
-def usual(seen: WorkTable) -> Resources | None:
-    """The request that holds nearly all of the core-seconds; None if tasks differ."""
+def kinds_of(
+    seen: WorkTable, labels: Mapping[tuple[str, str], Mapping[str, str]] = MappingProxyType({})
+) -> tuple[Kind, ...]:
+    """Kinds of tasks, each with the instance-seconds it has run, or will run as far as that can be told.
+
+    Args:
+        labels: (DAG, task) -> labels that its node must have; none if they do not matter.
+    """
     of = seen.tasks
     runtime = of["runtime_s"].to_numpy(dtype=np.float64)
-    ran = np.flatnonzero(runtime > 0)
-    if not len(ran):
-        return None
-    amounts = np.stack([of[k].to_numpy(dtype=np.float64)[ran] for k in ("cpu", "memory", "gpu")])
-    number, first = _alike(amounts)
-    by_size = np.bincount(number, weights=amounts[0] * runtime[ran] * of["instances"].to_numpy()[ran])
-    total = float(by_size.sum())
-    if total <= 0 or float(by_size.max()) < _ALIKE * total:
-        return None
-    return Resources(*amounts[:, first[int(np.argmax(by_size))]].tolist())
+    ran = runtime > 0
+    usual = float(runtime[ran].mean()) if ran.any() else 1.0
+    hint = of["hint_s"].to_numpy(dtype=np.float64)
+    # What ended without a runtime did not succeed and held nothing worth counting.
+    open_ = np.isnan(of["ended_at"].to_numpy(dtype=np.float64)) & ~ran
+    seconds = np.where(ran, runtime, np.where(open_, np.where(hint > 0, hint, usual), 0.0))
+    rows = np.flatnonzero(seconds > 0)
+    if not len(rows):
+        return ()
+    amounts = np.stack([coarser(np.nan_to_num(of[k].to_numpy(dtype=np.float64)[rows])) for k in KINDS])
+    sets, label = _labelled(seen, rows, labels)
+    number, first = _alike(np.concatenate([amounts, label[None, :]]))
+    held = np.bincount(number, weights=seconds[rows] * of["instances"].to_numpy()[rows])
+    return tuple(
+        Kind(Resources(*amounts[:, i].tolist()), float(w), sets[int(label[i])])
+        for i, w in zip(first, held, strict=True)
+    )
+
+
+def _labelled(
+    seen: WorkTable, rows: Array, labels: Mapping[tuple[str, str], Mapping[str, str]]
+) -> tuple[list[Mapping[str, str]], Array]:
+    """Sets of labels, none first, and which each of the tasks at these rows has."""
+    none: Mapping[str, str] = MappingProxyType({})
+    if not labels:
+        return [none], np.zeros(len(rows))
+    sets: list[Mapping[str, str]] = [none]
+    run = seen.tasks["run"].to_numpy()[rows]
+    names = zip(
+        seen.runs["dag_id"].to_numpy(dtype=object)[run].tolist(),
+        seen.tasks["task_id"].to_numpy(dtype=object)[rows].tolist(),
+        strict=True,
+    )
+    out = np.zeros(len(rows))
+    for i, name in enumerate(names):
+        wanted = labels.get(name)
+        if wanted:
+            if wanted not in sets:
+                sets.append(wanted)
+            out[i] = sets.index(wanted)
+    return sets, out
 
 
 def _alike(columns: Array) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@ from preprov.control.context import Context
 from preprov.control.observing import of_tasks
 from preprov.control.routing import USUAL, Route
 from preprov.model.errors import ConfigError, PoolError, WorkError
-from preprov.model.resources import Resources
 from preprov.model.work import DagRun, DagSpec, State, TaskSpec
+from preprov.planning.placement import why_nowhere
 
 
 def route(ctx: Context, dag: DagSpec, routes: tuple[Route, ...]) -> DagSpec:
@@ -40,20 +40,13 @@ def route(ctx: Context, dag: DagSpec, routes: tuple[Route, ...]) -> DagSpec:
 
 
 def _must_fit(ctx: Context, pool_name: str, task: TaskSpec) -> None:
-    pool = ctx.pool(pool_name)
-    offerings = [o for g in pool.groups for o in g.offerings]
-    if any(task.request.fits_in(o.allocatable, pool.binding) for o in offerings):
-        return
-    biggest = max(offerings, key=lambda o: o.allocatable.cpu)
-    raise WorkError(
-        f"task {task.task_id} fits on no node of pool {pool_name}: it wants {_amounts(task.request)}",
-        where=task.task_id,
-        hint=f"the biggest node is {biggest.instance_type} with {_amounts(biggest.allocatable)}",
-    )
-
-
-def _amounts(r: Resources) -> str:
-    return ", ".join(f"{v:g} {k}" for k, v in r.as_dict().items() if v)
+    why = why_nowhere(ctx.pool(pool_name), task.request, task.affinity)
+    if why:
+        raise WorkError(
+            f"task {task.task_id} fits on no node of pool {pool_name}: {why}",
+            where=task.task_id,
+            hint="ask for less, or add an offering that holds it",
+        )
 
 
 def submit(ctx: Context, dags: tuple[DagSpec, ...], routes: tuple[Route, ...] = ()) -> tuple[DagRun, ...]:

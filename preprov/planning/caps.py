@@ -13,7 +13,6 @@ from preprov.planning.inputs import PlanInputs
 from preprov.planning.need import Horizon
 from preprov.planning.offers import Choice
 from preprov.planning.room import nodes_left
-from preprov.planning.supply import Supply
 
 _NO_LIMIT: Final = 10**9
 
@@ -25,7 +24,7 @@ class Allowance:
         rates: USD per hour of what is billed now, running and standby together; None = a price is not known.
     """
 
-    def __init__(self, inputs: PlanInputs, supply: Supply, rate_usd: float | None) -> None:
+    def __init__(self, inputs: PlanInputs, rate_usd: float | None) -> None:
         self.inputs = inputs
         self.guards = inputs.pool.guards
         self.rate = rate_usd

@@ -14,6 +14,7 @@ from preprov.model.reservations import Reservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.leads import Leads
 from preprov.planning.optimum import Optimum
+from preprov.planning.packing import Kind, Mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,24 @@ class SharedRoom:
 
 
 @dataclass(frozen=True)
+class Lane:
+    """Work of a pool that only some of its offerings hold, planned on those alone (see `planning.lanes`).
+
+    Attributes:
+        offerings: (group, offering key). demand: of that work; it is not in the pool's own.
+        waiting, wave, largest, grain: as in PlanInputs.
+    """
+
+    name: str
+    offerings: frozenset[tuple[str, str]]
+    demand: DemandCurve
+    waiting: Resources = ZERO
+    wave: tuple[Kind, ...] = ()
+    largest: Resources | None = None
+    grain: Mix | None = None
+
+
+@dataclass(frozen=True)
 class PlanInputs:
     """Everything a plan depends on; equal inputs make an equal plan.
 
@@ -58,7 +77,9 @@ class PlanInputs:
         waiting: demand that is ready now, could run on some offering, and found no room on any ready node.
         source_age_s: age of the newest fact about work; older than guards.stale_source_s stops raises.
         largest: the largest request of one task; a node that cannot hold it is not chosen.
-        grain: the usual request of one task, weighted by what it occupies: whole tasks must fit on a node.
+        grain: the sizes of tasks, as they run side by side: whole tasks must fit on a node.
+        wave: what `waiting` is made of, if that is known: it is packed task by task.
+        lanes: work that is planned on offerings of its own, and not in `demand`. lane: name of the one that this is.
         halted: reason if all writes are stopped, else "".
         tick_s: until the next plan; None = the demand's step.
         urgency: (T,) USD per core-hour of waiting on top of the pool's price, by demand step: the cost of lateness.
@@ -89,7 +110,10 @@ class PlanInputs:
     forecast_id: str = ""
     source_age_s: float = 0.0
     largest: Resources | None = None
-    grain: Resources | None = None
+    grain: Mix | Resources | None = None
+    wave: tuple[Kind, ...] = ()
+    lanes: tuple[Lane, ...] = ()
+    lane: str = ""
     halted: str = ""
     tick_s: float | None = None
     urgency: Sequence[float] | None = None

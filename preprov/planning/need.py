@@ -14,6 +14,7 @@ from preprov.model.reservations import Purpose
 from preprov.model.resources import KINDS
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.offers import Choice
+from preprov.planning.packing import nodes_for_wave
 from preprov.planning.placement import nodes_for
 from preprov.planning.supply import Supply
 
@@ -208,7 +209,10 @@ def _needed_now(inputs: PlanInputs, supply: Supply, choice: Choice) -> int:
     if inputs.waiting.is_zero:
         return 0
     busy = supply.sizes(n for n in supply.ready if n.node_id in supply.protected)
-    extra = int(nodes_for(np.array(inputs.waiting.as_tuple()), choice.offering, inputs.pool.binding, inputs.grain))
+    if inputs.wave:
+        extra = nodes_for_wave(inputs.wave, choice.offering.allocatable, inputs.pool.binding)
+    else:
+        extra = int(nodes_for(np.array(inputs.waiting.as_tuple()), choice.offering, inputs.pool.binding, inputs.grain))
     return math.ceil(busy + supply.draining_size - 1e-9) + extra
 
 

@@ -59,8 +59,10 @@ def optimise(situations: Sequence[Situation]) -> tuple[Optimum, ...]:
     rows = [r for p in parts for r in p.rows] + shared_rows([(p.s, p.choices) for p in parts])
     time_s = max((s.inputs.pool.solver_s for s in situations), default=5.0)
     solution = solve([p.problem for p in parts], rows, time_limit_s=time_s)
-    names = tuple(p.s.inputs.pool.name for p in parts)
-    return tuple(_optimum(p, solution, i, names[:i] + names[i + 1 :]) for i, p in enumerate(parts))
+    names = dict.fromkeys(p.s.inputs.pool.name for p in parts)
+    return tuple(
+        _optimum(p, solution, i, tuple(n for n in names if n != p.s.inputs.pool.name)) for i, p in enumerate(parts)
+    )
 
 
 def _part(s: Situation, index: int) -> Part:
@@ -170,6 +172,7 @@ def _most_usd(s: Situation) -> Array | None:
 def _rows(s: Situation, choices: Sequence[Choice], of_group: Array, index: int) -> list[Row]:
     """Limits of this pool alone: nodes of each group, of all, and money of each day."""
     pool, guards = s.inputs.pool, s.inputs.pool.guards
+    name = f"{pool.name} ({s.inputs.lane})" if s.inputs.lane else pool.name
     there: dict[str, int] = {}
     for n in s.inputs.observation.nodes:
         there[n.group] = there.get(n.group, 0) + 1
@@ -177,12 +180,12 @@ def _rows(s: Situation, choices: Sequence[Choice], of_group: Array, index: int) 
     for k, g in enumerate(pool.groups):
         limit = max(g.max_nodes, there.get(g.name, 0))
         mine = (of_group == k).astype(float)
-        out.append(Row(f"max_nodes of {pool.name}/{g.name}", limit, {index: Weights(levels=mine)}))
+        out.append(Row(f"max_nodes of {name}/{g.name}", limit, {index: Weights(levels=mine)}))
     limit = max(guards.max_nodes, sum(there.values()))
-    out.append(Row(f"max_nodes of {pool.name}", limit, {index: Weights(levels=np.ones(len(choices)))}))
+    out.append(Row(f"max_nodes of {name}", limit, {index: Weights(levels=np.ones(len(choices)))}))
     if guards.max_usd_per_day is not None and s.reference.usd is not None:
         for day, days, left in days_of(s, guards.max_usd_per_day, s.inputs.spent_today_usd):
-            out.append(Row(f"max_usd_per_day of {pool.name} {day}", left, {index: Weights(spend=days)}))
+            out.append(Row(f"max_usd_per_day of {name} {day}", left, {index: Weights(spend=days)}))
     return out
 
 
@@ -245,7 +248,7 @@ def signals_of(s: Situation) -> Signals:
     demand = np.stack([s.need.counts.mean(axis=0), upper_quantile(s.need.counts, s.need.level).astype(float)])
     if i.urgency is not None:
         fixed["deadlines"] = float(np.sum(i.urgency))
-    have = {"lost": float(lost), **{f"left of {x.limit.name}": _wanted_of(s, x) for x in i.shared}}
+    have = {"lost": float(lost), **{f"left of {x.limit.name}": _wanted_of(s, x) for x in i.shared if x.others}}
     return Signals(s.horizon.start, s.horizon.step_s, demand, fixed, have)
 
 

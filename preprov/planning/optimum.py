@@ -54,11 +54,13 @@ def moved(previous: Signals, now: Signals, tolerance: float = TOLERANCE) -> str:
     for name, value in now.fixed.items():
         if abs(value - previous.fixed[name]) > tolerance * max(abs(value), abs(previous.fixed[name])):
             return name
+    if demand := _demand_moved(previous.demand[:, late:], now, tolerance):
+        return demand
     for name in {*previous.have, *now.have}:
         was, has = previous.have.get(name, 0.0), now.have.get(name, 0.0)
         if abs(was - has) > max(0.5, tolerance * max(was, has)):
             return f"nodes {name}"
-    return _demand_moved(previous.demand[:, late:], now, tolerance)
+    return ""
 
 
 def _demand_moved(then: Array, now: Signals, tolerance: float) -> str:
@@ -83,7 +85,7 @@ class Optimum:
         nodes: (group, offering key) -> state -> (T,) nodes.
         cost_usd: expected, waiting included (node-hours where no price is known). gap: share that a better plan could
         save at most. seconds: it took. binding: what holds it back. unserved: levels nobody may serve.
-        together: pools that it was found with.
+        together: pools that it was found with. others: lane of the same pool -> its optimum.
     """
 
     signals: Signals
@@ -97,6 +99,7 @@ class Optimum:
     binding: tuple[str, ...] = ()
     unserved: int = 0
     together: tuple[str, ...] = ()
+    others: "Mapping[str, Optimum]" = field(default_factory=lambda: MappingProxyType({}))
 
     def index(self, now: datetime) -> int:
         """The step that holds an instant."""

@@ -8,9 +8,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Offering, Phase, PoolObservation
+from preprov.model.pools import Offering, Phase, Pool, PoolObservation
 from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import KINDS, UNITS, ZERO, Resources
+from preprov.planning.packing import Mix, usable_of
 
 Array: TypeAlias = NDArray[Any]
 
@@ -26,6 +27,7 @@ class NodeRoom:
     Attributes:
         capacity: allocatable of the whole node: what could ever fit. labels: matched against affinity.
         preloaded: digests and dataset keys verified on its disk.
+        lane: of its offering; requests of another lane look here last.
     """
 
     node_id: str
@@ -33,6 +35,7 @@ class NodeRoom:
     capacity: Resources
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     preloaded: frozenset[str] = frozenset()
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class PlacementRequest:
 
     Attributes:
         claimant: unique among the requests. gang: requests of one non-empty name are placed all or none.
-        affinity: labels the node must have. preload: keys it would like to find on the disk.
+        affinity: labels the node must have. preload: keys it would like to find on the disk. lane: see NodeRoom.
     """
 
     claimant: str
@@ -49,6 +52,7 @@ class PlacementRequest:
     gang: str = ""
     affinity: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     preload: frozenset[str] = frozenset()
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,15 @@ class Assignment:
 
 
 def nodes_for(
-    demand: Array, offering: Offering, binding: Sequence[str] = KINDS, grain: Resources | None = None
+    demand: Array, offering: Offering, binding: Sequence[str] = KINDS, grain: Mix | Resources | None = None
 ) -> Array:
     """Nodes of one offering that hold a demand.
 
     Args:
         demand: (..., 5) amounts in the order of KINDS.
         binding: resources that limit how much fits on a node.
-        grain: size of one task. Whole tasks must fit: where n of them fill a node, n times the task is all of it that
-            can be used. None = demand is a liquid.
+        grain: sizes of tasks: one, or a mix. Whole tasks must fit: where n of them fill a node, n times the task is
+            all of it that can be used. None = demand is a liquid.
 
     Returns:
         (...) int64, the largest count over the binding resources. Where a resource is wanted that the offering has none
@@ -90,7 +94,7 @@ def nodes_for(
 
 
 def usable_capacity(
-    offering: Offering, binding: Sequence[str] = KINDS, grain: Resources | None = None
+    offering: Offering, binding: Sequence[str] = KINDS, grain: Mix | Resources | None = None
 ) -> tuple[float, ...]:
     """Allocatable amounts that whole tasks of size `grain` can use, in the order of KINDS.
 
@@ -100,6 +104,8 @@ def usable_capacity(
     amounts = room.as_tuple()
     if grain is None:
         return amounts
+    if isinstance(grain, Mix):
+        return usable_of(grain, offering, binding)
     fit = fit_count(grain, room, binding)
     if not 0 < fit < _MANY:
         return amounts
@@ -136,6 +142,34 @@ def misfit(request: Resources, offerings: Iterable[Offering], binding: Iterable[
     return f"wants {_amounts(request, wanted)}; " + ("; ".join(reasons) or "there is no offering")
 
 
+OFFERING_LABELS: Final = ("instance_type", "zone", "group")
+"""Labels that an offering tells beforehand; whatever else a node must have is only known of nodes."""
+
+
+def holds(
+    group: str, offering: Offering, request: Resources, affinity: Mapping[str, str], binding: Iterable[str] = KINDS
+) -> bool:
+    """True if an empty node of the offering holds the request and has the labels, as far as they are known."""
+    known = {"instance_type": offering.instance_type, "zone": offering.zone, "group": group}
+    if any(known[k] != v for k, v in affinity.items() if known.get(k)):
+        return False
+    return request.fits_in(offering.allocatable, tuple(binding))
+
+
+def why_nowhere(pool: Pool, request: Resources, affinity: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Why a request fits on none of a pool's offerings, in a sentence; "" if it fits on one."""
+    places = [(g, o) for g in pool.groups for o in g.offerings]
+    if any(holds(g.name, o, request, affinity, pool.binding) for g, o in places):
+        return ""
+    labelled = [o for g, o in places if holds(g.name, o, ZERO, affinity, pool.binding)]
+    if not labelled:
+        wanted = ", ".join(f"{k}={v}" for k, v in sorted(affinity.items()))
+        have = "; ".join(f"{o.instance_type} in {o.zone or 'any zone'} of group {g.name}" for g, o in places)
+        return f"must be on a node with {wanted}; there is {have}"
+    only = f" among those with {', '.join(f'{k}={v}' for k, v in sorted(affinity.items()))}" if affinity else ""
+    return misfit(request, labelled, pool.binding) + only
+
+
 def rooms_of(observation: PoolObservation, reservations: Iterable[Reservation]) -> tuple[NodeRoom, ...]:
     """Rooms of the READY nodes, fullest first so that first fit packs tightly and leaves idle nodes idle.
 
@@ -162,7 +196,7 @@ def rooms_of(observation: PoolObservation, reservations: Iterable[Reservation]) 
 def first_fit(
     requests: Sequence[PlacementRequest], rooms: Sequence[NodeRoom], binding: Sequence[str] = KINDS
 ) -> Assignment:
-    """Place requests in the order given; among the nodes that fit, most of the preload present, then room order.
+    """Place requests in the order given; among nodes that fit: own lane, most of the preload present, room order.
 
     Runs of like requests are placed at once, so thousands of instances of a task cost as much as one. A request that
     does not fit is passed over; later ones may still find room.
@@ -206,11 +240,11 @@ def _batches(requests: Sequence[PlacementRequest]) -> list[list[PlacementRequest
 
 
 def _alike(a: PlacementRequest, b: PlacementRequest) -> bool:
-    return a.amount == b.amount and a.preload == b.preload and a.affinity == b.affinity
+    return a.amount == b.amount and a.preload == b.preload and a.affinity == b.affinity and a.lane == b.lane
 
 
 def _kind(r: PlacementRequest) -> tuple[object, ...]:
-    return (r.amount, r.preload, tuple(sorted(r.affinity.items())))
+    return (r.amount, r.preload, tuple(sorted(r.affinity.items())), r.lane)
 
 
 class _Line:
@@ -322,7 +356,7 @@ class _Board:
         key = _kind(r)
         line = self._lines.get(key)
         if line is None:
-            order = self._order(r.preload)
+            order = self._order(r)
             line = self._lines[key] = _Line(self._want(r), order[self._mask(r)[order]])
         return line
 
@@ -334,10 +368,11 @@ class _Board:
             )
         return self._masks[key]
 
-    def _order(self, preload: frozenset[str]) -> Array:
-        """Rows by how much of the preload is present, room order within."""
-        hits = np.array([len(preload & room.preloaded) for room in self.rooms], dtype=np.int64)
-        order: Array = np.argsort(-hits, kind="stable")
+    def _order(self, r: PlacementRequest) -> Array:
+        """Rows of its own lane first, then by how much of the preload is present, room order within."""
+        hits = np.array([len(r.preload & room.preloaded) for room in self.rooms], dtype=np.int64)
+        strange = np.array([room.lane != r.lane for room in self.rooms], dtype=bool)
+        order: Array = np.lexsort((-hits, strange))
         return order
 
 

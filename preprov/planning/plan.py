@@ -1,26 +1,28 @@
 """make_plan: demand, lead times, prices and what exists become an immutable plan of actions that explain themselves."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import groupby
 from typing import Final
 
 import numpy as np
 
-from preprov.model.plans import Action, ActionKind, CapacityPlan, Target, stable_id
+from preprov.model.plans import Action, ActionKind, CapacityPlan, stable_id
 from preprov.model.pools import Standby
 from preprov.model.resources import Resources
 from preprov.model.time import floor_to
 from preprov.planning.caps import Allowance
-from preprov.planning.costing import alternatives, price_moves
+from preprov.planning.costing import Costs, alternatives, price_moves
 from preprov.planning.decide import Decision, Move, Situation, decide
 from preprov.planning.inputs import PlanInputs, PlanOutcome
+from preprov.planning.joining import joined_courses, joined_targets, targets_of
+from preprov.planning.lanes import split
 from preprov.planning.master import SolverError
 from preprov.planning.need import Horizon, horizon_of, needed, service_level
 from preprov.planning.offers import choice_of, choices, relative_size
 from preprov.planning.optimise import optimise, signals_of
 from preprov.planning.optimum import Optimum, moved
+from preprov.planning.packing import Mix
 from preprov.planning.reasons import Words
 from preprov.planning.supply import fingerprint, read_supply
 from preprov.planning.trajectory import later_moves
@@ -28,6 +30,22 @@ from preprov.planning.trajectory import later_moves
 __all__ = ["PlanInputs", "PlanOutcome", "fingerprint", "has_moved", "make_plan", "optimise_together"]
 
 MIN_VALID_S: Final = 120.0
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One lane decided, priced and ready to be put into words."""
+
+    s: Situation
+    d: Decision
+    later: list[Move]
+    costs: Costs
+    words: Words
+    hold: str
+
+    @property
+    def priced(self) -> bool:
+        return all(c.usd is not None for c in self.s.choices)
 
 
 def make_plan(inputs: PlanInputs) -> PlanOutcome:
@@ -38,21 +56,21 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
 
     Method: base-stock ordering. The level to order up to is a quantile over joint demand samples of the maximum over
     the lead window (newsvendor ratio or hit rate), each standby tier for its own lead; ends by ski rental with
-    predictions. Actions after now are the plan as it stands and are made again next time.
+    predictions. Actions after now are the plan as it stands and are made again next time. Lanes are optimised together,
+    and the guards are theirs together.
 
     Raises:
         ConfigError: the pool's zone or a lead time is invalid.
     """
-    s, basis, fallback = _optimised(situation(inputs))
-    allowance = Allowance(inputs, s.supply, _rate(s))
-    d = decide(s, allowance)
-    later, owners = later_moves(s, d)
-    costs = price_moves(s, d.moves, later, owners)
-    priced = all(c.usd is not None for c in s.choices)
-    words = Words(s, priced=priced)
+    parts, basis, fallback = _optimised(inputs)
+    allowance = Allowance(inputs, _rate(parts))
+    made = [_decided(s, allowance) for s in parts]
     observed = fingerprint(inputs.observation)
-    hold = words.hold(d, allowance.blocked)
-    actions = _actions(s, d, later, words, observed, hold)
+    actions = _actions(made, observed)
+    priced = all(m.priced for m in made)
+    cost = sum(m.costs.total for m in made)
+    wait = sum(m.costs.wait_core_h for m in made)
+    courses = [alternatives(m.s, m.costs, m.priced) for m in made]
     plan = CapacityPlan(
         plan_id=stable_id(
             inputs.pool.name,
@@ -67,43 +85,33 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
         issued_at=inputs.now,
         valid_until=inputs.now + timedelta(seconds=max(inputs.pool.step_seconds, MIN_VALID_S)),
         actions=actions,
-        targets=_targets(s, d, later),
-        cost_usd=costs.total if priced else None,
-        node_hours=costs.node_hours,
-        expected_wait_core_hours=costs.wait_core_h,
+        targets=joined_targets([targets_of(m.s, m.d, m.later) for m in made]),
+        cost_usd=cost if priced else None,
+        node_hours=sum(m.costs.node_hours for m in made),
+        expected_wait_core_hours=wait,
         forecast_id=inputs.forecast_id,
         observed=observed,
-        alternatives=alternatives(s, costs, priced),
-        notes=(*s.notes, *d.notes, *_held_back(s)),
+        alternatives=courses[0] if len(made) == 1 else joined_courses(courses, cost, wait, priced=priced),
+        notes=tuple(dict.fromkeys(n for m in made for n in (*m.s.notes, *m.d.notes, *_held_back(m.s)))),
         fallback=fallback,
         basis=basis,
     )
-    return PlanOutcome(plan, d.votes, s.optimum, _binding(s, allowance))
+    votes = {node: since for m in made for node, since in m.d.votes.items()}
+    return PlanOutcome(plan, votes, _whole(parts), _binding(parts, allowance))
 
 
-def _binding(s: Situation, allowance: Allowance) -> tuple[str, ...]:
+def _decided(s: Situation, allowance: Allowance) -> _Made:
+    d = decide(s, allowance)
+    later, owners = later_moves(s, d)
+    costs = price_moves(s, d.moves, later, owners)
+    words = Words(s, priced=all(c.usd is not None for c in s.choices))
+    return _Made(s, d, later, costs, words, words.hold(d, allowance.blocked))
+
+
+def _binding(parts: Sequence[Situation], allowance: Allowance) -> tuple[str, ...]:
     """What is scarce: limits the programme met, minima apart, and guards that said no."""
-    met = () if s.optimum is None else s.optimum.binding
+    met = [name for s in parts if s.optimum is not None for name in s.optimum.binding]
     return tuple(dict.fromkeys((*(name for name in met if not name.startswith("min_nodes")), *allowance.short)))
-
-
-def _optimised(s: Situation) -> tuple[Situation, dict[str, object], str]:
-    """With the optimum held or found anew; the basis of the plan, and why it is made without one."""
-    if not s.inputs.optimise:
-        return s, {"solver": "greedy", "solved": False, "because": "asked for"}, ""
-    if s.inputs.found is not None:
-        optimum, because = s.inputs.found
-        return replace(s, optimum=optimum), optimum.basis(because), ""
-    held = s.inputs.held
-    why = "none held" if held is None else moved(held.signals, signals_of(s))
-    if held is not None and not why:
-        return replace(s, optimum=held), held.basis(""), ""
-    try:
-        found = optimise([s])[0]
-    except SolverError as e:
-        reason = f"greedy: the solver found nothing ({e})"
-        return s, {"solver": "greedy", "solved": False, "because": reason}, reason
-    return replace(s, optimum=found), found.basis(why), ""
 
 
 def _held_back(s: Situation) -> tuple[str, ...]:
@@ -119,6 +127,86 @@ def _short(row: str) -> str:
     """The name of a row without pool, group and day; a limit across pools keeps its own name."""
     name, shared, what = row.partition(": ")
     return f"{what.split(' ')[0]} of {name}" if shared else row.split(" ")[0]
+
+
+# --------------------------------------------------------------------------- the optimum
+
+
+def _optimised(inputs: PlanInputs) -> tuple[list[Situation], dict[str, object], str]:
+    """The lanes with the optimum held or found anew; the basis of the plan, and why it is made without one."""
+    parts = [situation(i) for i in split(inputs)]
+    if not inputs.optimise:
+        return parts, {"solver": "greedy", "solved": False, "because": "asked for"}, ""
+    if inputs.found is not None:
+        optimum, because = inputs.found
+        return _with(parts, optimum), _basis(parts, optimum, because), ""
+    why = _moved(parts, inputs.held)
+    if inputs.held is not None and not why:
+        return _with(parts, inputs.held), _basis(parts, inputs.held, ""), ""
+    try:
+        optimum = _together(parts, optimise(parts))
+    except SolverError as e:
+        reason = f"greedy: the solver found nothing ({e})"
+        return parts, {"solver": "greedy", "solved": False, "because": reason}, reason
+    return _with(parts, optimum), _basis(parts, optimum, why), ""
+
+
+def _moved(parts: Sequence[Situation], held: Optimum | None) -> str:
+    if held is None:
+        return "none held"
+    if held.others.keys() != {s.inputs.lane for s in parts[1:]}:
+        return "which kinds of tasks there are"
+    return next((why for s in parts if (why := moved(_of(held, s).signals, signals_of(s)))), "")
+
+
+def _of(optimum: Optimum, s: Situation) -> Optimum:
+    return optimum.others[s.inputs.lane] if s.inputs.lane else optimum
+
+
+def _with(parts: Sequence[Situation], optimum: Optimum) -> list[Situation]:
+    return [replace(s, optimum=_of(optimum, s)) for s in parts]
+
+
+def _together(parts: Sequence[Situation], found: Sequence[Optimum]) -> Optimum:
+    """The main lane's optimum with those of the others inside it."""
+    others = {s.inputs.lane: optimum for s, optimum in zip(parts[1:], found[1:], strict=True)}
+    return replace(found[0], others=others) if others else found[0]
+
+
+def _whole(parts: Sequence[Situation]) -> Optimum | None:
+    found = [s.optimum for s in parts if s.optimum is not None]
+    return _together(parts, found) if len(found) == len(parts) else None
+
+
+def _basis(parts: Sequence[Situation], optimum: Optimum, why: str) -> dict[str, object]:
+    basis = optimum.basis(why)
+    if optimum.others:
+        every = [_of(optimum, s) for s in parts]
+        basis["optimum_usd"] = round(sum(o.cost_usd for o in every), 4)
+        basis["binding"] = list(dict.fromkeys(name for o in every for name in o.binding))
+        basis["lanes"] = [
+            {"lane": s.inputs.lane or "main", "offerings": ["/".join(c.key) for c in s.choices]} for s in parts
+        ]
+    return basis
+
+
+def optimise_together(together: Sequence[PlanInputs]) -> tuple[Optimum, ...] | str:
+    """The optimum of each of several pools that share limits, found jointly; a sentence if the solver fails."""
+    pools = [[situation(i) for i in split(inputs)] for inputs in together]
+    try:
+        found = list(optimise([s for parts in pools for s in parts]))
+    except SolverError as e:
+        return f"the solver found nothing for {len(together)} pools together ({e})"
+    out = []
+    for parts in pools:
+        mine, found = found[: len(parts)], found[len(parts) :]
+        out.append(_together(parts, mine))
+    return tuple(out)
+
+
+def has_moved(inputs: PlanInputs) -> str:
+    """What moved since the held optimum was found; "none held" without one; "" if it still holds."""
+    return _moved([situation(i) for i in split(inputs)], inputs.held)
 
 
 def situation(inputs: PlanInputs) -> Situation:
@@ -147,29 +235,31 @@ def _typical(inputs: PlanInputs, horizon: Horizon) -> Resources:
     mean = horizon.samples.mean(axis=(0, 1), dtype=np.float64)
     total = Resources.of(mean.tolist()) + inputs.waiting
     if total.is_zero:
-        total = inputs.grain or inputs.largest or Resources(cpu=1.0)
+        usual = inputs.grain.total if isinstance(inputs.grain, Mix) else inputs.grain
+        total = usual or inputs.largest or Resources(cpu=1.0)
     return total
 
 
-def _rate(s: Situation) -> float | None:
+def _rate(parts: Sequence[Situation]) -> float | None:
     """USD per hour of what is billed now; None if the price of something is not known."""
     total = 0.0
-    for n in s.inputs.observation.nodes:
-        choice = s.by_offering.get((n.group, n.offering.key))
-        usd = choice.usd if choice is not None else n.offering.usd_per_hour
-        if usd is None:
-            return None
-        total += usd if choice is None or n.standby is Standby.RUNNING else choice.standby_usd.get(n.standby, 0.0)
-    return None if s.reference.usd is None else total
+    for s in parts:
+        for n in s.inputs.observation.nodes:
+            choice = s.by_offering.get((n.group, n.offering.key))
+            usd = choice.usd if choice is not None else n.offering.usd_per_hour
+            if usd is None:
+                return None
+            total += usd if choice is None or n.standby is Standby.RUNNING else choice.standby_usd.get(n.standby, 0.0)
+    return None if any(s.reference.usd is None for s in parts) else total
 
 
-def _actions(
-    s: Situation, d: Decision, later: Sequence[Move], words: Words, observed: str, hold: str
-) -> tuple[Action, ...]:
-    out = [_action(s, m, words, observed) for m in _merged(d.moves)]
+def _actions(made: Sequence[_Made], observed: str) -> tuple[Action, ...]:
+    """What is due now, lane by lane, or a HOLD if nothing is; then what comes later, in time order."""
+    out = [_action(m.s, x, m.words, observed) for m in made for x in _merged(m.d.moves)]
     if not out:
-        out.append(_hold(s, hold, observed))
-    out.extend(_action(s, m, words, observed) for m in later)
+        out.append(_hold(made, observed))
+    later = sorted(((x.at_s, x, m) for m in made for x in m.later), key=lambda row: row[0])
+    out.extend(_action(m.s, x, m.words, observed) for _, x, m in later)
     return tuple(out)
 
 
@@ -217,54 +307,17 @@ def _action(s: Situation, m: Move, words: Words, observed: str) -> Action:
     )
 
 
-def _hold(s: Situation, reason: str, observed: str) -> Action:
+def _hold(made: Sequence[_Made], observed: str) -> Action:
+    s = made[0].s
     now, group = s.inputs.now, s.reference.group.name
     since = floor_to(now, s.horizon.step_s).isoformat()
+    reasons = [f"{m.s.inputs.lane}: {m.hold}" if m.s.inputs.lane else m.hold for m in made]
     return Action(
         action_id=stable_id(s.inputs.pool.name, ActionKind.HOLD, since, observed),
         kind=ActionKind.HOLD,
         at=now,
         group=group,
-        count=len(s.supply.ready),
-        reason=reason,
+        count=sum(len(m.s.supply.ready) for m in made),
+        reason="; ".join(reasons),
         cost_usd=0.0 if s.reference.usd is not None else None,
     )
-
-
-def _targets(s: Situation, d: Decision, later: Sequence[Move]) -> tuple[Target, ...]:
-    """Counts per group and state, now and wherever they change."""
-    now = s.inputs.now
-    counts: dict[tuple[str, Standby], int] = {(g.name, Standby.RUNNING): 0 for g in s.inputs.pool.groups}
-    for n in (*s.supply.ready, *(w for w, _ in s.supply.warming), *s.supply.standby):
-        counts[(n.group, n.standby)] = counts.get((n.group, n.standby), 0) + 1
-    for m in d.moves:
-        if m.hi > m.lo or m.kind.raises:
-            _shift(counts, m)
-    out = [Target(now, g, state, n) for (g, state), n in sorted(counts.items())]
-    for at_s, group in groupby(later, key=lambda m: m.at_s):
-        before = dict(counts)
-        for m in group:
-            _shift(counts, m)
-        at = now + timedelta(seconds=at_s)
-        out.extend(Target(at, k[0], k[1], n) for k, n in sorted(counts.items()) if before.get(k, 0) != n)
-    return tuple(out)
-
-
-def _shift(counts: dict[tuple[str, Standby], int], m: Move) -> None:
-    group = m.choice.group.name
-    for state, sign in ((m.came_from, -1), (m.state, 1)):
-        if state is not Standby.COLD:
-            counts[(group, state)] = max(0, counts.get((group, state), 0) + sign * m.count)
-
-
-def optimise_together(together: Sequence[PlanInputs]) -> tuple[Optimum, ...] | str:
-    """The optimum of each of several pools that share limits, found jointly; a sentence if the solver fails."""
-    try:
-        return optimise([situation(i) for i in together])
-    except SolverError as e:
-        return f"the solver found nothing for {len(together)} pools together ({e})"
-
-
-def has_moved(inputs: PlanInputs) -> str:
-    """What moved since the held optimum was found; "none held" without one; "" if it still holds."""
-    return "none held" if inputs.held is None else moved(inputs.held.signals, signals_of(situation(inputs)))

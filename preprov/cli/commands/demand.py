@@ -37,19 +37,27 @@ def queue_analyze(
     """Runs queued, running and due by schedule, with features, and the demand they expand to."""
     with common.opened("queue analyze", output) as app:
         common.check_resource(resource)
+        from dataclasses import asdict
+
         from preprov.control.forecasting import analyze_queue
+        from preprov.control.lanes import fits_nowhere
 
         target = app.ctx.pool(pool)
         when = common.parse_time(at, target.zone, app.ctx.clock.now())
         ctx = app.ctx.at(when)
         analysis = analyze_queue(ctx, target)
-        body = analysis.as_dict(resource)
+        nowhere = fits_nowhere(ctx, target)
+        body = {**analysis.as_dict(resource), "nowhere": [asdict(t) for t in nowhere]}
         if output is Output.JSON:
             common.print_json(common.envelope("queue analyze", pool, ctx.clock.now(), body))
             return
         zone = tz or target.zone
         typer.echo(f"{pool} at {common.both_times(ctx.clock.now(), zone)}")
         _print_queue(body)
+        for t in nowhere[:10]:
+            typer.echo(f"{t.run_id}/{t.task_id} fits nowhere: {t.why}")
+        if len(nowhere) > 10:
+            typer.echo(f"… and {len(nowhere) - 10} more tasks fit nowhere")
         _print_curve(analysis.curve, resource, zone)
 
 
