@@ -111,7 +111,7 @@ def open_app(
                 configured[name] = replace(reference_pool(name), zone=zone)
         for override in config.overrides(configured):
             ports.intent.add_override(override)
-        providers = _providers(settings.home, clock, speed, configured)
+        providers = _providers(settings.home, clock, speed, configured, ports.adoptions.installation)
         ctx = Context(
             ports=ports,
             providers=providers,
@@ -146,14 +146,16 @@ def _prices(
     return (*rows, *(read_prices(asked.table, types=types) if asked.table else ())), commitments
 
 
-def _providers(home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool]) -> dict[str, PoolProvider]:
+def _providers(
+    home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool], owner: Callable[[], str]
+) -> dict[str, PoolProvider]:
     """One provider per name that a pool uses."""
     groups = [g for p in pools.values() for g in p.groups]
     wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in groups if g.provider == "terraform"}
     from preprov.pools.instrument import instrumented, process_meter
     from preprov.pools.registry import providers
 
-    made = providers(wanted, home, clock, speed, _greeting(home))
+    made = providers(wanted, home, clock, speed, _greeting(home), cache(owner))
     return {name: instrumented(p, process_meter()) for name, p in made.items()}
 
 

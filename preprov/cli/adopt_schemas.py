@@ -1,6 +1,7 @@
 """Documents of the commands that adopt pools."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -24,3 +25,70 @@ class AdoptedTerraform(Envelope):
     source: str
     written: str | None = Field(description="File to which the new pools were added; null if there were none.")
     pools: list[AdoptedPool]
+
+
+class AdoptedGroup(Part):
+    """A group with its settings as they were found."""
+
+    group: str
+    found_at: datetime
+    actor: str
+    settings: dict[str, Any] = Field(description="As the provider names them; what release puts back.")
+    others: list[str] = Field(description="Who else wrote its counts then.")
+    ignored: list[str]
+
+
+class AdoptedGroups(Envelope):
+    """pool adopt."""
+
+    groups: list[AdoptedGroup]
+
+
+class Difference(Part):
+    """A setting that is not as it was found yet."""
+
+    setting: str
+    found: Any
+    now: Any
+
+
+class GivenBackGroup(Part):
+    """What came of giving a group back."""
+
+    group: str
+    whole: bool = Field(description="Every setting is as it was found.")
+    said: list[str] = Field(description="A line per thing done.")
+    differs: list[Difference]
+    error: str
+
+
+class GivenBackOfPool(GivenBackGroup):
+    """The same, with its pool."""
+
+    pool: str
+
+
+class Released(Envelope):
+    """pool release."""
+
+    groups: list[GivenBackGroup]
+
+
+class GateState(Part):
+    """What a pool has shown, and what it has still to show."""
+
+    nights: int
+    coverage: float | None = Field(description="Share of what came inside the 80 % interval; null = none was scored.")
+    guard_hits: list[str]
+    missing_for_floor: list[str]
+    missing_for_full: list[str]
+
+
+class PoolMode(Envelope):
+    """pool mode."""
+
+    asked: Literal["observe", "recommend", "floor", "full"]
+    in_force: Literal["observe", "recommend", "floor", "full"]
+    why_less: list[str] = Field(description="What it is less than was asked for; empty if it is not.")
+    halted: str
+    gate: GateState | None = Field(description="null = the pool has none.")

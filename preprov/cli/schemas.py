@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from preprov.cli.adopt_schemas import AdoptedTerraform
+from preprov.cli.adopt_schemas import AdoptedGroups, AdoptedTerraform, GivenBackOfPool, PoolMode, Released
 from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.node_schemas import NodePackage, NodeUserData
@@ -335,6 +335,7 @@ class Halted(Envelope):
     halted: bool
     reason: str
     ended: list[str]
+    given_back: list[GivenBackOfPool] = Field(description="Adopted groups, with --release.")
 
 
 class DoctorCheck(Part):
@@ -398,6 +399,9 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "pool leads": Leads,
     "pool reconcile": Reconciled,
     "pool adopt terraform": AdoptedTerraform,
+    "pool adopt": AdoptedGroups,
+    "pool release": Released,
+    "pool mode": PoolMode,
     "limit list": Limits,
     "prices list": Prices,
     "prices show": PricesOfType,

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from preprov.configfile.base import HoursSection, Section, known_zone, time_of_day
-from preprov.configfile.planning import LimitSection, ObjectiveSection, PricesSection, WithinSection
+from preprov.configfile.planning import GateSection, LimitSection, ObjectiveSection, PricesSection, WithinSection
 from preprov.configfile.sources import SourceSection
+from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline, SharedLimit
 from preprov.model.pools import (
@@ -29,6 +30,9 @@ from preprov.model.pools import (
 )
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
+
+_UNGATED = frozenset({"local", "sim"})
+"""Providers whose nodes cost nobody anything."""
 
 
 class ControllerSection(Section):
@@ -197,6 +201,7 @@ class PoolSection(Section):
     guard: GuardSection | None = None
     objective: ObjectiveSection = ObjectiveSection()
     window: WindowSection = WindowSection()
+    gate: GateSection | None = Field(default=None, description="Left out: that below for pools in a cloud, else none.")
     preload: PreloadSection = PreloadSection()
     floor: list[WithinSection] = Field(default_factory=list)
     disruption: list[WithinSection] = Field(default_factory=list)
@@ -272,6 +277,7 @@ class ConfigFile(Section):
                 mode=p.mode,
                 binding=tuple(p.binding),
                 objective=p.objective.build(),
+                gate=_gate(p),
                 guards=(p.guard or self.guard).build(),
                 window=p.window.hours(),
                 preload=p.preload.build(),
@@ -313,6 +319,13 @@ class ConfigFile(Section):
                 Override(o.pool, o.floor, since if since.tzinfo else since.replace(tzinfo=zone), until, o.reason)
             )
         return tuple(out)
+
+
+def _gate(section: PoolSection) -> Gate | None:
+    """As it says; a pool of a cloud has one by itself."""
+    if section.gate is not None:
+        return section.gate.build()
+    return None if all(g.provider in _UNGATED for g in section.group) else Gate()
 
 
 def load(path: Path | None) -> ConfigFile:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 
 from preprov.configfile.base import HoursSection, Section, known_zone
+from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
 from preprov.model.limits import SharedLimit
 from preprov.model.pools import Objective, Pool, Within
@@ -28,6 +29,20 @@ class ObjectiveSection(Section):
     def build(self) -> Objective:
         """The domain value."""
         return Objective(self.shortage_usd_per_core_hour, self.hit_rate, self.late_usd_per_minute)
+
+
+class GateSection(Section):
+    """[pool.gate]: what a pool has to show before preprov may raise on it, and before it may lower. 0 opens it."""
+
+    floor_nights: int = Field(default=3, ge=0, description="Nights observed before mode floor.")
+    full_nights: int = Field(default=7, ge=0, description="Nights observed before mode full.")
+    coverage: float = Field(
+        default=0.7, ge=0, le=1, description="Least share of what came inside the 80 % interval of forecasts."
+    )
+
+    def build(self) -> Gate:
+        """The domain value."""
+        return Gate(self.floor_nights, self.full_nights, self.coverage)
 
 
 class WithinSection(HoursSection):

@@ -33,6 +33,7 @@ from preprov.contracts.live import (
     SyncBatch,
 )
 from preprov.contracts.pools import (
+    ANOTHER_PREPROV,
     Adopts,
     Capabilities,
     Examined,
@@ -47,6 +48,7 @@ from preprov.contracts.pools import (
     PriceBook,
     Quote,
     Quotes,
+    SetsFloor,
     SetsTargets,
     Tended,
 )
@@ -67,6 +69,7 @@ from preprov.contracts.store import (
 from preprov.contracts.work import IngestResult, SampleStore, WorkStore
 
 __all__ = [
+    "ANOTHER_PREPROV",
     "UNROUTED",
     "AdoptionStore",
     "Adopts",
@@ -113,6 +116,7 @@ __all__ = [
     "SampleStore",
     "Scheduler",
     "SeenRuns",
+    "SetsFloor",
     "SetsTargets",
     "SourceBatch",
     "SourceState",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from preprov.model.pools import Offering, Pool, PoolObservation, Preload, Standby
 from preprov.model.prices import Found, PriceRow
@@ -252,6 +252,10 @@ class Finding:
     hint: str = ""
 
 
+ANOTHER_PREPROV: Final = "another preprov"
+"""How the name of an other writer begins that is one of us, with a store of its own."""
+
+
 @runtime_checkable
 class Examined(Protocol):
     """A provider that can say, without writing anything, whether it may and can do its work."""
@@ -285,12 +289,32 @@ class Adopts(Protocol):
         """
         ...
 
-    def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
+    def restore(
+        self, pool: Pool, group: str, baseline: Mapping[str, object], held: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """Put those settings back exactly; returns a line per setting changed. Busy nodes stay, and are told.
+
+        Nodes in `held` count as busy: work is promised to them.
 
         Idempotent: nothing is said where nothing differs. Consistent: settings at once, nodes as `terminate`. Absent:
         what the baseline does not name is left alone; PoolError if it is of another group. Retryable: ThrottledError,
         ConflictError.
+        """
+        ...
+
+
+@runtime_checkable
+class SetsFloor(Protocol):
+    """A provider whose vendor keeps a least number of nodes in service, and lets nobody else go below it."""
+
+    def set_floor(self, pool: Pool, group: str, nodes: int) -> bool:
+        """Have at least so many in service, never fewer than before preprov came; True if that was a change.
+
+        Where somebody else moves the count this is all that is written. Lowering it ends no node: whether one goes is
+        theirs to say. PoolError if the group has no floor.
+
+        Idempotent: the same number again changes nothing. Consistent: at once, nodes as `launch`. Absent:
+        NotFoundError, there is no such group. Retryable: ThrottledError, ConflictError.
         """
         ...
 
@@ -316,7 +340,11 @@ class LeavesNotes(Protocol):
     """A provider whose nodes read what is noted on them."""
 
     def leave_notes(self, pool: Pool, node_ids: Sequence[str], notes: Mapping[str, str]) -> None:
-        """Write notes on nodes that exist; other notes stay, an absent node is left out. Idempotent."""
+        """Write notes on nodes that exist; other notes stay.
+
+        Idempotent: the same notes again change nothing. Consistent: the agents read them within seconds. Absent: such a
+        node is left out. Retryable: ThrottledError, ConflictError.
+        """
         ...
 
 

@@ -213,6 +213,10 @@ class PoolSnapshot:
 class HistoryStore(Protocol):
     """Snapshots of pools over time."""
 
+    def instants(self, pool: str, *, since: datetime) -> tuple[datetime, ...]:
+        """When the pool was looked at since then, in time order; the snapshots themselves are not read."""
+        ...
+
     def record(self, snapshot: PoolSnapshot) -> None:
         """Keep it. Idempotent by (pool, at)."""
         ...

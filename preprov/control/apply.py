@@ -6,12 +6,15 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from preprov.contracts import LaunchRequest, LeadObservation
+from preprov.contracts import LaunchRequest, LeadObservation, SetsFloor
+from preprov.control.adopting import unrecorded
 from preprov.control.context import Context
+from preprov.control.gating import GUARDED
 from preprov.control.guarding import check_guards
 from preprov.control.observing import committed_by_node, observe
+from preprov.control.trust import ACTS, Trust, foreign, may_act, trust, writers
 from preprov.model.errors import GuardError, InsufficientCapacityError, NodeBusyError, PoolError, StalePlanError
-from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan
+from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Preload, Standby
 from preprov.planning.plan import fingerprint
 
@@ -27,6 +30,7 @@ class _Call:
 
     action: Action
     make: Callable[[], tuple[str, ...]]
+    detail: str = ""
 
 
 def apply_plan(
@@ -53,8 +57,9 @@ def apply_plan(
     if not due:
         return ()
     done = {r.action.action_id for r in _recent(ctx, pool, now) if r.result == "done"}
+    barred = unrecorded(ctx, pool) if may_act(ctx, pool) else {}
     return tuple(
-        _act(ctx, pool, plan, action, observation, pool.preload)
+        _act(ctx, pool, plan, action, observation, barred.get(action.group, ""))
         for action in due
         if action.action_id not in done and action.kind in kinds
     )
@@ -82,9 +87,11 @@ def recover(ctx: Context, pool: Pool) -> tuple[ActionRecord, ...]:
     last: dict[str, ActionRecord] = {}
     for r in _recent(ctx, pool, now):
         last[r.action.action_id] = r
+    cut_short = [r for r in last.values() if r.result == "intended" and r.action.kind is ActionKind.LAUNCH]
     out = []
-    for r in last.values():
-        if r.result == "intended" and r.action.kind is ActionKind.LAUNCH and not ctx.ports.intent.halted():
+    for r in cut_short if cut_short and may_act(ctx, pool) else ():
+        group = pool.group(r.action.group)
+        if not foreign(ctx, pool, group) and not writers(ctx, pool, group).names:
             out.append(_finish(ctx, pool, r.plan_id, _launch(ctx, pool, r.action, pool.preload)))
     return tuple(out)
 
@@ -94,34 +101,48 @@ def _recent(ctx: Context, pool: Pool, now: datetime) -> tuple[ActionRecord, ...]
 
 
 def _act(
-    ctx: Context, pool: Pool, plan: CapacityPlan, action: Action, observation: PoolObservation, preload: Preload
+    ctx: Context,
+    pool: Pool,
+    plan: CapacityPlan,
+    action: Action,
+    observation: PoolObservation,
+    barred: str,
 ) -> ActionRecord:
-    mode = ctx.mode(pool, ctx.clock.now())
-    refused = _refusal(ctx, pool, action, observation, mode)
-    if refused:
-        result = "recommended" if mode in (Mode.OBSERVE, Mode.RECOMMEND) else "skipped"
-        return _record(ctx, pool, plan.plan_id, action, result, refused, quiet=mode is Mode.OBSERVE)
+    standing = trust(ctx, pool)
+    refused = _refusal(ctx, pool, action, observation, standing, barred)
+    if refused is not None:
+        result, why = refused
+        return _record(ctx, pool, plan.plan_id, action, result, why, quiet=standing.mode is Mode.OBSERVE)
     _record(ctx, pool, plan.plan_id, action, "intended")
-    return _finish(ctx, pool, plan.plan_id, _call(ctx, pool, action, preload))
+    if action.kind.raises and writers(ctx, pool, pool.group(action.group)).names:
+        return _finish(ctx, pool, plan.plan_id, as_floor(ctx, pool, plan, action))
+    return _finish(ctx, pool, plan.plan_id, _call(ctx, pool, action, pool.preload))
 
 
-def _refusal(ctx: Context, pool: Pool, action: Action, observation: PoolObservation, mode: Mode) -> str:
-    """Why this action may not be carried out; "" if it may."""
+def _refusal(
+    ctx: Context, pool: Pool, action: Action, observation: PoolObservation, standing: Trust, barred: str
+) -> tuple[str, str] | None:
+    """The result and the reason of an action that may not be carried out; None if it may."""
     halted = ctx.ports.intent.halted()
     if halted:
-        return f"halted: {halted}"
-    if mode in (Mode.OBSERVE, Mode.RECOMMEND):
-        return f"mode is {mode}"
-    if mode is Mode.FLOOR and action.kind in _LOWERS:
-        return "mode floor never lowers"
+        return "skipped", f"halted: {halted}"
+    if standing.mode not in ACTS:
+        return "recommended", "; ".join((f"mode is {standing.mode}", *standing.why))
+    why = barred or foreign(ctx, pool, pool.group(action.group))
+    if why:
+        return "skipped", why
+    if standing.mode is Mode.FLOOR and action.kind in _LOWERS:
+        return "skipped", "; ".join(("mode floor never lowers", *standing.why))
     try:
         if action.kind.raises:
             check_guards(ctx, pool, action, observation)
         elif action.kind in _LOWERS:
             _check_idle(ctx, pool, action)
-    except (GuardError, NodeBusyError) as e:
-        return str(e)
-    return ""
+    except GuardError as e:
+        return GUARDED, str(e)
+    except NodeBusyError as e:
+        return "skipped", str(e)
+    return None
 
 
 def _check_idle(ctx: Context, pool: Pool, action: Action) -> None:
@@ -151,6 +172,56 @@ def _call(ctx: Context, pool: Pool, action: Action, preload: Preload) -> _Call:
     return _Call(action, make)
 
 
+def as_floor(ctx: Context, pool: Pool, plan: CapacityPlan, action: Action) -> _Call:
+    """Where somebody else moves the count, a raise is the floor that they keep to, and nothing else."""
+    group = pool.group(action.group)
+    provider: object = ctx.provider(group.provider)
+    floor = running_target(plan, group.name)
+    names = " and ".join(writers(ctx, pool, group).names)
+
+    def make() -> tuple[str, ...]:
+        if isinstance(provider, SetsFloor):
+            provider.set_floor(pool, group.name, floor)
+        return ()
+
+    return _Call(action, make, f"as a floor of {floor}: {names} writes the count too")
+
+
+def keep_floors(ctx: Context, pool: Pool, plan: CapacityPlan) -> tuple[ActionRecord, ...]:
+    """Bring floors down again to what the plan wants, where somebody else moves the count; ends no node."""
+    if not may_act(ctx, pool):
+        return ()
+    out = []
+    for group in pool.groups:
+        names = writers(ctx, pool, group).names
+        provider: object = ctx.providers.get(group.provider)
+        if not names or foreign(ctx, pool, group) or not isinstance(provider, SetsFloor):
+            continue
+        floor, now = running_target(plan, group.name), ctx.clock.now()
+        action = Action(
+            stable_id(pool.name, "floor", group.name, now.isoformat()),
+            ActionKind.HOLD,
+            now,
+            group.name,
+            floor,
+            f"a floor of {floor} is what the plan wants; {' and '.join(names)} writes the count too",
+        )
+        try:
+            changed = provider.set_floor(pool, group.name, floor)
+        except PoolError as e:
+            out.append(_record(ctx, pool, plan.plan_id, action, "failed", f"{e.kind}: {e}"))
+            continue
+        if changed:
+            out.append(_record(ctx, pool, plan.plan_id, action, "done", f"floor set to {floor}"))
+    return tuple(out)
+
+
+def running_target(plan: CapacityPlan, group: str) -> int:
+    """Running nodes of a group that the plan wants now."""
+    now = [t for t in plan.targets if t.standby_state is Standby.RUNNING and t.at <= plan.issued_at]
+    return {t.group: t.count for t in now}.get(group, 0)
+
+
 def _launch(ctx: Context, pool: Pool, action: Action, preload: Preload) -> _Call:
     group = pool.group(action.group)
     offering = next((o for o in group.offerings if o.key == action.offering), group.offerings[0])
@@ -175,6 +246,8 @@ def _finish(ctx: Context, pool: Pool, plan_id: str, call: _Call) -> ActionRecord
         if isinstance(e, InsufficientCapacityError):
             _remember_lack(ctx, pool, call.action)
         return _record(ctx, pool, plan_id, call.action, "failed", f"{e.kind}: {e}")
+    if call.detail:
+        return _record(ctx, pool, plan_id, call.action, "done", call.detail)
     short = call.action.count - len(ids) if call.action.kind is ActionKind.LAUNCH else 0
     if short > 0:
         _remember_lack(ctx, pool, call.action)

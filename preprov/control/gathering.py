@@ -12,6 +12,7 @@ from preprov.control.observing import observe
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import interruptions
 from preprov.control.sharing import counts_money, shared_rooms, spent_today
+from preprov.control.trust import in_force
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Pool, PoolObservation
@@ -59,7 +60,7 @@ def plan_inputs(
     late = lateness(ctx, pool, demand, leads)
     return PlanInputs(
         pool=pool,
-        mode=ctx.mode(pool, now),
+        mode=in_force(ctx, pool),
         now=now,
         observation=observation,
         demand=demand if lanes is None else lanes.main,

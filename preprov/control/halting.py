@@ -1,51 +1,71 @@
 """Stop all writes at once; on request, also give back what was raised."""
 
+from dataclasses import dataclass
+
+from preprov.control.adopting import GivenBack, give_back
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Mode, Phase, Standby
+from preprov.model.pools import Mode, Phase, Pool, Standby
 
 
-def halt(ctx: Context, reason: str, *, release: bool = False) -> tuple[str, ...]:
-    """Stop all writes. With `release`, end every idle node of the pools preprov may act on.
+@dataclass(frozen=True)
+class Halted:
+    """What came of a halt: nodes that were ended, and groups that were given back, by pool."""
 
-    Returns:
-        ids of the nodes ended.
+    ended: tuple[str, ...] = ()
+    given_back: tuple[tuple[str, GivenBack], ...] = ()
+
+
+def halt(ctx: Context, reason: str, *, release: bool = False) -> Halted:
+    """Stop all writes. With `release`, give back every adopted group, and end the idle nodes of the other pools.
+
+    Adopted groups stay adopted: their settings are as they were found, and nothing is written until somebody goes on.
     """
     now = ctx.clock.now()
     ctx.ports.intent.set_halt(reason or "halted", actor=ctx.actor, at=now)
     if not release:
-        return ()
+        return Halted()
     ended: list[str] = []
+    back: list[tuple[str, GivenBack]] = []
     for pool in ctx.pools.values():
-        if ctx.mode(pool, now) not in (Mode.FLOOR, Mode.FULL):
+        adopted = ctx.ports.adoptions.in_force(pool.name)
+        if adopted:
+            back.extend((pool.name, g) for g in give_back(ctx, pool))
+        if ctx.mode(pool, now) in (Mode.FLOOR, Mode.FULL):
+            ended.extend(_end_idle(ctx, pool, frozenset(adopted), reason))
+    return Halted(tuple(ended), tuple(back))
+
+
+def _end_idle(ctx: Context, pool: Pool, but_not: frozenset[str], reason: str) -> list[str]:
+    """End the pool's idle nodes, but not those of some groups."""
+    now, ended = ctx.clock.now(), list[str]()
+    held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
+    for node in observe(ctx, pool).nodes:
+        if node.is_busy or node.node_id in held or node.phase is Phase.LOST or node.group in but_not:
             continue
-        held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
-        for node in observe(ctx, pool).nodes:
-            if node.is_busy or node.node_id in held or node.phase is Phase.LOST:
-                continue
-            action = Action(
-                stable_id(pool.name, "release", node.node_id, now.isoformat()),
-                ActionKind.TERMINATE,
-                now,
-                node.group,
-                1,
-                f"halt --release: {reason}",
-                offering=node.offering.key,
-                standby_state=Standby.COLD,
-                node_ids=(node.node_id,),
-            )
-            result, detail = "done", ""
-            try:
-                ctx.provider(pool.group(node.group).provider).terminate(pool, [node.node_id])
-                ended.append(node.node_id)
-            except PoolError as e:
-                result, detail = "failed", str(e)
-            ctx.ports.audit.record(
-                ActionRecord(action, pool.name, "", ctx.actor, ctx.clock.now(), result, detail, (node.node_id,))
-            )
-    return tuple(ended)
+        action = Action(
+            stable_id(pool.name, "release", node.node_id, now.isoformat()),
+            ActionKind.TERMINATE,
+            now,
+            node.group,
+            1,
+            f"halt --release: {reason}",
+            offering=node.offering.key,
+            standby_state=Standby.COLD,
+            node_ids=(node.node_id,),
+        )
+        result, detail = "done", ""
+        try:
+            ctx.provider(pool.group(node.group).provider).terminate(pool, [node.node_id])
+            ended.append(node.node_id)
+        except PoolError as e:
+            result, detail = "failed", str(e)
+        ctx.ports.audit.record(
+            ActionRecord(action, pool.name, "", ctx.actor, ctx.clock.now(), result, detail, (node.node_id,))
+        )
+    return ended
 
 
 def resume(ctx: Context) -> None:

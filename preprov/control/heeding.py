@@ -4,9 +4,10 @@ import structlog
 
 from preprov.contracts import GivesNotice, Notice
 from preprov.control.context import Context
+from preprov.control.trust import may_act
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Mode, Node, Pool, PoolObservation
+from preprov.model.pools import Node, Pool, PoolObservation
 
 log = structlog.get_logger(__name__)
 
@@ -17,8 +18,7 @@ def heed(ctx: Context, pool: Pool, observation: PoolObservation) -> tuple[Action
     A recommendation to rebalance is only logged: whether a likelier interruption is worth moving work is the plan's to
     say. A provider that refuses leaves its notices where they are, for the next pass.
     """
-    may_act = ctx.mode(pool, ctx.clock.now()) in (Mode.FLOOR, Mode.FULL) and not ctx.ports.intent.halted()
-    if not ctx.live or not may_act:
+    if not may_act(ctx, pool):
         return ()
     nodes = {n.node_id: n for n in observation.nodes}
     out: list[ActionRecord] = []

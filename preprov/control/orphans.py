@@ -4,6 +4,7 @@ import structlog
 
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node
+from preprov.control.trust import in_force
 from preprov.model.errors import NodeBusyError, PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation, Standby
@@ -18,11 +19,11 @@ def collect_orphans(ctx: Context, pool: Pool, observation: PoolObservation, plan
     """
     now = ctx.clock.now()
     held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
-    may_act = ctx.mode(pool, now) is Mode.FULL and not ctx.ports.intent.halted()
+    may_end = in_force(ctx, pool) is Mode.FULL and not ctx.ports.intent.halted()
     out = []
     for node in observation.in_phase(Phase.LOST):
         silent = (now - (node.last_seen or node.since)).total_seconds()
-        if node.node_id in held or silent < pool.node_ttl_s or not may_act:
+        if node.node_id in held or silent < pool.node_ttl_s or not may_end:
             log.warning(
                 "node does not answer",
                 pool=pool.name,

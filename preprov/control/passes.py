@@ -5,12 +5,14 @@ from datetime import datetime, timedelta
 from time import perf_counter
 
 from preprov.control.ahead import Proposal, propose, remember_order
-from preprov.control.apply import apply_plan, recover
+from preprov.control.apply import apply_plan, keep_floors, recover, running_target
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.dispatch import DispatchResult, dispatch
 from preprov.control.gathering import current_leads, inputs_of, plan_inputs
+from preprov.control.gating import note_guards
 from preprov.control.heeding import heed
+from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe, snapshot
 from preprov.control.orphans import collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
@@ -18,7 +20,7 @@ from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import tend
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import Pool, PoolObservation, Standby
+from preprov.model.pools import Pool, PoolObservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind
@@ -126,9 +128,11 @@ def _plan_and_act(
     if any(a.kind is not ActionKind.HOLD and a.at <= plan.valid_until for a in plan.actions):
         ctx.ports.plans.save(plan)
     ctx.ports.votes.replace(pool.name, outcome.votes)
+    note_guards(ctx, pool, plan, outcome.binding, stale=source_age_s(ctx, pool.name) > pool.guards.stale_source_s)
     acted = apply_plan(ctx, pool, plan, observation, kinds=kinds)
+    acted = (*acted, *keep_floors(ctx, pool, plan))
     acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id))
-    target = _running_target(plan)
+    target = sum(running_target(plan, g.name) for g in pool.groups)
     reservations = ctx.ports.ledger.reservations(pool.name)
     ctx.ports.history.record(snapshot(ctx, pool, observation, reservations, target=target, waiting=waiting))
     return plan, demand, acted
@@ -145,12 +149,6 @@ def _ordered(ctx: Context, pool: Pool, outcome: PlanOutcome, observation: PoolOb
         return plan
     order = [p.ahead.run.run_id for p in proposal.order[:_ORDER_KEPT]]
     return replace(plan, basis={**plan.basis, "order": order})
-
-
-def _running_target(plan: CapacityPlan) -> int:
-    """Running nodes the plan wants now, over all groups."""
-    now = [t for t in plan.targets if t.standby_state is Standby.RUNNING and t.at <= plan.issued_at]
-    return sum({t.group: t.count for t in now}.values())
 
 
 def plan_for(

@@ -9,8 +9,9 @@ import structlog
 
 from preprov.control.context import Context
 from preprov.control.passes import PassResult, pool_pass
+from preprov.control.trust import ACTS, in_force
 from preprov.model.errors import LeaseHeldError, PreprovError
-from preprov.model.pools import Mode, Pool
+from preprov.model.pools import Pool
 
 log = structlog.get_logger(__name__)
 
@@ -64,11 +65,11 @@ class Runner:
     def round(self, pool: Pool) -> PassResult | None:
         """One tick of one pool; errors are logged and the next tick tries again."""
         now = self.ctx.clock.now()
-        acts = self.ctx.mode(pool, now) in (Mode.FLOOR, Mode.FULL)
         plan = self._plan_is_due(pool, now)
-        if not plan and not acts:
-            return None
         try:
+            acts = in_force(self.ctx, pool) in ACTS
+            if not plan and not acts:
+                return None
             result = pool_pass(self.ctx, pool, plan=plan, serve=acts)
         except LeaseHeldError:
             log.debug("another pass holds the lease", pool=pool.name)

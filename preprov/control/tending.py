@@ -5,29 +5,54 @@ import structlog
 from preprov.contracts import Tended
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node
+from preprov.control.trust import foreign, may_act
 from preprov.model.errors import PoolError
-from preprov.model.pools import Mode, Pool
+from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
+from preprov.model.pools import Pool
 
 log = structlog.get_logger(__name__)
 
 
 def tend(ctx: Context, pool: Pool) -> tuple[str, ...]:
-    """Tend the pool's groups where its mode allows writes; returns a line per thing done.
+    """Tend the pool's groups where its mode allows writes; returns a line per thing done (audited).
 
     A provider that refuses is told in the log and tended again by the next pass: its time-outs are longer than that.
+    Where another preprov writes too, nothing is.
     """
-    may_act = ctx.mode(pool, ctx.clock.now()) in (Mode.FLOOR, Mode.FULL) and not ctx.ports.intent.halted()
-    if not ctx.live or not may_act:
+    if not may_act(ctx, pool):
         return ()
     held = frozenset(committed_by_node(ctx.ports.ledger.reservations(pool.name)))
     done: list[str] = []
     for name in dict.fromkeys(g.provider for g in pool.groups):
         provider: object = ctx.providers.get(name)
-        if isinstance(provider, Tended):
-            try:
-                done.extend(provider.tend(pool, held))
-            except PoolError as e:
-                log.warning("a group could not be tended", pool=pool.name, provider=name, problem=str(e))
+        if not isinstance(provider, Tended):
+            continue
+        left_alone = [why for g in pool.groups if g.provider == name and (why := foreign(ctx, pool, g))]
+        if left_alone:
+            log.warning("groups are not tended", pool=pool.name, provider=name, why=left_alone)
+            continue
+        try:
+            said = provider.tend(pool, held)
+        except PoolError as e:
+            log.warning("a group could not be tended", pool=pool.name, provider=name, problem=str(e))
+            continue
+        done.extend(said)
+        for line in said:
+            _record(ctx, pool, name, line)
     if done:
         log.info("tended", pool=pool.name, done=done)
     return tuple(done)
+
+
+def _record(ctx: Context, pool: Pool, provider: str, line: str) -> None:
+    now = ctx.clock.now()
+    group = next(g.name for g in pool.groups if g.provider == provider)
+    action = Action(
+        action_id=stable_id(pool.name, "tend", line, now.isoformat()),
+        kind=ActionKind.HOLD,
+        at=now,
+        group=group,
+        count=0,
+        reason="the vendor waits for our word",
+    )
+    ctx.ports.audit.record(ActionRecord(action, pool.name, "", ctx.actor, now, "done", line))

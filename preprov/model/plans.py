@@ -132,8 +132,8 @@ class ActionRecord:
     """One audit row: an action, who decided it, and what came of it.
 
     Attributes:
-        result: "done", "failed", "skipped", "recommended" or "intended" (written before the call, so that a crash
-            between call and answer is found again by its token).
+        result: "done", "failed", "skipped", "recommended", "guarded" (a guard said no) or "intended" (written before
+            the call, so that a crash between call and answer is found again by its token).
     """
 
     action: Action

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline
 from preprov.model.resources import KINDS, Resources
@@ -294,6 +295,7 @@ class Pool:
         floors: nodes that run within their hours whatever the demand; the highest counts.
         disruptions: at most so many nodes are given up in one pass within their hours; the lowest counts.
         deadlines: of runs, by DAG and tenant; the first that matches counts. solver_s: that the optimiser may take.
+        gate: what it has to show before preprov may raise on it, or lower; None = nothing.
     """
 
     name: str
@@ -315,6 +317,7 @@ class Pool:
     disruptions: tuple[Within, ...] = ()
     deadlines: tuple[Deadline, ...] = ()
     solver_s: float = 5.0
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         if not self.groups:

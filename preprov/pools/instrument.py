@@ -17,6 +17,7 @@ from preprov.contracts import (
     LeavesNotes,
     PoolProvider,
     Quotes,
+    SetsFloor,
     SetsTargets,
     Tended,
 )
@@ -34,6 +35,7 @@ _PROTOCOLS: Final = (
     Adopts,
     LeasesRaises,
     LeavesNotes,
+    SetsFloor,
 )
 VERBS: Final = tuple(
     sorted(

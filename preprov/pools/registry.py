@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from preprov.contracts import Clock, PoolProvider
 from preprov.model.errors import ConfigError
@@ -11,12 +11,18 @@ from preprov.pools.machines.orders import Greeting, no_greeting
 
 GROUP: Final = "preprov.pool_providers"
 """An entry point names a callable that takes a `Clock` and returns a `PoolProvider` of the entry point's name."""
+Owner: TypeAlias = Callable[[], str]
 _ELSEWHERE: Final = "sim"
 """In memory: made by whoever simulates."""
 
 
 def providers(
-    names: Iterable[str], home: Path, clock: Clock, speed: float = 1.0, greeting: Greeting = no_greeting
+    names: Iterable[str],
+    home: Path,
+    clock: Clock,
+    speed: float = 1.0,
+    greeting: Greeting = no_greeting,
+    owner: Owner = str,
 ) -> dict[str, PoolProvider]:
     """One provider per name; the in-memory one is left out.
 
@@ -24,6 +30,7 @@ def providers(
         names: as groups have them, and vendors of groups whose counts go through Terraform.
         home: for nodes on this machine. clock: of all of them. speed: of the clock.
         greeting: notes by which new machines of a cloud know who may hand them tasks.
+        owner: name of the store, by which one preprov is told from another.
 
     Raises:
         ConfigError: there is none of that name, or an installed one cannot be loaded.
@@ -31,9 +38,9 @@ def providers(
     wanted, out = {*names} - {_ELSEWHERE}, dict[str, PoolProvider]()
     built_in: Mapping[str, Callable[[], PoolProvider]] = {
         "local": lambda: _local(home, clock, speed),
-        "aws": lambda: _aws(clock, greeting),
-        "gcp": lambda: _gcp(clock, greeting),
-        "azure": lambda: _azure(clock, greeting),
+        "aws": lambda: _aws(clock, greeting, owner),
+        "gcp": lambda: _gcp(clock, greeting, owner),
+        "azure": lambda: _azure(clock, greeting, owner),
         "terraform": lambda: _terraform(out),
     }
     for name in sorted(wanted):
@@ -47,22 +54,22 @@ def _local(home: Path, clock: Clock, speed: float) -> PoolProvider:
     return LocalProvider(home, clock, speed=speed)
 
 
-def _aws(clock: Clock, greeting: Greeting) -> PoolProvider:
+def _aws(clock: Clock, greeting: Greeting, owner: Owner) -> PoolProvider:
     from preprov.pools.aws.provider import AwsProvider
 
-    return AwsProvider(clock, greeting=greeting)
+    return AwsProvider(clock, greeting=greeting, owner=owner)
 
 
-def _gcp(clock: Clock, greeting: Greeting) -> PoolProvider:
+def _gcp(clock: Clock, greeting: Greeting, owner: Owner) -> PoolProvider:
     from preprov.pools.gcp.provider import GcpProvider
 
-    return GcpProvider(clock, greeting)
+    return GcpProvider(clock, greeting, owner)
 
 
-def _azure(clock: Clock, greeting: Greeting) -> PoolProvider:
+def _azure(clock: Clock, greeting: Greeting, owner: Owner) -> PoolProvider:
     from preprov.pools.azure.provider import AzureProvider
 
-    return AzureProvider(clock, greeting)
+    return AzureProvider(clock, greeting, owner)
 
 
 def _terraform(others: Mapping[str, PoolProvider]) -> PoolProvider:

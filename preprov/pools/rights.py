@@ -101,6 +101,7 @@ A node writes guest attributes of its own, for which it needs no right.
 """
 
 AZURE_CALLS: Final[Mapping[str, str]] = {
+    "autoscaleSettings.list": "Microsoft.Insights/autoscaleSettings/read",
     "usage.list": "Microsoft.Compute/locations/usages/read",
     "virtual_machine_scale_sets.get": "Microsoft.Compute/virtualMachineScaleSets/read",
     "virtual_machine_scale_sets.begin_update": "Microsoft.Compute/virtualMachineScaleSets/write",

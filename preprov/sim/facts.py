@@ -132,6 +132,10 @@ class MemoryHistory:
     def __init__(self) -> None:
         self._rows: dict[str, list[PoolSnapshot]] = {}
 
+    def instants(self, pool: str, *, since: datetime) -> tuple[datetime, ...]:
+        """When the pool was looked at."""
+        return tuple(s.at for s in self.snapshots(pool, since=since))
+
     def record(self, snapshot: PoolSnapshot) -> None:
         """Keep it, once per (pool, at)."""
         rows = self._rows.setdefault(snapshot.pool, [])

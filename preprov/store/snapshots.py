@@ -21,6 +21,12 @@ class SqlHistoryStore:
         with self._db.write(f"snapshot:{snapshot.pool}") as session:
             session.merge(SnapshotRow(pool=snapshot.pool, at=snapshot.at, document=dump(snapshot)))
 
+    def instants(self, pool: str, *, since: datetime) -> tuple[datetime, ...]:
+        """When the pool was looked at."""
+        wanted = select(SnapshotRow.at).where(col(SnapshotRow.pool) == pool, col(SnapshotRow.at) >= since)
+        with self._db.read() as session:
+            return tuple(session.exec(wanted.order_by(col(SnapshotRow.at))).all())
+
     def snapshots(
         self, pool: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> tuple[PoolSnapshot, ...]:

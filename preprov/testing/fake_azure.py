@@ -139,6 +139,12 @@ class FakeAzure(FakeCloud):
                 self._usages,
                 "Microsoft.Compute/locations/usages/read",
             ),
+            (
+                "GET",
+                f"{self._root}/Microsoft.Insights/autoscaleSettings",
+                self._autoscale,
+                "Microsoft.Insights/autoscaleSettings/read",
+            ),
             ("GET", f"{here}/operations/{{name}}", self._look, "Microsoft.Compute/locations/operations/read"),
         )
         return tuple(Route(*row) for row in table)
@@ -404,6 +410,17 @@ class FakeAzure(FakeCloud):
         limit = self.faults.quota if self.faults.quota is not None else 1000
         name = {"value": "cores", "localizedValue": "Total Regional vCPUs"}
         return Answer({"value": [{"unit": "Count", "currentValue": used, "limit": limit, "name": name}]})
+
+    def _autoscale(self, call: Call) -> Answer:
+        found = [g for g in self.sets.values() if g.autoscale]
+        return Answer(
+            {
+                "value": [
+                    {"name": g.autoscale, "properties": {"targetResourceUri": self._set_id(g), "enabled": True}}
+                    for g in found
+                ]
+            }
+        )
 
     def _begin(self, takes_s: float, error: str = "") -> dict[str, str]:
         """Headers of an operation that takes so long and then fails or not."""

@@ -18,7 +18,7 @@ class FakeStandbyPool:
 
 @dataclass
 class FakeVmss:
-    """A flexible scale set."""
+    """A flexible scale set. `autoscale`: name of a setting of Azure Monitor that writes its size; "" = none."""
 
     name: str
     size: str
@@ -30,4 +30,5 @@ class FakeVmss:
     flexible: bool = True
     members: dict[str, FakeMachine] = field(default_factory=dict)
     standby: FakeStandbyPool | None = None
+    autoscale: str = ""
     serial: int = 0

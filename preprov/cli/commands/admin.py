@@ -44,31 +44,37 @@ def halt(
     reason: Annotated[str, typer.Option("--reason", help="Kept in the audit log.")] = "halted by hand",
     resume: Annotated[bool, typer.Option("--resume", help="Go on again.")] = False,
     release: Annotated[
-        bool, typer.Option("--release", help="Also give back what was raised: idle nodes are ended.")
+        bool,
+        typer.Option("--release", help="Also give back: adopted settings as found, idle nodes ended."),
     ] = False,
     yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Stop all writes to all pools at once; running work goes on."""
     with common.opened("halt", output) as app:
+        from preprov.cli.commands.trust import given_back_json, show_given_back
+        from preprov.control.halting import Halted
         from preprov.control.halting import halt as stop_all
         from preprov.control.halting import resume as go_on
 
         if resume:
             go_on(app.ctx)
-            ended: tuple[str, ...] = ()
+            done = Halted()
         else:
             if release:
-                common.confirm("Stop all writes and end every idle node?", yes)
-            ended = stop_all(app.ctx, reason, release=release)
+                common.confirm("Stop all writes, put adopted settings back and end every idle node?", yes)
+            done = stop_all(app.ctx, reason, release=release)
         now_halted = app.ctx.ports.intent.halted()
         if output is Output.JSON:
-            body = {"halted": bool(now_halted), "reason": now_halted, "ended": list(ended)}
+            back = [{"pool": p, **given_back_json(b)} for p, b in done.given_back]
+            body = {"halted": bool(now_halted), "reason": now_halted, "ended": list(done.ended), "given_back": back}
             common.print_json(common.envelope("halt", None, app.ctx.clock.now(), body))
             return
         typer.echo(f"halted: {now_halted}" if now_halted else "going on")
-        for node in ended:
+        for node in done.ended:
             typer.echo(f"ended {node}")
+        if done.given_back:
+            show_given_back(list(done.given_back))
 
 
 def doctor(output: OutputOption = Output.TABLE) -> None:

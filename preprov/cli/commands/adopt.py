@@ -1,4 +1,4 @@
-"""pool adopt terraform."""
+"""pool adopt NAME, pool adopt terraform."""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from preprov.cli import common
+from preprov.cli.commands.trust import PoolOrSource, adopt_pool
 from preprov.cli.common import Output, OutputOption
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
     from preprov.model.pools import Pool
     from preprov.pools.terraform_declared import DeclaredPool
 
-adopt_app = typer.Typer(help="Start to manage groups that exist already.", no_args_is_help=True)
+adopt_app = typer.Typer(cls=PoolOrSource, help="Start to manage groups that exist already.", no_args_is_help=True)
+adopt_app.command("pool")(adopt_pool)
 
 
 @adopt_app.callback()
 def _adopt() -> None:
-    """Start to manage groups that exist already."""
+    """Start to manage groups that exist already: `pool adopt NAME`, or `pool adopt terraform SOURCE`."""
 
 
 @adopt_app.command("terraform")

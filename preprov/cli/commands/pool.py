@@ -7,6 +7,7 @@ import typer
 from preprov.cli import common
 from preprov.cli.commands import leads
 from preprov.cli.commands.adopt import adopt_app
+from preprov.cli.commands.trust import mode_of_pool, release_pool
 from preprov.cli.common import Output, OutputOption, TzOption, YesOption
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 pool_app = typer.Typer(help="Pools and their nodes.", no_args_is_help=True)
 pool_app.add_typer(adopt_app, name="adopt")
+pool_app.command("release")(release_pool)
+pool_app.command("mode")(mode_of_pool)
 leads.attach(pool_app)
 CheckOption = Annotated[bool, typer.Option("--check", help="Only look: exit with 3 if something would be changed.")]
 

@@ -20,6 +20,7 @@ ACT: Final = (
     "autoscaling:CompleteLifecycleAction",
     "autoscaling:CreateOrUpdateTags",
     "autoscaling:DeleteScheduledAction",
+    "autoscaling:DeleteTags",
     "autoscaling:DeleteWarmPool",
     "autoscaling:DetachInstances",
     "autoscaling:LaunchInstances",

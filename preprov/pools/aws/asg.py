@@ -15,10 +15,10 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
-from preprov.model.notes import CAME_FROM, STARTED
+from preprov.model.notes import CAME_FROM, PROTECTED, STARTED
 from preprov.model.pools import CapacityType, Phase, Preload, Standby
 from preprov.pools.aws import hooks, scaling, settings, writes
-from preprov.pools.aws.clients import Json, batches
+from preprov.pools.aws.clients import Json, batches, tags_of
 from preprov.pools.aws.errors import calling, typed
 from preprov.pools.aws.fleet import client_token
 from preprov.pools.aws.options import AwsGroup
@@ -273,6 +273,7 @@ class ScalingGroup:
         wanted = sum(targets.values())
         if wanted > self._group.group.max_nodes:
             raise QuotaExceededError(f"max_nodes is {self._group.group.max_nodes}", where=where)
+        settings.claim(self._tools, self._group, group)
         settings.note_preload(self._tools, self._group, group)
         self._write_size(group, at_rest(wanted))
 
@@ -289,15 +290,21 @@ class ScalingGroup:
         return tuple(said)
 
     def _protect_busy(self, serving: Sequence[Seen], held: Collection[str]) -> list[str]:
-        """Idle nodes are not protected: when a lease runs out, they are what the group ends."""
+        """Idle nodes are not protected: when a lease runs out, they are what the group ends.
+
+        What their owner has protected stays so.
+        """
         now = self._tools.clock.now()
         on: list[str] = []
         off: list[str] = []
         for seen in serving:
             found = node(seen, self._tools.heard, now)
             works = found is None or found.is_busy or seen.node_id in held
-            if seen.member is not None and works is not seen.member.protected:
-                (on if works else off).append(seen.node_id)
+            protected = seen.member is not None and seen.member.protected
+            if works and not protected:
+                on.append(seen.node_id)
+            elif protected and not works and PROTECTED in seen.tags:
+                off.append(seen.node_id)
         self.protect(on, on=True)
         self.protect(off, on=False)
         return [*(f"{i}: protected" for i in on), *(f"{i}: no longer protected" for i in off)]
@@ -307,36 +314,54 @@ class ScalingGroup:
         return settings.other_writers(self._tools, self._group, self.described())
 
     def baseline(self) -> Mapping[str, object]:
-        """Settings that we may touch."""
-        return settings.baseline(self._tools, self._group, self.described())
+        """Settings that we may touch, and the nodes that we protect."""
+        listed = self._tools.listing.of_ids(self._group.place, self.members())
+        protected = sorted(i for i, x in listed.items() if PROTECTED in tags_of(x))
+        found = settings.baseline(self._tools, self._group, self.described())
+        return {**found, "ProtectedByPreprov": protected}
 
-    def restore(self, baseline: Mapping[str, object]) -> tuple[str, ...]:
-        """Put them back; idle nodes beyond the old count are ended by name, busy ones stay, protected, and are told."""
+    def restore(self, baseline: Mapping[str, object], held: Collection[str]) -> tuple[str, ...]:
+        """Put them back; idle nodes beyond the old count are ended by name, busy ones stay, protected, and are told.
+
+        Asked again when those are idle, they lose their protection, and the group ends them.
+        """
         wanted = int(str(baseline.get("DesiredCapacity", 0)))
-        said = [*self._end_surplus(wanted)]
-        said += settings.restore(self._tools, self._group, self.described(), baseline)
+        said, left = self._end_surplus(wanted, held)
+        said += settings.restore(self._tools, self._group, self.described(), baseline, whole=not left)
         return tuple(said)
 
-    def _end_surplus(self, wanted: int) -> list[str]:
+    def set_floor(self, nodes: int) -> bool:
+        """Least size; where the group is below it, it rises by itself, out of its warm pool first."""
+        group = self.described()
+        was = settings.noted_counts(group)
+        least = min(max(nodes, int(was["MinSize"])), int(group["MaxSize"]))
+        if least == int(group["MinSize"]):
+            return False
+        self.lease()
+        settings.write_floor(self._tools, self._group, least)
+        self._tools.listing.forget(self._group.place)
+        return True
+
+    def _end_surplus(self, wanted: int, held: Collection[str]) -> tuple[list[str], int]:
+        """End idle nodes beyond a count; says which, and how many beyond it stay because they work."""
         desired = int(self.described()["DesiredCapacity"])
         members = {i: m for i, m in self.members().items() if m.lifecycle == "InService"}
         listed = self._tools.listing.of_ids(self._group.place, members)
         seen = {i: Seen.of(self._group, x, members[i]) for i, x in listed.items()}
         nodes = {i: node(s, self._tools.heard, self._tools.clock.now()) for i, s in seen.items()}
-        idle = [i for i, n in nodes.items() if n is not None and not n.is_busy]
+        idle = [i for i, n in nodes.items() if n is not None and not n.is_busy and i not in held]
         self.protect([i for i, m in members.items() if i not in idle and not m.protected], on=True)
+        self.protect([i for i in idle if members[i].protected and PROTECTED in seen[i].tags], on=False)
         named = {i: seen[i] for i in idle[: max(desired - wanted, 0)]}
         said = []
         if named:
             self.check_end(named)
             self.terminate(named)
             said.append(f"ended, idle: {', '.join(named)}")
-        left = desired - wanted - len(named)
-        return (
-            [*said, f"{left} nodes still run tasks and stay, protected: end them when they are idle"]
-            if left > 0
-            else said
-        )
+        left = max(desired - wanted - len(named), 0)
+        if left:
+            said.append(f"{left} nodes still run tasks and stay, protected: give it back again when they are idle")
+        return said, left
 
     def lease(self, until: datetime | None = None) -> None:
         """Have the group put its counts back by itself; None = after the pool's time for a lease."""
@@ -346,11 +371,15 @@ class ScalingGroup:
     # ---- counts
 
     def protect(self, ids: Sequence[str], *, on: bool) -> None:
-        """Protect nodes in service from scale-in, or not.
+        """Protect nodes in service from scale-in, or not; which of them are protected by us is noted on them.
 
         Raises:
             PoolError: it failed.
         """
+        if on:
+            writes.write_notes(self._tools, self._group, ids, {PROTECTED: "yes"})
+        elif ids:
+            writes.take_notes(self._tools, self._group, ids, PROTECTED)
         for some in batches(ids, _PROTECTED_AT_ONCE):
             with calling(self._group.where):
                 self._api.set_instance_protection(

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest, Notice, Quote
 from preprov.model.errors import PoolError
-from preprov.model.notes import GROUP, POOL
+from preprov.model.notes import GROUP, OWNER, POOL
 from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
-from preprov.pools.aws import doctor, notices, prices, writes
+from preprov.pools.aws import doctor, notices, prices, settings, writes
 from preprov.pools.aws.asg import ScalingGroup
 from preprov.pools.aws.clients import Clients, Json, tags_of
 from preprov.pools.aws.fence import Fences
@@ -18,6 +18,7 @@ from preprov.pools.aws.listing import Listing
 from preprov.pools.aws.options import AwsGroup, Place, aws_group
 from preprov.pools.aws.view import Heard, Member, Seen, node
 from preprov.pools.aws.writes import Tools
+from preprov.pools.machines.giveback import end_surplus
 from preprov.pools.machines.shortage import Shortages
 
 Kind: TypeAlias = FleetGroup | ScalingGroup
@@ -42,18 +43,24 @@ class AwsProvider:
         clock: instants given to and taken from this object are on it. It must show the same time as AWS's.
         clients: None = its own; they hold no state of the world.
         greeting: further notes of machines that are launched, such as who may hand them tasks; always the same.
+        owner: name of the store of this preprov, by which it knows its machines from another one's.
     """
 
     name = "aws"
 
     def __init__(
-        self, clock: Clock, clients: Clients | None = None, greeting: Callable[[], Mapping[str, str]] = dict
+        self,
+        clock: Clock,
+        clients: Clients | None = None,
+        greeting: Callable[[], Mapping[str, str]] = dict,
+        owner: Callable[[], str] = str,
     ) -> None:
         clients, heard = clients or Clients(), Heard()
         listing = Listing(clients, clock)
         self._clock = clock
         self._greeting = greeting
-        self._tools = Tools(clients, listing, Fences(clients, listing, clock, heard), Shortages(clock), heard, clock)
+        fences = Fences(clients, listing, clock, heard)
+        self._tools = Tools(clients, listing, fences, Shortages(clock), heard, clock, owner)
 
     # ---- what exists
 
@@ -90,7 +97,8 @@ class AwsProvider:
 
     def launch(self, request: LaunchRequest) -> tuple[str, ...]:
         """As the contract says."""
-        greeted = replace(request, tags={**request.tags, **self._greeting()})
+        mine = {OWNER: self._tools.owner()} if self._tools.owner() else {}
+        greeted = replace(request, tags={**request.tags, **self._greeting(), **mine})
         return self._kind(aws_group(request.pool, request.group)).launch(greeted)
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
@@ -213,19 +221,40 @@ class AwsProvider:
         return tuple(f for g in self._groups(pool) for f in doctor.examine(self._tools, g))
 
     def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
-        """As the contract says; a fleet's instances have no count that others could write."""
-        kind = self._kind(aws_group(pool, group))
-        return kind.other_writers() if isinstance(kind, ScalingGroup) else ()
+        """As the contract says; the instances of fleets have no count that others could write, but may be another's."""
+        here = aws_group(pool, group)
+        kind = self._kind(here)
+        members = kind.members()
+        tags = [tags_of(i) for i in self._tools.listing.alive(here.place) if _belongs(here, i, members)]
+        found = kind.other_writers() if isinstance(kind, ScalingGroup) else ()
+        owners = settings.strangers(self._tools, (t.get(OWNER, "") for t in tags))
+        return tuple(dict.fromkeys((*found, *owners)))
 
     def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
-        """As the contract says; empty for a group without an Auto Scaling group, which has no settings."""
-        kind = self._kind(aws_group(pool, group))
-        return kind.baseline() if isinstance(kind, ScalingGroup) else {}
+        """As the contract says; a group without an Auto Scaling group has no settings, but nodes that we launched."""
+        here = aws_group(pool, group)
+        kind = self._kind(here)
+        if isinstance(kind, ScalingGroup):
+            return kind.baseline()
+        return {"launched": sum(1 for n in self._nodes(here) if n.token)}
 
-    def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
-        """As the contract says."""
+    def restore(
+        self, pool: Pool, group: str, baseline: Mapping[str, object], held: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """As the contract says; of a group of fleets, its idle nodes that a launch of ours made are ended."""
         kind = self._kind(aws_group(pool, group))
-        return kind.restore(baseline) if isinstance(kind, ScalingGroup) else ()
+        if isinstance(kind, ScalingGroup):
+            return kind.restore(baseline, held)
+        return end_surplus(self, pool, group, len(self.launched(pool, group)), held)
+
+    def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
+        """Ids of a group's nodes that a launch of ours made and that run nothing, the youngest first."""
+        nodes = [n for n in self._nodes(aws_group(pool, group)) if n.token and not n.is_busy]
+        return tuple(n.node_id for n in sorted(nodes, key=lambda n: n.created_at, reverse=True))
+
+    def set_floor(self, pool: Pool, group: str, nodes: int) -> bool:
+        """As the contract says: the least size of the Auto Scaling group, leased as every raise."""
+        return self._scaling(pool, group).set_floor(nodes)
 
     def lease(self, pool: Pool, group: str, until: datetime) -> None:
         """As the contract says: one scheduled action of the Auto Scaling group. It leaves the warm pool as it is."""

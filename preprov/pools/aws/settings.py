@@ -1,11 +1,12 @@
 """Settings of an Auto Scaling group that preprov may touch: recorded, put back, leased, and who else writes them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from preprov.contracts import ANOTHER_PREPROV
 from preprov.model.errors import PoolError
-from preprov.model.notes import BASELINE, PRELOAD, gather, spread
+from preprov.model.notes import BASELINE, OWNER, PRELOAD, gather, spread
 from preprov.pools.aws.clients import Json, tags_of
 from preprov.pools.aws.errors import calling
 from preprov.pools.aws.options import AwsGroup
@@ -32,10 +33,15 @@ def baseline(tools: Tools, group: AwsGroup, described: Json) -> dict[str, object
     }
 
 
-def restore(tools: Tools, group: AwsGroup, described: Json, was: Mapping[str, object]) -> tuple[str, ...]:
+def restore(
+    tools: Tools, group: AwsGroup, described: Json, was: Mapping[str, object], *, whole: bool
+) -> tuple[str, ...]:
     """Put the baseline back, counts last; a line per setting changed.
 
     Desired is put back as well, which ends nodes that nobody protects: busy ones are to be protected before.
+
+    Args:
+        whole: nothing is left to do later, so what was noted on the group is taken away too.
 
     Raises:
         PoolError: the baseline is of another group, or a call failed.
@@ -55,10 +61,18 @@ def restore(tools: Tools, group: AwsGroup, described: Json, was: Mapping[str, ob
         with calling(group.where):
             api.delete_scheduled_action(AutoScalingGroupName=group.asg, ScheduledActionName=LEASE)
         said.append(f"{LEASE}: deleted")
-    if gather(BASELINE, tags_of(described)) is not None:
-        _tag(tools, group, {f"{BASELINE}.0": ""}, propagate=False)
-        said.append("the note of the counts before the first raise: blank")
+    said.extend(_untag(tools, group, described) if whole else ())
     return tuple(said)
+
+
+def _untag(tools: Tools, group: AwsGroup, described: Json) -> Iterator[str]:
+    """Take away what we noted on the group itself."""
+    ours = [k for k in tags_of(described) if k == OWNER or k.startswith((f"{BASELINE}.", f"{PRELOAD}."))]
+    if ours:
+        about = {"ResourceId": group.asg, "ResourceType": "auto-scaling-group"}
+        with calling(group.where):
+            tools.clients.get("autoscaling", group.place).delete_tags(Tags=[{**about, "Key": k} for k in ours])
+        yield f"our notes on the group: {len(ours)} deleted"
 
 
 def _restore_warm(api: Any, group: AwsGroup, now: object, was: object) -> Iterator[str]:
@@ -96,11 +110,45 @@ def lease(tools: Tools, group: AwsGroup, described: Json, until: datetime) -> No
     Raises:
         PoolError: it failed.
     """
-    was = gather(BASELINE, tags_of(described))
-    if was is None:
-        was = {k: int(described[k]) for k in _COUNTS}
+    claim(tools, group, described)
+    was = noted_counts(described)
+    if gather(BASELINE, tags_of(described)) is None:
         _tag(tools, group, spread(BASELINE, was), propagate=False)
     _put_lease(tools, group, until, was)
+
+
+def noted_counts(described: Json) -> Mapping[str, Any]:
+    """The counts before our first raise, as noted on the group; as they are, if there was none."""
+    return gather(BASELINE, tags_of(described)) or {k: int(described[k]) for k in _COUNTS}
+
+
+def claim(tools: Tools, group: AwsGroup, described: Json) -> None:
+    """Note on the group which preprov raises it.
+
+    Raises:
+        PoolError: it failed.
+    """
+    me = tools.owner()
+    if me and tags_of(described).get(OWNER) != me:
+        _tag(tools, group, {OWNER: me}, propagate=False)
+
+
+def strangers(tools: Tools, owners: Iterable[str]) -> tuple[str, ...]:
+    """Other preprovs among these."""
+    me = tools.owner()
+    return tuple(f"{ANOTHER_PREPROV} ({o})" for o in sorted({o for o in owners if o and o != me}))
+
+
+def write_floor(tools: Tools, group: AwsGroup, least: int) -> None:
+    """Set the least size of the group.
+
+    Raises:
+        PoolError: it failed.
+    """
+    with calling(group.where):
+        tools.clients.get("autoscaling", group.place).update_auto_scaling_group(
+            AutoScalingGroupName=group.asg, MinSize=least
+        )
 
 
 def renew(tools: Tools, group: AwsGroup) -> list[str]:
@@ -137,6 +185,7 @@ def other_writers(tools: Tools, group: AwsGroup, described: Json) -> tuple[str, 
     """
     api = tools.clients.get("autoscaling", group.place)
     out = [who for key, who in _AUTOSCALERS.items() if any(t.startswith(key) for t in tags_of(described))]
+    out += strangers(tools, [tags_of(described).get(OWNER, "")])
     with calling(group.where):
         policies = api.describe_policies(AutoScalingGroupName=group.asg)["ScalingPolicies"]
     out += [f"scaling policy {p['PolicyName']}" for p in policies if p.get("Enabled", True)]

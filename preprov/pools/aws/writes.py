@@ -1,6 +1,6 @@
 """What both kinds of group write the same way: notes on machines, and their starts and ends."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +35,7 @@ _AT_ONCE: Final = 200
 
 @dataclass(frozen=True)
 class Tools:
-    """What a kind of group works with."""
+    """What a kind of group works with. `owner`: name of this preprov's store; "" = it has none."""
 
     clients: Clients
     listing: Listing
@@ -43,6 +43,7 @@ class Tools:
     shortages: Shortages
     heard: Heard
     clock: Clock
+    owner: Callable[[], str] = str
 
 
 def launch_notes(request: LaunchRequest, group: AwsGroup) -> dict[str, str]:
@@ -110,10 +111,19 @@ def take_tasks_again(tools: Tools, group: AwsGroup, ids: Sequence[str], *more: s
     Raises:
         PoolError: it failed.
     """
+    take_notes(tools, group, ids, FENCE, DRAIN, *more)
+
+
+def take_notes(tools: Tools, group: AwsGroup, ids: Sequence[str], *keys: str) -> None:
+    """Take notes away.
+
+    Raises:
+        PoolError: it failed.
+    """
     ec2 = tools.clients.get("ec2", group.place)
     for some in batches(ids, TAGGED_AT_ONCE):
         with calling(group.where):
-            ec2.delete_tags(Resources=list(some), Tags=[{"Key": k} for k in (FENCE, DRAIN, *more)])
+            ec2.delete_tags(Resources=list(some), Tags=[{"Key": k} for k in keys])
     tools.listing.forget(group.place)
 
 

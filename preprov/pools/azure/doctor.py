@@ -27,7 +27,7 @@ def examine(group: ScaleSet) -> tuple[Finding, ...]:
         return (Finding(what, "bad", e.what, e.hint),)
     out = [Finding(what, "ok", f"{group.options.scale_set} has {settings['sku']['capacity']} machines")]
     out.extend(_shape(group, settings))
-    for name in other_writers(settings):
+    for name in other_writers(group):
         out.append(Finding(what, "bad", f"{name} writes its size too", "turn it off, or leave it alone"))
     try:
         out.extend(_quota(group, str(settings.get("location", ""))))
@@ -37,10 +37,11 @@ def examine(group: ScaleSet) -> tuple[Finding, ...]:
     return tuple(out)
 
 
-def other_writers(settings: Json) -> tuple[str, ...]:
-    """Names of whoever else writes the scale set's size."""
-    tags = settings.get("tags") or {}
-    return tuple(f"{who} {tags[tag]}" for tag, who in _WRITERS.items() if tags.get(tag, "false") != "false")
+def other_writers(group: ScaleSet) -> tuple[str, ...]:
+    """Names of whoever else writes the scale set's size: by its tags, and settings of Azure Monitor autoscale."""
+    tags = group.settings().get("tags") or {}
+    tagged = tuple(f"{who} {tags[tag]}" for tag, who in _WRITERS.items() if tags.get(tag, "false") != "false")
+    return (*tagged, *(f"autoscale setting {name}" for name in group.autoscalers()))
 
 
 def _shape(group: ScaleSet, settings: Json) -> Iterator[Finding]:

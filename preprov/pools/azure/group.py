@@ -33,6 +33,7 @@ _STATES: Final = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED
 _ROUNDS: Final = 3
 _THREADS: Final = 8
 _LOOK_S: Final = 1.0
+_AUTOSCALE_API: Final = "2022-10-01"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class ScaleSet:
         found = [machine(v, now) for v in vms if self._is_member(v)]
         found.extend(self._waiting(ids, {m.node_id for m in found}))
         return {m.node_id: m for m in found if m.notes.get(POOL, self.pool.name) == self.pool.name}
+
+    def noted(self) -> Mapping[str, Mapping[str, str]]:
+        """As in the tags of its machines."""
+        return {str(v["name"]): v.get("tags") or {} for v in self._listed() if self._is_member(v)}
 
     def _waiting(self, ids: Sequence[str] | None, members: Set[str]) -> list[Machine]:
         """Machines of the standby pool, in the state it keeps: none of them can be had by name."""
@@ -323,6 +328,40 @@ class ScaleSet:
         failed = self._raise(settings, capacity - int(settings["sku"]["capacity"]), {})
         if failed is not None:
             raise failed
+
+    def forget_launches(self) -> list[str]:
+        """Take our notes off the scale set; a line if there were any.
+
+        Raises:
+            PoolError: it failed.
+        """
+        settings = self.settings()
+        tags = settings.get("tags") or {}
+        kept = {k: v for k, v in tags.items() if not k.startswith(LAUNCH)}
+        if kept == tags:
+            return []
+        operation = self._update(settings, {"tags": kept})
+        with calling(self.where):
+            operation.result(timeout=self.options.settle_s)
+        return [f"our notes on the scale set: {len(tags) - len(kept)} deleted"]
+
+    def autoscalers(self) -> list[str]:
+        """Names of the settings of Azure Monitor autoscale that write its size and are on.
+
+        Raises:
+            PoolError: they could not be asked.
+        """
+        place = self.options.place
+        root = f"/subscriptions/{place.subscription}/resourceGroups/{place.resource_group}"
+        path = f"{root}/providers/Microsoft.Insights/autoscaleSettings"
+        found = self._tools.clients.resources(place, self.where, path, _AUTOSCALE_API)
+        mine = self.options.scale_set_id.lower()
+        return [
+            str(s["name"])
+            for s in found
+            if str(s["properties"].get("targetResourceUri", "")).lower() == mine
+            and s["properties"].get("enabled", True)
+        ]
 
     def usages(self, location: str) -> list[Json]:
         """What is used of the region's quotas."""

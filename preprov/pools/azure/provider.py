@@ -1,6 +1,6 @@
 """Azure as a pool provider: each group is a flexible scale set, with a standby pool where it names one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from preprov.contracts import Clock, Finding, Notice
 from preprov.model.errors import PoolError
@@ -25,8 +25,8 @@ class AzureProvider(MachineProvider):
 
     name = "azure"
 
-    def __init__(self, clock: Clock, greeting: Greeting = no_greeting) -> None:
-        super().__init__(clock, greeting)
+    def __init__(self, clock: Clock, greeting: Greeting = no_greeting, owner: Callable[[], str] = str) -> None:
+        super().__init__(clock, greeting, owner)
         self._tools = Tools(Clients(), Shortages(clock), clock)
         self._settled: set[str] = set()
 
@@ -58,13 +58,16 @@ class AzureProvider(MachineProvider):
         return tuple(f for one in self._sets(pool) for f in doctor.examine(one))
 
     def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
-        """As the contract says: what the tags of the scale set tell of, a Kubernetes cluster or an autoscaler."""
-        return doctor.other_writers(self._lender(pool, group).settings())
+        """As the contract says: clusters and autoscalers by tags of the scale set, Azure Monitor, another preprov."""
+        lender = self._lender(pool, group)
+        return (*doctor.other_writers(lender), *self._strangers(lender))
 
     def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
         """As the contract says."""
         return settings.baseline(self._lender(pool, group))
 
-    def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
+    def restore(
+        self, pool: Pool, group: str, baseline: Mapping[str, object], held: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """As the contract says: idle machines of ours are ended by name until the size is as it was."""
-        return settings.restore(self._lender(pool, group), self, baseline)
+        return settings.restore(self._lender(pool, group), self, baseline, held)

@@ -1,6 +1,6 @@
 """Settings of a scale set and its standby pool, and how to put back what was found."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from preprov.pools.azure.group import ScaleSet
@@ -18,8 +18,8 @@ def baseline(group: ScaleSet) -> Mapping[str, object]:
     return out
 
 
-def restore(group: ScaleSet, ends: Ends, found: Mapping[str, object]) -> tuple[str, ...]:
-    """Put the settings back; says what changed."""
+def restore(group: ScaleSet, ends: Ends, found: Mapping[str, object], held: Collection[str] = ()) -> tuple[str, ...]:
+    """Put the settings back; says what changed. What we noted on the scale set itself is taken away."""
     said: list[str] = []
     profile = {k: int(str(found[k])) for k in _PROFILE if k in found}
     if group.standby is not None and profile and group.standby.put(profile):
@@ -29,5 +29,6 @@ def restore(group: ScaleSet, ends: Ends, found: Mapping[str, object]) -> tuple[s
         group.resize(wanted)
         said.append(f"capacity {now} -> {wanted}")
     elif now > wanted:
-        said.extend(end_surplus(ends, group.pool, group.group.name, now - wanted))
+        said.extend(end_surplus(ends, group.pool, group.group.name, now - wanted, held))
+    said.extend(group.forget_launches())
     return tuple(said)

@@ -93,6 +93,11 @@ class ManagedGroup:
         found = {i: machine(m, instances.get(i), guests.get(i, {}), now) for i, m in members.items()}
         return {i: m for i, m in found.items() if m.notes.get(POOL, self.pool.name) == self.pool.name}
 
+    def noted(self) -> Mapping[str, Mapping[str, str]]:
+        """As in the metadata of its instances."""
+        members = {name_of(m.instance): m for m in self._members()}
+        return {i: read_notes(x.metadata) for i, x in self._instances(members).items()}
+
     def _members(self) -> list[Any]:
         found = self._pages(
             _MIGS, "list_managed_instances", instance_group_manager=self.options.mig, max_results=_AT_ONCE

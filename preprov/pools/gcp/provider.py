@@ -1,6 +1,6 @@
 """Google Cloud as a pool provider: each group is a zonal managed instance group with its standby policy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from preprov.contracts import Clock, Finding, Notice
 from preprov.model.pools import Pool, Standby
@@ -23,8 +23,8 @@ class GcpProvider(MachineProvider):
 
     name = "gcp"
 
-    def __init__(self, clock: Clock, greeting: Greeting = no_greeting) -> None:
-        super().__init__(clock, greeting)
+    def __init__(self, clock: Clock, greeting: Greeting = no_greeting, owner: Callable[[], str] = str) -> None:
+        super().__init__(clock, greeting, owner)
         self._tools = Tools(Clients(clock), Shortages(clock), clock)
         self._settled: set[str] = set()
 
@@ -51,13 +51,16 @@ class GcpProvider(MachineProvider):
         return tuple(f for one in mine for f in doctor.examine(one))
 
     def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
-        """As the contract says: an autoscaler on the group, or a Kubernetes cluster that owns it."""
-        return doctor.other_writers(self._lender(pool, group))
+        """As the contract says: an autoscaler on the group, a Kubernetes cluster that owns it, another preprov."""
+        lender = self._lender(pool, group)
+        return (*doctor.other_writers(lender), *self._strangers(lender))
 
     def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
         """As the contract says."""
         return settings.baseline(self._lender(pool, group))
 
-    def restore(self, pool: Pool, group: str, baseline: Mapping[str, object]) -> tuple[str, ...]:
+    def restore(
+        self, pool: Pool, group: str, baseline: Mapping[str, object], held: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """As the contract says: idle machines of ours are ended by name until the size is as it was."""
-        return settings.restore(self._lender(pool, group), self, baseline)
+        return settings.restore(self._lender(pool, group), self, baseline, held)

@@ -1,6 +1,6 @@
 """Settings of a managed instance group: its standby targets, and how to put back what was found."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from preprov.model.errors import PoolError
@@ -36,7 +36,9 @@ def baseline(group: ManagedGroup) -> Mapping[str, object]:
     }
 
 
-def restore(group: ManagedGroup, ends: Ends, found: Mapping[str, object]) -> tuple[str, ...]:
+def restore(
+    group: ManagedGroup, ends: Ends, found: Mapping[str, object], held: Collection[str] = ()
+) -> tuple[str, ...]:
     """Put the settings back; says what changed.
 
     More machines than there were are ended by name, ours and idle ones only; fewer are made up for by the group.
@@ -49,12 +51,12 @@ def restore(group: ManagedGroup, ends: Ends, found: Mapping[str, object]) -> tup
         group.patch(changed)
         said.extend(f"{k} {getattr(now, k)} -> {n}" for k, n in changed.items())
     if "target_size" in found:
-        said.extend(_resize(group, ends, int(now.target_size), int(str(found["target_size"]))))
+        said.extend(_resize(group, ends, int(now.target_size), int(str(found["target_size"])), held))
     return tuple(said)
 
 
-def _resize(group: ManagedGroup, ends: Ends, size: int, wanted: int) -> list[str]:
+def _resize(group: ManagedGroup, ends: Ends, size: int, wanted: int, held: Collection[str]) -> list[str]:
     if size < wanted:
         group.patch({"target_size": wanted})
         return [f"target_size {size} -> {wanted}"]
-    return list(end_surplus(ends, group.pool, group.group.name, size - wanted)) if size > wanted else []
+    return list(end_surplus(ends, group.pool, group.group.name, size - wanted, held)) if size > wanted else []

@@ -1,5 +1,6 @@
 """Give a group its size back: too many machines are ended one by one and by name, idle ones of ours only."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from preprov.model.errors import NodeBusyError
@@ -18,8 +19,8 @@ class Ends(Protocol):
         ...
 
 
-def end_surplus(ends: Ends, pool: Pool, group: str, surplus: int) -> tuple[str, ...]:
-    """End at most so many idle nodes; says which, and how many had to stay.
+def end_surplus(ends: Ends, pool: Pool, group: str, surplus: int, held: Collection[str] = ()) -> tuple[str, ...]:
+    """End at most so many idle nodes, none of those that work is promised to; says which, and how many had to stay.
 
     Raises:
         PoolError: one could not be ended for another reason than running a task.
@@ -28,6 +29,8 @@ def end_surplus(ends: Ends, pool: Pool, group: str, surplus: int) -> tuple[str, 
     for name in ends.launched(pool, group):
         if len(ended) == surplus:
             break
+        if name in held:
+            continue
         try:
             ends.terminate(pool, (name,))
         except NodeBusyError:

@@ -39,6 +39,10 @@ class Lender(Protocol):
         """Machines of the group that exist, by id; `ids` = only those of them."""
         ...
 
+    def noted(self) -> Mapping[str, Mapping[str, str]]:
+        """Controllers' notes on the group's machines, by id, without what their agents say."""
+        ...
+
     def create(self, request: LaunchRequest, count: int, notes: Mapping[str, str]) -> tuple[str, ...]:
         """New machines with these notes; the same token never makes more than the first time.
 

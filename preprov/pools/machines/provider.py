@@ -1,11 +1,11 @@
 """The verbs of a pool provider, the same for every cloud that lends machines by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from preprov.contracts import Capabilities, Clock, LaunchRequest
+from preprov.contracts import ANOTHER_PREPROV, Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.notes import DRAIN, FENCE, STARTED, TOKEN
+from preprov.model.notes import DRAIN, FENCE, OWNER, STARTED, TOKEN
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
 from preprov.pools.machines.fence import Fences
 from preprov.pools.machines.lender import Lender
@@ -29,13 +29,15 @@ class MachineProvider:
     Args:
         clock: instants given to and taken from this object are on it. It must show the same time as the cloud's.
         greeting: further notes of machines that are launched, such as who may hand them tasks.
+        owner: name of the store of this preprov, by which it knows its machines from another one's; "" = it has none.
     """
 
     name = ""
 
-    def __init__(self, clock: Clock, greeting: Greeting = no_greeting) -> None:
+    def __init__(self, clock: Clock, greeting: Greeting = no_greeting, owner: Callable[[], str] = str) -> None:
         self._clock = clock
         self._greeting = greeting
+        self._owner = owner
         self._heard = Heard()
         self._fences = Fences(clock, self._heard)
 
@@ -76,7 +78,8 @@ class MachineProvider:
         lender = self._lender(request.pool, request.group)
         alive = {i: m for i, m in lender.machines().items() if m.state is not State.ENDING}
         made = tuple(i for i, m in alive.items() if m.notes.get(TOKEN) == request.token)
-        notes = launch_notes(request, self._clock.now(), lender.where) | dict(self._greeting())
+        mine = {OWNER: self._owner()} if self._owner() else {}
+        notes = launch_notes(request, self._clock.now(), lender.where) | dict(self._greeting()) | mine
         if made:
             return made if len(made) >= request.count else lender.finish(request, made, notes)
         room = lender.group.max_nodes - len(alive)
@@ -179,6 +182,11 @@ class MachineProvider:
         return tuple(n.node_id for n in sorted(nodes, key=lambda n: n.created_at, reverse=True))
 
     # ---- inside
+
+    def _strangers(self, lender: Lender) -> tuple[str, ...]:
+        """Other preprovs that launched machines of the group."""
+        owners = {notes.get(OWNER, "") for notes in lender.noted().values()} - {"", self._owner()}
+        return tuple(f"{ANOTHER_PREPROV} ({o})" for o in sorted(owners))
 
     def _close(self, found: Sequence[_Found], *, lost_too: bool) -> None:
         """Fence the machines of each group; if one group refuses, those of all take tasks again."""

@@ -68,7 +68,7 @@ def test_a_plan_made_before_is_refused_where_the_others_have_taken_the_rest_sinc
     taken = high.nodes()
     assert taken > 0
     (record,) = apply_stored(low.ctx, low.pool, plan)
-    assert record.result == "skipped"
+    assert record.result == "guarded"
     assert f"leaves {4 - taken} nodes" in record.detail
 
 

@@ -9,15 +9,28 @@ from preprov.contracts import (
     Examined,
     GivesNotice,
     LeasesRaises,
+    LeavesNotes,
     PoolProvider,
     Quotes,
+    SetsFloor,
     SetsTargets,
     Tended,
 )
 from preprov.model import errors
 from preprov.pools.instrument import VERBS
 
-PROTOCOLS = (PoolProvider, SetsTargets, Tended, GivesNotice, Quotes, Examined, Adopts, LeasesRaises)
+PROTOCOLS = (
+    PoolProvider,
+    SetsTargets,
+    SetsFloor,
+    Tended,
+    GivesNotice,
+    Quotes,
+    Examined,
+    Adopts,
+    LeasesRaises,
+    LeavesNotes,
+)
 METHODS = {
     name: method
     for protocol in PROTOCOLS

@@ -1,0 +1,85 @@
+"""pool adopt, pool release, pool mode, halt: what they print, and with which code they end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.azureworld import AzureWorld, azure_world
+
+POOL = """
+[[pool]]
+name = "night"
+{more}
+
+  [[pool.group]]
+  name = "vms"
+  provider = "azure"
+  states = ["running", "stopped"]
+  options = {{ subscription = "sub-1", resource_group = "night", scale_set = "nodes", endpoint_url = "{url}" }}
+
+    [[pool.group.offering]]
+    type = "Standard_D4s_v5"
+    cpu = 4
+    memory = 16
+"""
+
+
+@pytest.fixture
+def world() -> Iterator[AzureWorld]:
+    with azure_world() as made:
+        yield made
+
+
+def configure(folder: Path, world: AzureWorld, more: str = "") -> None:
+    (folder / "preprov.toml").write_text(POOL.format(url=world.fake.url, more=more))
+
+
+@pytest.mark.slow
+def test_a_pool_is_adopted_and_given_back(preprov, world, tmp_path):
+    configure(tmp_path, world)
+    first = preprov("pool", "adopt", "night", "-o", "json")
+    assert first.code == 0, first.err
+    assert first.json["schema"] == "preprov/pool-adopt/1"
+    (group,) = first.json["groups"]
+    assert group["settings"] == {"capacity": 0}
+    world.vmss.capacity = 0
+    world.provider._lender(world.pool, "vms").resize(1)
+    assert preprov("pool", "adopt", "night", "-o", "json").json["groups"] == [group], "as it was found, not as it is"
+    assert preprov("pool", "release", "night").code == 2, "it wants a yes"
+    back = preprov("pool", "release", "night", "--yes", "-o", "json")
+    assert back.code == 3, "a machine that no launch of ours made stays"
+    assert back.json["groups"][0]["differs"] == [{"setting": "capacity", "found": 0, "now": 1}]
+    world.vmss.members.clear()
+    world.vmss.capacity = 0
+    assert "as it was found" in preprov("pool", "release", "night", "--yes").out
+    assert "nothing was adopted" in preprov("pool", "release", "night", "--yes").out
+
+
+@pytest.mark.slow
+def test_a_pool_in_a_cloud_has_a_gate_and_says_what_is_missing(preprov, world, tmp_path):
+    configure(tmp_path, world)
+    shown = preprov("pool", "mode", "night", "full", "--for", "12h", "-o", "json").json
+    assert (shown["asked"], shown["in_force"]) == ("full", "recommend")
+    assert shown["gate"]["missing_for_floor"][0] == "nights to observe: 0 of 3 so far"
+    assert "missing for full: nights to observe" in preprov("pool", "mode", "night").out
+
+
+@pytest.mark.slow
+def test_the_gate_can_be_opened_and_another_writer_is_named(preprov, world, tmp_path):
+    configure(tmp_path, world, "gate = { floor_nights = 0, full_nights = 0 }")
+    world.vmss.autoscale = "cpu"
+    shown = preprov("pool", "mode", "night", "full", "-o", "json").json
+    assert shown["in_force"] == "floor"
+    assert shown["why_less"] == ["group vms: autoscale setting cpu"]
+    ignored = preprov("pool", "adopt", "night", "--ignore", "autoscale setting cpu", "-o", "json").json
+    assert ignored["groups"][0]["ignored"] == ["autoscale setting cpu"]
+    assert preprov("pool", "mode", "night", "-o", "json").json["in_force"] == "full"
+
+
+def test_local_nodes_have_nothing_to_give_back(preprov):
+    assert preprov("init").code == 0
+    assert "nothing to record" in preprov("pool", "adopt", "laptop").out
+    assert preprov("pool", "mode", "laptop", "-o", "json").json["gate"] is None
+    assert preprov("pool", "adopt", "terraform", "nowhere.json").code == 2
+    assert preprov("pool", "adopt", "nobody").code == 2
