@@ -15,7 +15,7 @@ from preprov.control.sharing import counts_money, shared_rooms, spent_today
 from preprov.control.trust import in_force
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Pool, PoolObservation
+from preprov.model.pools import Mode, Pool, PoolObservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.leads import Leads
@@ -84,6 +84,7 @@ def plan_inputs(
         shared=shared_rooms(ctx, pool),
         held=held,
         foresee=foresee,
+        reacts=ctx.live and ctx.mode(pool, now) in (Mode.FLOOR, Mode.FULL),
         urgency=None if late is None else late.tolist(),
         interruptions=interruptions(ctx, pool, now),
     )

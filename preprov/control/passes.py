@@ -1,5 +1,6 @@
 """One pass over one pool: observe, dispatch, forecast, plan, act. Idempotent; safe to run again after a crash."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import perf_counter
@@ -16,11 +17,12 @@ from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe, snapshot
 from preprov.control.orphans import collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
+from preprov.control.reacting import carry_out, reaction, why_blocked
 from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import tend
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import Pool, PoolObservation
+from preprov.model.pools import Mode, Pool, PoolObservation, Standby
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind
@@ -28,6 +30,8 @@ from preprov.planning.plan import PlanOutcome, make_plan
 
 LEASE_S = 60.0
 """Wall seconds a pass may take before another may begin; on a clock that runs faster that is more of its seconds."""
+REACT_S = 5.0
+"""Between reactions, as `preprov up` makes them."""
 EVERYTHING = frozenset(ActionKind)
 RAISES = frozenset({ActionKind.LAUNCH, ActionKind.START})
 LOWERS = EVERYTHING - RAISES
@@ -57,6 +61,7 @@ def pool_pass(
     kinds: frozenset[ActionKind] = EVERYTHING,
     waiting: Resources = ZERO,
     foresee: bool = True,
+    reacts: bool = True,
 ) -> PassResult:
     """One pass under the pool's lease.
 
@@ -68,6 +73,7 @@ def pool_pass(
         kinds: the kinds of action this pass may take; others stay in the plan for the next one.
         waiting: what waits for room, where somebody else dispatches.
         foresee: also plan what comes after now; False is quicker, where nobody reads it.
+        reacts: also wake and put away nodes by what the next minutes want (replay does that by itself).
 
     Raises:
         LeaseHeldError: another pass over this pool is under way.
@@ -91,6 +97,9 @@ def pool_pass(
                     ctx, pool, observation, waiting, kinds, wave=wave, foresee=foresee, ordered=serve
                 )
             records = (*records, *acted)
+        if reacts and ctx.live and ctx.mode(pool, ctx.clock.now()) in (Mode.FLOOR, Mode.FULL):
+            seen = observe(ctx, pool) if records else observation
+            records = (*records, *_react(ctx, pool, seen, dispatched, kinds))
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
     )
@@ -127,7 +136,7 @@ def _plan_and_act(
     plan = _ordered(ctx, pool, outcome, observation) if ordered else outcome.plan
     if any(a.kind is not ActionKind.HOLD and a.at <= plan.valid_until for a in plan.actions):
         ctx.ports.plans.save(plan)
-    ctx.ports.votes.replace(pool.name, outcome.votes)
+    ctx.ports.votes.replace(pool.name, _votes(ctx, pool, observation, outcome))
     note_guards(ctx, pool, plan, outcome.binding, stale=source_age_s(ctx, pool.name) > pool.guards.stale_source_s)
     acted = apply_plan(ctx, pool, plan, observation, kinds=kinds)
     acted = (*acted, *keep_floors(ctx, pool, plan))
@@ -136,6 +145,26 @@ def _plan_and_act(
     reservations = ctx.ports.ledger.reservations(pool.name)
     ctx.ports.history.record(snapshot(ctx, pool, observation, reservations, target=target, waiting=waiting))
     return plan, demand, acted
+
+
+def _react(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    dispatched: DispatchResult | None,
+    kinds: frozenset[ActionKind],
+) -> tuple[ActionRecord, ...]:
+    waiting = dispatched.waiting if dispatched else ZERO
+    found = reaction(
+        ctx,
+        pool,
+        observation,
+        current_leads(ctx, pool),
+        waiting=waiting,
+        tick_s=REACT_S,
+        blocked=why_blocked(ctx, pool),
+    )
+    return carry_out(ctx, pool, observation, found, kinds=kinds)
 
 
 def _ordered(ctx: Context, pool: Pool, outcome: PlanOutcome, observation: PoolObservation) -> CapacityPlan:
@@ -149,6 +178,13 @@ def _ordered(ctx: Context, pool: Pool, outcome: PlanOutcome, observation: PoolOb
         return plan
     order = [p.ahead.run.run_id for p in proposal.order[:_ORDER_KEPT]]
     return replace(plan, basis={**plan.basis, "order": order})
+
+
+def _votes(ctx: Context, pool: Pool, observation: PoolObservation, outcome: PlanOutcome) -> Mapping[str, datetime]:
+    """The plan's, and those on running nodes that reactions cast."""
+    running = {n.node_id for n in observation.nodes if n.standby is Standby.RUNNING}
+    held = ctx.ports.votes.votes(pool.name)
+    return {n: at for n, at in held.items() if n in running} | dict(outcome.votes)
 
 
 def plan_for(

@@ -161,10 +161,11 @@ class Decision:
 def decide(s: Situation, allowance: Allowance) -> Decision:
     """Raise what is short; else vote on what is superfluous. Then drains, failures and what cannot be touched."""
     d = Decision(s.supply.running_size, list(s.supply.standby))
-    _start(s, d, allowance)
+    if not s.inputs.reacts:
+        _start(s, d, allowance)
     _launch(s, d, allowance)
     raised = bool(d.moves)
-    if not raised:
+    if not raised and not s.inputs.reacts:
         _end_running(s, d)
     _end_standby(s, d)
     _drain(s, d)

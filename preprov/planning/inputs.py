@@ -91,6 +91,8 @@ class PlanInputs:
         optimise: False = by rule of thumb alone (base stock and break-even), as when the solver fails.
         foresee: also plan what comes after now. False is quicker where nobody reads it (replay): the decisions due now
             are the same, cost and waiting are then those of the actions due now alone.
+        reacts: which nodes run at which second is decided between plans (`planning.reaction`): the plan then only sees
+            to how many exist.
     """
 
     pool: Pool
@@ -124,6 +126,7 @@ class PlanInputs:
     found: tuple[Optimum, str] | None = None
     optimise: bool = True
     foresee: bool = True
+    reacts: bool = False
 
 
 @dataclass(frozen=True)

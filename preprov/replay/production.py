@@ -11,10 +11,15 @@ import numpy as np
 from preprov.control.context import Context
 from preprov.control.demanding import LEARNT_KIND
 from preprov.control.forecasting import issue_forecast
+from preprov.control.gathering import current_leads
+from preprov.control.observing import observe
 from preprov.control.passes import pool_pass
+from preprov.control.reacting import FRESH_S, carry_out, look_ahead, reaction, surprises, why_blocked
+from preprov.control.soon import expected_turns
 from preprov.model.errors import ForecastError
-from preprov.model.pools import Pool
-from preprov.model.resources import Resources
+from preprov.model.pools import Pool, Standby
+from preprov.model.resources import ZERO, Resources
+from preprov.model.time import floor_to, from_epoch
 from preprov.model.work import Trigger
 from preprov.model.worktable import Array, WorkTable
 from preprov.planning.prices import TablePriceBook
@@ -25,20 +30,21 @@ from preprov.sim.ports import memory_ports
 from preprov.sim.workstore import MemoryWorkStore
 
 DAY: Final = timedelta(days=1)
-SAMPLES: Final = 100
+SAMPLES: Final = 60
 HORIZON_S: Final = 6 * 3600
 _KEEP_PLANS: Final = 1000
+_SLOT_S: Final = 300.0
 
 
 class Preprov:
-    """Passes over the pool as `preprov up` makes them; what it may know is what the store shows at that instant.
+    """Plans and reactions as `preprov up` makes them; what it may know is what the store shows at that instant.
 
-    A pass is made every `every_s`, and at the next minute when work waits that nothing is warming for. It looks six
-    hours ahead: longer than keeping a node pays at the reference prices. Forecasts are issued at the start and
-    every day. Knob: USD that a core-hour of waiting is worth.
+    A plan is made every `every_s`; it looks six hours ahead: longer than keeping a node pays at the reference prices.
+    A reaction may be made every `tick_s`. Forecasts are issued at the start and every day. Knob: USD that a core-hour
+    of waiting is worth.
 
     Attributes:
-        solves: passes made. fallbacks: plans that name one. pass_seconds: CPU time of each pass.
+        solves: plans made. fallbacks: plans that name one. pass_seconds: CPU time of each five minutes.
     """
 
     name = "preprov"
@@ -48,8 +54,8 @@ class Preprov:
         self,
         knob: float | None = None,
         *,
-        every_s: float = 300.0,
-        tick_s: float = 60.0,
+        every_s: float = 1800.0,
+        tick_s: float = 5.0,
         samples: int = SAMPLES,
         horizon_s: int = HORIZON_S,
     ) -> None:
@@ -64,6 +70,9 @@ class Preprov:
         self._last = -math.inf
         self._forecast_at = -math.inf
         self._told_parts = 0
+        self._looked = -math.inf
+        self._slot = -1
+        self._submitted = -1
 
     def bind(self, binding: Binding) -> None:
         """Take the stage: the trace goes into a store that shows no more than its submit times allow."""
@@ -82,6 +91,7 @@ class Preprov:
         schedules = [replace(s, pool=self._pool.name) for s in self._schedules]
         self._store.preload(self._pool.name, seen, schedules, zone=self._pool.zone)
         self._tell_the_past(setting.start)
+        self._submits = self._work.runs["submit"].to_numpy()
         self.ctx = Context(
             ports=memory_ports(self._store, keep_plans=_KEEP_PLANS),
             providers={"sim": self._cloud},
@@ -95,21 +105,74 @@ class Preprov:
         )
 
     def tick(self, now: float, view: View) -> list[Order]:
-        """A pass, if one is due; it acts on the cloud itself."""
-        uncovered = view.waiting > 0 and self._core.uncovered()
-        if now - self._last < self._every_s - 1e-3 and not uncovered:
-            return []
-        self._last = now
+        """A plan, if one is due; a reaction, if one may be; both act on the cloud themselves."""
+        began = process_time()
+        if now - self._last >= self._every_s - 1e-3:
+            self._last = now
+            self._plan(now)
+        self._react(now, view)
+        spent, slot = process_time() - began, int(now // _SLOT_S)
+        if slot != self._slot:
+            self._slot = slot
+            self.pass_seconds.append(0.0)
+        self.pass_seconds[-1] += spent
+        return []
+
+    def _plan(self, now: float) -> None:
         self._tell()
         self._forecast(now)
-        line = self._core.line
-        waiting = Resources(cpu=line.cpu / UNITS.cpu, memory=line.memory / UNITS.memory, gpu=line.gpu / UNITS.gpu)
-        began = process_time()
-        result = pool_pass(self.ctx, self._pool, serve=False, waiting=waiting)
-        self.pass_seconds.append(process_time() - began)
+        result = pool_pass(self.ctx, self._pool, serve=False, waiting=self._waiting(), reacts=False)
         self.solves += 1
         self.fallbacks += bool(result.plan and result.plan.fallback)
-        return []
+
+    def _react(self, now: float, view: View) -> None:
+        """What `preprov up` does at each tick; skipped where it could find nothing to do."""
+        ctx, pool = self.ctx, self._pool
+        leads = current_leads(ctx, pool)
+        submitted = int(np.searchsorted(self._submits, now, side="right"))
+        anew, self._submitted = submitted != self._submitted, submitted
+        fresh = now - self._looked >= FRESH_S - 1e-3
+        if anew or fresh:
+            self._looked = now
+            self._tell()
+            self._share(now)
+            look_ahead(ctx, pool, leads, anew=True)
+        uncovered = view.waiting > 0 and self._core.uncovered()
+        idle = view.idle()
+        if not (anew or fresh or uncovered or idle):
+            return
+        observation = observe(ctx, pool)
+        found = reaction(
+            ctx,
+            pool,
+            observation,
+            leads,
+            waiting=self._waiting() if uncovered else ZERO,
+            used=self._used(),
+            tick_s=self.tick_s,
+            blocked=why_blocked(ctx, pool),
+        )
+        busy = view.ready - len(idle)
+        lead = pool.groups[0].lead_time(Standby.HIBERNATED).median_s
+        surprises(ctx, pool).note(ctx.clock.now(), busy + math.ceil(view.waiting - 1e-9), found.wanted, lead)
+        carry_out(ctx, pool, observation, found)
+
+    def _waiting(self) -> Resources:
+        line = self._core.line
+        return Resources(cpu=line.cpu / UNITS.cpu, memory=line.memory / UNITS.memory, gpu=line.gpu / UNITS.gpu)
+
+    def _used(self) -> Resources:
+        return Resources(cpu=self._core.used_cpu / UNITS.cpu, memory=self._core.used_memory / UNITS.memory)
+
+    def _share(self, now: float) -> None:
+        """Turns expected depend on what was submitted, not on how it was served: all replays of a trace share them."""
+        half = floor_to(from_epoch(now), 1800)
+        key = ("agenda", half.isoformat(), len(self._schedules))
+        kept = self._memo.get(key)
+        if kept is not None:
+            self.ctx.memo[(self._pool.name, "agenda")] = (half, kept)
+        else:
+            self._memo[key] = expected_turns(self.ctx, self._pool, half)
 
     def _forecast(self, now: float) -> None:
         if now - self._forecast_at < DAY.total_seconds():

@@ -133,6 +133,10 @@ class MemorySourceStore:
         """Pools that work from here goes to, with the zone."""
         return {pool: held.zone for held in self._sources.values() for pool in held.pools}
 
+    def serves(self, pool: str) -> bool:
+        """True if runs of the pool come from here."""
+        return any(p == pool for held in self._sources.values() for _, p in held.runs)
+
     def work(self, pool: str) -> WorkTable:
         """All runs of a pool."""
         if pool == UNROUTED:

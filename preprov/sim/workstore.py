@@ -183,10 +183,9 @@ class MemoryWorkStore:
         first = epoch(since) if since else -np.inf
         last = epoch(until) if until else np.inf
         tables = [self._history[pool].between(first, last)] if pool in self._history else []
-        read = self.mirror.work(pool)
-        if tables and not self._live.serves(pool) and not len(read.runs):
+        if tables and not self._live.serves(pool) and not self.mirror.serves(pool):
             return tables[0]
-        live = WorkTable.concat([read, self._live.table(pool, self._schedules.get(pool, {}))])
+        live = WorkTable.concat([self.mirror.work(pool), self._live.table(pool, self._schedules.get(pool, {}))])
         if not len(live.runs):
             return tables[0] if tables else live
         tables.append(_Sorted.of(live).between(first, last))

@@ -69,8 +69,8 @@ def test_nodes_are_warm_before_scheduled_work_and_gone_after_it():
     assert result.evicted == result.unstarted == 0
     assert result.waits.warm > 0.9 > again.waits.warm
     assert result.waits.mean < again.waits.mean / 4
-    assert result.ticks == 331
-    assert 60 < policy.solves < 200
+    assert result.ticks == 3961  # one every five seconds
+    assert policy.solves == 12  # a plan every half hour, reactions between them
     ready = result.nodes[result.nodes.phase == "ready"]
     first_ready = from_epoch(float(ready.start.min()))
     assert (first_ready.hour, first_ready.minute >= 30) == (1, True)

@@ -1,0 +1,208 @@
+"""The quick tick: wake, launch or put away nodes by what the next minutes want, within what the plan lets exist."""
+
+from collections import deque
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from preprov.control.apply import apply_plan
+from preprov.control.context import Context
+from preprov.control.demanding import remembered
+from preprov.control.ingesting import source_age_s
+from preprov.control.observing import committed_by_node
+from preprov.control.planning_facts import held_optimum, task_sizes
+from preprov.control.soon import rises_soon
+from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan, stable_id
+from preprov.model.pools import Mode, Pool, PoolObservation, Standby
+from preprov.model.reservations import Reservation
+from preprov.model.resources import KINDS, ZERO, Resources
+from preprov.model.worktable import Array
+from preprov.planning.leads import Leads
+from preprov.planning.packing import Mix
+from preprov.planning.reaction import Reaction, ReactionInputs, Soon, react, service_level
+from preprov.planning.supply import fingerprint
+
+FRESH_S: Final = 30.0
+"""What the next minutes want is worked out anew after so long, or when a run came."""
+_FINE_S: Final = 10.0
+_LEAST_S: Final = 600.0
+_REMEMBER: Final = timedelta(days=7)
+_SEEN_EVERY_S: Final = 15.0
+_GRAIN_FRESH: Final = timedelta(minutes=10)
+_VALID: Final = timedelta(seconds=60)
+
+
+@dataclass
+class Surprises:
+    """How often demand came above what was foreseen a lead time before, as nodes; the newest week of them.
+
+    Attributes:
+        foreseen: (instant, nodes) wanted then for the window that follows. seen: (instant, nodes above it).
+    """
+
+    foreseen: deque[tuple[datetime, int]] = field(default_factory=deque)
+    seen: deque[tuple[datetime, int]] = field(default_factory=deque)
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def note(self, now: datetime, needed: int, wanted: int, lead_s: float) -> None:
+        """Now so many nodes are needed, and so many are wanted for the window that begins."""
+        if self.seen and (now - self.seen[-1][0]).total_seconds() < _SEEN_EVERY_S:
+            return
+        before = now - timedelta(seconds=lead_s)
+        while len(self.foreseen) > 1 and self.foreseen[1][0] <= before:
+            self.foreseen.popleft()
+        if self.foreseen and self.foreseen[0][0] <= before:
+            self._add(now, max(needed - self.foreseen[0][1], 0))
+        self.foreseen.append((now, wanted))
+
+    def _add(self, now: datetime, above: int) -> None:
+        self.seen.append((now, above))
+        self.counts[above] = self.counts.get(above, 0) + 1
+        while self.seen[0][0] < now - _REMEMBER:
+            _, old = self.seen.popleft()
+            self.counts[old] -= 1
+
+    def at(self, level: float) -> int:
+        """Nodes that a share `level` of the surprises do not exceed; 0 while too few were seen to tell."""
+        left = (1.0 - level) * len(self.seen)
+        if left < 1.0:
+            return 0
+        for above in sorted(self.counts, reverse=True):
+            left -= self.counts[above]
+            if left < 0:
+                return above
+        return 0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the next minutes were found to want, and when."""
+
+    at: datetime
+    offsets: Array
+    rises: Array
+
+
+def look_ahead(ctx: Context, pool: Pool, leads: Leads, *, anew: bool = False) -> Looked:
+    """What the next minutes want: as found a moment ago, moved up to now, or found anew."""
+    now, key = ctx.clock.now(), (pool.name, "soon")
+    held = ctx.memo.get(key)
+    if held is not None and not anew:
+        looked = held[1]
+        if isinstance(looked, Looked) and timedelta(0) <= now - looked.at < timedelta(seconds=FRESH_S):
+            return looked
+    cold = max(leads(g.name, o, Standby.COLD).p95_s for g in pool.groups for o in g.offerings)
+    offsets = np.arange(1, int(max(cold + 2 * FRESH_S, _LEAST_S) / _FINE_S) + 1) * _FINE_S
+    looked = Looked(now, offsets, rises_soon(ctx, pool, offsets))
+    ctx.memo[key] = (now, looked)
+    return looked
+
+
+def reaction(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    leads: Leads,
+    *,
+    waiting: Resources = ZERO,
+    used: Resources | None = None,
+    tick_s: float,
+    blocked: str = "",
+    anew: bool = False,
+) -> Reaction:
+    """What to do now; nothing is done.
+
+    Args:
+        used: by running work; None = what committed reservations claim.
+        tick_s: until the next reaction. blocked: why nothing may be raised. anew: look at the work again in any case.
+    """
+    now = ctx.clock.now()
+    held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
+    looked = look_ahead(ctx, pool, leads, anew=anew)
+    past = (now - looked.at).total_seconds()
+    inputs = ReactionInputs(
+        pool=pool,
+        mode=ctx.mode(pool, now),
+        now=now,
+        observation=observation,
+        soon=Soon(looked.offsets - past, looked.rises, surprises(ctx, pool).at(_level(ctx, pool))),
+        leads=leads,
+        prices=ctx.prices,
+        used=_claimed(held) if used is None else used,
+        waiting=waiting,
+        committed=frozenset(held),
+        optimum=held_optimum(ctx, pool),
+        idle=ctx.ports.votes.votes(pool.name),
+        grain=remembered(ctx, (pool.name, "grain"), _GRAIN_FRESH, lambda: Mix.of(task_sizes(ctx, pool, now).kinds)),
+        tick_s=tick_s,
+        blocked=blocked,
+    )
+    return react(inputs)
+
+
+def surprises(ctx: Context, pool: Pool) -> Surprises:
+    """What is remembered of them by this process."""
+    key = (pool.name, "surprises")
+    held = ctx.memo.get(key)
+    if held is None:
+        ctx.memo[key] = held = (ctx.clock.now(), Surprises())
+    return held[1]  # type: ignore[return-value]
+
+
+def carry_out(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    done: Reaction,
+    *,
+    kinds: Container[ActionKind] = frozenset(ActionKind),
+) -> tuple[ActionRecord, ...]:
+    """Keep it as a plan of its own, so that it can be asked why, and do it."""
+    now = ctx.clock.now()
+    votes = ctx.ports.votes.votes(pool.name)
+    ready = {n.node_id for n in observation.nodes if n.standby is Standby.RUNNING}
+    kept = {n: at for n, at in votes.items() if n not in ready} | dict(done.idle)
+    if kept != dict(votes):
+        ctx.ports.votes.replace(pool.name, kept)
+    if not done.actions:
+        return ()
+    plan = CapacityPlan(
+        plan_id=stable_id(pool.name, "reaction", now.isoformat(), *(a.action_id for a in done.actions)),
+        pool=pool.name,
+        mode=ctx.mode(pool, now),
+        issued_at=now,
+        valid_until=now + _VALID,
+        actions=done.actions,
+        observed=fingerprint(observation),
+        basis={"solver": "reaction", "wanted": done.wanted},
+    )
+    ctx.ports.plans.save(plan)
+    return apply_plan(ctx, pool, plan, observation, kinds=kinds)
+
+
+def why_blocked(ctx: Context, pool: Pool) -> str:
+    """Why nothing may be raised now; "" if it may."""
+    halted = ctx.ports.intent.halted()
+    if halted:
+        return f"halted: {halted}"
+    mode = ctx.mode(pool, ctx.clock.now())
+    if mode not in (Mode.FLOOR, Mode.FULL):
+        return f"mode is {mode}"
+    age, most = source_age_s(ctx, pool.name), pool.guards.stale_source_s
+    return f"the source of work is {age:.0f} s old (stale_source {most:.0f} s)" if age > most else ""
+
+
+def _claimed(held: Mapping[str, list[Reservation]]) -> Resources:
+    total = np.zeros(len(KINDS))
+    for claims in held.values():
+        for r in claims:
+            total += np.max([s.amount.as_tuple() for s in r.segments], axis=0)
+    return Resources.of(total.tolist())
+
+
+def _level(ctx: Context, pool: Pool) -> float:
+    offering = pool.groups[0].offerings[0]
+    return service_level(pool, ctx.prices.usd_per_hour(offering, ctx.clock.now()), offering.allocatable.cpu)

@@ -1,0 +1,167 @@
+"""What the next minutes will want, put together from the store: live runs on their courses, turns that are due."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from preprov.control.context import Context
+from preprov.control.demanding import inputs
+from preprov.demand.arrivals import PredictedRun, due_runs
+from preprov.demand.learnt import expected_otherwise
+from preprov.demand.runtimes import RuntimeModel
+from preprov.demand.soon import Course, Moving, courses, rises
+from preprov.model.pools import Pool
+from preprov.model.time import epoch, floor_to
+from preprov.model.worktable import Array, WorkTable
+
+SAMPLES: Final = 48
+ALTERNATIVES: Final = 8
+"""Last runs of a DAG whose shapes its next one may have."""
+_LIVE_FOR: Final = timedelta(hours=6)
+_AGENDA_S: Final = 1800
+_AHEAD: Final = timedelta(seconds=_AGENDA_S + 1800)
+_SAME_RUN_S: Final = 1800.0
+_MOST_OF_RUNS: Final = 64
+
+
+def rises_soon(ctx: Context, pool: Pool, offsets: Array) -> Array:
+    """(S, W, 5) how much more than now is wanted `offsets` (W,) seconds from now, of work that is known to come."""
+    now = ctx.clock.now()
+    seen = ctx.ports.work.work(pool.name, since=now - _LIVE_FOR, until=now)
+    moving = [*_under_way(ctx, pool, seen, now), *((m, 0.0) for m in _due(ctx, pool, seen, now, float(offsets[-1])))]
+    return rises(moving, epoch(now), offsets, SAMPLES)
+
+
+def _runtimes(ctx: Context, pool: Pool, now: datetime) -> RuntimeModel:
+    """The model that demand goes by; learnt now if there is none yet."""
+    held = ctx.memo.get((pool.name, "runtimes"))
+    if held and isinstance(held[1], RuntimeModel):
+        return held[1]
+    given = inputs(ctx, pool, now)
+    return given.runtimes if given.runtimes is not None else RuntimeModel.learn(given.seen, now)
+
+
+def _under_way(ctx: Context, pool: Pool, seen: WorkTable, now: datetime) -> list[tuple[Moving, float]]:
+    """Live runs and how far along each is."""
+    if not len(seen.runs):
+        return []
+    at = epoch(now)
+    run = seen.tasks["run"].to_numpy()
+    _, end = seen.spans()
+    count = len(seen.runs)
+    total = np.bincount(run, minlength=count)
+    ended = np.bincount(run[end <= at], minlength=count)
+    live = np.flatnonzero(ended < total)[-_MOST_OF_RUNS:]
+    kept = _courses_kept(ctx, pool)
+    names = seen.runs["run_id"].to_numpy(dtype=object)
+    new = [r for r in live.tolist() if names[r] not in kept]
+    if new:
+        chosen = np.zeros(count, dtype=bool)
+        chosen[new] = True
+        made = courses(seen.select_runs(chosen), _runtimes(ctx, pool, now))
+        for r, course in zip(new, made, strict=True):
+            kept[names[r]] = Moving((course,), str(names[r]), SAMPLES, ctx.seed)
+    begins = np.fmax(seen.runs["submit"].to_numpy(), seen.runs["due"].to_numpy())
+    for gone in kept.keys() - set(names[live]):
+        del kept[gone]
+    out = []
+    for r in live.tolist():
+        moving = kept[names[r]]
+        out.append((moving, moving.courses[0].position(at - float(begins[r]), int(ended[r]))))
+    return out
+
+
+def _courses_kept(ctx: Context, pool: Pool) -> dict[str, Moving]:
+    key = (pool.name, "courses")
+    held = ctx.memo.get(key)
+    if held is None:
+        ctx.memo[key] = held = (ctx.clock.now(), {})
+    return held[1]  # type: ignore[return-value]
+
+
+def _due(ctx: Context, pool: Pool, seen: WorkTable, now: datetime, ahead_s: float) -> list[Moving]:
+    """Expected runs that may begin soon and have not come."""
+    at = epoch(now)
+    half = floor_to(now, _AGENDA_S)
+    agenda = expected_turns(ctx, pool, half)
+    near = [p for p in agenda if at + ahead_s > p.turn + float(p.delays[0]) and p.turn + float(p.delays[-1]) > at]
+    if not near:
+        return []
+    since = epoch(half)
+    dag, submit = seen.runs["dag_id"].to_numpy(dtype=object), seen.runs["submit"].to_numpy()
+    turn = seen.runs["scheduled_for"].to_numpy()
+    late = submit > since
+    came: dict[str, list[float]] = {}
+    for d, t, s in zip(dag[late], turn[late], submit[late], strict=True):
+        came.setdefault(d, []).append(float(t if np.isfinite(t) else s))
+    shapes = _shapes(ctx, pool, half, agenda)
+    out = []
+    for p in near:
+        if any(abs(t - p.turn) < (1.0 if p.part == "scheduled" else _SAME_RUN_S) for t in came.get(p.dag_id, ())):
+            continue
+        if p.dag_id in shapes:
+            out.append(_moving(ctx, pool, shapes[p.dag_id], p))
+    return out
+
+
+def _moving(ctx: Context, pool: Pool, shapes: tuple[Course, ...], p: PredictedRun) -> Moving:
+    key = (pool.name, "due", p.dag_id, f"{p.turn:.0f}")
+    held = ctx.memo.get(key)
+    if held is not None and isinstance(held[1], Moving) and held[1].due is p:
+        return held[1]
+    made = Moving(shapes, f"{p.dag_id}@{p.turn:.0f}", SAMPLES, ctx.seed, p)
+    ctx.memo[key] = (ctx.clock.now(), made)
+    return made
+
+
+def expected_turns(ctx: Context, pool: Pool, half: datetime) -> tuple[PredictedRun, ...]:
+    """Runs expected within the half hour from `half` and a little more, by what was submitted by then."""
+    key = (pool.name, "agenda")
+    held = ctx.memo.get(key)
+    if held is not None and held[0] == half:
+        return held[1]  # type: ignore[return-value]
+    given = inputs(ctx, pool, half)
+    until = half + _AHEAD
+    _, recurring = expected_otherwise(given, until)
+    scheduled = due_runs(given.seen, given.schedules, half, until).runs
+    known = {p.dag_id for p in scheduled}
+    found = (*scheduled, *(p for p in recurring if p.dag_id not in known))
+    for old in [k for k in ctx.memo if k[:2] == (pool.name, "due")]:
+        del ctx.memo[old]
+    ctx.memo[key] = (half, found)
+    return found
+
+
+def _shapes(
+    ctx: Context, pool: Pool, half: datetime, agenda: tuple[PredictedRun, ...]
+) -> Mapping[str, tuple[Course, ...]]:
+    """The courses of the last runs of each expected DAG."""
+    key = (pool.name, "shapes")
+    held = ctx.memo.get(key)
+    if held is not None and held[0] == half:
+        return held[1]  # type: ignore[return-value]
+    found = _last_courses(ctx, pool, half, {p.dag_id for p in agenda})
+    ctx.memo[key] = (half, found)
+    return found
+
+
+def _last_courses(ctx: Context, pool: Pool, half: datetime, dags: Collection[str]) -> Mapping[str, tuple[Course, ...]]:
+    given = inputs(ctx, pool, half)
+    model = given.runtimes if given.runtimes is not None else RuntimeModel.learn(given.seen, half)
+    last: dict[str, list[int]] = {}
+    for r, d in enumerate(given.seen.runs["dag_id"].to_numpy(dtype=object)):
+        if d in dags:
+            last.setdefault(d, []).append(r)
+    chosen = np.zeros(len(given.seen.runs), dtype=bool)
+    for runs in last.values():
+        chosen[runs[-ALTERNATIVES:]] = True
+    out: dict[str, list[Course]] = {}
+    for work in (given.seen.select_runs(chosen), given.templates):
+        if work is not None:
+            fresh = [d not in last or work is not given.templates for d in work.runs["dag_id"]]
+            for d, course, good in zip(work.runs["dag_id"], courses(work, model), fresh, strict=True):
+                if good:
+                    out.setdefault(d, []).append(course)
+    return {d: tuple(c) for d, c in out.items()}

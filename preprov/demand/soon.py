@@ -1,0 +1,146 @@
+"""The next minutes, finely: how much more than now will be wanted, by what runs are made of and when others are due.
+
+A curve in steps of minutes cannot say when to wake a node that takes twenty seconds. Here a run is its *course*: what
+it wants over time if nothing waits and every task takes its median. How far along it is, the tasks that have ended tell
+better than the clock; how fast it goes on is drawn. A run that is due follows the course of the last one of its DAG,
+from a start drawn from how late such runs came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from scipy.special import ndtri
+
+from preprov.demand.arrivals import LEVELS, PredictedRun
+from preprov.demand.live import Names, amounts
+from preprov.demand.runtime_tables import Floats
+from preprov.demand.runtimes import RuntimeModel
+from preprov.model.resources import KINDS
+from preprov.model.worktable import WorkTable, nominal_ready
+
+PACE: Final = 0.3
+"""Standard deviation of the logarithm of how fast a run goes on, against its course."""
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What a run wants over time if nothing waits.
+
+    Attributes:
+        starts, ends: (T,) seconds from its beginning, ascending. begun, over: (T + 1, 5) resources of the first k tasks
+            to start, and to end.
+    """
+
+    starts: Floats
+    ends: Floats
+    begun: Floats
+    over: Floats
+
+    @classmethod
+    def of(cls, start: Floats, runtime: Floats, amount: Floats) -> "Course":
+        """From (T,) seconds and (T, 5) amounts of its tasks."""
+        end = start + runtime
+        first, last = np.argsort(start, kind="stable"), np.argsort(end, kind="stable")
+        return cls(start[first], end[last], _sums(amount[first]), _sums(amount[last]))
+
+    def wanted(self, offset: Floats) -> Floats:
+        """(..., 5) resources wanted so many seconds after the beginning."""
+        begun = np.searchsorted(self.starts, offset, side="right")
+        over = np.searchsorted(self.ends, offset, side="right")
+        out: Floats = self.begun[begun] - self.over[over]
+        return out
+
+    def position(self, elapsed_s: float, ended: int) -> float:
+        """Seconds of the course that lie behind a run of which so many tasks have ended."""
+        low = float(self.ends[ended - 1]) if ended else 0.0
+        high = float(self.ends[ended]) if ended < len(self.ends) else float("inf")
+        return min(max(elapsed_s, low), high)
+
+
+def _sums(amount: Floats) -> Floats:
+    return np.concatenate([np.zeros((1, len(KINDS))), np.cumsum(amount, axis=0)])
+
+
+def courses(work: WorkTable, runtimes: RuntimeModel) -> list[Course]:
+    """The course of each run of a table: whole runs, in its order. Times in the table are not looked at."""
+    if not len(work.runs):
+        return []
+    run = work.tasks["run"].to_numpy()
+    runtime = Names.of(work.tasks, run).tables(runtimes).quantile(0.5)
+    start = nominal_ready(np.zeros(len(work.runs)), runtime, run, work.parents, work.children)
+    amount = amounts(work.tasks)
+    edges = np.searchsorted(run, np.arange(len(work.runs) + 1)).tolist()
+    return [Course.of(start[a:b], runtime[a:b], amount[a:b]) for a, b in pairwise(edges)]
+
+
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """A run that is under way, or due: its course, and what is drawn for it once and for all.
+
+    Attributes:
+        courses: one if it is under way; of one that is due the courses it may take, each in its share of the samples.
+        name: of the run: what is drawn hangs on it. samples: S.
+        due: when it is expected; None = it is under way.
+    """
+
+    courses: tuple[Course, ...]
+    name: str
+    samples: int
+    seed: int = 0
+    due: PredictedRun | None = field(default=None)
+
+    @cached_property
+    def _shuffled(self) -> tuple[Floats, Floats]:
+        """Two (S,) shuffles of evenly spaced levels."""
+        rng = np.random.default_rng([self.seed, *self.name.encode()])
+        levels = (np.arange(self.samples) + 0.5) / self.samples
+        return rng.permutation(levels), rng.permutation(levels)
+
+    @cached_property
+    def pace(self) -> Floats:
+        """(S,) factors on what is left of its course."""
+        out: Floats = np.exp(PACE * ndtri(self._shuffled[0]))
+        return out
+
+    def starts_s(self, now: float) -> Floats:
+        """(S,) seconds from now until a due run starts, inf where it never does; it has not come by now."""
+        if self.due is None:
+            return np.zeros(self.samples)
+        later = np.asarray(self.due.delays) + self.due.turn
+        left = later[later > now]
+        if not len(left):
+            return np.full(self.samples, np.inf)
+        stays = self.due.probability * len(left) / LEVELS
+        comes = stays / (stays + 1.0 - self.due.probability)
+        at = self._shuffled[1] / max(comes, 1e-9)
+        place = np.minimum((at * len(left)).astype(np.int64), len(left) - 1)
+        return np.where(at < 1.0, left[place] - now, np.inf)
+
+    def rises(self, now: float, position: float, offsets: Floats) -> Floats:
+        """(S, W, 5) what it wants `offsets` (W,) seconds from now, less what it wants now."""
+        if self.due is None:
+            at = position + offsets[None, :] / self.pace[:, None]
+            return self.courses[0].wanted(at) - self.courses[0].wanted(np.array(position))
+        since = offsets[None, :] - self.starts_s(now)[:, None]
+        at = np.maximum(since, 0.0) / self.pace[:, None]
+        wanted = np.empty((*at.shape, len(KINDS)))
+        for k, course in enumerate(self.courses):
+            wanted[k :: len(self.courses)] = course.wanted(at[k :: len(self.courses)])
+        return np.where((since >= 0)[..., None], wanted, 0.0)
+
+
+def rises(runs: Sequence[tuple[Moving, float]], now: float, offsets: Floats, samples: int) -> Floats:
+    """(S, W, 5) how much more than now all runs want together, so many seconds from now; less is negative.
+
+    Args:
+        runs: each with its position on its course (0 for one that is due).
+        now: epoch seconds. offsets: (W,) seconds from now. samples: S.
+    """
+    out = np.zeros((samples, len(offsets), len(KINDS)))
+    for run, position in runs:
+        out += run.rises(now, position, offsets)
+    return out

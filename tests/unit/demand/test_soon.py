@@ -1,0 +1,82 @@
+"""Runs as courses, and what the next minutes will want of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprov.demand.arrivals import LEVELS, PredictedRun
+from preprov.demand.soon import Course, Moving, rises
+from preprov.model.resources import KINDS
+
+OFFSETS = np.array([10.0, 30.0, 60.0])
+CPU = KINDS.index("cpu")
+
+
+def course(*tasks: tuple[float, float, float]) -> Course:
+    """Tasks as (start, runtime, cores)."""
+    start, runtime, cores = (np.array(x, dtype=float) for x in zip(*tasks, strict=True))
+    amount = np.zeros((len(start), len(KINDS)))
+    amount[:, CPU] = cores
+    return Course.of(start, runtime, amount)
+
+
+def due(turn: float, *, probability: float = 1.0, late_s: float = 0.0) -> PredictedRun:
+    return PredictedRun("d", turn, probability, np.full(LEVELS, late_s))
+
+
+SPLIT = course((0, 20, 1.0), (20, 60, 30.0), (80, 5, 1.0))
+
+
+def test_a_course_says_what_is_wanted_when():
+    assert SPLIT.wanted(np.array([0.0, 19.9, 20.0, 79.9, 80.0, 85.0]))[:, CPU].tolist() == [1, 1, 30, 30, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "ended", "position"), [(5, 0, 5), (500, 0, 20), (5, 1, 20), (50, 1, 50), (9, 3, 85)]
+)
+def test_what_has_ended_tells_more_of_a_run_than_the_clock(elapsed: float, ended: int, position: float):
+    assert SPLIT.position(elapsed, ended) == position
+
+
+def test_a_run_under_way_wants_more_when_its_wave_comes():
+    run = Moving((SPLIT,), "r1", 64)
+    found = rises([(run, 15.0)], 0.0, OFFSETS, 64)[:, :, CPU]
+    assert found[:, 0].mean() > 20
+    assert found[:, 0].max() == 29.0
+    late = rises([(run, 0.0)], 0.0, np.array([5.0]), 64)[:, :, CPU]
+    assert late.max() == 0.0
+
+
+def test_a_due_run_starts_when_such_runs_do_and_only_as_often():
+    now = 1000.0
+    surely = Moving((SPLIT,), "d@1020", 200, due=due(1020.0))
+    assert np.allclose(surely.starts_s(now), 20.0)
+    assert (surely.rises(now, 0.0, OFFSETS)[:, 0, CPU] == 0).all()
+    assert (surely.rises(now, 0.0, OFFSETS)[:, 1, CPU] > 0).all()
+    perhaps = Moving((SPLIT,), "d@1020", 200, due=due(1020.0, probability=0.25))
+    assert np.isfinite(perhaps.starts_s(now)).mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_turn_that_is_over_is_not_waited_for():
+    gone = Moving((SPLIT,), "d@900", 50, due=due(900.0, late_s=30.0))
+    assert np.isinf(gone.starts_s(1000.0)).all()
+    assert not gone.rises(1000.0, 0.0, OFFSETS).any()
+
+
+def test_runs_that_differ_are_alternatives():
+    wide, narrow = course((0, 100, 50.0)), course((0, 100, 2.0))
+    found = Moving((wide, narrow), "d@0", 40, due=due(5.0)).rises(0.0, 0.0, OFFSETS)[:, 0, CPU]
+    assert sorted(set(found)) == [2.0, 50.0]
+    assert (found == 50.0).sum() == 20
+
+
+@given(
+    tasks=st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 100), st.floats(0, 8)), min_size=1, max_size=12),
+    position=st.floats(0, 250),
+)
+def test_rises_end_with_what_runs_now_given_back(tasks, position):
+    run = Moving((course(*tasks),), "r", 8)
+    now = run.courses[0].wanted(np.array(position))
+    found = run.rises(0.0, position, np.array([1e6]))[:, 0]
+    assert np.allclose(found, -now, atol=1e-6)

@@ -1,0 +1,182 @@
+"""Between plans: what waits is woken for at once, what is due is woken for in time, idle nodes go to sleep."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprov.model.plans import ActionKind
+from preprov.model.pools import Mode, Node, Objective, Phase, PoolObservation, Standby
+from preprov.model.reference import reference_offering, reference_pool
+from preprov.model.resources import KINDS, ZERO, Resources
+from preprov.model.time import from_epoch
+from preprov.planning.leads import Leads
+from preprov.planning.optimum import Optimum, Signals
+from preprov.planning.prices import TablePriceBook
+from preprov.planning.reaction import ReactionInputs, Soon, react
+
+NOW = from_epoch(1_770_000_000.0)
+POOL = reference_pool("p", mode=Mode.FULL, max_nodes=50)
+OFFERING = reference_offering()
+OFFSETS = np.arange(1, 61) * 10.0
+
+
+def node(number: int, phase: Phase, *, busy: bool = False, age_s: float = 3600.0) -> Node:
+    since = NOW - timedelta(seconds=age_s)
+    running = ("r/t#0",) if busy else ()
+    return Node(f"n{number:03d}", "p", "reference", OFFERING, phase, since, since, since, running)
+
+
+def nodes(ready: int = 0, busy: int = 0, hibernated: int = 0, stopped: int = 0) -> tuple[Node, ...]:
+    phases = [Phase.READY] * (ready + busy) + [Phase.HIBERNATED] * hibernated + [Phase.STOPPED] * stopped
+    return tuple(node(i, phase, busy=i < busy) for i, phase in enumerate(phases))
+
+
+def rising(cores: float, at_s: float, share: float = 1.0) -> Soon:
+    """So many cores more from an instant on, in a share of 20 futures."""
+    rises = np.zeros((20, len(OFFSETS), len(KINDS)))
+    rises[: round(20 * share), at_s <= OFFSETS, 0] = cores
+    return Soon(OFFSETS, rises)
+
+
+CALM = rising(0.0, 0.0)
+
+
+def optimum(running: int = 0, hibernated: int = 0, stopped: int = 0) -> Optimum:
+    steps = np.ones(72, dtype=np.int64)
+    counts = {Standby.RUNNING: running, Standby.HIBERNATED: hibernated, Standby.STOPPED: stopped}
+    signals = Signals(NOW, 300, np.zeros((2, 72)))
+    total = running + hibernated + stopped
+    key = ("reference", OFFERING.key)
+    nodes = {key: {s: steps * n for s, n in counts.items()}}
+    return Optimum(signals, steps * running, steps * total, nodes, "", 0, 0, 0)
+
+
+def situation(there: tuple[Node, ...], soon: Soon = CALM, **more: object) -> ReactionInputs:
+    busy = sum(n.is_busy for n in there)
+    given = ReactionInputs(
+        pool=POOL,
+        mode=Mode.FULL,
+        now=NOW,
+        observation=PoolObservation("p", NOW, there),
+        soon=soon,
+        leads=Leads(POOL),
+        prices=TablePriceBook.from_pools([POOL]),
+        used=Resources(cpu=16.0 * busy),
+        optimum=optimum(hibernated=50),
+    )
+    return replace(given, **more)  # type: ignore[arg-type]
+
+
+def kinds(found) -> dict[ActionKind, int]:
+    out: dict[ActionKind, int] = {}
+    for a in found.actions:
+        out[a.kind] = out.get(a.kind, 0) + a.count
+    return out
+
+
+def test_waiting_work_wakes_the_quickest_nodes_first_and_launches_only_what_is_missing():
+    waits = Resources(cpu=40.0)
+    found = react(situation(nodes(hibernated=2, stopped=3), waiting=waits))
+    assert kinds(found) == {ActionKind.START: 3}
+    assert {a.reason.split("(")[1].split(")")[0]: a.count for a in found.actions} == {"hibernated": 2, "stopped": 1}
+    assert kinds(react(situation(nodes(hibernated=1), waiting=waits))) == {ActionKind.START: 1, ActionKind.LAUNCH: 2}
+
+
+def test_a_node_is_woken_when_its_way_to_ready_is_as_long_as_the_time_that_is_left():
+    there = nodes(hibernated=2)
+    assert kinds(react(situation(there, rising(16.0, at_s=120.0)))) == {}
+    assert kinds(react(situation(there, rising(16.0, at_s=30.0)))) == {ActionKind.START: 1}
+
+
+def test_a_launch_from_cold_is_ordered_for_its_own_longer_window():
+    assert kinds(react(situation((), rising(16.0, at_s=300.0)))) == {ActionKind.LAUNCH: 1}
+    assert kinds(react(situation((), rising(16.0, at_s=590.0)))) == {}
+
+
+def test_room_on_busy_nodes_is_used_first():
+    there = nodes(busy=1, hibernated=1)
+    half = situation(there, rising(8.0, at_s=10.0), used=Resources(cpu=8.0))
+    assert kinds(react(half)) == {}
+    assert kinds(react(replace(half, used=Resources(cpu=12.0)))) == {ActionKind.START: 1}
+
+
+@pytest.mark.parametrize(("price", "woken"), [(0.01, {}), (1.0, {ActionKind.START: 1})])
+def test_how_unlikely_a_need_may_be_hangs_on_the_price_of_waiting(price: float, woken: dict[ActionKind, int]):
+    pool = replace(POOL, objective=Objective(shortage_usd_per_core_hour=price))
+    assert kinds(react(situation(nodes(hibernated=1), rising(16.0, 20.0, share=0.3), pool=pool))) == woken
+
+
+def test_idle_nodes_sleep_once_nothing_wants_them_for_as_long_as_waking_them_costs():
+    there = nodes(ready=2, busy=1)
+    first = react(situation(there))
+    assert kinds(first) == {}
+    assert set(first.idle) == {"n001", "n002"}
+    later = NOW + timedelta(seconds=10)
+    second = react(situation(there, idle=first.idle, now=later))
+    assert kinds(second) == {ActionKind.HIBERNATE: 2}
+    wanted = react(situation(there, rising(32.0, at_s=40.0), idle=first.idle, now=later))
+    assert kinds(wanted) == {}
+
+
+def test_a_node_beyond_what_the_plan_lets_exist_is_ended_and_without_a_plan_nothing_is():
+    there = nodes(ready=3)
+    idle = {n.node_id: NOW - timedelta(hours=1) for n in there}
+    assert kinds(react(situation(there, idle=idle, optimum=optimum(hibernated=2)))) == {
+        ActionKind.TERMINATE: 1,
+        ActionKind.HIBERNATE: 2,
+    }
+    assert kinds(react(situation(there, idle=idle, optimum=None))) == {}
+
+
+def test_a_young_node_has_its_minimum_billing_used_up():
+    young = (node(0, Phase.READY, age_s=30.0),)
+    idle = {"n000": NOW - timedelta(seconds=20)}
+    assert kinds(react(situation(young, idle=idle))) == {}
+
+
+def test_mode_floor_never_lowers_and_a_block_never_raises():
+    there = nodes(ready=2)
+    idle = {n.node_id: NOW - timedelta(hours=1) for n in there}
+    assert kinds(react(situation(there, idle=idle, mode=Mode.FLOOR))) == {}
+    assert kinds(react(situation(nodes(hibernated=1), waiting=Resources(cpu=4.0), blocked="halted: no"))) == {}
+
+
+counts = st.integers(0, 6)
+
+
+@given(ready=counts, busy=counts, hibernated=counts, stopped=counts, cores=st.floats(0, 2000), at_s=st.floats(0, 700))
+def test_nothing_busy_is_touched_and_no_cap_is_exceeded(ready, busy, hibernated, stopped, cores, at_s):
+    there = nodes(ready, busy, hibernated, stopped)
+    idle = {n.node_id: NOW - timedelta(hours=1) for n in there}
+    waits = Resources(cpu=cores / 2) if cores > 100 else ZERO
+    found = react(situation(there, rising(cores, at_s), idle=idle, waiting=waits, optimum=optimum(hibernated=4)))
+    named = [i for a in found.actions for i in a.node_ids]
+    assert len(named) == len(set(named))
+    assert not set(named) & {n.node_id for n in there if n.is_busy}
+    assert len(there) + kinds(found).get(ActionKind.LAUNCH, 0) <= POOL.guards.max_nodes
+
+
+@given(cores=st.floats(0, 500), at_s=st.floats(0, 600), share=st.floats(0, 1), low=st.floats(0.02, 0.97))
+def test_a_higher_hit_rate_never_wants_fewer(cores, at_s, share, low):
+    def wanted(rate: float) -> int:
+        pool = replace(POOL, objective=Objective(hit_rate=rate))
+        return react(situation(nodes(hibernated=3), rising(cores, at_s, share), pool=pool)).wanted
+
+    assert wanted(low) <= wanted(low + 0.02)
+
+
+@given(ready=counts, hibernated=counts, cores=st.floats(0, 300))
+def test_once_done_nothing_more_is_ordered(ready, hibernated, cores):
+    there = nodes(ready, 0, hibernated)
+    given_ = situation(there, rising(cores, 20.0))
+    found = react(given_)
+    started = {i for a in found.actions if a.kind is ActionKind.START for i in a.node_ids}
+    after = [replace(n, phase=Phase.WARMING, since=NOW) if n.node_id in started else n for n in there]
+    launched = kinds(found).get(ActionKind.LAUNCH, 0)
+    after += [replace(node(900 + i, Phase.WARMING), since=NOW, ready_at=None) for i in range(launched)]
+    again = react(replace(given_, observation=PoolObservation("p", NOW, tuple(after))))
+    assert kinds(again) == {}
