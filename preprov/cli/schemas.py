@@ -9,7 +9,7 @@ from preprov.cli.adopt_schemas import AdoptedGroups, AdoptedTerraform, GivenBack
 from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.node_schemas import NodePackage, NodeUserData
-from preprov.cli.planning_schemas import Leads, Limits, Order, Prices, PricesOfType, PricesRefreshed
+from preprov.cli.planning_schemas import Leads, Limits, Order, OrderedRun, Prices, PricesOfType, PricesRefreshed
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
@@ -321,12 +321,39 @@ class StoryEvent(Part):
     ref: str
 
 
+class ForetoldHour(Part):
+    """The demand of the hour that a decision was taken for, in cores."""
+
+    forecast_id: str = Field(description="The last one issued before the decision; empty if there was none.")
+    issued_at: datetime | None
+    since: datetime
+    until: datetime
+    cores: dict[str, float] = Field(description="p5, p50, p95 as foretold.")
+    parts: dict[str, float] = Field(description="Share of the mean: in_flight, queued, scheduled, recurring, learnt.")
+    came: float | None = Field(description="Most that ran and waited at once; null if nobody looked.")
+
+
+class NodeOutcome(Part):
+    """What a node came to."""
+
+    node_id: str
+    ready_after_s: float | None = Field(description="From the decision on; null = not (yet) ready.")
+    tasks: int
+    running_h: float
+    used_h: float = Field(description="Hours with at least one task on it.")
+    usd: float | None = Field(description="Of its running hours; null if no price is known.")
+    gone_at: datetime | None
+
+
 class Why(Envelope):
     """why node, why run, why action."""
 
     subject: str
-    events: list[StoryEvent]
-    plans: list[PlanPart]
+    events: list[StoryEvent] = Field(description="What happened, who decided it and why, in time order.")
+    plans: list[PlanPart] = Field(description="With the alternatives and their cost.")
+    foretold: list[ForetoldHour]
+    outcomes: list[NodeOutcome]
+    ahead: OrderedRun | None = Field(description="Of a run that is not over: when it should start and end.")
 
 
 class Halted(Envelope):

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from preprov.control.context import Context
-from preprov.control.demanding import remembered, runtime_model, templates
+from preprov.control.demanding import runtime_model, templates
 from preprov.demand.ahead import ComingRun, coming_runs
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import CapacityPlan
@@ -77,8 +77,17 @@ def runs_ahead(
     """Live runs and those that schedules announce within a time (the pool's horizon), with their deadlines."""
     now = ctx.clock.now()
     within = within or timedelta(seconds=pool.horizon_s)
+    runs = ctx.ports.work.runs(pool.name, live=True)
+    known = (now, runs[0].run_id if runs else "", len(runs))
     key = (pool.name, "ahead", str(samples), str(within))
-    return remembered(ctx, key, _FRESH, lambda: _runs_ahead(ctx, pool, now, samples, within))
+    held = ctx.memo.get(key)
+    if held is not None and isinstance(held[1], tuple):
+        (since, *same), found = held[1]
+        if same == list(known[1:]) and timedelta(0) <= now - since < _FRESH:
+            return found  # type: ignore[no-any-return]
+    found = _runs_ahead(ctx, pool, now, samples, within)
+    ctx.memo[key] = (now, (known, found))
+    return found
 
 
 def _runs_ahead(ctx: Context, pool: Pool, now: datetime, samples: int, within: timedelta) -> tuple[Ahead, ...]:

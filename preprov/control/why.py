@@ -1,13 +1,22 @@
 """Why is this node up, why did this run wait, why was this done: the story from the audit log, plans and the ledger."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from preprov.control.ahead import Placed
 from preprov.control.context import Context
+from preprov.control.outcomes import Foretold, Outcome, foretold, outcome
+from preprov.control.passes import order_now
 from preprov.model.errors import ConfigError
 from preprov.model.plans import ActionRecord, CapacityPlan
+from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
 from preprov.model.work import State, TaskRun
+from preprov.planning.placement import why_nowhere
+
+_MOST_NODES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -27,11 +36,19 @@ class Event:
 
 @dataclass(frozen=True)
 class Story:
-    """What happened to a thing, in time order, and the plans behind it."""
+    """What happened to a thing, in time order, and what was behind it.
+
+    Attributes:
+        plans: with their alternatives. foretold: the demand the decisions were taken for, and that came.
+        outcomes: what the nodes it is about came to. ahead: of a run that is not over, when it should end.
+    """
 
     subject: str
     events: tuple[Event, ...]
     plans: tuple[CapacityPlan, ...] = ()
+    foretold: tuple[Foretold, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    ahead: Placed | None = None
 
 
 def why_node(ctx: Context, node_id: str) -> Story:
@@ -56,7 +73,14 @@ def why_node(ctx: Context, node_id: str) -> Story:
         events.extend(_from_reservation(ctx, r))
     if not events:
         raise ConfigError(f"nothing is known of node {node_id}", hint="preprov pool show lists nodes")
-    return Story(f"node {node_id}", _in_order(events), _plans(ctx, records))
+    ups = [r for r in records if r.result == "done" and r.action.kind.raises]
+    return Story(
+        f"node {node_id}",
+        _in_order(events),
+        _plans(ctx, records),
+        _foretold(ctx, ups),
+        tuple(o for o in (outcome(ctx, node_id),) if o is not None),
+    )
 
 
 def why_run(ctx: Context, run_id: str) -> Story:
@@ -71,11 +95,18 @@ def why_run(ctx: Context, run_id: str) -> Story:
     events = [Event(run.submitted_at, f"run of {run.dag_id} submitted ({run.trigger})", who=run.tenant)]
     if run.due:
         events.append(Event(run.due, "due"))
-    for t in ctx.ports.work.task_runs([run.run_id]):
+    tasks = ctx.ports.work.task_runs([run.run_id])
+    for t in tasks:
         events.extend(_from_task(t))
     if run.ended_at:
         events.append(Event(run.ended_at, f"run {run.state}", why=run.reason))
-    return Story(f"run {run.run_id}", _in_order(events))
+    pool = ctx.pools.get(run.pool)
+    if pool is not None and not run.state.is_final:
+        events.extend(_waits_for(ctx, pool, t) for t in tasks if t.state is State.READY)
+    launched = [r for node in dict.fromkeys(t.node_id for t in tasks if t.node_id) for r in _brought_up(ctx, node)]
+    events += [_from_record(r) for r in launched]
+    ahead = None if pool is None or run.state.is_final else _ahead(ctx, pool, run.run_id)
+    return Story(f"run {run.run_id}", _in_order(events), _plans(ctx, tuple(launched[:3])), ahead=ahead)
 
 
 def why_action(ctx: Context, action_id: str) -> Story:
@@ -87,7 +118,47 @@ def why_action(ctx: Context, action_id: str) -> Story:
     records = ctx.ports.audit.records(action_id=action_id)
     if not records:
         raise ConfigError(f"there is no action {action_id}", hint="preprov plan show lists actions")
-    return Story(f"action {action_id}", _in_order([_from_record(r) for r in records]), _plans(ctx, records))
+    nodes = dict.fromkeys(n for r in records if r.result == "done" for n in r.node_ids)
+    found = (outcome(ctx, n) for n in list(nodes)[:_MOST_NODES])
+    return Story(
+        f"action {action_id}",
+        _in_order([_from_record(r) for r in records]),
+        _plans(ctx, records),
+        _foretold(ctx, records[:1]),
+        tuple(o for o in found if o is not None),
+    )
+
+
+def _foretold(ctx: Context, records: Sequence[ActionRecord]) -> tuple[Foretold, ...]:
+    """The hours that decisions were taken for, each once."""
+    found = (foretold(ctx, r.pool, r.action, r.at) for r in records)
+    return tuple({f.since: f for f in found}.values())
+
+
+def _brought_up(ctx: Context, node_id: str) -> list[ActionRecord]:
+    """The launch or start that brought a node up, last first."""
+    records = [r for r in ctx.ports.audit.records(node_id=node_id) if r.result == "done" and r.action.kind.raises]
+    return records[-1:]
+
+
+def _waits_for(ctx: Context, pool: Pool, t: TaskRun) -> Event:
+    """Why a ready task does not run."""
+    now = ctx.clock.now()
+    nowhere = why_nowhere(pool, t.spec.request, t.spec.affinity)
+    if nowhere:
+        return Event(now, f"task {t.task_id} fits nowhere", why=nowhere)
+    plan = ctx.ports.plans.latest(pool.name)
+    held = "; ".join(plan.notes) if plan else ""
+    return Event(
+        now, f"task {t.task_id} waits for room", why=held or "nodes are on their way, or the next pass places it"
+    )
+
+
+def _ahead(ctx: Context, pool: Pool, run_id: str) -> Placed | None:
+    """When the run should start and end, and with what probability it lands."""
+    found = order_now(ctx, pool)
+    placed = found.order if found else ()
+    return next((p for p in placed if p.ahead.run.run_id == run_id), None)
 
 
 def _from_record(r: ActionRecord) -> Event:

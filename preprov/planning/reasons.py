@@ -49,6 +49,7 @@ class Words:
                 "lead_median_s": round(lead.median_s, 1),
                 "lead_p95_s": round(lead.p95_s, 1),
                 "saves_core_hours": round(m.saves_core_h, 4),
+                "due_in_s": round(max(m.due_s - m.at_s, 0.0), 1),
             }
         if m.fate is not None:
             out |= {f"cost_{_WORD[k]}": round(v, 6) for k, v in sorted(m.fate.costs.items())}

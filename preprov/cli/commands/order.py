@@ -55,7 +55,7 @@ def document(found: "Proposal") -> dict[str, Any]:
         "capacity": [
             {"at": from_epoch(begins + i * c.step_s), "cores": float(n)} for i, n in enumerate(c.cores.tolist())
         ],
-        "runs": [_run(i, p) for i, p in enumerate(found.order)],
+        "runs": [run_json(i, p) for i, p in enumerate(found.order)],
         "proposed": _sums(found.proposed),
         "first_come": _sums(found.first_come),
     }
@@ -65,7 +65,8 @@ def _sums(score: tuple[float, float, float]) -> dict[str, float]:
     return {"missed": score[0], "late_usd": score[1], "mean_end_s": score[2]}
 
 
-def _run(rank: int, p: "Placed") -> dict[str, Any]:
+def run_json(rank: int, p: "Placed") -> dict[str, Any]:
+    """A run in its place as JSON."""
     coming, run, forecast = p.ahead.coming, p.ahead.run, p.forecast
     return {
         "rank": rank,
@@ -96,7 +97,7 @@ def _print(found: "Proposal", zone: str) -> None:
         typer.echo(f"held back by {', '.join(found.binds)}")
     rows = []
     for p in found.order[:50]:
-        r = _run(0, p)
+        r = run_json(0, p)
         lands = "" if r["lands"] is None else f"{r['lands']:.0%}"
         rows.append(
             (

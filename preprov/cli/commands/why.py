@@ -47,6 +47,7 @@ def action(action_id: str, tz: TzOption = None, output: OutputOption = Output.TA
 
 
 def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Output) -> None:
+    from preprov.cli.commands.order import run_json
     from preprov.cli.commands.plan import plan_body
 
     pool = story.plans[0].pool if story.plans else None
@@ -55,6 +56,9 @@ def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Outp
             "subject": story.subject,
             "events": [e.as_dict() for e in story.events],
             "plans": [plan_body(p) for p in story.plans],
+            "foretold": [f.as_dict() for f in story.foretold],
+            "outcomes": [o.as_dict() for o in story.outcomes],
+            "ahead": run_json(0, story.ahead) if story.ahead else None,
         }
         common.print_json(common.envelope(command, pool, app.ctx.clock.now(), body))
         return
@@ -65,8 +69,26 @@ def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Outp
         typer.echo(f"  {common.both_times(e.at, zone)}  {e.what}" + (f"  [{e.who}]" if e.who else ""))
         if e.why:
             typer.echo(f"      because: {e.why}")
+    _tell_more(story, zone)
+
+
+def _tell_more(story: "Story", zone: str) -> None:
+    """Forecast, alternatives, and what came of it."""
+    for f in story.foretold:
+        hour = f"{common.both_times(f.since, zone)} and the hour after"
+        cores = ", ".join(f"{q} {v:.4g}" for q, v in f.cores.items()) or "no forecast had been issued"
+        parts = ", ".join(f"{name} {share:.0%}" for name, share in f.parts.items())
+        came = "nobody looked" if f.came is None else f"{f.came:.4g} came"
+        typer.echo(f"  foretold for {hour}, cores: {cores}{f' ({parts})' if parts else ''}; {came}")
     for plan in story.plans[:3]:
         for a in plan.alternatives:
             cost = "no price" if a.cost_usd is None else f"{a.cost_usd:.2f} USD"
             waits = f"{a.wait_core_hours:.2f} core-h waiting"
             typer.echo(f"  plan {plan.plan_id} instead of {a.name}: {cost}, {waits}; {a.why_not}")
+    for o in story.outcomes:
+        typer.echo(f"  came of it: node {o.node_id} {o.words()}")
+    if story.ahead is not None:
+        ends = [common.both_times(t, zone) or "later" for t in story.ahead.forecast.finish]
+        lands = story.ahead.forecast.meets
+        chance = "" if lands is None else f"; lands in time with {lands:.0%}"
+        typer.echo(f"  should end at {ends[1]}, by {ends[2]} at the latest (95 %){chance}")
