@@ -22,10 +22,16 @@ from preprov.planning.leads import Leads
 from preprov.planning.leads import learn_leads as fit_leads
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind, Mix
+from preprov.planning.reaction import reacts_in
 
 _LEADS_FRESH: Final = timedelta(minutes=5)
 _LEADS_BACK: Final = timedelta(days=90)
 _SEEN_LATELY: Final = timedelta(minutes=15)
+
+
+def reacts(ctx: Context, pool: Pool) -> bool:
+    """True where nodes wake and sleep between plans."""
+    return ctx.live and ctx.mode(pool, ctx.clock.now()) in (Mode.FLOOR, Mode.FULL) and reacts_in(pool)
 
 
 def plan_inputs(
@@ -84,7 +90,7 @@ def plan_inputs(
         shared=shared_rooms(ctx, pool),
         held=held,
         foresee=foresee,
-        reacts=ctx.live and ctx.mode(pool, now) in (Mode.FLOOR, Mode.FULL),
+        reacts=reacts(ctx, pool),
         urgency=None if late is None else late.tolist(),
         interruptions=interruptions(ctx, pool, now),
     )

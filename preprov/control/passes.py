@@ -10,7 +10,7 @@ from preprov.control.apply import apply_plan, keep_floors, recover, running_targ
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.dispatch import DispatchResult, dispatch
-from preprov.control.gathering import current_leads, inputs_of, plan_inputs
+from preprov.control.gathering import current_leads, inputs_of, plan_inputs, reacts
 from preprov.control.gating import note_guards
 from preprov.control.heeding import heed
 from preprov.control.ingesting import source_age_s
@@ -22,7 +22,7 @@ from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import tend
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import Mode, Pool, PoolObservation, Standby
+from preprov.model.pools import Pool, PoolObservation, Standby
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind
@@ -61,7 +61,7 @@ def pool_pass(
     kinds: frozenset[ActionKind] = EVERYTHING,
     waiting: Resources = ZERO,
     foresee: bool = True,
-    reacts: bool = True,
+    react: bool = True,
 ) -> PassResult:
     """One pass under the pool's lease.
 
@@ -73,7 +73,7 @@ def pool_pass(
         kinds: the kinds of action this pass may take; others stay in the plan for the next one.
         waiting: what waits for room, where somebody else dispatches.
         foresee: also plan what comes after now; False is quicker, where nobody reads it.
-        reacts: also wake and put away nodes by what the next minutes want (replay does that by itself).
+        react: also wake and put away nodes by what the next minutes want (replay does that by itself).
 
     Raises:
         LeaseHeldError: another pass over this pool is under way.
@@ -97,7 +97,7 @@ def pool_pass(
                     ctx, pool, observation, waiting, kinds, wave=wave, foresee=foresee, ordered=serve
                 )
             records = (*records, *acted)
-        if reacts and ctx.live and ctx.mode(pool, ctx.clock.now()) in (Mode.FLOOR, Mode.FULL):
+        if react and reacts(ctx, pool):
             seen = observe(ctx, pool) if records else observation
             records = (*records, *_react(ctx, pool, seen, dispatched, kinds))
     return PassResult(
@@ -182,6 +182,8 @@ def _ordered(ctx: Context, pool: Pool, outcome: PlanOutcome, observation: PoolOb
 
 def _votes(ctx: Context, pool: Pool, observation: PoolObservation, outcome: PlanOutcome) -> Mapping[str, datetime]:
     """The plan's, and those on running nodes that reactions cast."""
+    if not reacts(ctx, pool):
+        return outcome.votes
     running = {n.node_id for n in observation.nodes if n.standby is Standby.RUNNING}
     held = ctx.ports.votes.votes(pool.name)
     return {n: at for n, at in held.items() if n in running} | dict(outcome.votes)

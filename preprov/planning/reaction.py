@@ -94,6 +94,16 @@ class Reaction:
     wanted: int
 
 
+def reacts_in(pool: Pool) -> bool:
+    """True if the pool's offerings are of one kind, so that one count tells what runs; else its plan decides alone."""
+    kinds = {
+        tuple(amount > 0 for k, amount in zip(KINDS, o.allocatable.as_tuple(), strict=True) if k in pool.binding)
+        for g in pool.groups
+        for o in g.offerings
+    }
+    return len(kinds) == 1
+
+
 def service_level(pool: Pool, usd: float | None, cores: float) -> float:
     """Chance of being wanted, less than one, above which a node runs early: the newsvendor's ratio, or the hit rate."""
     objective = pool.objective

@@ -11,7 +11,7 @@ import numpy as np
 from preprov.control.context import Context
 from preprov.control.demanding import LEARNT_KIND
 from preprov.control.forecasting import issue_forecast
-from preprov.control.gathering import current_leads
+from preprov.control.gathering import current_leads, reacts
 from preprov.control.observing import observe
 from preprov.control.passes import pool_pass
 from preprov.control.reacting import FRESH_S, carry_out, look_ahead, reaction, surprises, why_blocked
@@ -34,14 +34,16 @@ SAMPLES: Final = 60
 HORIZON_S: Final = 6 * 3600
 _KEEP_PLANS: Final = 1000
 _SLOT_S: Final = 300.0
+_ALONE_S: Final = 300.0
+_MINUTE_S: Final = 60.0
 
 
 class Preprov:
     """Plans and reactions as `preprov up` makes them; what it may know is what the store shows at that instant.
 
     A plan is made every `every_s`; it looks six hours ahead: longer than keeping a node pays at the reference prices.
-    A reaction may be made every `tick_s`. Forecasts are issued at the start and every day. Knob: USD that a core-hour
-    of waiting is worth.
+    A reaction may be made every `tick_s`; a pool of unlike nodes goes by plans alone, five minutes apart. Forecasts are
+    issued at the start and every day. Knob: USD that a core-hour of waiting is worth.
 
     Attributes:
         solves: plans made. fallbacks: plans that name one. pass_seconds: CPU time of each five minutes.
@@ -107,10 +109,13 @@ class Preprov:
     def tick(self, now: float, view: View) -> list[Order]:
         """A plan, if one is due; a reaction, if one may be; both act on the cloud themselves."""
         began = process_time()
-        if now - self._last >= self._every_s - 1e-3:
+        alone = not reacts(self.ctx, self._pool)
+        every_s = min(self._every_s, _ALONE_S) if alone else self._every_s
+        if now - self._last >= every_s - 1e-3 or (alone and self._unforeseen(now, view)):
             self._last = now
             self._plan(now)
-        self._react(now, view)
+        if not alone:
+            self._react(now, view)
         spent, slot = process_time() - began, int(now // _SLOT_S)
         if slot != self._slot:
             self._slot = slot
@@ -121,7 +126,7 @@ class Preprov:
     def _plan(self, now: float) -> None:
         self._tell()
         self._forecast(now)
-        result = pool_pass(self.ctx, self._pool, serve=False, waiting=self._waiting(), reacts=False)
+        result = pool_pass(self.ctx, self._pool, serve=False, waiting=self._waiting(), react=False)
         self.solves += 1
         self.fallbacks += bool(result.plan and result.plan.fallback)
 
@@ -156,6 +161,10 @@ class Preprov:
         lead = pool.groups[0].lead_time(Standby.HIBERNATED).median_s
         surprises(ctx, pool).note(ctx.clock.now(), busy + math.ceil(view.waiting - 1e-9), found.wanted, lead)
         carry_out(ctx, pool, observation, found)
+
+    def _unforeseen(self, now: float, view: View) -> bool:
+        """Work waits that nothing is warming for, and a minute has passed."""
+        return now - self._last >= _MINUTE_S and view.waiting > 0 and self._core.uncovered()
 
     def _waiting(self) -> Resources:
         line = self._core.line
