@@ -120,7 +120,7 @@ def open_app(
             clock=clock,
             pools=configured,
             limits=config.limits(configured),
-            tenants={t.name: Tenant(t.priority, t.quota) for t in config.tenant},
+            tenants={t.name: Tenant(t.priority, {k: v for k, v in t.quota.items()}, t.share) for t in config.tenant},
             actor=actor,
             holder=process_name(),
             n_samples=settings.samples,

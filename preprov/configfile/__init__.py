@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -243,8 +243,11 @@ class TenantSection(Section):
     """[[tenant]]."""
 
     name: str
-    priority: int = 0
-    quota: dict[str, float] = Field(default_factory=dict)
+    priority: int = Field(default=0, description="Of its work where a DAG names none; it reserves with no higher one.")
+    quota: dict[Literal["cpu", "memory", "gpu", "disk_io", "network"], Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="How much it may hold of a pool at once; what is not named is not limited."
+    )
+    share: float = Field(default=1.0, gt=0, description="Its weight among tenants, where there is not enough for all.")
 
 
 class ConfigFile(Section):

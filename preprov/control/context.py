@@ -38,11 +38,13 @@ class Tenant:
 
     Attributes:
         priority: of its work where a DAG names none.
-        quota: how much its running work may claim at once in a pool; a resource not named is not limited.
+        quota: how much it may hold of a pool at once, running and reserved; a resource not named is not limited.
+        share: its weight among tenants of equal priority, where there is not enough for all.
     """
 
     priority: int = 0
     quota: Mapping[str, float] = field(default_factory=dict)
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ import structlog
 from preprov.contracts import TaskReport
 from preprov.control import lifecycle
 from preprov.control.context import Context
-from preprov.control.handover import hand_over, open_rooms
+from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
-from preprov.control.observing import claim, of_tasks
-from preprov.control.readying import ready_tasks, wanted_keys
+from preprov.control.observing import of_tasks
+from preprov.control.placing import assign, request_of
+from preprov.control.readying import ready_tasks
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
 from preprov.model.plans import stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
-from preprov.model.resources import ZERO, Resources
+from preprov.model.resources import Resources
 from preprov.model.work import DagRun, State, TaskRun, TaskSpec
 from preprov.planning.lanes import lane_of
-from preprov.planning.order import launch_order
 from preprov.planning.packing import Kind
-from preprov.planning.placement import NodeRoom, PlacementRequest, first_fit, why_nowhere
+from preprov.planning.placement import NodeRoom, why_nowhere
 
 log = structlog.get_logger(__name__)
 
@@ -121,11 +121,11 @@ def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, now: datet
                     ctx.ports.ledger.reserve(_soft(pool, task, i, run.due))
 
 
-def _soft(pool: Pool, task: TaskRun, instance: int, start: datetime) -> Reservation:
+def _soft(pool: Pool, task: TaskRun, instance: int, start: datetime, under: str = "") -> Reservation:
     claimant = task.claimant(instance)
     segments = _segments(task, start)
     return Reservation(
-        reservation_id=stable_id(pool.name, claimant, start.isoformat()),
+        reservation_id=stable_id(pool.name, claimant, start.isoformat(), *([under] if under else [])),
         pool=pool.name,
         claimant=claimant,
         segments=segments,
@@ -134,6 +134,7 @@ def _soft(pool: Pool, task: TaskRun, instance: int, start: datetime) -> Reservat
         expires_at=segments[-1].end + _SOFT_GRACE,
         created_at=start,
         purpose=Purpose.TASK,
+        under=under,
     )
 
 
@@ -141,29 +142,29 @@ def _place(
     ctx: Context, pool: Pool, live: lifecycle.Live, observation: PoolObservation, now: datetime
 ) -> DispatchResult:
     drained = ctx.ports.intent.drains(pool.name)
-    reservations = hand_over(ctx, pool, observation, drained, now)
+    books = hand_over(ctx, pool, observation, drained, now)
     nodes = {n.node_id: n for n in observation.nodes}
     lanes = known_lanes(ctx, pool)
-    rooms = in_lanes(lanes, open_rooms(observation, reservations, drained), nodes)
-    committed = {r.claimant for r in of_tasks(reservations) if r.state is ReservationState.COMMITTED}
+    rooms = in_lanes(lanes, open_rooms(observation, books.reservations, drained), nodes)
+    committed = {r.claimant for r in of_tasks(books.reservations) if r.state is ReservationState.COMMITTED}
     wanting = _wanting(live, committed)
     ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
-    ordered = [wanting[r.key] for r in launch_order(ready, now)]
-    allowed = _within_quota(ctx, reservations, ordered)
-    requests = [_request(t, i) for t, i in allowed]
+    ordered = [wanting[r.key] for r in in_turn(ctx, rooms, books.reservations, ready, now)]
+    requests = [request_of(t, i) for t, i in ordered]
     if lanes:
         requests = [replace(r, lane=lane_of(pool, lanes, r.amount, r.affinity) or 0) for r in requests]
-    placement = first_fit(requests, rooms, pool.binding)
+    placement = assign(
+        pool, observation, books, rooms, list(zip((t for t, _ in ordered), requests, strict=True)), ctx.tenants, now
+    )
     _remember_short(ctx, pool, placement.unplaced, now)
     started = []
-    for claimant, node_id in placement.placed.items():
+    for claimant, (node_id, under) in placement.placed.items():
         task, i = wanting[claimant]
-        if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now):
+        if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now, under):
             started.append(claimant)
     nowhere = _fitting_nowhere(pool, {c: wanting[c][0].spec for c in placement.unplaced})
-    # No node is wanted for what fits on none, nor for what its tenant may not start.
-    mine = {t.claimant(i) for t, i in allowed}
-    left = sorted(mine - set(started) - nowhere.keys())
+    # No node is wanted for what fits on none, nor for what has to wait whatever there is.
+    left = sorted((placement.placed.keys() | placement.unplaced.keys()) - set(started) - nowhere.keys())
     wave = _kinds([wanting[c][0].spec for c in left])
     return DispatchResult(tuple(started), together(wave), len(left), nowhere, len(live.tasks), wave)
 
@@ -224,44 +225,19 @@ def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskR
     }
 
 
-def _within_quota(
-    ctx: Context, reservations: tuple[Reservation, ...], ordered: list[tuple[TaskRun, int]]
-) -> list[tuple[TaskRun, int]]:
-    """The instances that their tenant may start now; what its committed claims hold counts against its quota."""
-    used: dict[str, Resources] = {}
-    for r in reservations:
-        if r.state is ReservationState.COMMITTED:
-            used[r.tenant] = used.get(r.tenant, ZERO) + claim(r)
-    out = []
-    for task, i in ordered:
-        tenant = ctx.tenants.get(task.tenant)
-        after = used.get(task.tenant, ZERO) + task.spec.request
-        if tenant is not None and any(getattr(after, k) > limit for k, limit in tenant.quota.items()):
-            continue
-        used[task.tenant] = after
-        out.append((task, i))
-    return out
-
-
-def _request(task: TaskRun, instance: int) -> PlacementRequest:
-    spec = task.spec
-    return PlacementRequest(
-        claimant=task.claimant(instance),
-        amount=spec.request,
-        gang=f"{task.run_id}/{task.task_id}" if spec.gang and spec.instances > 1 else "",
-        affinity=spec.affinity,
-        preload=wanted_keys(spec),
-    )
-
-
-def _start(ctx: Context, pool: Pool, run: DagRun, task: TaskRun, instance: int, node: Node, now: datetime) -> bool:
+def _start(
+    ctx: Context, pool: Pool, run: DagRun, task: TaskRun, instance: int, node: Node, now: datetime, under: str = ""
+) -> bool:
     """Reserve, commit and start one instance; False leaves it ready for the next round."""
     scheduler = ctx.schedulers.get(pool.group(node.group).provider)
     if scheduler is None:
         return False
     ledger = ctx.ports.ledger
     try:
-        reservation = ledger.reserve(_soft(pool, task, instance, now))
+        reservation = ledger.reserve(_soft(pool, task, instance, now, under))
+        if reservation.under != under:  # it was made before it could be known where the task would go
+            ledger.release(reservation.reservation_id, "made anew")
+            reservation = ledger.reserve(_soft(pool, task, instance, now, under))
         ledger.commit(reservation.reservation_id, node.node_id, pool.claimable(node.offering), now)
     except (OverbookedError, ReservationError) as e:
         log.warning("not committed", claimant=task.claimant(instance), node=node.node_id, why=str(e))

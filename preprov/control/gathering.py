@@ -5,6 +5,7 @@ from typing import Final
 
 from preprov.control.ahead import lateness
 from preprov.control.context import Context
+from preprov.control.covering import foreseen
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.ingesting import source_age_s
 from preprov.control.lanes import largest_of, parted, together
@@ -64,6 +65,7 @@ def plan_inputs(
     largest = sizes.largest if lanes is None else largest_of(lanes.kinds)
     leads = current_leads(ctx, pool)
     late = lateness(ctx, pool, demand, leads)
+    reservations = ctx.ports.ledger.reservations(pool.name)
     return PlanInputs(
         pool=pool,
         mode=in_force(ctx, pool),
@@ -75,7 +77,8 @@ def plan_inputs(
         votes=ctx.ports.votes.votes(pool.name),
         overrides=ctx.ports.intent.overrides(pool.name, now),
         drains=ctx.ports.intent.drains(pool.name),
-        committed=ctx.ports.ledger.reservations(pool.name),
+        committed=reservations,
+        foreseen=foreseen(ctx, pool, reservations),
         waiting=waiting if lanes is None else together(lanes.wave),
         spent_today_usd=spent_today(ctx, pool, now) if counts_money(ctx, pool) else 0.0,
         launched_last_minute=launched,

@@ -9,6 +9,7 @@ from preprov.control.context import Context
 from preprov.control.observing import of_tasks
 from preprov.demand.schedules import turns
 from preprov.model.pools import Pool
+from preprov.model.reservations import Purpose
 from preprov.model.work import DagRun, State, TaskRun
 
 _TURNS_BACK = timedelta(hours=1)
@@ -116,9 +117,13 @@ def lost_with_nodes(ctx: Context, pool: Pool, live: Live, existing: frozenset[st
         now: the present instant.
     """
     changed = []
-    gone = {r.claimant: r for r in ctx.ports.ledger.reservations(pool.name) if r.node_id and r.node_id not in existing}
-    for r in gone.values():
-        ctx.ports.ledger.release(r.reservation_id, f"node {r.node_id} is gone")
+    lost = [r for r in ctx.ports.ledger.reservations(pool.name) if r.node_id and r.node_id not in existing]
+    for r in lost:
+        if r.purpose is Purpose.TASK:
+            ctx.ports.ledger.release(r.reservation_id, f"node {r.node_id} is gone")
+        else:  # it was promised, and finds another node
+            ctx.ports.ledger.rebook(r.reservation_id, r.end, f"node {r.node_id} is gone")
+    gone = {r.claimant for r in of_tasks(lost)}
     for task in live.tasks.values():
         if task.state is State.RUNNING and any(task.claimant(i) in gone for i in range(task.spec.instances)):
             changed.append(

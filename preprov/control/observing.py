@@ -8,7 +8,7 @@ from preprov.control.context import Context
 from preprov.model.errors import PoolError
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
 from preprov.model.reservations import Purpose, Reservation, ReservationState
-from preprov.model.resources import ZERO, Resources
+from preprov.model.resources import ZERO, Resources, sum_of
 
 
 def observe(ctx: Context, pool: Pool) -> PoolObservation:
@@ -87,14 +87,6 @@ def of_tasks(reservations: Iterable[Reservation]) -> tuple[Reservation, ...]:
     return tuple(r for r in reservations if r.purpose is Purpose.TASK)
 
 
-def claim(reservation: Reservation) -> Resources:
-    """The largest amount a reservation claims at once."""
-    top = ZERO
-    for s in reservation.segments:
-        top = top.maximum(s.amount)
-    return top
-
-
 def snapshot(
     ctx: Context,
     pool: Pool,
@@ -118,10 +110,9 @@ def snapshot(
             usd = ctx.prices.standby_usd_per_hour(n.offering, n.standby, observation.at)
         priced = priced and usd is not None
         rate += usd or 0.0
-    used = ZERO
-    for held in committed_by_node(reservations).values():
-        for r in held:
-            used = used + claim(r)
+    # A window is a promise of room, and no use of it; a booking that was handed over is its owner's.
+    bound = (r for held in committed_by_node(reservations).values() for r in held)
+    used = sum_of(r.most_after(observation.at) for r in bound if r.purpose is not Purpose.WINDOW)
     return PoolSnapshot(
         pool=pool.name,
         at=observation.at,

@@ -40,7 +40,19 @@ def ready_tasks(
         keys = wanted_keys(task.spec)
         warm = len(keys.intersection(on_disks)) / len(keys) if keys else 0.0
         left = remaining.get((task.run_id, task.task_id), 0.0)
-        out.append(ReadyTask(claimant, task.priority, land_by, left, task.ready_at, ranks.get(task.run_id), warm))
+        out.append(
+            ReadyTask(
+                claimant,
+                task.priority,
+                land_by,
+                left,
+                task.ready_at,
+                ranks.get(task.run_id),
+                warm,
+                task.tenant,
+                task.spec.request,
+            )
+        )
     return out
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from preprov.control.context import Context
 from preprov.model.errors import OverbookedError, ReservationError
 from preprov.model.plans import stable_id
-from preprov.model.pools import Pool
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
-from preprov.model.resources import ZERO, Resources
+from preprov.model.pools import UNLIMITED, Pool
+from preprov.model.reservations import Purpose, Quota, Reservation, ReservationState, Segment, most
+from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.planning.placement import misfit
 
 GRACE: Final = timedelta(minutes=15)
@@ -26,7 +26,8 @@ class Asked:
         segments: of one instance. count: instances; all are made and committed together, or none.
         key: the client's own name for this request: the same one again is the same booking; "" = always a new one.
         fingerprint: of the request; another one under the same key is refused.
-        priority: None = the tenant's.
+        priority: None = the tenant's, and no higher than that unless `trusted`.
+        dag_id: DAG whose tasks it is for, if their demand is foreseen anyway.
     """
 
     pool: str
@@ -39,6 +40,8 @@ class Asked:
     priority: int | None = None
     expires_at: datetime | None = None
     reason: str = ""
+    dag_id: str = ""
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def book(ctx: Context, asked: Asked) -> Booking:
     pool, now = ctx.pool(asked.pool), ctx.clock.now()
     made = _reservations(ctx, asked, now)
     _must_fit_somewhere(pool, asked)
-    held = ctx.ports.ledger.reserve_all(made, most_capacity(pool))
+    held = ctx.ports.ledger.reserve_all(made, *limits_of(ctx, pool, asked.tenant))
     if held[0] == made[0]:
         return Booking(held, made=True)
     if held[0].fingerprint == asked.fingerprint and _id(held[0]) == _id(made[0]):
@@ -106,7 +109,14 @@ def _id(r: Reservation) -> str:
 
 def _reservations(ctx: Context, asked: Asked, now: datetime) -> tuple[Reservation, ...]:
     tenant = ctx.tenants.get(asked.tenant)
-    priority = asked.priority if asked.priority is not None else tenant.priority if tenant else 0
+    usual = tenant.priority if tenant else 0
+    priority = usual if asked.priority is None else asked.priority
+    if priority > usual and not asked.trusted:
+        raise ReservationError(
+            f"{asked.tenant} reserves with priority {usual} at the most",
+            where=asked.pool,
+            hint="ask for less, or an operator",
+        )
     key = asked.key or secrets.token_hex(16)
     booking_id = stable_id("booking", asked.tenant, key)
     first = Reservation(
@@ -120,6 +130,7 @@ def _reservations(ctx: Context, asked: Asked, now: datetime) -> tuple[Reservatio
         created_at=now,
         reason=asked.reason,
         purpose=Purpose.BOOKING,
+        covers=f"dag:{asked.dag_id}" if asked.dag_id else "",
         fingerprint=asked.fingerprint,
     )
     if asked.count == 1:
@@ -132,12 +143,22 @@ def _reservations(ctx: Context, asked: Asked, now: datetime) -> tuple[Reservatio
 
 def _must_fit_somewhere(pool: Pool, asked: Asked) -> None:
     """What no node could ever hold is refused now, instead of holding a place in the books until it expires."""
-    top = ZERO
-    for s in asked.segments:
-        top = top.maximum(s.amount)
-    why = misfit(top, [o for g in pool.groups for o in g.offerings], pool.binding)
+    why = misfit(most(asked.segments), [o for g in pool.groups for o in g.offerings], pool.binding)
     if why:
         raise OverbookedError(f"it fits on no node of pool {pool.name}: {why}", where=pool.name, hint="ask for less")
+
+
+def limits_of(ctx: Context, pool: Pool, tenant: str) -> tuple[Resources, Quota | None]:
+    """What the pool may be promised together, and what of it to this tenant."""
+    return most_capacity(pool), quota_of(ctx, pool, tenant)
+
+
+def quota_of(ctx: Context, pool: Pool, tenant: str) -> Quota | None:
+    """What the tenant may hold of the pool at once; None = no limit of its own."""
+    known = ctx.tenants.get(tenant)
+    if known is None or not known.quota:
+        return None
+    return Quota(pool.name, tenant, Resources.of({k: known.quota.get(k, UNLIMITED) for k in KINDS}))
 
 
 def most_capacity(pool: Pool) -> Resources:

@@ -18,7 +18,7 @@ from preprov.model.resources import KINDS, Resources
 from preprov.model.work import DatasetRef, ImageRef
 
 _Z95: Final = NormalDist().inv_cdf(0.95)
-_UNLIMITED: Final = 1e12
+UNLIMITED: Final = 1e12
 
 
 class Standby(StrEnum):
@@ -332,7 +332,7 @@ class Pool:
     def claimable(self, offering: Offering) -> Resources:
         """What tasks may claim together on a node of this offering; what does not bind is not limited."""
         room = offering.allocatable.as_dict()
-        return Resources.of({k: room[k] if k in self.binding else _UNLIMITED for k in KINDS})
+        return Resources.of({k: room[k] if k in self.binding else UNLIMITED for k in KINDS})
 
     def group(self, name: str) -> Group:
         """The group of that name.

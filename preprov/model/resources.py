@@ -88,6 +88,10 @@ class Resources:
         """Element-wise maximum."""
         return type(self)(*(max(a, b) for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)))
 
+    def minimum(self, other: Self) -> Self:
+        """Element-wise minimum."""
+        return type(self)(*(min(a, b) for a, b in zip(self.as_tuple(), other.as_tuple(), strict=True)))
+
     def minus_clamped(self, other: Self) -> Self:
         """Difference, never below zero."""
         return type(self)(
@@ -118,3 +122,11 @@ class Resources:
 
 
 ZERO: Final = Resources()
+
+
+def sum_of(amounts: Iterable[Resources]) -> Resources:
+    """All of them together."""
+    total = ZERO
+    for amount in amounts:
+        total = total + amount
+    return total

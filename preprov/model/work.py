@@ -99,6 +99,7 @@ class TaskSpec:
         runtime_hint_s: what the submitter believes; used until history knows better.
         images, datasets: what must be on the node's disk.
         affinity: labels a node must have.
+        under: id of the booking that it uses up; it waits until that is ready.
     """
 
     task_id: str
@@ -115,6 +116,7 @@ class TaskSpec:
     datasets: tuple[DatasetRef, ...] = ()
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     affinity: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    under: str = ""
 
     def __post_init__(self) -> None:
         if not self.task_id:

@@ -4,6 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
 
 from preprov.contracts import PriceBook
 from preprov.model.demand import DemandCurve
@@ -15,6 +18,8 @@ from preprov.model.resources import ZERO, Resources
 from preprov.planning.leads import Leads
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind, Mix
+
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +71,24 @@ class Lane:
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """Mean demand that is expected of somebody: (T, 5) in the order of KINDS, from `start` on."""
+
+    start: datetime
+    step_s: int
+    mean: Array
+
+
+@dataclass(frozen=True)
 class PlanInputs:
     """Everything a plan depends on; equal inputs make an equal plan.
 
     Attributes:
         votes: node_id -> since when it has been found superfluous, as the last plan left them.
         drains: node ids a person asked to drain ("*" = all).
-        committed: live reservations. A node named by a COMMITTED one is never ended. What people claim (any claimant
-            that is not a task instance) adds to the demand; tasks' own claims are in it already.
+        committed: live reservations. A node named by a COMMITTED one is never ended. Bookings and windows add to the
+            demand; tasks' own claims are in it already.
+        foreseen: what reservations say they cover -> its mean demand: only what exceeds it is added.
         waiting: demand that is ready now, could run on some offering, and found no room on any ready node.
         source_age_s: age of the newest fact about work; older than guards.stale_source_s stops raises.
         largest: the largest request of one task; a node that cannot hold it is not chosen.
@@ -106,6 +121,7 @@ class PlanInputs:
     overrides: tuple[Override, ...] = ()
     drains: frozenset[str] = frozenset()
     committed: tuple[Reservation, ...] = ()
+    foreseen: Mapping[str, Foreseen] = field(default_factory=lambda: MappingProxyType({}))
     waiting: Resources = ZERO
     spent_today_usd: float = 0.0
     launched_last_minute: int = 0

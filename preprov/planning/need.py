@@ -1,6 +1,7 @@
 """Nodes needed per sample and step, and the level to order up to: a quantile of the maximum over the lead window."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -10,9 +11,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.reservations import Purpose
+from preprov.model.reservations import Purpose, Reservation
 from preprov.model.resources import KINDS
-from preprov.planning.inputs import PlanInputs
+from preprov.planning.inputs import Foreseen, PlanInputs
 from preprov.planning.offers import Choice
 from preprov.planning.packing import nodes_for_wave
 from preprov.planning.placement import nodes_for
@@ -182,15 +183,26 @@ def floors(inputs: PlanInputs, horizon: Horizon) -> Array:
 
 
 def _claimed(inputs: PlanInputs, horizon: Horizon) -> Array | None:
-    """(T, 5) sum per step of what people's live reservations claim; None if there are none.
+    """(T, 5) per step, what bookings and windows claim on top of the demand; None if there are none.
 
-    A task's claim is left out: the task itself is in the demand.
+    A task's claim is left out: the task itself is in the demand. So is what is foreseen of whom a claim is for: where
+    the tenant's work is expected to fill three nodes of a window's four, the window wants one more.
     """
     live = [r for r in inputs.committed if r.is_live and r.purpose is not Purpose.TASK]
     if not live:
         return None
+    total = np.zeros((horizon.steps, len(KINDS)))
+    for covers in {r.covers for r in live}:
+        level = _level((r for r in live if r.covers == covers), horizon)
+        expected = inputs.foreseen.get(covers)
+        total += level if expected is None else np.maximum(level - _on_steps(expected, horizon), 0.0)
+    return total
+
+
+def _level(reservations: Iterable[Reservation], horizon: Horizon) -> Array:
+    """(T, 5) what they claim together in each step."""
     edges = np.zeros((horizon.steps + 1, len(KINDS)))
-    for r in live:
+    for r in reservations:
         for s in r.segments:
             lo = max(0, math.floor((s.start - horizon.start).total_seconds() / horizon.step_s))
             hi = min(horizon.steps, math.ceil((s.end - horizon.start).total_seconds() / horizon.step_s))
@@ -199,6 +211,16 @@ def _claimed(inputs: PlanInputs, horizon: Horizon) -> Array | None:
                 edges[lo] += amount
                 edges[hi] -= amount
     return np.maximum(np.cumsum(edges[:-1], axis=0), 0.0)
+
+
+def _on_steps(expected: Foreseen, horizon: Horizon) -> Array:
+    """(T, 5) on the steps of the horizon; nothing is expected where it does not reach."""
+    middles = (np.arange(horizon.steps) + 0.5) * horizon.step_s
+    at = np.floor(((horizon.start - expected.start).total_seconds() + middles) / expected.step_s).astype(int)
+    known = (at >= 0) & (at < len(expected.mean))
+    out = np.zeros((horizon.steps, len(KINDS)))
+    out[known] = expected.mean[at[known]]
+    return out
 
 
 def _needed_now(inputs: PlanInputs, supply: Supply, choice: Choice) -> int:

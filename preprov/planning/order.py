@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.resources import ZERO, Resources
 from preprov.model.worktable import edge_levels
 
 Array: TypeAlias = NDArray[Any]
@@ -24,6 +25,7 @@ class ReadyTask:
         remaining_s: expected length of the longest path from its start to its run's end, itself included.
         rank: place of its run in an order that was proposed because capacity binds; None = in none.
         warm: share of what it reads that lies on a ready node already.
+        tenant: whose it is. amount: what it wants of a node.
     """
 
     key: str
@@ -33,6 +35,8 @@ class ReadyTask:
     ready_at: datetime | None = None
     rank: int | None = None
     warm: float = 0.0
+    tenant: str = ""
+    amount: Resources = ZERO
 
 
 _ALIKE_S: Final = 60.0

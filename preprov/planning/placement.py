@@ -8,9 +8,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Offering, Phase, Pool, PoolObservation
-from preprov.model.reservations import Reservation, ReservationState
+from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation
+from preprov.model.reservations import Reservation
 from preprov.model.resources import KINDS, UNITS, ZERO, Resources
+from preprov.planning.held import held_by_node
 from preprov.planning.packing import Mix, usable_of
 
 Array: TypeAlias = NDArray[Any]
@@ -170,25 +171,24 @@ def why_nowhere(pool: Pool, request: Resources, affinity: Mapping[str, str] = Ma
     return misfit(request, labelled, pool.binding) + only
 
 
+def labels_of(node: Node) -> Mapping[str, str]:
+    """What affinity is matched against."""
+    o = node.offering
+    return {**node.tags, "instance_type": o.instance_type, "zone": o.zone, "group": node.group}
+
+
 def rooms_of(observation: PoolObservation, reservations: Iterable[Reservation]) -> tuple[NodeRoom, ...]:
     """Rooms of the READY nodes, fullest first so that first fit packs tightly and leaves idle nodes idle.
 
     Args:
         reservations: COMMITTED ones take their peak from their node; others are ignored.
     """
-    used: dict[str, Resources] = {}
-    for r in reservations:
-        if r.state is ReservationState.COMMITTED and r.node_id:
-            top = ZERO
-            for s in r.segments:
-                top = top.maximum(s.amount)
-            used[r.node_id] = used.get(r.node_id, ZERO) + top
+    used = held_by_node(reservations, observation.at)
     rooms = []
     for n in observation.in_phase(Phase.READY):
         whole = n.offering.allocatable
         taken = used.get(n.node_id, ZERO)
-        labels = {**n.tags, "instance_type": n.offering.instance_type, "zone": n.offering.zone, "group": n.group}
-        room = NodeRoom(n.node_id, whole.minus_clamped(taken), whole, labels, n.preloaded)
+        room = NodeRoom(n.node_id, whole.minus_clamped(taken), whole, labels_of(n), n.preloaded)
         rooms.append((-min(taken.share_of(whole, ("cpu", "memory")), 1.0), not n.is_busy, n.node_id, room))
     return tuple(r[-1] for r in sorted(rooms, key=lambda r: r[:3]))
 

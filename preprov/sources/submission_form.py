@@ -91,6 +91,7 @@ class TaskForm(_Form):
     datasets: Annotated[list[DatasetForm], BeforeValidator(_by_uri)] = Field(default_factory=list)
     env: dict[str, str] = Field(default_factory=dict)
     affinity: dict[str, str] = Field(default_factory=dict)
+    under: str = Field(default="", description="Id of the reservation that it uses up.")
 
     def build(self) -> TaskSpec:
         """The domain value."""
@@ -109,6 +110,7 @@ class TaskForm(_Form):
             datasets=tuple(DatasetRef(d.uri, d.version, d.sha256, d.size) for d in self.datasets),
             env=MappingProxyType(dict(self.env)),
             affinity=MappingProxyType(dict(self.affinity)),
+            under=self.under,
         )
 
 

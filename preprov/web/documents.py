@@ -76,11 +76,17 @@ class ReservationAsk(Ask):
         description="Instead of request: of one instance.",
     )
     count: int = Field(default=1, ge=1, le=1000, description="Instances: all are held together, or none.")
-    priority: int | None = Field(default=None, ge=-1_000_000, le=1_000_000, description="The tenant's if not given.")
+    priority: int | None = Field(
+        default=None, ge=-1_000_000, le=1_000_000, description="The tenant's if not given, and no higher than that."
+    )
     expires_in: float | None = Field(
         default=None, gt=0, le=YEAR_S, description="Seconds after `start` at which it is void unless taken up; 900."
     )
     tenant: Label | None = Field(default=None, description="For whom; only an administrator may name another's.")
+    dag_id: OptionalLabel = Field(
+        default="",
+        description="The DAG whose tasks it is for: of them only what is not foreseen anyway is provided on top.",
+    )
     reason: OptionalLabel = ""
 
     @model_validator(mode="after")
@@ -128,6 +134,7 @@ class ReservationPart(Part):
     nodes: list[str | None] = Field(description="The node of each instance; null until it is bound.")
     segments: list[SegmentPart] = Field(description="Of one instance.")
     priority: int
+    purpose: Literal["booking", "window"] = Field(description="window: a turn of a recurring window.")
     created_at: datetime | None
     expires_at: datetime | None = Field(description="Void after this unless committed by then.")
     reason: str

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from preprov.control import reserving
 from preprov.control.reserving import Asked, Booking
-from preprov.model.reservations import Segment
+from preprov.model.reservations import Purpose, Segment
 from preprov.web.documents import Label, ReservationAsk, ReservationList, ReservationPart, SegmentPart
 from preprov.web.problems import not_found
 from preprov.web.security import Caller, Reserver
@@ -45,6 +45,7 @@ def part(booking: Booking) -> ReservationPart:
         nodes=[m.node_id for m in booking.members],
         segments=[SegmentPart(start=s.start, end=s.end, **s.amount.as_dict()) for s in first.segments],
         priority=first.priority,
+        purpose="window" if first.purpose is Purpose.WINDOW else "booking",
         created_at=first.created_at,
         expires_at=first.expires_at,
         reason=first.reason,
@@ -84,6 +85,8 @@ def create(ask: ReservationAsk, caller: Reserver, key: Key, request: Request, re
         priority=ask.priority,
         expires_at=reserving.expiry(spans[0][0], ask.expires_in),
         reason=ask.reason,
+        dag_id=ask.dag_id,
+        trusted=caller.token.is_admin,
     )
     booking = reserving.book(caller.ctx, asked)
     response.status_code = 201 if booking.made else 200
