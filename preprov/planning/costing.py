@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from preprov.model.plans import ActionKind, Alternative
 from preprov.model.pools import Node, Standby
-from preprov.planning.decide import Move, Situation
 from preprov.planning.need import window_max
+from preprov.planning.situation import Move, Situation
 from preprov.planning.trajectory import Owners
 
 Array: TypeAlias = NDArray[Any]

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from preprov.model.plans import Alternative, Target
 from preprov.model.pools import Standby
-from preprov.planning.decide import Decision, Move, Situation
+from preprov.planning.situation import Decision, Move, Situation
 
 
 def targets_of(s: Situation, d: Decision, later: Sequence[Move]) -> tuple[Target, ...]:

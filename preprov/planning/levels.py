@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.pools import Node, Standby
-from preprov.planning.decide import Situation
 from preprov.planning.need import upper_quantile
+from preprov.planning.situation import Situation
 
 Array: TypeAlias = NDArray[Any]
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from preprov.model.pools import CapacityType, Standby
 from preprov.planning.courses import Setting, terms_of
-from preprov.planning.decide import Situation
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.levels import COLD, STATES, levels_of
 from preprov.planning.master import UNSERVED, Column, Problem, Row, Solution, Weights, solve
@@ -24,6 +23,7 @@ from preprov.planning.offers import Choice
 from preprov.planning.optimum import Optimum, Signals
 from preprov.planning.room import nodes_left
 from preprov.planning.sharing import days_of, shared_rows
+from preprov.planning.situation import Situation
 
 Array: TypeAlias = NDArray[Any]
 

@@ -13,7 +13,7 @@ from preprov.model.resources import Resources
 from preprov.model.time import floor_to
 from preprov.planning.caps import Allowance
 from preprov.planning.costing import Costs, alternatives, price_moves
-from preprov.planning.decide import Decision, Move, Situation, decide
+from preprov.planning.decide import decide
 from preprov.planning.inputs import PlanInputs, PlanOutcome
 from preprov.planning.joining import joined_courses, joined_targets, targets_of
 from preprov.planning.lanes import split
@@ -24,6 +24,7 @@ from preprov.planning.optimise import optimise, signals_of
 from preprov.planning.optimum import Optimum, moved
 from preprov.planning.packing import Mix
 from preprov.planning.reasons import Words
+from preprov.planning.situation import Decision, Move, Situation
 from preprov.planning.supply import fingerprint, read_supply
 from preprov.planning.trajectory import later_moves
 

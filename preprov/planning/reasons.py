@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 from preprov.model.plans import ActionKind
 from preprov.model.pools import LeadTime, Standby
 from preprov.model.resources import KINDS
-from preprov.planning.decide import Decision, Move, Situation
 from preprov.planning.need import upper_quantile
 from preprov.planning.scaledown import Fate
+from preprov.planning.situation import Decision, Move, Situation
 
 _WORD = {Standby.RUNNING: "keep", Standby.HIBERNATED: "hibernate", Standby.STOPPED: "stop", Standby.COLD: "end"}
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.limits import SharedLimit
-from preprov.planning.decide import Situation
 from preprov.planning.inputs import PlanInputs, SharedRoom, Use
 from preprov.planning.master import Row, Weights
 from preprov.planning.offers import Choice
+from preprov.planning.situation import Situation
 
 Array: TypeAlias = NDArray[Any]
 _DAY_H: Final = 24.0

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Standby
 from preprov.planning.caps import running_cap, within_day
-from preprov.planning.decide import LOWER, Decision, Move, Situation
 from preprov.planning.offers import Choice
 from preprov.planning.scaledown import Fate, fate
+from preprov.planning.situation import LOWER, Decision, Move, Situation
 
 Array: TypeAlias = NDArray[Any]
 
