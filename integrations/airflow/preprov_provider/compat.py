@@ -1,0 +1,16 @@
+"""Names that stand elsewhere in Airflow 3 than in Airflow 2."""
+
+try:
+    from airflow.sdk import BaseHook, BaseOperator, Variable
+    from airflow.sdk.bases.sensor import BaseSensorOperator
+except ImportError:  # Airflow 2
+    from airflow.hooks.base import BaseHook
+    from airflow.models import BaseOperator, Variable
+    from airflow.sensors.base import BaseSensorOperator
+
+try:
+    from airflow.sdk.exceptions import AirflowException
+except ImportError:  # Airflow 2, and 3.0
+    from airflow.exceptions import AirflowException
+
+__all__ = ["AirflowException", "BaseHook", "BaseOperator", "BaseSensorOperator", "Variable"]
