@@ -1,0 +1,104 @@
+"""A tenant never sees or touches what is another's: every endpoint there is has a case here."""
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from preprov.contracts import PoolSnapshot
+from preprov.control.submitting import submit
+from preprov.model.access import Scope
+from preprov.model.demand import DemandCurve
+from preprov.model.plans import Action, ActionKind, CapacityPlan
+from preprov.model.pools import Mode
+from preprov.model.resources import Resources
+from preprov.model.work import DagSpec, TaskSpec
+from preprov.web.application import routed
+from tests.unit.web.conftest import T0, Client, Site
+
+SECRET = "bluesecret"
+
+
+@pytest.fixture
+def run_id(site: Site) -> str:
+    """A world in which blue has a run, a reservation and events, and a plan speaks of its work."""
+    ctx = site.app.ctx
+    dag = DagSpec(f"{SECRET}-dag", (TaskSpec(f"{SECRET}-task"),), tenant="blue", pool="batch")
+    (run,) = submit(ctx, (dag,))
+    node = {"g": {"ready": 2, "warming": 1}}
+    room = Resources(cpu=8, memory=32)
+    for at in (T0 - timedelta(minutes=1), T0):
+        ctx.ports.history.record(PoolSnapshot("batch", at, node, room, Resources(cpu=2), 0.4, 3, Resources(cpu=1)))
+    action = Action("a1", ActionKind.LAUNCH, T0, "g", 1, f"because {SECRET} is due", "m")
+    ctx.ports.plans.save(CapacityPlan("p1", "batch", Mode.FULL, T0, T0 + timedelta(minutes=5), (action,)))
+    ctx.ports.forecasts.save(DemandCurve("batch", T0, T0, 300, np.ones((20, 12, 5), dtype=np.float32)))
+    return run.run_id
+
+
+def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
+    """One call of every endpoint, aimed at what is blue's."""
+    body = {"pool": "batch", "claimant": SECRET, "request": {"cpu": 1}, "tenant": "blue"}
+    event = {"event_id": "1", "kind": "started", "at": T0.isoformat(), "dag_id": "d", "run_id": "r"}
+    return [
+        ("POST", "/v1/reservations", body),
+        ("GET", "/v1/reservations", None),
+        ("GET", f"/v1/reservations/{reservation}", None),
+        ("GET", f"/v1/reservations/{reservation}/wait?seconds=0", None),
+        ("DELETE", f"/v1/reservations/{reservation}", None),
+        ("POST", "/v1/events", {"source": "x", "tenant": "blue", "events": [event]}),
+        ("GET", "/v1/capacity", None),
+        ("GET", "/v1/capacity/batch", None),
+        ("GET", "/v1/plans/batch", None),
+        ("GET", "/v1/forecasts/batch", None),
+        ("GET", f"/v1/why/run/{run_id}", None),
+        ("GET", "/v1/health", None),
+        ("GET", "/v1/ready", None),
+    ]
+
+
+def test_no_endpoint_tells_or_changes_what_is_anothers(site: Site, run_id: str, red: Client, blue: Client) -> None:
+    made = blue.reserve(claimant=SECRET, request={"cpu": 1}).json()
+    for method, path, body in calls(run_id, made["reservation_id"]):
+        answer = red(method, path, body, headers={"Idempotency-Key": "mine"})
+        named = answer.status_code == 404  # what was asked for by its name may be named again
+        known = answer.text.replace(run_id, "").replace(made["reservation_id"], "") if named else answer.text
+        assert SECRET not in known, f"{method} {path}"
+        assert made["reservation_id"] not in known, f"{method} {path}"
+    assert blue("GET", f"/v1/reservations/{made['reservation_id']}").json() == made
+    assert site.app.ctx.ports.events.events() == ()
+
+
+def test_every_endpoint_has_a_case() -> None:
+    there = {(m.upper(), p) for p, ops in routed().openapi()["paths"].items() for m in ops}
+    aimed = {(m, p.split("?")[0].replace("/RES", "/{reservation_id}")) for m, p, _ in calls("RUN", "RES")}
+    aimed = {(m, p.replace("/batch", "/{pool}").replace("run/RUN", "{kind}/{name}")) for m, p in aimed}
+    assert there - aimed - {("GET", "/metrics")} == set()
+
+
+def test_a_tenant_sees_its_own(site: Site, run_id: str, blue: Client) -> None:
+    blue.reserve(claimant="b")
+    story = blue("GET", f"/v1/why/run/{run_id}").json()
+    assert f"run of {SECRET}-dag submitted" in story["events"][0]["what"]
+    assert len(blue("GET", "/v1/reservations").json()["reservations"]) == 1
+
+
+def test_what_is_there_adds_up(site: Site, run_id: str, blue: Client) -> None:
+    made = blue.reserve(claimant="b", request={"cpu": 3, "memory": 4}).json()
+    site.app.ctx.ports.ledger.commit(made["reservation_id"], "n1", Resources(cpu=4, memory=16), T0)
+    here = blue("GET", "/v1/capacity/batch").json()
+    assert (here["nodes"], here["target"]) == ({"ready": 2, "warming": 1}, 3)
+    assert (here["held"]["cpu"], here["held_by_you"]["cpu"], here["free"]["cpu"]) == (3, 3, 5)
+    assert [p["pool"] for p in blue("GET", "/v1/capacity").json()["pools"]] == ["batch", "other"]
+    assert blue("GET", "/v1/plans/batch").json()["actions"][0]["reason"] is None
+    assert blue("GET", "/v1/forecasts/batch").json()["points"][0]["demand"] == [1.0] * 8
+    for path in ("/v1/plans/other", "/v1/forecasts/other", "/v1/plans/nowhere", "/v1/capacity/nowhere"):
+        assert blue("GET", path).status_code == 404
+
+
+def test_an_administrator_is_told_the_reasons(site: Site, run_id: str, blue: Client) -> None:
+    admin = site.client("ops", Scope.ADMIN)
+    assert SECRET in admin("GET", "/v1/plans/batch").json()["actions"][0]["reason"]
+    assert admin("GET", f"/v1/why/run/{run_id}").status_code == 200
+    assert admin("GET", "/v1/why/node/nothing").status_code == 404
+    assert blue("GET", "/v1/why/node/n1").status_code == 403
