@@ -48,6 +48,42 @@ class OneReservation(Envelope):
     reservation: ReservationRow
 
 
+class WindowRow(Part):
+    """A recurring window."""
+
+    name: str
+    pool: str
+    tenant: str
+    request: dict[str, float] = Field(description="Of one instance.")
+    count: int
+    start: str = Field(description="Time of day on the wall clock of tz.")
+    end: str
+    tz: str
+    days: list[str]
+    lead_s: float = Field(description="Seconds before its start by which it is warm.")
+    borrow: bool
+    reclaim_s: float
+    priority: int
+
+
+class OneWindow(Envelope):
+    """reservation window add."""
+
+    window: WindowRow
+
+
+class Windows(Envelope):
+    """reservation window list."""
+
+    windows: list[WindowRow]
+
+
+class RemovedWindow(Envelope):
+    """reservation window remove."""
+
+    removed: str
+
+
 class TokenRow(Part):
     """A token, without its secret."""
 

@@ -6,7 +6,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from preprov.cli.adopt_schemas import AdoptedGroups, AdoptedTerraform, GivenBackOfPool, PoolMode, Released
-from preprov.cli.claim_schemas import MadeToken, OneReservation, OneToken, Reservations, Tokens
+from preprov.cli.claim_schemas import (
+    MadeToken,
+    OneReservation,
+    OneToken,
+    OneWindow,
+    RemovedWindow,
+    Reservations,
+    Tokens,
+    Windows,
+)
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.node_schemas import NodePackage, NodeUserData
 from preprov.cli.planning_schemas import Leads, Limits, Order, OrderedRun, Prices, PricesOfType, PricesRefreshed
@@ -447,6 +456,9 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "model quarantine list": Quarantine,
     "model quarantine add": Quarantine,
     "model quarantine lift": Quarantine,
+    "reservation window add": OneWindow,
+    "reservation window list": Windows,
+    "reservation window remove": RemovedWindow,
     "token create": MadeToken,
     "token list": Tokens,
     "token revoke": OneToken,

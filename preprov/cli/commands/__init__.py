@@ -23,6 +23,7 @@ from preprov.cli.commands import (
     up,
     whatif,
     why,
+    window,
     work,
 )
 
@@ -48,6 +49,7 @@ def attach(app: typer.Typer) -> None:
         replay,
         whatif,
         reservation,
+        window,
         serve,
         token,
         why,
