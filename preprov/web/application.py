@@ -10,7 +10,7 @@ from preprov.model.access import Token
 from preprov.web import problems
 from preprov.web.documents import PROBLEM
 from preprov.web.limits import SizeLimit, Throttle
-from preprov.web.routes import capacity, events, health, reservations
+from preprov.web.routes import capacity, events, health, metrics, reservations
 from preprov.web.security import Responses
 
 TITLE: Final = "preprov"
@@ -69,6 +69,6 @@ def routed() -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.attach(api)
-    for part in (reservations, events, capacity, health):
+    for part in (reservations, events, capacity, health, metrics):
         api.include_router(part.router)
     return api

@@ -31,7 +31,7 @@ from preprov.web.security import Caller, Reader
 
 router = APIRouter(prefix="/v1", tags=["capacity"])
 
-_SEEN_LATELY: Final = timedelta(hours=1)
+SEEN_LATELY: Final = timedelta(hours=1)
 PoolName = Annotated[Label, Path(description="Name of the pool.")]
 
 
@@ -50,7 +50,7 @@ def _counts(nodes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
 def _capacity(caller: Caller, pool: Pool) -> CapacityPart:
     """As the last pass saw the pool, with what is held at this moment."""
     ctx, now = caller.ctx, caller.ctx.clock.now()
-    rows = ctx.ports.history.snapshots(pool.name, since=now - _SEEN_LATELY, until=now)
+    rows = ctx.ports.history.snapshots(pool.name, since=now - SEEN_LATELY, until=now)
     last = rows[-1] if rows else None
     live = ctx.ports.ledger.reservations(pool.name)
     held = held_by_tenant([r for r in live if r.state is ReservationState.COMMITTED], now)

@@ -102,3 +102,28 @@ def test_an_administrator_is_told_the_reasons(site: Site, run_id: str, blue: Cli
     assert admin("GET", f"/v1/why/run/{run_id}").status_code == 200
     assert admin("GET", "/v1/why/node/nothing").status_code == 404
     assert blue("GET", "/v1/why/node/n1").status_code == 403
+
+
+def test_metrics_are_for_who_may_scrape(site: Site, run_id: str, red: Client, blue: Client) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    made = blue.reserve(claimant=SECRET, request={"cpu": 3, "memory": 4}).json()
+    site.app.ctx.ports.ledger.commit(made["reservation_id"], "n1", Resources(cpu=4, memory=16), T0)
+    site.clock.at += timedelta(seconds=5)
+    assert red("GET", "/metrics").status_code == 403
+    answer = site.client("prometheus", Scope.METRICS)("GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = {
+        (s.name, *sorted(s.labels.items())): s.value
+        for family in text_string_to_metric_families(answer.text)
+        for s in family.samples
+    }
+    pool = ("pool", "batch")
+    assert found["preprov_nodes", ("phase", "ready"), pool] == 2
+    assert found["preprov_target_nodes", pool] == 3
+    assert found["preprov_snapshot_age_seconds", pool] == 5
+    assert found["preprov_held_cores", pool, ("tenant", "blue")] == 3
+    assert found["preprov_reservations", pool, ("purpose", "booking"), ("state", "committed")] == 1
+    assert all(name.startswith("preprov_") for name, *_ in found)
+    assert SECRET not in answer.text
+    assert made["reservation_id"] not in answer.text

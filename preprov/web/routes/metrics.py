@@ -1,0 +1,88 @@
+"""/metrics: what the store knows now, for Prometheus. Base units, no ids in labels."""
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from preprov.control.context import Context
+from preprov.model.reservations import Purpose, ReservationState
+from preprov.planning.held import held_by_tenant
+from preprov.web.routes.capacity import SEEN_LATELY
+from preprov.web.security import Caller, Scraper
+
+router = APIRouter(tags=["metrics"])
+
+
+class StoreCollector(Collector):
+    """Gauges of every pool, read from the store as they are asked for: a flow of seconds cannot be scraped itself."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """All families."""
+        ctx = self.caller.ctx
+        pools = [p.name for p in self.caller.pools()]
+        yield from _snapshots(ctx, pools)
+        yield from _reservations(ctx, pools)
+
+
+def _snapshots(ctx: Context, pools: list[str]) -> Iterator[GaugeMetricFamily]:
+    now = ctx.clock.now()
+    nodes = GaugeMetricFamily("preprov_nodes", "Nodes by phase, as last seen.", labels=["pool", "phase"])
+    target = GaugeMetricFamily("preprov_target_nodes", "Running nodes that the plan wanted.", labels=["pool"])
+    ready = GaugeMetricFamily("preprov_allocatable_cores", "Cores of ready nodes.", labels=["pool"])
+    used = GaugeMetricFamily("preprov_used_cores", "Cores that work claims on them.", labels=["pool"])
+    waiting = GaugeMetricFamily("preprov_waiting_cores", "Cores of ready work that had no node.", labels=["pool"])
+    rate = GaugeMetricFamily("preprov_cost_dollars_per_hour", "Of all that exists.", labels=["pool"])
+    age = GaugeMetricFamily("preprov_snapshot_age_seconds", "Since the pool was last seen.", labels=["pool"])
+    for pool in pools:
+        rows = ctx.ports.history.snapshots(pool, since=now - SEEN_LATELY, until=now)
+        if not rows:
+            continue
+        last = rows[-1]
+        phases: dict[str, int] = {}
+        for counts in last.nodes.values():
+            for phase, count in counts.items():
+                phases[phase] = phases.get(phase, 0) + count
+        for phase, count in sorted(phases.items()):
+            nodes.add_metric([pool, phase], count)
+        target.add_metric([pool], last.target)
+        ready.add_metric([pool], last.allocatable.cpu)
+        used.add_metric([pool], last.used.cpu)
+        waiting.add_metric([pool], last.waiting.cpu)
+        age.add_metric([pool], (now - last.at).total_seconds())
+        if last.usd_per_hour is not None:
+            rate.add_metric([pool], last.usd_per_hour)
+    yield from (nodes, target, ready, used, waiting, rate, age)
+
+
+def _reservations(ctx: Context, pools: list[str]) -> Iterator[GaugeMetricFamily]:
+    booked = GaugeMetricFamily(
+        "preprov_reservations", "Live reservations that are no task's.", labels=["pool", "purpose", "state"]
+    )
+    held = GaugeMetricFamily("preprov_held_cores", "Cores bound for a tenant.", labels=["pool", "tenant"])
+    for pool in pools:
+        live = ctx.ports.ledger.reservations(pool)
+        counts: dict[tuple[str, str], int] = {}
+        for r in live:
+            if r.purpose is not Purpose.TASK:
+                counts[str(r.purpose), str(r.state)] = counts.get((str(r.purpose), str(r.state)), 0) + 1
+        for (purpose, state), count in sorted(counts.items()):
+            booked.add_metric([pool, purpose, state], count)
+        bound = [r for r in live if r.state is ReservationState.COMMITTED]
+        for tenant, amount in sorted(held_by_tenant(bound, ctx.clock.now()).items()):
+            held.add_metric([pool, tenant], amount.cpu)
+    yield from (booked, held)
+
+
+@router.get("/metrics", summary="For Prometheus", response_class=Response)
+def metrics(caller: Scraper) -> Response:
+    """Needs a token of scope `metrics` (`authorization.credentials_file` in the scrape configuration)."""
+    registry = CollectorRegistry()
+    registry.register(StoreCollector(caller))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
