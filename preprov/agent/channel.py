@@ -23,7 +23,8 @@ from preprov.model.agent import LONGEST_LINE
 
 _VERBS: Final = frozenset({"start", "tasks", "cancel", "log", "health"})
 """What may be asked from outside the machine; the rest is for whoever owns it."""
-_PATIENCE_S: Final = 10.0
+_PATIENCE_S: Final = 60.0
+"""Of a connection on which nothing is asked."""
 _ANSWER_S: Final = 30.0
 _AT_ONCE: Final = 16
 
@@ -38,6 +39,8 @@ class Channel:
         self._trusted = ""
         self._context: ssl.SSLContext | None = None
         self._room = threading.Semaphore(_AT_ONCE)
+        self._lock = threading.Lock()
+        self._clients: set[ssl.SSLSocket] = set()
         self._closed = False
         host, port = server.getsockname()[:2]
         self.name = f"{host}:{port}#{_digest(files[0])}"
@@ -73,15 +76,24 @@ class Channel:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=base64.b64decode(certificate))
         self._trusted, self._context = certificate, context
+        self._hang_up()
 
     def close(self) -> None:
         """Hear nobody any more."""
         self._closed = True
+        self._hang_up()
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
     # ---- inside
+
+    def _hang_up(self) -> None:
+        """End the connections there are: whoever may still ask connects again."""
+        with self._lock:
+            for client in self._clients:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
 
     def _serve(self) -> None:
         while not self._closed:
@@ -95,14 +107,26 @@ class Channel:
             threading.Thread(target=self._one, args=(client,), daemon=True).start()
 
     def _one(self, client: socket.socket) -> None:
-        with contextlib.closing(client), contextlib.suppress(OSError, ValueError):  # whoever it was asks again
-            client.settimeout(_PATIENCE_S)
-            if self._context is not None and not self._closed:
-                with self._context.wrap_socket(client, server_side=True) as secure, secure.makefile("rwb") as stream:
-                    line = stream.readline(LONGEST_LINE)
+        try:
+            with contextlib.closing(client), contextlib.suppress(OSError, ValueError):  # whoever it was asks again
+                client.settimeout(_PATIENCE_S)
+                if self._context is not None and not self._closed:
+                    with self._context.wrap_socket(client, server_side=True) as secure:
+                        self._converse(secure)
+        finally:
+            self._room.release()
+
+    def _converse(self, secure: ssl.SSLSocket) -> None:
+        with self._lock:
+            self._clients.add(secure)
+        try:
+            with secure.makefile("rwb") as stream:
+                while (line := stream.readline(LONGEST_LINE)) and not self._closed:
                     stream.write(self._answer(line))
                     stream.flush()
-        self._room.release()
+        finally:
+            with self._lock:
+                self._clients.discard(secure)
 
     def _answer(self, line: bytes) -> bytes:
         request = json.loads(line)

@@ -34,6 +34,8 @@ class Demo(Envelope):
     seed: int
     minutes: float
     speed: float
+    provider: str
+    api_calls: int | None = Field(description="What the fake of a cloud was asked; null on local nodes.")
     history: dict[str, int]
     flow_runs: list[dict[str, str]]
     outcomes: list[DemoOutcome]

@@ -31,13 +31,15 @@ from preprov.demo.flow_runs import FlowRun
 from preprov.demo.history import HistorySource
 from preprov.demo.live import Play, end_nodes, watched
 from preprov.demo.recorder import Recorder
-from preprov.demo.scene import POOL, Scene, is_ours, set_scene, surroundings
+from preprov.demo.scene import POOL, Nodes, Scene, is_ours, set_scene, surroundings
+from preprov.model.errors import ConfigError
 from preprov.model.reference import reference_pool
 from preprov.settings import Settings
 
 if TYPE_CHECKING:
     from preprov.app import App
     from preprov.contracts import IngestResult
+    from preprov.demo.clouds import Endpoints
 
 
 _HEAD_START: Final = timedelta(seconds=75)
@@ -67,6 +69,7 @@ class Wishes:
     Attributes:
         home: folder of the demonstration. seed: of the work. minutes: of the night. speed: of its clock.
         report: where the report goes; None = below home. keep: leave the nodes as they are at the end.
+        provider: "local", or the cloud whose fake is played against.
     """
 
     home: Path
@@ -75,6 +78,7 @@ class Wishes:
     speed: float = 21.0
     report: Path | None = None
     keep: bool = False
+    provider: str = "local"
 
 
 @dataclass
@@ -90,6 +94,7 @@ class Demonstration:
     runs: int = 0
     tasks: int = 0
     failed: int = 0
+    api_calls: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
@@ -98,6 +103,8 @@ class Demonstration:
             "seed": self.wishes.seed,
             "minutes": self.wishes.minutes,
             "speed": self.wishes.speed,
+            "provider": self.wishes.provider,
+            "api_calls": self.api_calls,
             "history": {"runs": self.runs, "tasks": self.tasks},
             "flow_runs": [r.as_dict() for r in self.flows],
             "outcomes": [o.as_dict() for o in self.outcomes],
@@ -120,6 +127,7 @@ class Director:
         """
         self.wishes, self._say, self._view = wishes, say, view
         self.seconds: dict[str, float] = {}
+        self._cloud: Endpoints | None = None
 
     def run(self) -> Demonstration:
         """Everything, from an empty folder to the report.
@@ -128,12 +136,14 @@ class Director:
             ConfigError: the folder holds something else.
             PreprovError: a part failed; nodes are ended all the same unless they are to be kept.
         """
-        with self._act("setting the scene"):
-            clear(self.wishes.home)
-            w = self.wishes
-            scene = set_scene(w.home, seed=w.seed, minutes=w.minutes, speed=w.speed)
-            source = HistorySource(scene.workload, scene.specs, scene.start)
+        w = self.wishes
         with ExitStack() as stack:
+            with self._act("setting the scene"):
+                clear(w.home)
+                self._cloud = self._endpoints(stack)
+                nodes = self._cloud.nodes if self._cloud else Nodes()
+                scene = set_scene(w.home, seed=w.seed, minutes=w.minutes, speed=w.speed, nodes=nodes)
+                source = HistorySource(scene.workload, scene.specs, scene.start)
             stack.enter_context(surroundings(scene.environment()))
             with self._act("six weeks of history, and a Prefect server"):
                 url, ingested = self._prepare(scene, source, stack)
@@ -145,6 +155,18 @@ class Director:
             recorder, findings = self._play(scene, source, url, flows)
         return self._finish(scene, recorder, findings, ingested)
 
+    def _endpoints(self, stack: ExitStack) -> "Endpoints | None":
+        """The cloud, if one is to be played against; its machines are beside the folder, which is still to be made."""
+        w = self.wishes
+        if w.provider == "local":
+            return None
+        if w.keep:
+            raise ConfigError("the machines of a fake end with it", where="--keep", hint="leave it out")
+        from preprov.demo.clouds import endpoints
+
+        machines = Path(stack.enter_context(TemporaryDirectory(prefix="preprov-demo-")))
+        return stack.enter_context(endpoints(w.provider, machines, seed=w.seed))
+
     # ------------------------------------------------------------------ acts
 
     def _prepare(self, scene: Scene, source: HistorySource, stack: ExitStack) -> "tuple[str, IngestResult]":
@@ -155,6 +177,9 @@ class Director:
             try:
                 with open_app(Settings.load()) as app:
                     ingested = ingest_work(app.ctx, POOL, source)
+                    for name, provider in app.ctx.providers.items():
+                        if name != "local":  # an SDK takes seconds to load: not out of the night
+                            provider.observe(app.ctx.pool(POOL))
                 flow_runs.load_models()
             finally:
                 url = starting.result()
@@ -165,8 +190,11 @@ class Director:
         self, scene: Scene, source: HistorySource, url: str, flows: list[FlowRun]
     ) -> tuple[Recorder, report.Findings]:
         recorder = Recorder()
-        title = f"{self.wishes.minutes:g} minutes of the night, {scene.speed:g} times as fast, on real nodes"
+        where = "on real nodes" if self._cloud is None else f"on the fake {scene.nodes.provider}, with real agents"
+        title = f"{self.wishes.minutes:g} minutes of the night, {scene.speed:g} times as fast, {where}"
         clock = ScaledClock(scene.start, scene.speed)
+        if self._cloud is not None:
+            self._cloud.stage.begin(clock)
         with open_app(Settings.load(), clock=clock) as app:
             try:
                 with self._act(title):
@@ -235,6 +263,7 @@ class Director:
             runs=ingested.runs,
             tasks=ingested.tasks,
             notes=list(findings.notes),
+            api_calls=self._cloud.calls() if self._cloud else None,
             failed=sum(1 for i in recorder.instances() if i.exit_code not in (0, None)),
         )
 

@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from preprov.demo.company import Company, retailer
 from preprov.demo.kit import Kit, make_kit
 from preprov.demo.workload import PlannedRun, Workload, build_specs, instant
 from preprov.model.errors import ConfigError
+from preprov.model.pools import LeadTime, Standby
 from preprov.model.work import DagSpec
 
 POOL: Final = "demo"
@@ -23,6 +24,13 @@ EVENING: Final = datetime(2025, 10, 30, 21, 0)  # noqa: DTZ001 - as above
 """When the nightly forecast is issued."""
 HISTORY: Final = timedelta(weeks=6)
 _MARKER: Final = ".preprov-demo"
+
+LEADS: Final[Mapping[Standby, LeadTime]] = {
+    Standby.COLD: LeadTime(75, 130),
+    Standby.STOPPED: LeadTime(30, 60),
+    Standby.HIBERNATED: LeadTime(12, 30),
+}
+"""What a cloud takes, here and on the fakes, before anything of ours runs on a machine."""
 
 _TOML: Final = """# The demonstration's configuration; written anew by each `preprov demo`.
 [controller]
@@ -45,14 +53,16 @@ images = [{{ uri = {image}, digest = "{digest}" }}]
 datasets = [{{ uri = {dataset}, version = "{version}", sha256 = "{sha256}" }}]
 
 [[pool.group]]
-name = "local"
-provider = "local"
+name = "{group}"
+provider = "{provider}"
 states = ["running", "hibernated", "stopped"]
 max_nodes = 12
 
-# m7i.2xlarge, us-east-1, 2026-07; standby costs the disk (100 GiB) and, hibernated, the image of its memory
+# the price of m7i.2xlarge, us-east-1, 2026-07, whatever the cloud, so that nights can be compared; standby costs the
+# disk (100 GiB) and, hibernated, the image of its memory
 [[pool.group.offering]]
-type = "m7i.2xlarge"
+type = "{type}"
+zone = "{zone_of_nodes}"
 cpu = 8
 memory = 32
 usd_per_hour = 0.4032
@@ -68,16 +78,37 @@ cold = {{ median = 90, p95 = 150 }}
 stopped = {{ median = 40, p95 = 80 }}
 hibernated = {{ median = 20, p95 = 45 }}
 
-# plain limits, for a machine this small has nothing to spare for groups of its own
 [pool.group.options]
+{options}
+"""
+
+_LOCAL: Final = """\
+# plain limits, for a machine this small has nothing to spare for groups of its own
 limits = "rlimit"
 
 # what a cloud would take before anything of ours runs; unpacking and checking on the node come on top
 [pool.group.options.delay]
-cold = {{ median_s = 75, p95_s = 130 }}
-stopped = {{ median_s = 30, p95_s = 60 }}
-hibernated = {{ median_s = 12, p95_s = 30 }}
-"""
+cold = {{ median_s = {cold.median_s:g}, p95_s = {cold.p95_s:g} }}
+stopped = {{ median_s = {stopped.median_s:g}, p95_s = {stopped.p95_s:g} }}
+hibernated = {{ median_s = {hibernated.median_s:g}, p95_s = {hibernated.p95_s:g} }}
+""".format(**{str(k): v for k, v in LEADS.items()})
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Whose nodes the demonstration uses.
+
+    Attributes:
+        provider: "local", or a cloud. type, zone: of its offering. options: of its group, as TOML.
+        environment: what its SDK needs to see.
+    """
+
+    provider: str = "local"
+    group: str = "local"
+    type: str = "m7i.2xlarge"
+    zone: str = ""
+    options: str = _LOCAL
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +133,7 @@ class Scene:
     tonight: tuple[PlannedRun, ...]
     kit: Kit
     specs: dict[str, DagSpec]
+    nodes: Nodes = Nodes()
 
     @property
     def company(self) -> Company:
@@ -121,11 +153,17 @@ class Scene:
             "PREPROV_STORE__URL": f"sqlite:///{self.home / 'preprov.db'}",
             "PREPROV_SEED": str(self.seed),
         }
-        return {**mine, **({"PREPROV_CLOCK": clock} if clock else {})}
+        return {**mine, **self.nodes.environment, **({"PREPROV_CLOCK": clock} if clock else {})}
 
 
 def set_scene(
-    home: Path, *, seed: int = 0, minutes: float = 30.0, speed: float = 21.0, history: timedelta = HISTORY
+    home: Path,
+    *,
+    seed: int = 0,
+    minutes: float = 30.0,
+    speed: float = 21.0,
+    history: timedelta = HISTORY,
+    nodes: Nodes = Nodes(),
 ) -> Scene:
     """Make an empty folder with image, data and configuration.
 
@@ -134,6 +172,7 @@ def set_scene(
         seed: of the company's work.
         minutes: length of the slice on its own clock. speed: how much faster than the wall that clock runs.
         history: how long the company has existed.
+        nodes: whose they are.
 
     Raises:
         ConfigError: the folder holds something else.
@@ -160,6 +199,7 @@ def set_scene(
         tonight=tonight,
         kit=kit,
         specs=build_specs(company, kit.tasks()),
+        nodes=nodes,
     )
     scene.config.write_text(_configuration(scene), encoding="utf-8")
     return scene
@@ -199,6 +239,11 @@ def _configuration(scene: Scene) -> str:
         dataset=json.dumps(dataset.uri),
         version=dataset.version,
         sha256=dataset.sha256,
+        group=scene.nodes.group,
+        provider=scene.nodes.provider,
+        type=scene.nodes.type,
+        zone_of_nodes=scene.nodes.zone,
+        options=scene.nodes.options,
     )
 
 

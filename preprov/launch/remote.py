@@ -5,6 +5,7 @@ A node's certificate is the one that its reports name, this controller's is left
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -28,6 +29,44 @@ _ANSWER_S: Final = 10.0
 _SCHEME: Final = "tls://"
 _INTRODUCED_S: Final = 30.0
 """A node that does not know us is told at most this often: it takes some seconds to read its notes."""
+
+
+class _Line:
+    """A connection that is kept, for one request after the other."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._socket: ssl.SSLSocket | None = None
+        self._stream: Any = None
+
+    def ask(
+        self, connect: Callable[[Node], ssl.SSLSocket], node: Node, verb: str, arguments: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """The answer; a kept connection that has broken meanwhile is made anew once, for every request may be repeated.
+
+        Raises:
+            OSError, ValueError: there is none.
+        """
+        if self._stream is not None:
+            try:
+                return self._exchanged(verb, arguments)
+            except (OSError, ValueError):
+                self.drop()
+        self._socket = connect(node)
+        self._stream = self._socket.makefile("rwb")
+        return self._exchanged(verb, arguments)
+
+    def _exchanged(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        reply = json.loads(exchange(self._stream, verb, **arguments))
+        return reply if isinstance(reply, dict) else None
+
+    def drop(self) -> None:
+        """Hang up."""
+        for open_ in (self._stream, self._socket):
+            if open_ is not None:
+                with contextlib.suppress(OSError):
+                    open_.close()
+        self._stream = self._socket = None
 
 
 class RemoteScheduler(AgentScheduler):
@@ -56,6 +95,7 @@ class RemoteScheduler(AgentScheduler):
         self._lock = Lock()
         self._identity: Identity | None = None
         self._context: ssl.SSLContext | None = None
+        self._lines: dict[str, _Line] = {}
         self._introduced: dict[str, float] = {}
         self._strangers: set[str] = set()
         self._ran_on: dict[str, Node] = {}
@@ -102,24 +142,37 @@ class RemoteScheduler(AgentScheduler):
     def _ask(self, node: Node, verb: str, **arguments: Any) -> dict[str, Any] | None:
         if not node.address.startswith(_SCHEME):
             return None
+        with self._lock:
+            line = self._lines.setdefault(node.address, _Line())
+        with line.lock:
+            try:
+                return line.ask(self._connected, node, verb, arguments)
+            except ssl.SSLError:  # it knows another controller
+                self._strangers.add(node.node_id)
+            except (OSError, ValueError):
+                pass
+            line.drop()
+            return None
+
+    def _connected(self, node: Node) -> ssl.SSLSocket:
+        """A new connection to the machine that its reports name, and to no other.
+
+        Raises:
+            OSError: it does not answer. PoolError: another machine does.
+        """
         where, _, digest = node.address.removeprefix(_SCHEME).partition("#")
         host, _, port = where.rpartition(":")
+        plain = socket.create_connection((host, int(port)), timeout=_ANSWER_S)
         try:
-            with (
-                socket.create_connection((host, int(port)), timeout=_ANSWER_S) as plain,
-                self._secure().wrap_socket(plain) as secure,
-            ):
-                shown = hashlib.sha256(secure.getpeercert(binary_form=True) or b"").hexdigest()
-                if not hmac.compare_digest(shown, digest):
-                    raise PoolError("another machine answers at its address", where=node.node_id, hint="observe again")
-                with secure.makefile("rwb") as stream:
-                    reply = json.loads(exchange(stream, verb, **arguments))
-        except ssl.SSLError:  # it knows another controller
-            self._strangers.add(node.node_id)
-            return None
-        except (OSError, ValueError):
-            return None
-        return reply if isinstance(reply, dict) else None
+            secure = self._secure().wrap_socket(plain)
+        except OSError:
+            plain.close()
+            raise
+        shown = hashlib.sha256(secure.getpeercert(binary_form=True) or b"").hexdigest()
+        if not hmac.compare_digest(shown, digest):
+            secure.close()
+            raise PoolError("another machine answers at its address", where=node.node_id, hint="observe again")
+        return secure
 
     def _secure(self) -> ssl.SSLContext:
         """Who answers is known by its digest, not by a name: addresses come and go."""

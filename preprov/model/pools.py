@@ -355,6 +355,7 @@ class Node:
         running: ids of task runs its agent reports (`run_id/task_id#instance`); None = not observed, treated as busy.
         preloaded: digests and dataset keys verified on its disk.
         token: idempotency token of the launch that made it.
+        settling: DRAINING because it is on its way into standby, not because anybody drained it.
     """
 
     node_id: str
@@ -377,6 +378,7 @@ class Node:
     came_from: Standby = Standby.COLD
     """The state its last warming began in; with `stages`, one lead-time observation."""
     address: str = ""
+    settling: bool = False
 
     @property
     def standby(self) -> Standby:

@@ -32,7 +32,7 @@ class Supply:
     Attributes:
         ready: READY and not to be drained. warming: on their way and counted on, with the instant they should be ready.
         overdue: warming for so long that failure is likelier; not counted on.
-        standby: hibernated or stopped, fastest back first. draining: DRAINING, or asked to.
+        standby: hibernated or stopped, fastest back first. draining: DRAINING, or asked to; not what falls asleep.
         to_drain: READY or WARMING nodes a person asked to drain.
         protected: nodes that are never ended: they run work, may run work, or hold a committed reservation.
         draining_size: share of draining nodes that still carries work which the demand contains.
@@ -95,7 +95,7 @@ def read_supply(inputs: PlanInputs, reference: Offering) -> Supply:
                 overdue.append(n)
             else:
                 warming.append((n, due))
-    draining = tuple(n for n in nodes if n.phase is Phase.DRAINING)
+    draining = tuple(n for n in nodes if n.phase is Phase.DRAINING and not n.settling)
     to_drain = tuple(n for n in drained if n.phase in (Phase.READY, Phase.WARMING))
     standby_drained = tuple(n for n in drained if n.phase in (Phase.HIBERNATED, Phase.STOPPED))
     return Supply(

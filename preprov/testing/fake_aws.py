@@ -31,6 +31,7 @@ from preprov.testing.fake_aws_wire import (
     refuse_as_instance,
     refused,
 )
+from preprov.testing.fake_machines import Lead
 from preprov.testing.fake_metadata import INSTANCE_KEY, AwsMetadata, Vm
 
 _ACCOUNTS = count(100000000001)
@@ -86,6 +87,7 @@ class FakeAws:
         self.groups = Groups(self)
         self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.RLock()
+        self.lead_s: Lead | None = None
         self.agents = AgentHost(clock, agents, self._lock, self._racked)
         self.metadata = AwsMetadata(self._shown_to_itself, region)
         self._answers: dict[tuple[str, str], tuple[Mapping[str, str], Answer]] = {}
@@ -251,6 +253,7 @@ class FakeAws:
                     node = FakeNode(instance, self.times, now)
                     node.begin(now, "cold")
                     node.mute, node.address = self.agents.real, self.agents.next_address()
+                    node.lead_s = self.lead_s
                     self.nodes[instance.id] = node
                     new.append(node)
         return new
@@ -275,7 +278,6 @@ class FakeAws:
 
     def _shown_to_itself(self, name: str) -> Vm | None:
         with self._lock:
-            self.advance()
             node = self.nodes.get(name)
             if node is None or node.power(self.now) != "up":
                 return None

@@ -7,6 +7,8 @@ from typing import Any
 from preprov.model.agent import Health, PreloadStatus, TaskStatus
 from preprov.model.errors import PoolError
 from preprov.model.notes import DRAIN, PRELOAD, Report, fenced, gather, report_notes
+from preprov.model.pools import Standby
+from preprov.testing.fake_machines import Lead
 
 FOREVER = float("inf")
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -37,6 +39,8 @@ class FakeNode:
         tasks: claimants that run there. spoiled: keys whose check fails. mute: its agent says nothing.
         skew_s: its clock is ahead by so much. never_ready: its agent stays warming.
         boot: number of the run that began with empty memory. address: in the private network. notice: see `Vm`.
+        lead_s: seconds from a launch or start until its agent speaks, by its id, where it came from, and how many runs
+            there were; None = as `times` has it.
     """
 
     instance: Any
@@ -53,6 +57,8 @@ class FakeNode:
     skew_s: float = 0.0
     boot: int = 0
     address: str = ""
+    lead_s: Lead | None = None
+    runs: int = 0
     notice: tuple[str, float] | None = None
 
     @property
@@ -81,6 +87,7 @@ class FakeNode:
         """It is launched or started."""
         self.started, self.came_from, self.ready_at, self.tasks = at, came_from, None, []
         self.boot += came_from != "hibernated"
+        self.runs += 1
         self.instance.launch_time = datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
         self.instance._reason = ""
         self.enter("pending", at, self.times.pending)
@@ -124,6 +131,8 @@ class FakeNode:
 
     @property
     def _spoke_at(self) -> float:
+        if self.lead_s is not None:
+            return self.started + max(self.lead_s(self.node_id, Standby(self.came_from), self.runs), self.times.pending)
         return self.started + self.times.pending + (self.times.boot if self.came_from == "cold" else self.times.wake)
 
     def _ready_due(self) -> float:

@@ -236,7 +236,7 @@ class FakeAzure(FakeCloud):
         now = self.clock.now()
         g.serial += 1
         m = FakeMachine(f"{g.name}_{g.serial:08x}", g.size, "", now, g.spot)
-        m.address, m.posted = self.agents.next_address(), {} if self.agents.real else None
+        m.address, m.posted, m.lead_s = self.agents.next_address(), {} if self.agents.real else None, self.lead_s
         m.follow(now, "create", _MAKING)
         m.boots(Standby.COLD, _MAKING[-1][0], now, "checksum differs" if self.spoiled else "")
         return m

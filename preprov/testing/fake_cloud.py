@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from preprov.contracts import Clock
 from preprov.testing.agents import AgentHost, Agents
-from preprov.testing.fake_machines import FakeMachine
+from preprov.testing.fake_machines import FakeMachine, Lead
 from preprov.testing.fake_metadata import MetadataServer
 
 Json: TypeAlias = dict[str, Any]
@@ -93,6 +93,7 @@ class FakeCloud:
     """The server; a subclass gives the routes. Use as a context: it serves in a thread of its own until the end.
 
     Attributes:
+        lead_s: how long machines take to come up, see `FakeMachine`; None = always as long.
         log: rights of the calls served, counted; `calls`: method and path of each, in order.
 
     Args:
@@ -111,6 +112,7 @@ class FakeCloud:
         self.log: Counter[str] = Counter()
         self.calls: list[tuple[str, str]] = []
         self.lock = RLock()
+        self.lead_s: Lead | None = None
         self.agents = AgentHost(clock, agents, self.lock, self._racked)
         self._second: tuple[int, int] = (0, 0)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))

@@ -228,7 +228,7 @@ class FakeGcp(FakeCloud):
     def _make(self, g: FakeMig, name: str, notes: dict[str, str]) -> FakeMachine:
         now = self.clock.now()
         m = FakeMachine(name, g.machine_type, self.zone, now, g.spot, notes=notes)
-        m.address, m.posted = self.agents.next_address(), {} if self.agents.real else None
+        m.address, m.posted, m.lead_s = self.agents.next_address(), {} if self.agents.real else None, self.lead_s
         m.action, m.error = "CREATING", self._lack(g)
         if not m.error:
             m.follow(now, "CREATING", MAKING)

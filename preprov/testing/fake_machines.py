@@ -1,9 +1,9 @@
 """A machine of a fake cloud: its states over time, and the agent that runs on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from preprov.model.agent import Health, PreloadStatus, TaskStatus
 from preprov.model.errors import PoolError
@@ -15,6 +15,7 @@ BOOT_S: Final[Mapping[Standby, float]] = {Standby.COLD: 60.0, Standby.STOPPED: 3
 """From the machine running to its agent being ready."""
 UP_S: Final[Mapping[Standby, float]] = {Standby.COLD: 30.0, Standby.STOPPED: 15.0, Standby.HIBERNATED: 3.0}
 """From the machine running to a real agent's first round."""
+Lead: TypeAlias = Callable[[str, Standby, int], float]
 _UP_S: Final = 5.0
 
 
@@ -100,6 +101,7 @@ class FakeMachine:
         generation: goes up with each write of the notes.
         posted: notes of its real agent; None = its agent is the one of this module.
         up_at: when that may do its first round of this run. boot: number of the run that began with empty memory.
+        lead_s: seconds until then of a machine's n-th run; None = as `UP_S` says. runs: how many there were.
     """
 
     name: str
@@ -118,6 +120,8 @@ class FakeMachine:
     posted: dict[str, str] | None = None
     up_at: datetime | None = None
     boot: int = 0
+    lead_s: Lead | None = None
+    runs: int = 0
     notice: tuple[str, float] | None = None
 
     def status(self, at: datetime) -> str:
@@ -151,8 +155,10 @@ class FakeMachine:
 
     def boots(self, came_from: Standby, after_s: float, now: datetime, fails: str = "") -> None:
         """Its agent begins so many seconds from now; what the one before said stays until then, if memory was kept."""
-        self.up_at = now + timedelta(seconds=after_s + UP_S[came_from])
         self.boot += came_from is not Standby.HIBERNATED
+        self.runs += 1
+        lead_s = self.lead_s(self.name, came_from, self.runs) if self.lead_s else after_s + UP_S[came_from]
+        self.up_at = now + timedelta(seconds=max(lead_s, after_s))
         self.earlier = self.agent if came_from is Standby.HIBERNATED else None
         self.agent = FakeAgent(self.name, now + timedelta(seconds=after_s), came_from, fails=fails)
 

@@ -51,7 +51,7 @@ class Slot:
 
     def __init__(self, name: str, home: Path, raw: Json, settings: Json, shown: Shown, starter: Any) -> None:
         self.boot = str(raw["boot"])
-        self.node = disk.NodeDir(home / "nodes" / "rack" / name)
+        self.node = disk.NodeDir(home / "nodes" / name / name)  # each machine has a disk of its own
         box = letterbox(raw["cloud"], raw["metadata"], raw["api"])
         clocks = Clocks(time.time, time.time, time.time(), shown, self.boot)
         mine = settings_of({"home": str(self.node.path.parent), "limits": "rlimit", **settings})
@@ -94,7 +94,7 @@ class Rack:
                 slot = self._slots.pop(name)
                 slot.off()
                 limits.Limits.load(slot.node).remove()
-                shutil.rmtree(slot.node.path, ignore_errors=True)
+                shutil.rmtree(slot.node.path.parent, ignore_errors=True)
         up = [self._up(n, m, raw.get("settings", {})) for n, m in machines.items() if m["state"] == "up"]
         for name, m in machines.items():
             if name in self._slots and m["state"] == "asleep":

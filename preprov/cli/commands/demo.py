@@ -25,6 +25,9 @@ def demo(
     home: Annotated[
         Path | None, typer.Option("--home", help="Folder of the demonstration, wiped first; demo below PREPROV_HOME.")
     ] = None,
+    provider: Annotated[
+        str, typer.Option("--provider", help="local, or the cloud whose fake is played against: aws, gcp, azure.")
+    ] = "local",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the nodes running at the end.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -45,6 +48,7 @@ def demo(
         speed=speed,
         report=report.absolute() if report else None,
         keep=keep,
+        provider=provider,
     )
     done = Director(wishes, common.say, _view).run()
     if output is Output.JSON:

@@ -149,7 +149,7 @@ def node(seen: Seen, heard: Heard, now: datetime) -> Node | None:
     if seen.member is not None and seen.member.is_warm:
         return _in_warm_pool(bare, seen, seen.member)
     if seen.state == "stopping":
-        return replace(bare, phase=Phase.DRAINING, running=(), reason="on its way to standby")
+        return replace(bare, phase=Phase.DRAINING, running=(), settling=True, reason="on its way to standby")
     if seen.state == "stopped":
         return replace(bare, phase=Phase.HIBERNATED if seen.hibernated else Phase.STOPPED)
     return _running(bare, seen, heard, now)
@@ -218,7 +218,8 @@ def _in_warm_pool(bare: Node, seen: Seen, member: Member) -> Node:
     if report is not None and report.health.phase == Phase.FAILED and member.waits:
         return replace(bare, phase=Phase.FAILED, reason=report.health.reason)
     if member.lifecycle not in ("Warmed:Stopped", "Warmed:Hibernated", "Warmed:Running"):
-        return replace(bare, phase=Phase.DRAINING, reason="the warm pool prepares it")  # nothing can be asked of it yet
+        # nothing can be asked of it yet
+        return replace(bare, phase=Phase.DRAINING, settling=True, reason="the warm pool prepares it")
     return replace(bare, phase=kept)
 
 

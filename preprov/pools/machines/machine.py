@@ -132,7 +132,7 @@ def node(pool: Pool, group: Group, machine: Machine, heard: Heard, now: datetime
     if machine.state is State.BROKEN:
         return replace(bare, phase=Phase.FAILED, reason=machine.reason or "the cloud could not start it")
     if machine.state is State.SLIPPING:
-        return replace(bare, phase=Phase.DRAINING, reason="on its way to standby")
+        return replace(bare, phase=Phase.DRAINING, settling=True, reason="on its way to standby")
     if machine.state in (State.HIBERNATED, State.STOPPED):
         return replace(bare, phase=Phase(machine.state.value))
     return _awake(bare, machine, heard, now, pool.node_ttl_s)

@@ -373,6 +373,11 @@ def test_a_drain_ends_when_the_node_is_idle():
     assert (end.kind, end.node_ids) == (ActionKind.TERMINATE, ("n1",))
 
 
+def test_a_node_on_its_way_into_standby_is_not_ended():
+    asleep_soon = replace(node("n1", Phase.DRAINING), settling=True)
+    assert due(make_plan(inputs(None, asleep_soon)).plan) == []
+
+
 def test_work_on_a_draining_node_asks_for_no_second_one():
     demand = steps([16.0, 16.0, *[0.0] * 70])
     assert due(make_plan(inputs(demand, node("n1", Phase.DRAINING, running=("x/y#0",)))).plan) == []
