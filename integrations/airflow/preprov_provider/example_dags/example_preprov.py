@@ -47,4 +47,5 @@ with DAG(
         reservation_id="{{ (ti.xcom_pull(task_ids='reserve') or {}).get('reservation_id') }}",
     )
     # [END howto_operator_release]
-    reserve >> warm >> work >> release
+    # A teardown runs whatever happened, and does not hide that something failed.
+    reserve >> warm >> work >> release.as_teardown(setups=reserve)
