@@ -1,1 +1,1 @@
-"""The HTTP API, its metrics and the page: an entrance beside the command."""
+"""The HTTP API and its metrics: an entrance beside the command."""

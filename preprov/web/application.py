@@ -1,12 +1,11 @@
 """The API put together."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import FastAPI
 
 from preprov.app import App
-from preprov.model.access import Token
 from preprov.web import problems
 from preprov.web.documents import PROBLEM
 from preprov.web.limits import SizeLimit, Throttle
@@ -33,26 +32,13 @@ class Limits:
     burst: float = 200.0
 
 
-@dataclass(frozen=True)
-class Options:
-    """How the API is served.
-
-    Attributes:
-        page_tokens: tokens that live as long as this process and are in no store: what is written -> its right.
-    """
-
-    limits: Limits = field(default_factory=Limits)
-    page_tokens: dict[str, Token] = field(default_factory=dict)
-
-
-def create_api(app: App, options: Options | None = None) -> FastAPI:
+def create_api(app: App, limits: Limits | None = None) -> FastAPI:
     """The ASGI application over a wired app, which has to stay open as long as it is served."""
-    options = options or Options()
+    limits = limits or Limits()
     api = routed()
     api.state.preprov = app
-    api.state.throttle = Throttle(options.limits.rate, options.limits.burst)
-    api.state.page_tokens = options.page_tokens
-    api.add_middleware(SizeLimit, limit=options.limits.body)
+    api.state.throttle = Throttle(limits.rate, limits.burst)
+    api.add_middleware(SizeLimit, limit=limits.body)
     return api
 
 

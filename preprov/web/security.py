@@ -80,7 +80,7 @@ def needs(scope: Scope) -> Callable[..., Caller]:
         if shown is None:
             raise Problem(401, "a token is needed", kind="NoToken", hint="Authorization: Bearer …", headers=_CHALLENGE)
         try:
-            token = request.app.state.page_tokens.get(shown.credentials) or authenticate(ctx, shown.credentials)
+            token = authenticate(ctx, shown.credentials)
         except AccessError as e:
             throttle.note_failure(address)
             raise Problem(401, e.what, kind="BadToken", hint=e.hint, headers=_CHALLENGE) from None

@@ -1,17 +1,12 @@
 """The process that serves the API."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
 
 from preprov.app import App
-from preprov.model import access
-from preprov.model.access import Scope, Token
-from preprov.web.application import Limits, Options, create_api
-
-_PAGE_TOKEN_LIVES = timedelta(days=1)
+from preprov.web.application import Limits, create_api
 
 
 def serve(
@@ -22,7 +17,6 @@ def serve(
     limits: Limits,
     proxies: Sequence[str] = (),
     certificate: tuple[Path, Path] | None = None,
-    page_token: str = "",
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests under way are answered first.
 
@@ -32,12 +26,10 @@ def serve(
         limits: of requests.
         proxies: addresses whose X-Forwarded-For and X-Forwarded-Proto are believed.
         certificate: (chain, key) in PEM, to speak TLS itself.
-        page_token: written token that may read as long as this process lives; "" = none.
     """
-    options = Options(limits, _page_tokens(app, page_token))
     chain, key = certificate or (None, None)
     uvicorn.run(
-        create_api(app, options),
+        create_api(app, limits),
         host=host,
         port=port,
         log_level="warning",
@@ -49,12 +41,3 @@ def serve(
         ssl_keyfile=key,
         timeout_graceful_shutdown=15,
     )
-
-
-def _page_tokens(app: App, written: str) -> dict[str, Token]:
-    if not written:
-        return {}
-    now = app.ctx.clock.now()
-    _, secret = access.read(written)
-    scopes = frozenset({Scope.READ, Scope.METRICS})
-    return {written: Token("page", access.digest_of(secret), "", scopes, now, now + _PAGE_TOKEN_LIVES)}

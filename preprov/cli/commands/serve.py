@@ -1,4 +1,4 @@
-"""serve: the HTTP API, the metrics and the page."""
+"""serve: the HTTP API and the metrics."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,18 +32,15 @@ def serve(
     burst: Annotated[int, typer.Option("--burst", min=1, help="Requests that one token may make at once.")] = 200,
     max_body: Annotated[int, typer.Option("--max-body", min=1024, help="Bytes that a request may have.")] = 1 << 20,
 ) -> None:
-    """Serve the HTTP API, the metrics and the page until Ctrl-C."""
+    """Serve the HTTP API and the metrics until Ctrl-C."""
     _check(host, certificate, key, behind_proxy or [], insecure)
     with common.opened("serve", actor="api") as app:
-        from preprov.model import access
         from preprov.web.application import Limits
         from preprov.web.serving import serve as run
 
-        local = host in _LOOPBACK
-        page = access.written(*access.new_secret()) if local else ""
         scheme = "https" if certificate else "http"
         shown = f"[{host}]" if ":" in host else host
-        common.say(f"serving {scheme}://{shown}:{port}" + (f"/#token={page}" if page else ""))
+        common.say(f"serving {scheme}://{shown}:{port}")
         run(
             app,
             host=host,
@@ -51,7 +48,6 @@ def serve(
             limits=Limits(max_body, rate, burst),
             proxies=behind_proxy or [],
             certificate=(certificate, key) if certificate and key else None,
-            page_token=page,
         )
 
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from preprov.app import App, open_app
 from preprov.control.access import create_token
 from preprov.model.access import Scope
-from preprov.web.application import Limits, Options, create_api
+from preprov.web.application import Limits, create_api
 
 T0 = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)
 CONFIG = """
@@ -102,7 +102,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, limits: L
     monkeypatch.chdir(tmp_path)
     clock = Hand()
     with open_app(clock=clock) as app:
-        api = create_api(app, Options(limits))
+        api = create_api(app, limits)
         with TestClient(api, raise_server_exceptions=False) as http:
             yield Site(app, clock, http)
 
