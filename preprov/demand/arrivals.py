@@ -134,14 +134,13 @@ def _came(seen: WorkTable) -> Mapping[str, _Came]:
     turn = runs["scheduled_for"].to_numpy(np.float64)
     known = np.flatnonzero(np.isfinite(turn))
     start = np.fmax(runs["submit"].to_numpy(np.float64), runs["due"].to_numpy(np.float64))
-    frame = pd.DataFrame(
-        {
-            "dag": runs["dag_id"].to_numpy(dtype=object)[known],
-            "turn": turn[known],
-            "delay": np.clip(start[known] - turn[known], 0.0, _LATEST_S),
-        }
-    ).sort_values(["dag", "turn"], kind="stable")
-    return {str(d): _Came(g["turn"].to_numpy(), g["delay"].to_numpy()) for d, g in frame.groupby("dag", sort=True)}
+    dag, names = pd.factorize(runs["dag_id"].to_numpy(dtype=object)[known], sort=True)
+    order = known[np.lexsort((turn[known], dag))]
+    delay = np.clip(start[order] - turn[order], 0.0, _LATEST_S)
+    bounds = np.cumsum(np.bincount(dag, minlength=len(names))).tolist()
+    return {
+        str(name): _Came(turn[order[a:b]], delay[a:b]) for name, a, b in zip(names, [0, *bounds], bounds, strict=False)
+    }
 
 
 @dataclass(frozen=True)

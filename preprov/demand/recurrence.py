@@ -10,6 +10,7 @@ it is missing, and whether it was missing lately make its probability and its de
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -55,7 +56,7 @@ class Slot:
     kept: Kept
     silent: int = 0
 
-    @property
+    @cached_property
     def probability(self) -> float:
         """That it comes on the next of its days."""
         skip = max(1.0 - self.kept.rate, 1e-3)
@@ -63,6 +64,35 @@ class Slot:
         # Slots of one DAG may miss together without its end: a turn of another slot tells less than one of its own.
         quiet = max(skip, _SKIPPED_TOGETHER) ** self.silent
         return self.kept.rate * min(missed / (missed + _CEASES), quiet / (quiet + _CEASES))
+
+    def days_missing(self, first: int, last: int) -> list[int]:
+        """Its days of first..last on which it has not come."""
+        held = self._worked_out.get((first, last))
+        if held is None:
+            days = np.arange(first, last + 1)
+            held = days[self.kept.rule.holds(days) & ~np.isin(days, self.days)].tolist()
+            self._worked_out[first, last] = held
+        return held
+
+    def expected(self, turn: float, now: float) -> PredictedRun | None:
+        """Its run of that turn, which has not come by now; None if it is too late."""
+        if now - turn >= self.delays[0]:
+            return self._expected(turn, now)
+        if turn not in self._to_come:  # nothing that its delays say is ruled out yet
+            self._to_come[turn] = self._expected(turn, now)
+        return self._to_come[turn]
+
+    def _expected(self, turn: float, now: float) -> PredictedRun | None:
+        weights = np.full(len(self.delays), 1.0 / len(self.delays))
+        return expected_run(self.dag_id, turn, now, self.delays, weights, self.probability, part="recurring")
+
+    @cached_property
+    def _worked_out(self) -> dict[tuple[int, int], list[int]]:
+        return {}
+
+    @cached_property
+    def _to_come(self) -> dict[float, PredictedRun | None]:
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,13 +318,11 @@ def _evidence(came: Ints, days: int, usual: float) -> Floats:
 def _expected(slot: Slot, at: datetime, until: datetime, wall: datetime) -> Iterator[PredictedRun]:
     """Runs of the slot from yesterday's on that have not come, until the horizon's end."""
     local, now = wall.tzinfo, epoch(at)
-    last = until.astimezone(local).toordinal()
-    days = np.arange(wall.toordinal() - 1, last + 1)
-    weights = np.full(len(slot.delays), 1.0 / len(slot.delays))
-    for day in days[slot.kept.rule.holds(days) & ~np.isin(days, slot.days)].tolist():
+    first, last = wall.toordinal() - 1, until.astimezone(local).toordinal()
+    for day in slot.days_missing(first, last):
         naive = datetime.fromordinal(day) + timedelta(seconds=slot.begins)
         turn = naive.replace(tzinfo=local).timestamp()
         if turn < epoch(until):
-            run = expected_run(slot.dag_id, turn, now, slot.delays, weights, slot.probability, part="recurring")
+            run = slot.expected(turn, now)
             if run is not None:
                 yield run

@@ -5,11 +5,22 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from preprov.demand.draws import Keys
-from preprov.demand.runtime_tables import LEVELS, SCORES, Floats, Ints, Singles, grouped_quantiles
-from preprov.demand.shapes import place_keys
+from preprov.demand.runtime_paths import Leaves, Tree
+from preprov.demand.runtime_tables import (
+    LEVELS,
+    SCORES,
+    Floats,
+    Ints,
+    Singles,
+    grouped_quantiles,
+    in_order,
+    sorted_quantiles,
+)
+from preprov.demand.shapes import keys_of_places
 from preprov.demand.sizes import learn_sizes, size_class
 from preprov.model.worktable import WorkTable
 
@@ -18,7 +29,6 @@ _SPREAD_PRIOR: Final = 4.0  # observations that the spread of the path above is 
 _SHAPE_PRIOR: Final = 12.0  # observations that the pooled shape is worth
 _RUN_PRIOR: Final = 20.0  # runs that the pool's common share is worth against a DAG's own
 _MOST_OBSERVATIONS: Final = 4_000  # a path is described by so many of its observations at most, evenly chosen
-_MOST_PLACES: Final = 60_000
 _FEWEST_FOR_SHAPE: Final = 30
 # Nothing at all is known: seconds to an hour, so that what comes after such a task is prepared for as well.
 _ASSUMED_RUNTIME_S: Final = 120.0
@@ -32,16 +42,21 @@ _BETWEEN: Final = np.maximum(0.0, 1.0 - np.abs(SCORES[None, :] - _KNOTS[:, None]
 
 @dataclass(frozen=True)
 class Ended:
-    """Ended tasks, one row each: what they were, how long they ran (0 = skipped), how much they count."""
+    """Ended tasks, one row each: what they were, how long they ran (0 = skipped), how much they count.
 
-    signature: Any
+    Attributes:
+        signature: (N,) number of each one's among `signatures`. dags: (R,) DAG of each run.
+    """
+
+    signature: Ints
+    signatures: NDArray[np.object_]
     place: Keys
     size: Ints
     runtime: Floats
     hint: Floats
     recency: Floats
     run: Ints
-    dag: Any
+    dags: NDArray[np.object_]
 
     @classmethod
     def of(cls, seen: WorkTable, now: float) -> "Ended":
@@ -49,17 +64,21 @@ class Ended:
         tasks = seen.tasks
         runtime = tasks["runtime_s"].to_numpy(np.float64)
         keep = np.flatnonzero(np.isfinite(runtime) & (runtime >= 0))
-        signature, run = tasks["signature"].to_numpy(dtype=object), tasks["run"].to_numpy()
+        every, run = tasks["signature"].to_numpy(dtype=object), tasks["run"].to_numpy()
+        number, signatures = pd.factorize(every)
+        place = keys_of_places(number, signatures, run)[keep]
+        signature, ended = pd.factorize(number[keep])
         _, end = seen.spans()
         return cls(
-            signature[keep],
-            place_keys(signature, run)[keep],
+            signature,
+            signatures[ended],
+            place,
             size_class(tasks)[keep],
             runtime[keep],
             tasks["hint_s"].to_numpy(np.float64)[keep],
             0.5 ** ((now - end[keep]) / _HALF_LIFE_S),
             run[keep],
-            seen.runs["dag_id"].to_numpy(dtype=object)[run[keep]],
+            seen.runs["dag_id"].to_numpy(dtype=object),
         )
 
 
@@ -68,14 +87,15 @@ class Paths:
     """What was learnt of every path, "" (all of them) first.
 
     Attributes:
-        names: of the paths. log_quantiles: (G, CELLS) log seconds at SCORES, less what `sizes` adds. zero: (G,) share
-            skipped. sizes: (CLASSES,) added by size.
+        names: of the paths but for places. number: of each of these names. described: what was learnt of the G paths.
+        zero: (G,) share skipped. sizes: (CLASSES,) added by size.
         places, place_path: (P,) keys of places with a history of their own, ascending, and their paths' numbers.
         common, common_of: share of variance that the tasks of a run have in common, and by DAG.
     """
 
     names: pd.Index
-    log_quantiles: Singles
+    number: Ints
+    described: "Described"
     zero: Floats
     sizes: Floats
     places: Keys
@@ -84,30 +104,58 @@ class Paths:
     common_of: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Described:
+    """G distributions, told by little: their own quantiles at a few scores, and a pooled shape about a location.
+
+    Attributes:
+        weight, mean, spread: (G,). own: (G, knots) NaN where there is none. shape: (CELLS,).
+    """
+
+    weight: Floats
+    mean: Floats
+    spread: Floats
+    own: Floats
+    shape: Floats
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def log_quantiles(self, numbers: Ints) -> Singles:
+        """(K, CELLS): their own quantiles and the pooled shape about their location, by how much each has seen."""
+        pooled = self.mean[numbers, None] + self.spread[numbers, None] * self.shape[None, :]
+        trust = (self.weight[numbers] / (self.weight[numbers] + _SHAPE_PRIOR))[:, None]
+        own = self.own[numbers] @ _BETWEEN
+        blended = np.where(np.isfinite(own), trust * own + (1 - trust) * pooled, pooled)
+        out: Singles = np.maximum.accumulate(blended, axis=1).astype(np.float32)
+        return out
+
+
 def learn_paths(ended: Ended) -> Paths:
     """Learn all paths."""
-    leaf, names, places, place_leaf = _leaves(ended)
-    order = np.argsort(leaf, kind="stable")
-    leaf, runtime, recency = leaf[order], ended.runtime[order], ended.recency[order]
+    leaves = Leaves.of(ended.signature, ended.signatures, ended.place)
+    order = in_order(leaves.of_task, len(leaves))
+    leaf, runtime, recency = leaves.of_task[order], ended.runtime[order], ended.recency[order]
     ran = runtime > 0
+    leaf_ran, recency_ran = leaf[ran], recency[ran]
     value, size = np.log(runtime[ran]), ended.size[order][ran]
-    sizes = learn_sizes(size, value, recency[ran])
+    sizes = learn_sizes(size, value, recency_ran)
     value -= sizes[size]
-    stats = _Moments(leaf[ran], value, recency[ran], len(names))
-    tree = _Tree.of(names)
-    bound = np.searchsorted(leaf[ran], np.arange(len(names) + 1))
-    residual = stats.residuals(leaf[ran], value)
-    common, common_of = _common(residual, ended.run[order][ran], ended.dag[order][ran])
-    own = _own_quantiles(bound[tree.first], bound[tree.last], value, recency[ran])
-    shape = _shape(residual, recency[ran])
-    mass = np.bincount(leaf, weights=recency, minlength=len(names))
+    stats = _Moments(leaf_ran, value, recency_ran, len(leaves))
+    tree = Tree.of(leaves)
+    bound = np.searchsorted(leaf_ran, np.arange(len(leaves) + 1))
+    residual = stats.residuals(leaf_ran, value)
+    common, common_of = _common(residual, ended.run[order][ran], ended.dags)
+    own = _own_quantiles(bound[tree.first], bound[tree.last], value, recency_ran)
+    mass = np.bincount(leaf, weights=recency, minlength=len(leaves))
     return Paths(
-        names=pd.Index(np.array(tree.paths, dtype=object)),
-        log_quantiles=_blended(stats, tree, own, shape),
+        names=pd.Index(np.array(tree.names, dtype=object)),
+        number=tree.number,
+        described=Described(*_shrunk(stats, tree), own, _shape(residual, recency_ran)),
         zero=_skipped(tree, mass, stats.mass),
         sizes=sizes,
-        places=places,
-        place_path=tree.of_leaf(names)[place_leaf],
+        places=leaves.places,
+        place_path=tree.of_place,
         common=common,
         common_of=common_of,
     )
@@ -125,82 +173,6 @@ def learn_hint(ended: Ended) -> Floats:
     trust = len(known) / (len(known) + _SPREAD_PRIOR)
     out: Floats = trust * seen + (1 - trust) * assumed
     return out
-
-
-def above(path: str) -> str:
-    """The next coarser path."""
-    return path.rpartition("/")[0]
-
-
-def _depth(path: str) -> int:
-    return path.count("/") + 1 if path else 0
-
-
-def _leaves(ended: Ended) -> tuple[Ints, list[str], Keys, Ints]:
-    """Leaf of each task, the leaves' names, the keys of places that are leaves (ascending), and which these are.
-
-    A leaf is a signature; or, where a signature stands in several places, each of them. Leaves are numbered so that all
-    under one path are neighbours.
-    """
-    codes, unique = pd.factorize(ended.signature)
-    places, at, seen = np.unique(ended.place, return_inverse=True, return_counts=True)
-    signature_of = np.zeros(len(places), dtype=np.int64)
-    signature_of[at] = codes
-    several = np.bincount(signature_of, minlength=len(unique))[signature_of] > 1
-    if several.sum() > _MOST_PLACES:
-        several &= seen >= np.sort(seen[several])[-_MOST_PLACES]
-    chosen = np.flatnonzero(several)
-    number = np.full(len(places), -1)
-    number[chosen] = np.arange(len(chosen)) + len(unique)
-    names = [str(s) for s in unique] + [f"{unique[signature_of[p]]}/\1{places[p]:x}" for p in chosen.tolist()]
-    leaf = np.where(number[at] >= 0, number[at], codes)
-    by_path = np.argsort(np.array([n.replace("/", "\0") for n in names], dtype=object), kind="stable")
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[by_path] = np.arange(len(names))
-    return rank[leaf], [names[i] for i in by_path], places[chosen], rank[number[chosen]]
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """Paths, coarse before fine; the leaves under each as a range; the number and depth of the path above each."""
-
-    paths: list[str]
-    first: Ints
-    last: Ints
-    above: Ints
-    depth: Ints
-
-    @classmethod
-    def of(cls, names: list[str]) -> "_Tree":
-        reach: dict[str, tuple[int, int]] = {name: (i, i + 1) for i, name in enumerate(names)}
-        reach.setdefault("", (0, len(names)))
-        by_depth: dict[int, list[str]] = {}
-        for path in reach:
-            by_depth.setdefault(_depth(path), []).append(path)
-        for depth in range(max(by_depth), 0, -1):
-            for path in by_depth.get(depth, ()):
-                up = above(path)
-                if up not in reach:
-                    by_depth.setdefault(depth - 1, []).append(up)
-                first, last = reach[path]
-                held = reach.get(up, (first, last))
-                reach[up] = (min(held[0], first), max(held[1], last))
-        paths = [p for depth in sorted(by_depth) for p in by_depth[depth]]
-        number = {p: i for i, p in enumerate(paths)}
-        bounds = np.array([reach[p] for p in paths], dtype=np.int64)
-        ups = np.array([number[above(p)] for p in paths], dtype=np.int64)
-        return cls(paths, bounds[:, 0], bounds[:, 1], ups, np.array([_depth(p) for p in paths]))
-
-    def of_leaf(self, names: list[str]) -> Ints:
-        """(leaves,) number of each leaf's own path."""
-        number = {p: i for i, p in enumerate(self.paths)}
-        return np.array([number[n] for n in names], dtype=np.int64)
-
-    def total(self, column: Any) -> Floats:
-        """(G,) sums of a column of leaves under each path."""
-        running = np.concatenate([[0.0], np.cumsum(column)])
-        out: Floats = running[self.last] - running[self.first]
-        return out
 
 
 class _Moments:
@@ -227,7 +199,7 @@ class _Moments:
         return out
 
 
-def _shrunk(stats: _Moments, tree: _Tree) -> tuple[Floats, Floats, Floats]:
+def _shrunk(stats: _Moments, tree: Tree) -> tuple[Floats, Floats, Floats]:
     """Effective weight, location and spread of every path, the coarse ones lending to the fine ones."""
     mass = tree.total(stats.mass)
     positive = np.maximum(mass, 1e-300)
@@ -253,32 +225,23 @@ def _shrunk(stats: _Moments, tree: _Tree) -> tuple[Floats, Floats, Floats]:
     return weight, mean, spread
 
 
-def _blended(stats: _Moments, tree: _Tree, own: Floats, shape: Floats) -> Singles:
-    """(G, CELLS): each path's own quantiles and the pooled shape about its shrunk location, by how much it has seen."""
-    weight, mean, spread = _shrunk(stats, tree)
-    pooled = mean[:, None] + spread[:, None] * shape[None, :]
-    trust = (weight / (weight + _SHAPE_PRIOR))[:, None]
-    blended = np.where(np.isfinite(own), trust * own + (1 - trust) * pooled, pooled)
-    out: Singles = np.maximum.accumulate(blended, axis=1).astype(np.float32)
-    return out
-
-
 def _own_quantiles(first: Ints, last: Ints, value: Floats, recency: Floats) -> Floats:
-    """(G, CELLS) weighted quantiles of the observations first..last-1 of each path; NaN where it has none.
-
-    Taken at some scores, linear between them.
-    """
+    """(G, knots) weighted quantiles of the observations first..last-1 of each path; NaN where it has none."""
     have = last - first
     count = np.minimum(have, _MOST_OBSERVATIONS)
     group = np.repeat(np.arange(len(first)), count)
     within = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
     at = first[group] + ((within + 0.5) * (have / np.maximum(count, 1))[group]).astype(np.int64)
-    knots = grouped_quantiles(group, value[at], recency[at], len(first), ndtr(_KNOTS))
-    out: Floats = knots @ _BETWEEN
-    return out
+    by_value = np.argsort(value, kind="stable")
+    rank = np.empty(len(value), dtype=np.int64)
+    rank[by_value] = np.arange(len(value))
+    # Each path's observations by value: one sort of words instead of two of places.
+    words = np.sort(group * len(value) + rank[at])
+    at = by_value[words - group * len(value)]
+    return sorted_quantiles(group, value[at], recency[at], len(first), ndtr(_KNOTS))
 
 
-def _skipped(tree: _Tree, mass: Any, ran: Floats) -> Floats:
+def _skipped(tree: Tree, mass: Any, ran: Floats) -> Floats:
     share = (tree.total(mass) - tree.total(ran)) / np.maximum(tree.total(mass), 1e-12)
     return np.where(share > 1e-6, share, 0.0)
 
@@ -295,19 +258,18 @@ def _shape(residual: Floats, weight: Floats) -> Floats:
     return out
 
 
-def _common(residual: Floats, run: Ints, dag: Any) -> tuple[float, dict[str, float]]:
+def _common(residual: Floats, run: Ints, dags: NDArray[np.object_]) -> tuple[float, dict[str, float]]:
     """Share of variance that the tasks of a run have in common: mean product of pairs of residuals within runs."""
     known = np.isfinite(residual)
     if known.sum() < _FEWEST_FOR_SHAPE:
         return 0.0, {}
-    r, run, dag = np.clip(residual[known], -4, 4), run[known], dag[known]
-    codes, _ = pd.factorize(run)
-    first = np.unique(codes, return_index=True)[1]
+    r = np.clip(residual[known], -4, 4)
+    codes, runs = pd.factorize(run[known])
     n = np.bincount(codes).astype(np.float64)
     total, squares = np.bincount(codes, weights=r), np.bincount(codes, weights=r * r)
     several = n >= 2
     pairs = (total**2 - squares)[several] / (n - 1)[several]  # a run counts by its tasks, not by their pairs
-    frame = pd.DataFrame({"dag": dag[first][several], "pairs": pairs, "n": n[several], "runs": 1.0})
+    frame = pd.DataFrame({"dag": dags[runs][several], "pairs": pairs, "n": n[several], "runs": 1.0})
     if not len(frame):
         return 0.0, {}
     pool = float(np.clip(frame["pairs"].sum() / frame["n"].sum(), 0.0, _MOST_COMMON))

@@ -24,16 +24,14 @@ class RuntimeTables:
     """Runtime distributions of T tasks, ready to draw from.
 
     Attributes:
-        row: (T,) row of each task in `log_quantiles`. log_scale: (T,) added to it (the log of a hint, or 0).
-        log_quantiles: (U, CELLS) log seconds at SCORES, non-decreasing.
-        zero: (U,) probability of running no time at all (skipped).
+        row: (T,) row of each task in `seconds`. log_scale: (T,) log of a factor on it (a hint, or 0).
+        seconds: (U, CELLS) seconds at SCORES, non-decreasing, skipped ones included as zeros.
         origin: (T,) 0 own history, 1 coarser signature, 2 hint, 3 pool.
     """
 
     row: Ints
     log_scale: Floats
-    log_quantiles: Floats
-    zero: Floats
+    seconds: Singles
     origin: NDArray[np.int8]
 
     @cached_property
@@ -41,23 +39,12 @@ class RuntimeTables:
         """(T,) factor on the table's seconds."""
         return np.exp(self.log_scale).astype(np.float32)
 
-    @cached_property
-    def seconds(self) -> Singles:
-        """(U, CELLS) seconds at SCORES, skipped ones included as zeros, before the scale."""
-        out = np.exp(self.log_quantiles)
-        for u in np.flatnonzero(self.zero > 0):
-            level = (LEVELS - self.zero[u]) / max(1.0 - self.zero[u], 1e-9)
-            score = ndtri(np.clip(level, LEVELS[0], LEVELS[-1]))
-            out[u] = np.where(level <= 0, 0.0, np.exp(np.interp(score, SCORES, self.log_quantiles[u])))
-        return out.astype(np.float32)
-
     def with_nothing(self) -> "RuntimeTables":
         """The same and, after them, a task that takes no time."""
         return RuntimeTables(
-            row=np.append(self.row, len(self.log_quantiles)),
+            row=np.append(self.row, len(self.seconds)),
             log_scale=np.append(self.log_scale, 0.0),
-            log_quantiles=np.concatenate([self.log_quantiles, np.zeros_like(self.log_quantiles[:1])]),
-            zero=np.append(self.zero, 1.0),
+            seconds=np.concatenate([self.seconds, np.zeros_like(self.seconds[:1])]),
             origin=np.append(self.origin, np.int8(0)),
         )
 
@@ -108,6 +95,16 @@ class RuntimeTables:
         return out
 
 
+def seconds_at(log_quantiles: Floats, zero: Floats) -> Singles:
+    """(U, CELLS) seconds from log seconds at SCORES, and the (U,) share that runs no time at all."""
+    out = np.exp(log_quantiles)
+    for u in np.flatnonzero(zero > 0):
+        level = (LEVELS - zero[u]) / max(1.0 - zero[u], 1e-9)
+        score = ndtri(np.clip(level, LEVELS[0], LEVELS[-1]))
+        out[u] = np.where(level <= 0, 0.0, np.exp(np.interp(score, SCORES, log_quantiles[u])))
+    return out.astype(np.float32)
+
+
 def cell_of(score: Singles) -> NDArray[np.int32]:
     """Cell of the quantile function nearest to each normal score; the scores are overwritten."""
     score *= np.float32((CELLS - 1) / (2 * Z_MAX))
@@ -116,13 +113,28 @@ def cell_of(score: Singles) -> NDArray[np.int32]:
     return score.astype(np.int32)
 
 
+def in_order(numbers: Ints, most: int) -> Ints:
+    """(N,) where the numbers, all in 0..most-1, stand in order; those alike stay in theirs.
+
+    A number and its place in one word: words are sorted several times as fast as places by their numbers.
+    """
+    bits = max(len(numbers) - 1, 1).bit_length()
+    if most >= 1 << (62 - bits):
+        return np.argsort(numbers, kind="stable")
+    return np.sort((numbers << bits) | np.arange(len(numbers))) & ((1 << bits) - 1)
+
+
 def grouped_quantiles(group: Ints, value: Floats, weight: Floats, groups: int, levels: Floats) -> Floats:
     """(groups, L) weighted quantiles in each group, linear between the observations' middle masses; NaN if empty."""
+    order = np.lexsort((value, group))
+    return sorted_quantiles(group[order], value[order], weight[order], groups, levels)
+
+
+def sorted_quantiles(group: Ints, value: Floats, weight: Floats, groups: int, levels: Floats) -> Floats:
+    """As `grouped_quantiles`, of observations sorted by group and within each by value."""
     out = np.full((groups, len(levels)), np.nan)
     if not len(value):
         return out
-    order = np.lexsort((value, group))
-    group, value, weight = group[order], value[order], weight[order]
     mass = np.bincount(group, weights=weight, minlength=groups)
     count = np.bincount(group, minlength=groups)
     present = np.flatnonzero(count)

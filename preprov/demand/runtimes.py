@@ -14,17 +14,53 @@ common is learnt, so that a run's tasks are drawn together, and ended tasks tell
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from preprov.demand.draws import Keys
-from preprov.demand.runtime_learning import Ended, above, learn_hint, learn_paths
-from preprov.demand.runtime_tables import Floats, Ints, RuntimeTables, Singles
+from preprov.demand.runtime_learning import Described, Ended, learn_hint, learn_paths
+from preprov.demand.runtime_paths import above
+from preprov.demand.runtime_tables import CELLS, Floats, Ints, RuntimeTables, Singles, seconds_at
 from preprov.demand.sizes import CLASSES, size_class
 from preprov.model.time import epoch
 from preprov.model.worktable import WorkTable
+
+
+class _Drawn:
+    """Quantile functions in seconds, one a row, each worked out when it is first asked for.
+
+    A kind is a path and a size class; the class after the last one is a task whose size is not known.
+    """
+
+    def __init__(self, described: Described, zero: Floats, sizes: Floats, hint: Floats) -> None:
+        self._described, self._zero, self._added = described, zero, np.append(sizes, 0.0)
+        self._row = np.full(len(described) * (CLASSES + 1), -1, dtype=np.int32)
+        self._seconds = seconds_at(hint[None, :], np.zeros(1))
+        self._used = 1
+        self._lock = Lock()
+
+    def rows(self, kinds: Ints) -> tuple[Ints, Singles]:
+        """((T,) row of each kind, the table)."""
+        with self._lock:
+            row = self._row[kinds]
+            if (row < 0).any():
+                self._work_out(np.unique(kinds[row < 0]))
+                row = self._row[kinds]
+            return row.astype(np.int64), self._seconds[: self._used]
+
+    def _work_out(self, kinds: Ints) -> None:
+        numbers, size = kinds // (CLASSES + 1), kinds % (CLASSES + 1)
+        more = seconds_at(self._described.log_quantiles(numbers) + self._added[size, None], self._zero[numbers])
+        stop = self._used + len(more)
+        if stop > len(self._seconds):  # tables that were handed out keep the old one
+            self._seconds = np.concatenate([self._seconds[: self._used], np.empty((stop, CELLS), np.float32)])
+        self._seconds[self._used : stop] = more
+        self._row[kinds] = np.arange(self._used, stop)
+        self._used = stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +68,8 @@ class RuntimeModel:
     """Runtime distributions learnt from what had ended by an instant.
 
     Attributes:
-        paths: names of the paths that have history, "" (the pool) first; position = number of the path.
-        log_quantiles: (G, CELLS) log seconds at SCORES, less what `sizes` adds. zero: (G,) share that is skipped.
+        paths: names of the paths that have history but for places, "" (the pool) among them. number: of each of these.
+        described: the G distributions, less what `sizes` adds. zero: (G,) share that is skipped.
         sizes: (CLASSES,) what the size of a task adds to the log of its runtime.
         hint: (CELLS,) log of runtime over hint at SCORES.
         places, place_path: (P,) keys of places that have a history of their own, ascending, and their paths' numbers.
@@ -42,7 +78,8 @@ class RuntimeModel:
     """
 
     paths: pd.Index
-    log_quantiles: Singles
+    number: Ints
+    described: Described
     zero: Floats
     sizes: Floats
     hint: Floats
@@ -59,7 +96,8 @@ class RuntimeModel:
         learnt = learn_paths(ended)
         return cls(
             learnt.names,
-            learnt.log_quantiles,
+            learnt.number,
+            learnt.described,
             learnt.zero,
             learnt.sizes,
             learn_hint(ended),
@@ -69,6 +107,10 @@ class RuntimeModel:
             learnt.common_of,
             len(ended.runtime),
         )
+
+    @cached_property
+    def _drawn(self) -> _Drawn:
+        return _Drawn(self.described, self.zero, self.sizes, self.hint)
 
     def tables(
         self, signatures: Any, hints: Floats, places: Keys | None = None, sizes: Ints | None = None
@@ -87,17 +129,11 @@ class RuntimeModel:
             at = np.minimum(np.searchsorted(self.places, places), len(self.places) - 1)
             path = np.where(self.places[at] == places, self.place_path[at], path)
         hinted = np.isfinite(hints) & (hints > 0) & (path == 0)
-        kind = path * CLASSES + (0 if sizes is None else sizes)
-        used = np.zeros(len(self.paths) * CLASSES, dtype=bool)
-        used[kind] = True
-        kinds = np.flatnonzero(used)
-        row = (np.cumsum(used) - 1)[kind]
-        numbers, added = kinds // CLASSES, 0.0 if sizes is None else self.sizes[kinds % CLASSES, None]
+        row, seconds = self._drawn.rows(path * (CLASSES + 1) + (CLASSES if sizes is None else sizes))
         return RuntimeTables(
-            row=np.where(hinted, len(kinds), row),
+            row=np.where(hinted, 0, row),
             log_scale=np.where(hinted, np.log(np.where(hinted, hints, 1.0)), 0.0),
-            log_quantiles=np.concatenate([self.log_quantiles[numbers] + added, self.hint[None, :]]),
-            zero=np.append(self.zero[numbers], 0.0),
+            seconds=seconds,
             origin=np.where(hinted, 2, np.where(own, 0, np.where(path > 0, 1, 3))).astype(np.int8),
         )
 
@@ -126,11 +162,16 @@ class RuntimeModel:
     def _nearest(self, signatures: Any) -> tuple[Ints, Any]:
         """Number of the nearest path with history (0 = the pool), and whether it is the signature itself."""
         names = np.array(signatures, dtype=object)
-        node: Ints = self.paths.get_indexer(pd.Index(names, dtype=object)).astype(np.int64)
+        node = self._numbers(names)
         exact = node > 0
         todo = np.flatnonzero(node < 0)
         while len(todo):
             names[todo] = [above(s) for s in names[todo]]
-            node[todo] = self.paths.get_indexer(pd.Index(names[todo], dtype=object))
+            node[todo] = self._numbers(names[todo])
             todo = todo[node[todo] < 0]
         return node, exact
+
+    def _numbers(self, names: Any) -> Ints:
+        """(N,) numbers of the paths of these names, -1 where there is none."""
+        at = self.paths.get_indexer(pd.Index(names, dtype=object))
+        return np.where(at >= 0, self.number[at], -1)

@@ -20,9 +20,17 @@ def doomed(seen: WorkTable, states: NDArray[Any]) -> Bools:
         states: (T,) from `WorkTable.states`.
     """
     out: Bools = (states == DONE) & ~np.isfinite(seen.tasks["runtime_s"].to_numpy(np.float64))
+    run = seen.tasks["run"].to_numpy()
+    unfinished = np.zeros(len(seen.runs), dtype=bool)
+    unfinished[run[states != DONE]] = True
+    out &= unfinished[run]  # nothing waits in runs that are over
     if out.any():
-        for edges in edge_levels(len(seen.tasks), seen.parents, seen.children):
-            out[seen.children[edges][out[seen.parents[edges]]]] = True
+        broken = np.zeros(len(seen.runs), dtype=bool)
+        broken[run[out]] = True
+        inside = broken[run[seen.children]]
+        parents, children = seen.parents[inside], seen.children[inside]
+        for edges in edge_levels(len(seen.tasks), parents, children):
+            out[children[edges][out[parents[edges]]]] = True
     waiting: Bools = out & (states != DONE)
     return waiting
 

@@ -15,7 +15,11 @@ def place_keys(signatures: Any, run: Ints) -> Keys:
     Args:
         signatures: (T,) of str. run: (T,) runs, each one's tasks together.
     """
-    codes, unique = pd.factorize(np.asarray(signatures, dtype=object))
+    return keys_of_places(*pd.factorize(np.asarray(signatures, dtype=object)), run)
+
+
+def keys_of_places(codes: Ints, unique: Any, run: Ints) -> Keys:
+    """As `place_keys`, of signatures that were numbered: (T,) number of each one's among the `unique` ones."""
     if not len(codes):
         return np.empty(0, dtype=np.uint64)
     own = pd.util.hash_array(np.asarray(unique, dtype=object), categorize=False)[codes]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from preprov.demand.arrivals import LEVELS, PredictedRun
 from preprov.demand.draws import key_of, mix
@@ -126,15 +127,16 @@ def _last_runs(seen: WorkTable, dags: Sequence[str]) -> Mapping[str, tuple[int, 
     if not len(wanted):
         return {}
     # Turns are shaped like turns; a manual run may be anything.
-    manual = (runs["trigger"].to_numpy(dtype=object)[wanted] == Trigger.MANUAL.value).astype(np.int64)
-    order = wanted[np.lexsort((-runs["submit"].to_numpy(np.float64)[wanted], manual))]
     count = np.bincount(seen.tasks["run"].to_numpy(), minlength=len(runs))
-    out: dict[str, list[int]] = {}
-    for run, dag in zip(order.tolist(), runs["dag_id"].to_numpy(dtype=object)[order], strict=True):
-        held = out.setdefault(dag, [])
-        if len(held) < _MOST_SHAPES and count[run]:
-            held.append(run)
-    return {dag: _alternatives(held, count) for dag, held in out.items()}
+    dag, names = pd.factorize(runs["dag_id"].to_numpy(dtype=object)[wanted])
+    manual = runs["trigger"].to_numpy(dtype=object)[wanted] == Trigger.MANUAL.value
+    order = np.lexsort((-runs["submit"].to_numpy(np.float64)[wanted], manual, dag))
+    order = order[count[wanted[order]] > 0]
+    bounds = np.searchsorted(dag[order], np.arange(len(names) + 1)).tolist()
+    return {
+        str(name): _alternatives(wanted[order[a : min(b, a + _MOST_SHAPES)]].tolist(), count)
+        for name, a, b in zip(names, bounds, bounds[1:], strict=False)
+    }
 
 
 def _alternatives(runs: list[int], tasks: Ints) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ Times are seconds since the epoch (UTC) as float64, NaN where not known; that is
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -84,6 +84,7 @@ class WorkTable:
             raise WorkError("tasks: a run position is out of range")
 
     @classmethod
+    @cache
     def empty(cls) -> "WorkTable":
         """No work."""
         runs = pd.DataFrame({c: pd.Series(dtype=t) for c, t in RUN_COLUMNS.items()})
