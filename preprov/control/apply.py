@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 _LOWERS = (ActionKind.HIBERNATE, ActionKind.STOP, ActionKind.TERMINATE)
 _RECOVER_FOR = timedelta(hours=1)
+_HOLDS = timedelta(minutes=5)
+"""A floor holds a superfluous node for so long."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,18 @@ def as_floor(ctx: Context, pool: Pool, plan: CapacityPlan, action: Action) -> _C
     return _Call(action, make, f"as a floor of {floor}: {names} writes the count too")
 
 
-def keep_floors(ctx: Context, pool: Pool, plan: CapacityPlan) -> tuple[ActionRecord, ...]:
-    """Bring floors down again to what the plan wants, where somebody else moves the count; ends no node."""
+def keep_floors(
+    ctx: Context, pool: Pool, plan: CapacityPlan, observation: PoolObservation, votes: Mapping[str, datetime]
+) -> tuple[ActionRecord, ...]:
+    """Bring floors down to what the plan wants, where somebody else moves the count; ends no node.
+
+    Args:
+        ctx: the context.
+        pool: the pool.
+        plan: as just made.
+        observation: what it was made on.
+        votes: node -> since when it is superfluous; after a while the floor no longer holds it.
+    """
     if not may_act(ctx, pool):
         return ()
     out = []
@@ -197,7 +209,12 @@ def keep_floors(ctx: Context, pool: Pool, plan: CapacityPlan) -> tuple[ActionRec
         provider: object = ctx.providers.get(group.provider)
         if not names or foreign(ctx, pool, group) or not isinstance(provider, SetsFloor):
             continue
-        floor, now = running_target(plan, group.name), ctx.clock.now()
+        now = ctx.clock.now()
+        idle = {n for n, since in votes.items() if now - since >= _HOLDS}
+        spare = sum(
+            n.group == group.name and n.standby is Standby.RUNNING for n in observation.nodes if n.node_id in idle
+        )
+        floor = max(running_target(plan, group.name) - spare, 0)
         action = Action(
             stable_id(pool.name, "floor", group.name, now.isoformat()),
             ActionKind.HOLD,

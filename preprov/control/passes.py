@@ -139,7 +139,7 @@ def _plan_and_act(
     ctx.ports.votes.replace(pool.name, _votes(ctx, pool, observation, outcome))
     note_guards(ctx, pool, plan, outcome.binding, stale=source_age_s(ctx, pool.name) > pool.guards.stale_source_s)
     acted = apply_plan(ctx, pool, plan, observation, kinds=kinds)
-    acted = (*acted, *keep_floors(ctx, pool, plan))
+    acted = (*acted, *keep_floors(ctx, pool, plan, observation, outcome.votes))
     acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id))
     target = sum(running_target(plan, g.name) for g in pool.groups)
     reservations = ctx.ports.ledger.reservations(pool.name)

@@ -22,6 +22,7 @@ from preprov.pools.aws.clients import Json, batches, tags_of
 from preprov.pools.aws.errors import calling, typed
 from preprov.pools.aws.fleet import client_token
 from preprov.pools.aws.options import AwsGroup
+from preprov.pools.aws.surplus import end_surplus
 from preprov.pools.aws.view import WARM_STATES, Member, Seen, node
 from preprov.pools.aws.warm import WarmSize, at_rest, before_move
 from preprov.pools.aws.writes import Tools
@@ -326,7 +327,7 @@ class ScalingGroup:
         Asked again when those are idle, they lose their protection, and the group ends them.
         """
         wanted = int(str(baseline.get("DesiredCapacity", 0)))
-        said, left = self._end_surplus(wanted, held)
+        said, left = end_surplus(self, self._tools, self._group, wanted, held)
         said += settings.restore(self._tools, self._group, self.described(), baseline, whole=not left)
         return tuple(said)
 
@@ -341,27 +342,6 @@ class ScalingGroup:
         settings.write_floor(self._tools, self._group, least)
         self._tools.listing.forget(self._group.place)
         return True
-
-    def _end_surplus(self, wanted: int, held: Collection[str]) -> tuple[list[str], int]:
-        """End idle nodes beyond a count; says which, and how many beyond it stay because they work."""
-        desired = int(self.described()["DesiredCapacity"])
-        members = {i: m for i, m in self.members().items() if m.lifecycle == "InService"}
-        listed = self._tools.listing.of_ids(self._group.place, members)
-        seen = {i: Seen.of(self._group, x, members[i]) for i, x in listed.items()}
-        nodes = {i: node(s, self._tools.heard, self._tools.clock.now()) for i, s in seen.items()}
-        idle = [i for i, n in nodes.items() if n is not None and not n.is_busy and i not in held]
-        self.protect([i for i, m in members.items() if i not in idle and not m.protected], on=True)
-        self.protect([i for i in idle if members[i].protected and PROTECTED in seen[i].tags], on=False)
-        named = {i: seen[i] for i in idle[: max(desired - wanted, 0)]}
-        said = []
-        if named:
-            self.check_end(named)
-            self.terminate(named)
-            said.append(f"ended, idle: {', '.join(named)}")
-        left = max(desired - wanted - len(named), 0)
-        if left:
-            said.append(f"{left} nodes still run tasks and stay, protected: give it back again when they are idle")
-        return said, left
 
     def lease(self, until: datetime | None = None) -> None:
         """Have the group put its counts back by itself; None = after the pool's time for a lease."""

@@ -1,0 +1,202 @@
+"""A night's faults on each cloud: nothing doubled, nothing leaked, no running task ended, every cause in the record."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from preprov.control.adopting import adopt, release
+from preprov.model.plans import ActionKind, ActionRecord
+from preprov.model.pools import Guards, Node, Phase, Preload
+from tests.clouds import CLOUDS, DATASET, Cloud, cloud_of, launches
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(params=CLOUDS)
+def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """One of the clouds; whatever a test does there, nothing of it is left once it is given back."""
+    with cloud_of(request.param, monkeypatch, preload=Preload(datasets=(DATASET,))) as made:
+        adopt(made.context(), made.pool)
+        found = made.settings()
+        yield made
+        nothing_leaked(made, found)
+
+
+def nothing_leaked(cloud: Cloud, found: object) -> None:
+    for node in cloud.nodes().values():
+        if node.running:
+            cloud.world.free(node)
+    for _ in range(15):
+        back = release(cloud.context(), cloud.pool)
+        if all(b.whole for b in back):
+            break
+        cloud.clock.sleep(120)
+    cloud.clock.sleep(600)
+    assert cloud.nodes() == {}
+    assert cloud.machines() == 0
+    assert cloud.settings() == found
+
+
+def cores(cloud: Cloud, nodes: int) -> float:
+    return nodes * cloud.pool.groups[0].offerings[0].capacity.cpu
+
+
+def two_ready(cloud: Cloud) -> tuple[Node, Node]:
+    """Two nodes, the first of which works."""
+    ctx = cloud.context()
+    cloud.until(ctx, cores(cloud, 2), lambda: len(cloud.ready()) == 2, "two nodes")
+    busy, idle = cloud.ready()
+    cloud.world.occupy(busy)
+    return busy, idle
+
+
+def still_works(cloud: Cloud, busy: Node) -> bool:
+    return bool(cloud.nodes()[busy.node_id].running)
+
+
+def causes(records: list[ActionRecord]) -> str:
+    return " | ".join(f"{r.action.reason} {r.detail}" for r in records)
+
+
+class KilledError(BaseException):
+    """The controller dies here."""
+
+
+def test_killed_between_request_and_response(cloud: Cloud) -> None:
+    """The machines were asked for, and nobody heard the answer: the token prevents a second node."""
+    provider = cloud.provider()
+    asked = provider.launch
+
+    def dies(request: object) -> tuple[str, ...]:
+        asked(request)
+        raise KilledError
+
+    provider.launch = dies
+    with pytest.raises(KilledError):
+        cloud.one_pass(cloud.context(provider), cores(cloud, 2))
+    assert launches(list(cloud.ports.audit.records()), "done") == []
+    cloud.clock.sleep(90)
+    ctx = cloud.context()
+    cloud.until(ctx, cores(cloud, 2), lambda: len(cloud.ready()) == 2, "the two that were asked for")
+    assert cloud.machines() == 2
+    (done,) = launches(list(cloud.ports.audit.records()), "done")
+    assert done.action.count == 2
+
+
+def test_throttled_at_two_calls_a_second(cloud: Cloud) -> None:
+    cloud.throttle(2)
+    ctx = cloud.context()
+    records = cloud.passes(ctx, cores(cloud, 2), minutes=3, every_s=30)
+    cloud.throttle(None)
+    cloud.clock.sleep(120)
+    cloud.until(ctx, cores(cloud, 2), lambda: len(cloud.ready()) == 2, "two nodes")
+    assert cloud.machines() == 2
+    failed = [r for r in records if r.result == "failed"]
+    assert all("ThrottledError" in r.detail or "ConflictError" in r.detail for r in failed), causes(failed)
+
+
+def test_a_zone_out_of_capacity(cloud: Cloud) -> None:
+    cloud.short(True)
+    ctx = cloud.context()
+    records = cloud.passes(ctx, cores(cloud, 2), minutes=4)
+    (first, *_) = launches(records, "failed")
+    assert "InsufficientCapacityError" in first.detail
+    cloud.clock.sleep(120)
+    assert cloud.machines() == 0, "nobody waits for them any more"
+    cloud.short(False)
+    cloud.clock.sleep(600)
+    cloud.until(ctx, cores(cloud, 2), lambda: len(cloud.ready()) == 2, "two nodes")
+
+
+def test_a_node_that_never_becomes_ready(cloud: Cloud) -> None:
+    ctx = cloud.context()
+    cloud.one_pass(ctx, cores(cloud, 1))
+    cloud.clock.sleep(30)
+    (node_id,) = cloud.nodes()
+    cloud.silence(node_id)
+    records = cloud.passes(ctx, cores(cloud, 1), minutes=12)
+    assert node_id not in cloud.nodes()
+    (ended,) = [r for r in records if r.action.kind is ActionKind.TERMINATE and node_id in r.action.node_ids]
+    assert ended.result == "done"
+    assert "orphan: silent for" in ended.action.reason
+    assert len(cloud.ready()) == 1, "one came in its place, and no more"
+    assert cloud.machines() == 1
+
+
+def test_a_dataset_whose_checksum_is_wrong(cloud: Cloud) -> None:
+    cloud.spoil(True)
+    ctx = cloud.context()
+    cloud.one_pass(ctx, cores(cloud, 1))
+    (bad,) = launches(list(cloud.ports.audit.records()), "done")
+    records = cloud.passes(ctx, cores(cloud, 1), minutes=6)
+    cloud.spoil(False)
+    ended = [r for r in records if r.action.kind is ActionKind.TERMINATE and r.result == "done"]
+    assert ended
+    assert all("checksum" in r.action.reason for r in ended)
+    assert bad.node_ids[0] in {i for r in ended for i in r.action.node_ids}
+    assert not [n for n in cloud.nodes().values() if n.phase is Phase.READY and n.node_id in bad.node_ids]
+    assert cloud.machines() <= 2
+
+
+def test_credentials_that_expire_mid_run(cloud: Cloud) -> None:
+    busy, _ = two_ready(cloud)
+    cloud.expire(True)
+    ctx = cloud.context()
+    result = cloud.one_pass(ctx, cores(cloud, 4))
+    assert not result.observation.complete
+    assert any("renew" in p or "expired" in p for p in result.observation.problems), result.observation.problems
+    assert not [r for r in result.records if r.result == "done"]
+    cloud.expire(False)
+    assert still_works(cloud, busy)
+    assert cloud.machines() == 2
+    cloud.until(ctx, cores(cloud, 2), lambda: len(cloud.ready()) == 3, "it to go on: one works, two are ready")
+
+
+def test_a_node_deleted_by_hand(cloud: Cloud) -> None:
+    busy, idle = two_ready(cloud)
+    cloud.delete_by_hand(idle.node_id)
+    ctx = cloud.context()
+    cloud.passes(ctx, cores(cloud, 1), minutes=6)
+    assert idle.node_id not in cloud.nodes()
+    assert still_works(cloud, busy)
+    assert cloud.machines() == 2
+    assert len(cloud.ready()) == 2
+
+
+def test_a_clock_that_is_wrong(cloud: Cloud) -> None:
+    _, idle = two_ready(cloud)
+    cloud.skew(idle.node_id, 7200)
+    cloud.clock.sleep(30)
+    cloud.passes(cloud.context(), minutes=15)
+    node = cloud.nodes()[idle.node_id]
+    assert node.is_busy, "nobody can say what runs there, so nothing is done to it"
+    assert "clock is wrong" in node.reason
+    cloud.skew(idle.node_id, 0)
+    cloud.clock.sleep(30)
+
+
+def test_a_listing_that_lags_by_half_a_minute(cloud: Cloud) -> None:
+    cloud.lag(30)
+    ctx = cloud.context()
+    cloud.passes(ctx, cores(cloud, 2), minutes=4, every_s=10)
+    assert cloud.machines() == 2
+    assert [r.action.count for r in launches(list(cloud.ports.audit.records()), "done")] == [2]
+    cloud.passes(ctx, minutes=20)
+    cloud.lag(0)
+    assert cloud.machines() <= 2
+
+
+def test_the_daily_cap_is_reached_while_a_task_runs(cloud: Cloud) -> None:
+    busy, _ = two_ready(cloud)
+    price = cloud.pool.groups[0].offerings[0].usd_per_hour
+    cloud.pool = replace(cloud.pool, guards=Guards(max_nodes=8, max_usd_per_day=price))
+    cloud.world.pool = cloud.pool
+    ctx = cloud.context()
+    records = cloud.passes(ctx, cores(cloud, 6), minutes=60, every_s=300)
+    guarded = [r for r in records if r.result == "guarded"]
+    assert {r.detail.split(" ")[0] for r in guarded} == {"max_usd_per_day"}
+    later = [r for r in launches(records, "done") if r.at > records[0].at + timedelta(minutes=40)]
+    assert later == [], "the cap stops launches"
+    assert still_works(cloud, busy), "and ends nothing that works"
