@@ -30,9 +30,14 @@ _LEADS_BACK: Final = timedelta(days=90)
 _SEEN_LATELY: Final = timedelta(minutes=15)
 
 
+_REACTING: Final = frozenset({"sim", "local"})
+"""Providers whose nodes are woken and put away by name within seconds; the clouds' groups go by plans so far."""
+
+
 def reacts(ctx: Context, pool: Pool) -> bool:
     """True where nodes wake and sleep between plans."""
-    return ctx.live and ctx.mode(pool, ctx.clock.now()) in (Mode.FLOOR, Mode.FULL) and reacts_in(pool)
+    by_name = all(g.provider in _REACTING for g in pool.groups)
+    return by_name and ctx.live and in_force(ctx, pool) in (Mode.FLOOR, Mode.FULL) and reacts_in(pool)
 
 
 def plan_inputs(

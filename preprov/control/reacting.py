@@ -133,6 +133,7 @@ def reaction(
         prices=ctx.prices,
         used=_claimed(held) if used is None else used,
         waiting=waiting,
+        overrides=ctx.ports.intent.overrides(pool.name, now),
         committed=frozenset(held),
         optimum=held_optimum(ctx, pool),
         idle=ctx.ports.votes.votes(pool.name),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from preprov.contracts import PriceBook
 from preprov.model.plans import Action, ActionKind, stable_id
-from preprov.model.pools import LeadTime, Mode, Node, Offering, Phase, Pool, PoolObservation, Standby
+from preprov.model.pools import LeadTime, Mode, Node, Offering, Override, Phase, Pool, PoolObservation, Standby
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.planning.leads import Leads
 from preprov.planning.offers import relative_size
@@ -62,6 +62,7 @@ class ReactionInputs:
 
     Attributes:
         used, waiting: of running work; of work that is ready and found no room on any ready node.
+        overrides: floors that people asked for.
         committed: nodes that committed reservations name. optimum: of the last plan: how many nodes exist, in which
             state; None = there is none, then nothing is put away.
         idle: node -> since when it has been found superfluous. tick_s: until the next reaction.
@@ -77,6 +78,7 @@ class ReactionInputs:
     prices: PriceBook
     used: Resources = ZERO
     waiting: Resources = ZERO
+    overrides: tuple[Override, ...] = ()
     committed: frozenset[str] = frozenset()
     optimum: Optimum | None = None
     idle: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
@@ -185,8 +187,20 @@ class _Reacting:
         k = min(max(int(np.ceil(level * len(most) - 1e-9)) - 1, 0), len(most) - 1)
         now = int(nodes_for(np.array(i.waiting.as_tuple()), self.reference, i.pool.binding, i.grain))
         busy = self._sizes(n for n in self.ready if n.node_id in self.busy)
-        floor = sum(g.min_nodes for g in i.pool.groups)
+        floor = self._floor(float(i.soon.offsets[inside - 1]) if len(i.soon.offsets) else 0.0)
         return max(int(np.ceil(busy - _EPS)) + max(int(most[k]) + i.soon.surprise, now), floor)
+
+    def _floor(self, ahead_s: float) -> int:
+        """Nodes that have to run at some time from now until then: minima, floors by schedule, what people asked."""
+        i, pool = self.i, self.i.pool
+        until = i.now + timedelta(seconds=max(ahead_s, 0.0))
+        floors = [sum(g.min_nodes for g in pool.groups)]
+        for f in pool.floors:
+            zone = ZoneInfo(f.zone or pool.zone)
+            if f.window.contains(i.now.astimezone(zone)) or f.window.contains(until.astimezone(zone)):
+                floors.append(f.nodes)
+        floors += [o.floor for o in i.overrides if o.since <= until and o.until > i.now]
+        return max(floors)
 
     def _quickest_s(self) -> float:
         quantile = min(max(self.level, 0.5), 0.95)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Node, Objective, Phase, PoolObservation, Standby
+from preprov.model.pools import Mode, Node, Objective, Override, Phase, PoolObservation, Standby
 from preprov.model.reference import reference_offering, reference_pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.time import from_epoch
@@ -143,6 +143,13 @@ def test_mode_floor_never_lowers_and_a_block_never_raises():
     idle = {n.node_id: NOW - timedelta(hours=1) for n in there}
     assert kinds(react(situation(there, idle=idle, mode=Mode.FLOOR))) == {}
     assert kinds(react(situation(nodes(hibernated=1), waiting=Resources(cpu=4.0), blocked="halted: no"))) == {}
+
+
+def test_a_floor_that_somebody_asked_for_is_kept():
+    asked = (Override("p", 2, NOW + timedelta(seconds=30), NOW + timedelta(hours=1), "a test"),)
+    assert kinds(react(situation(nodes(hibernated=3), overrides=asked))) == {ActionKind.START: 2}
+    idle = {n.node_id: NOW - timedelta(hours=1) for n in nodes(ready=3)}
+    assert kinds(react(situation(nodes(ready=3), overrides=asked, idle=idle))) == {ActionKind.HIBERNATE: 1}
 
 
 counts = st.integers(0, 6)

@@ -70,7 +70,7 @@ def test_a_configured_group_is_observed_and_nothing_is_written(world: AwsWorld, 
 @pytest.mark.timeout(300)
 def test_passes_raise_a_floor_and_bring_verified_nodes_into_service(world: AwsWorld, settings: Settings) -> None:
     with open_app(settings, clock=world.clock) as app:
-        pool = replace(app.ctx.pool("batch"), mode=Mode.FULL)
+        pool = replace(app.ctx.pool("batch"), mode=Mode.FULL, gate=None)
         now = world.clock.now()
         app.ctx.ports.intent.add_override(Override("batch", 2, now, now + timedelta(hours=2), "a test"))
         for _ in range(12):
@@ -96,7 +96,7 @@ def test_an_interruption_drains_the_node_and_is_in_the_audit(world: AwsWorld, se
         (group,) = app.ctx.pool("batch").groups
         told = replace(group, options={**group.options, "queue_url": queue})
         for mode, phase in ((Mode.OBSERVE, Phase.READY), (Mode.FLOOR, Phase.DRAINING)):
-            pool = replace(app.ctx.pool("batch"), groups=(told,), mode=mode)
+            pool = replace(app.ctx.pool("batch"), groups=(told,), mode=mode, gate=None)
             heed(app.ctx, pool, app.ctx.provider("aws").observe(pool))
             assert world.phase(node.node_id) is phase
         (row,) = app.ctx.ports.audit.records("batch")
