@@ -28,6 +28,8 @@ from preprov.store.database import open_store
 from preprov.testing.fake_airflow import FakeAirflow, FakeDag
 from tests.integration.airflow.busy import BusyAirflow
 
+LONG = pytest.mark.skipif(not os.environ.get("PREPROV_LONG"), reason="takes many minutes: PREPROV_LONG=1 runs it")
+
 START = datetime(2025, 3, 4, 18, 0, tzinfo=UTC)
 POOL = "batch"
 HOURS = 6
@@ -78,6 +80,7 @@ def missing_or_wrong(ports: Ports, airflow: FakeAirflow, *, until: float, shift_
     return [name for name, end in over if name not in ends or abs(ends[name] + shift_s - end) > 1.5]
 
 
+@LONG
 @pytest.mark.timeout(1800)
 def test_sixty_thousand_task_runs_a_day_are_followed_within_two_requests_a_second(ports, say):
     clock = VirtualClock(START)
@@ -159,6 +162,7 @@ def many_runs(airflow: FakeAirflow, total: int) -> None:
             airflow.play(run, at=at + 10, seconds=5.0)
 
 
+@LONG
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_fifty_thousand_runs_come_through_everything_that_goes_wrong(ports, version, say):
