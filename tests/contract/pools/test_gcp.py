@@ -17,6 +17,7 @@ class TestGcp(PoolContract):
 
 
 @pytest.mark.slow
+@pytest.mark.integration
 class TestGcpWithAgents(PoolContract):
     """Nodes are ready because a real agent verified them, and tasks are handed to it."""
 
