@@ -161,3 +161,36 @@ class Limits(Envelope):
     """limit list."""
 
     limits: list[LimitRow]
+
+
+class PreloadSite(Part):
+    """What the nodes of the pool are like."""
+
+    launches_per_day: float
+    disk_gib: float = Field(description="Room for assets.")
+    usd_per_hour: float
+    fetch_gib_per_s: float
+    bakes: bool = Field(description="The nodes' image is ours to make.")
+
+
+class PreloadAsset(Part):
+    """An image or a dataset that tasks read."""
+
+    asset: str
+    kind: str
+    placing: str = Field(description="bake, stage or leave.")
+    size_gib: float | None
+    uses_per_day: float
+    changes_per_day: float
+    saves_s_per_day: float
+    saves_s_per_day_per_gib: float
+    usd_per_day: dict[str, float] = Field(description="Net, by placing, against leaving it.")
+    why: str
+
+
+class PreloadPlan(Envelope):
+    """preload plan."""
+
+    site: PreloadSite
+    assets: list[PreloadAsset] = Field(description="What saves most per GiB first.")
+    notes: list[str] = Field(description="What was assumed because nobody knows it.")

@@ -18,7 +18,16 @@ from preprov.cli.claim_schemas import (
 )
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.node_schemas import NodePackage, NodeUserData
-from preprov.cli.planning_schemas import Leads, Limits, Order, OrderedRun, Prices, PricesOfType, PricesRefreshed
+from preprov.cli.planning_schemas import (
+    Leads,
+    Limits,
+    Order,
+    OrderedRun,
+    PreloadPlan,
+    Prices,
+    PricesOfType,
+    PricesRefreshed,
+)
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
@@ -439,6 +448,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "pool release": Released,
     "pool mode": PoolMode,
     "limit list": Limits,
+    "preload plan": PreloadPlan,
     "prices list": Prices,
     "prices show": PricesOfType,
     "prices refresh": PricesRefreshed,

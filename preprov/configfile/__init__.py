@@ -128,6 +128,7 @@ class PreloadSection(Section):
     commands: list[str] = Field(default_factory=list, description="Run by a shell after the packages, likewise.")
     join: list[str] = Field(default_factory=list, description="Run when such a node is verified and handed over.")
     min_read_mb_s: float = Field(default=0.0, ge=0, description="What is read back slower than this has failed, MB/s.")
+    disk_gib: float | None = Field(default=None, ge=0, description="Room for all this on a node: for `preload plan`.")
 
     def build(self) -> Preload:
         """The domain value."""
@@ -284,6 +285,7 @@ class ConfigFile(Section):
                 guards=(p.guard or self.guard).build(),
                 window=p.window.hours(),
                 preload=p.preload.build(),
+                preload_gib=p.preload.disk_gib,
                 step_seconds=p.step,
                 horizon_s=p.horizon,
                 lease_s=p.lease,

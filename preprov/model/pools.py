@@ -288,6 +288,7 @@ class Pool:
 
     Attributes:
         binding: the resources that limit how many tasks fit on a node.
+        preload_gib: room on a node's disk for images and datasets; None = not said.
         step_seconds: step of its plans. horizon_s: how far they look.
         lease_s: a raise expires after this unless renewed.
         node_ttl_s: a node whose agent is silent this long may be collected as an orphan (see the order of precedence).
@@ -307,6 +308,7 @@ class Pool:
     guards: Guards = Guards()
     window: Window = Window()
     preload: Preload = Preload()
+    preload_gib: float | None = None
     step_seconds: int = 300
     horizon_s: int = 86400
     lease_s: float = 900.0

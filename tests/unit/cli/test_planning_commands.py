@@ -178,3 +178,20 @@ def test_who_has_what_of_a_shared_limit(configured: Callable):
     assert (account["name"], account["max_cpu"], purse["max_usd_per_day"]) == ("account", 64, 50)
     assert [(u["pool"], u["nodes"]) for u in account["use"]] == [("bi", 0), ("ml", 0)]
     assert "may have in all" in configured("limit", "list").out
+
+
+def test_what_should_lie_on_nodes(configured: Callable, tmp_path: Path):
+    (tmp_path / "d.toml").write_text(
+        '[[dag]]\nid = "d"\nschedule = "0 * * * *"\n[[dag.task]]\nid = "t"\ncommand = ["true"]\ninstances = 9\n'
+        'datasets = [{ uri = "s3://b/x", version = "1", size = 5 }]\n'
+        'images = [{ uri = "oci/y", digest = "sha256:1" }]\n'
+    )
+    assert configured("submit", "d.toml", "--pool", "bi").code == 0
+    document = valid(configured("preload", "plan", "--pool", "bi", "--no-bakes", "-o", "json").json)
+    assert {(a["kind"], a["placing"]) for a in document["assets"]} == {("dataset", "stage"), ("image", "stage")}
+    assert document["site"]["bakes"] is False
+    toml = configured("preload", "plan", "--pool", "bi", "--no-bakes", "--toml").out
+    (tmp_path / "preprov.toml").write_text(CONFIG.replace("[pool.objective]", toml + "[pool.objective]"))
+    again = configfile.load(tmp_path / "preprov.toml").pools()["bi"]
+    assert [d.uri for d in again.preload.datasets] == ["s3://b/x"]
+    assert "stage" in configured("preload", "plan", "--pool", "bi", "--no-bakes").out

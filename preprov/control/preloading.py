@@ -1,0 +1,184 @@
+"""What should lie on a pool's nodes before they are ready, from what its queued and recurring DAGs read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Final
+
+from preprov.control.context import Context
+from preprov.control.gathering import current_leads
+from preprov.demand.schedules import turns
+from preprov.model.plans import ActionKind
+from preprov.model.pools import Pool, Standby
+from preprov.model.work import DatasetRef, ImageRef, TaskRun, TaskSpec, Trigger
+from preprov.planning.preload import Advice, Asset, Site, assets_of, plan_preload
+
+DAYS: Final = 7.0
+_DAY: Final = timedelta(days=1)
+_DISK_GIB: Final = 100.0
+_FETCH_GIB_PER_S: Final = 0.1
+_LEAST_GIB: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Advised:
+    """The advice, and what it rests on.
+
+    Attributes:
+        site: what nodes are like. notes: what was assumed because nobody knows it.
+    """
+
+    advice: tuple[Advice, ...]
+    site: Site
+    notes: tuple[str, ...]
+
+
+def advise(
+    ctx: Context,
+    pool: Pool,
+    *,
+    days: float = DAYS,
+    disk_gib: float | None = None,
+    fetch_gib_per_s: float | None = None,
+    bakes: bool | None = None,
+) -> Advised:
+    """Judge every image and dataset that the pool's tasks read.
+
+    Args:
+        days: how far back runs without a schedule are counted.
+        disk_gib: room for assets on a node. fetch_gib_per_s: from where they lie. bakes: the group's image is ours to
+            make. None = as configured or learnt, else assumed, which is noted.
+    """
+    now = ctx.clock.now()
+    notes: list[str] = []
+    site = _site(ctx, pool, now, days, notes)
+    if disk_gib is not None:
+        site = replace(site, disk_gib=disk_gib)
+        notes = [n for n in notes if "room for assets" not in n]
+    if fetch_gib_per_s is not None:
+        site = replace(site, fetch_gib_per_s=fetch_gib_per_s)
+        notes = [n for n in notes if "fetching" not in n]
+    if bakes is not None:
+        site = replace(site, bakes=bakes)
+    tasks = [*_due(ctx, pool, now), *_queued(ctx, pool), *_unscheduled(ctx, pool, now, days)]
+    assets = _latest(assets_of(tasks), _changes(ctx, pool, now, days))
+    unknown = sum(a.size_gib is None for a in assets)
+    if unknown:
+        notes.append(f"{unknown} assets do not say how large they are: 2 GiB are assumed for each")
+    return Advised(plan_preload(assets, site), site, tuple(notes))
+
+
+# --------------------------------------------------------------------------- what tasks read
+
+
+def _due(ctx: Context, pool: Pool, now: datetime) -> Iterable[tuple[TaskSpec, float]]:
+    """Tasks of DAGs with a schedule, as often as they are due within a day."""
+    schedules = ctx.ports.work.schedules(pool.name)
+    specs = {dag.dag_id: dag for dag in ctx.ports.work.specs(pool.name, sorted({s.dag_id for s in schedules}))}
+    for s in schedules:
+        dag, due = specs.get(s.dag_id), len(turns(s, now, now + _DAY))
+        if dag is not None and due:
+            yield from ((t, float(due)) for t in dag.tasks)
+
+
+def _queued(ctx: Context, pool: Pool) -> Iterable[tuple[TaskSpec, float]]:
+    """Tasks that are queued, once each."""
+    runs = [r.run_id for r in ctx.ports.work.runs(pool.name, live=True)]
+    return ((t.spec, 1.0) for t in _newest_first(ctx, runs) if t.started_at is None)
+
+
+def _newest_first(ctx: Context, runs: Sequence[str]) -> list[TaskRun]:
+    """Tasks of these runs, in their order."""
+    place = {run_id: i for i, run_id in enumerate(runs)}
+    return sorted(ctx.ports.work.task_runs(runs), key=lambda t: place[t.run_id])
+
+
+def _unscheduled(ctx: Context, pool: Pool, now: datetime, days: float) -> Iterable[tuple[TaskSpec, float]]:
+    """Tasks of runs that came without a schedule, as often as they came in a day of the last days."""
+    since = now - timedelta(days=days)
+    runs = [
+        r.run_id
+        for r in ctx.ports.work.runs(pool.name)
+        if since <= r.submitted_at <= now and r.trigger is not Trigger.SCHEDULED and r.state.is_final
+    ]
+    return ((t.spec, 1.0 / days) for t in _newest_first(ctx, runs))
+
+
+def _changes(ctx: Context, pool: Pool, now: datetime, days: float) -> Mapping[str, float]:
+    """Uri -> versions that were read in the last days beyond the first, per day."""
+    since = now - timedelta(days=days)
+    runs = [r.run_id for r in ctx.ports.work.runs(pool.name) if r.submitted_at >= since]
+    seen: dict[str, set[str]] = {}
+    for t in ctx.ports.work.task_runs(runs):
+        refs: tuple[ImageRef | DatasetRef, ...] = (*t.spec.images, *t.spec.datasets)
+        for ref in refs:
+            seen.setdefault(ref.uri, set()).add(ref.version if isinstance(ref, DatasetRef) else ref.digest)
+    return {uri: (len(v) - 1) / days for uri, v in seen.items()}
+
+
+def _latest(assets: Sequence[Asset], changes: Mapping[str, float]) -> tuple[Asset, ...]:
+    """One asset per uri: uses of all its versions count for the newest, which comes first."""
+    out: dict[str, Asset] = {}
+    for a in assets:
+        before = out.get(a.ref.uri)
+        if before is None:
+            out[a.ref.uri] = replace(a, changes_per_day=changes.get(a.ref.uri, 0.0))
+            continue
+        uses = before.uses_per_day + a.uses_per_day
+        cores = (before.uses_per_day * before.cores + a.uses_per_day * a.cores) / uses
+        out[a.ref.uri] = replace(before, uses_per_day=uses, cores=cores, size_gib=a.size_gib or before.size_gib)
+    return tuple(out.values())
+
+
+# --------------------------------------------------------------------------- what nodes are like
+
+
+def _site(ctx: Context, pool: Pool, now: datetime, days: float, notes: list[str]) -> Site:
+    group = pool.groups[0]
+    offering = group.offerings[0]
+    usd = ctx.prices.usd_per_hour(offering, now)
+    if usd is None:
+        notes.append("no price is known: a node-hour counts as one")
+    disk = pool.preload_gib
+    if disk is None:
+        notes.append(f"room for assets on a node is not said (disk_gib of pool.preload): {_DISK_GIB:g} GiB assumed")
+        disk = _DISK_GIB
+    return Site(
+        launches_per_day=_launches(ctx, pool, now, days, notes),
+        disk_gib=disk,
+        usd_per_hour=1.0 if usd is None else usd,
+        shortage_usd_per_core_hour=pool.objective.shortage_usd_per_core_hour,
+        fetch_gib_per_s=_fetching(ctx, pool, notes),
+        bakes=group.provider not in ("local", "sim"),
+    )
+
+
+def _launches(ctx: Context, pool: Pool, now: datetime, days: float, notes: list[str]) -> float:
+    """Cold launches a day: as they were done, else as the last plan wants them."""
+    since = now - timedelta(days=days)
+    rows = ctx.ports.audit.records(pool.name, since=since)
+    done = sum(r.action.count for r in rows if r.result == "done" and r.action.kind is ActionKind.LAUNCH)
+    if done:
+        watched = max((now - rows[0].at) / _DAY, 1.0)
+        return done / watched
+    plan = ctx.ports.plans.latest(pool.name)
+    planned = sum(a.count for a in plan.actions if a.kind is ActionKind.LAUNCH) if plan else 0
+    notes.append(f"nothing was launched in {days:g} days: {max(planned, 1)} launches a day assumed")
+    return float(max(planned, 1))
+
+
+def _fetching(ctx: Context, pool: Pool, notes: list[str]) -> float:
+    """GiB a second, from what staging the pool's own datasets took."""
+    staged = sum(d.size_gib or 0.0 for d in pool.preload.datasets)
+    leads = current_leads(ctx, pool)
+    took = [
+        part.median_s
+        for g in pool.groups
+        for o in g.offerings
+        if (part := leads.split(g.name, o, Standby.COLD).get("data")) is not None
+    ]
+    if staged >= _LEAST_GIB and took and median(took) > 0:
+        return staged / median(took)
+    notes.append(f"fetching was not measured: {_FETCH_GIB_PER_S:g} GiB/s assumed")
+    return _FETCH_GIB_PER_S
