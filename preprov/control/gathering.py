@@ -12,6 +12,7 @@ from preprov.control.lanes import largest_of, parted, together
 from preprov.control.observing import observe
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import interruptions
+from preprov.control.readying import busy_until
 from preprov.control.sharing import counts_money, shared_rooms, spent_today
 from preprov.control.trust import in_force
 from preprov.model.demand import DemandCurve
@@ -84,6 +85,7 @@ def plan_inputs(
         drains=ctx.ports.intent.drains(pool.name),
         committed=reservations,
         foreseen=foreseen(ctx, pool, reservations),
+        busy_until=busy_until(ctx, pool, now),
         waiting=waiting if lanes is None else together(lanes.wave),
         spent_today_usd=spent_today(ctx, pool, now) if counts_money(ctx, pool) else 0.0,
         launched_last_minute=launched,

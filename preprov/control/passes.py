@@ -181,10 +181,10 @@ def _ordered(ctx: Context, pool: Pool, outcome: PlanOutcome, observation: PoolOb
 
 
 def _votes(ctx: Context, pool: Pool, observation: PoolObservation, outcome: PlanOutcome) -> Mapping[str, datetime]:
-    """The plan's, and those on running nodes that reactions cast."""
+    """The plan's, and those on idle running nodes that reactions cast."""
     if not reacts(ctx, pool):
         return outcome.votes
-    running = {n.node_id for n in observation.nodes if n.standby is Standby.RUNNING}
+    running = {n.node_id for n in observation.nodes if n.standby is Standby.RUNNING and not n.is_busy}
     held = ctx.ports.votes.votes(pool.name)
     return {n: at for n, at in held.items() if n in running} | dict(outcome.votes)
 

@@ -1,6 +1,7 @@
 """What is known of ready tasks when they are put in order: paths that are left, ranks, data that is warm."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from preprov.control.ahead import remembered_order
 from preprov.control.context import Context
 from preprov.control.demanding import known_runtimes
 from preprov.control.lifecycle import Live
+from preprov.control.observing import of_tasks
 from preprov.model.pools import Pool
 from preprov.model.work import TaskRun, TaskSpec
 from preprov.planning.deadlines import landing
@@ -77,4 +79,30 @@ def _remaining(tasks: Sequence[TaskRun], runtimes: Mapping[tuple[str, str], floa
         for parent in task.spec.parents:
             above = (task.run_id, parent)
             out[above] = max(out.get(above, 0.0), own)
+    return out
+
+
+def busy_until(ctx: Context, pool: Pool, now: datetime) -> Mapping[str, datetime]:
+    """Node -> when the last of the tasks on it should end; only nodes of all of whose claims that can be told.
+
+    A task that has run longer than it usually does is given another quarter of what it has run.
+    """
+    reservations = ctx.ports.ledger.reservations(pool.name)
+    claims = [r for r in of_tasks(reservations) if r.node_id]
+    if not claims:
+        return {}
+    running = [t for t in ctx.ports.work.task_runs(sorted({r.claimant.split("/")[0] for r in claims})) if t.started_at]
+    expected = expected_runtimes(ctx, pool, running)
+    ends: dict[str, datetime] = {}
+    for t in running:
+        usual, so_far = expected[(t.run_id, t.task_id)], (now - (t.started_at or now)).total_seconds()
+        if usual > 0:
+            left = max(usual - so_far, so_far / 4)
+            ends.update({t.claimant(i): now + timedelta(seconds=left) for i in range(t.spec.instances)})
+    out: dict[str, datetime] = {}
+    told = {r.reservation_id for r in claims if r.claimant in ends}
+    silent = {r.node_id for r in reservations if r.reservation_id not in told}
+    for r in claims:
+        if r.node_id and r.node_id not in silent:
+            out[r.node_id] = max(ends[r.claimant], out.get(r.node_id, now))
     return out

@@ -161,7 +161,7 @@ def _end_running(s: Situation, d: Decision) -> None:
     top = d.running
     left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
     stock = Stock(s, d)
-    most = _most_given_up(s)
+    most = most_given_up(s)
     for node in _given_up_first(s):
         size = s.supply.size[node.node_id]
         state = stock.next_of(node)
@@ -225,7 +225,7 @@ def _end_standby(s: Situation, d: Decision) -> None:
         top -= size
 
 
-def _most_given_up(s: Situation) -> float:
+def most_given_up(s: Situation) -> float:
     """Nodes that may be given up in this pass, by the disruption budgets of this hour."""
     budgets = [
         w.nodes

@@ -89,6 +89,9 @@ class PlanInputs:
         committed: live reservations. A node named by a COMMITTED one is never ended. Bookings and windows add to the
             demand; tasks' own claims are in it already.
         foreseen: what reservations say they cover -> its mean demand: only what exceeds it is added.
+        committed: live reservations. A node named by a COMMITTED one is never ended. What people claim (any claimant
+            that is not a task instance) adds to the demand; tasks' own claims are in it already.
+        busy_until: node -> when what runs on it should be over, of busy nodes of which that can be told.
         waiting: demand that is ready now, could run on some offering, and found no room on any ready node.
         source_age_s: age of the newest fact about work; older than guards.stale_source_s stops raises.
         largest: the largest request of one task; a node that cannot hold it is not chosen.
@@ -122,6 +125,7 @@ class PlanInputs:
     drains: frozenset[str] = frozenset()
     committed: tuple[Reservation, ...] = ()
     foreseen: Mapping[str, Foreseen] = field(default_factory=lambda: MappingProxyType({}))
+    busy_until: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     waiting: Resources = ZERO
     spent_today_usd: float = 0.0
     launched_last_minute: int = 0

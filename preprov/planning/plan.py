@@ -27,6 +27,7 @@ from preprov.planning.reasons import Words
 from preprov.planning.situation import Decision, Move, Situation
 from preprov.planning.supply import fingerprint, read_supply
 from preprov.planning.trajectory import later_moves
+from preprov.planning.vacating import vacate
 
 __all__ = ["PlanInputs", "PlanOutcome", "fingerprint", "has_moved", "make_plan", "optimise_together"]
 
@@ -103,6 +104,7 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
 
 def _decided(s: Situation, allowance: Allowance) -> _Made:
     d = decide(s, allowance)
+    vacate(s, d)
     later, owners = later_moves(s, d)
     costs = price_moves(s, d.moves, later, owners)
     words = Words(s, priced=all(c.usd is not None for c in s.choices))

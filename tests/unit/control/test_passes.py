@@ -125,3 +125,26 @@ def test_a_cron_dag_makes_its_own_runs(make_world):
     assert all(r.state is State.SUCCEEDED for r in runs)
     later = [max(waits(world, r.run_id).values()) for r in runs[1:]]
     assert max(later) <= 10, "the schedule is known, so every turn but the one it was declared in finds a warm node"
+
+
+def test_half_empty_nodes_are_drained_so_that_they_can_go(make_world):
+    world = make_world()
+    short = task("short", seconds=120, cpu=3, instances=2, priority=9)
+    world.submit(dag("wide", task("long", seconds=2500, cpu=1, instances=2), short))
+    world.run_for(400)
+    busy = [n for n in world.cloud.observe(world.pool).nodes if n.running]
+    assert len(busy) == 2, "each has a long task; the short ones that parted them are over"
+    world.submit(dag("drip", *(task(f"t{i}", seconds=100) for i in range(2)), schedule="*/5 * * * *"))
+    world.run_for(2000)
+    done = [r for r in world.ctx.ports.audit.records("p") if r.result == "done"]
+    (drain,) = [r for r in done if r.action.kind is ActionKind.DRAIN]
+    assert "half empty" in drain.action.reason
+    world.run_for(1000)
+    tasks = world.ctx.ports.work.task_runs([r.run_id for r in world.ctx.ports.work.runs("p")])
+    assert all(t.attempt == 1 for t in tasks), "no task was ended"
+    after = [t for t in tasks if t.started_at and t.started_at > drain.at]
+    assert after
+    assert {t.node_id for t in after}.isdisjoint(drain.node_ids), "it took no new work"
+    done = [r for r in world.ctx.ports.audit.records("p") if r.result == "done"]
+    ended = {n for r in done if r.action.kind is ActionKind.TERMINATE for n in r.node_ids}
+    assert drain.node_ids[0] in ended
