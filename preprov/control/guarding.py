@@ -1,5 +1,8 @@
 """Hard caps, looked at once more just before a raise: whatever the plan knew, this is what is so now."""
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from preprov.control.context import Context
@@ -10,6 +13,35 @@ from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation, St
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.room import nodes_left
 
+_EPS = 1e-9
+
+
+@dataclass(frozen=True)
+class Cap:
+    """How many nodes of a raise a guard lets through, and what it says to the rest."""
+
+    most: int
+    says: str
+
+
+@dataclass(frozen=True)
+class _Now:
+    """What exists: observed nodes that did not fail, and those launched since by group, which no listing shows yet."""
+
+    pool: Pool
+    alive: Sequence[Node]
+    unseen: dict[str, list[Offering]]
+
+    def count(self, group: str | None = None) -> int:
+        """Nodes of a group, or of all."""
+        seen = sum(group in (None, n.group) for n in self.alive)
+        return seen + sum(len(o) for g, o in self.unseen.items() if group in (None, g))
+
+    def cpu(self, group: str) -> float:
+        """Cores of a group's machines."""
+        seen = sum(n.offering.capacity.cpu for n in self.alive if n.group == group)
+        return seen + sum(o.capacity.cpu for o in self.unseen.get(group, ()))
+
 
 def check_guards(ctx: Context, pool: Pool, action: Action, observation: PoolObservation) -> None:
     """Refuse a raise that a guard, a group, or a limit across pools forbids.
@@ -17,27 +49,50 @@ def check_guards(ctx: Context, pool: Pool, action: Action, observation: PoolObse
     Raises:
         GuardError: naming the guard.
     """
-    alive = [n for n in observation.nodes if n.phase is not Phase.FAILED]
-    offering = next((o for o in pool.group(action.group).offerings if o.key == action.offering), None)
+    least = min(_caps(ctx, pool, action, observation), key=lambda c: c.most, default=None)
+    if least is not None and action.count > least.most:
+        raise GuardError(f"{least.says}, {action.count} more asked", where=pool.name)
+
+
+def within_guards(ctx: Context, pool: Pool, action: Action, observation: PoolObservation) -> Action | None:
+    """As much of a raise as the guards let through; None if nothing is. What is no raise goes as it is."""
+    if not action.kind.raises:
+        return action
+    most = min((c.most for c in _caps(ctx, pool, action, observation)), default=action.count)
+    if most >= action.count:
+        return action
+    return replace(action, count=most, node_ids=action.node_ids[:most]) if most > 0 else None
+
+
+def _caps(ctx: Context, pool: Pool, action: Action, observation: PoolObservation) -> Iterator[Cap]:
+    offering = _offering(pool, action.group, action.offering)
     rooms = shared_rooms(ctx, pool)
+    now = _now(ctx, pool, observation)
     if action.kind is ActionKind.LAUNCH:
-        _check_counts(ctx, pool, action, alive)
-        for room in rooms:
-            _check_shared(pool, action, alive, room, offering)
-    _check_money(ctx, pool, action, alive, rooms, offering)
+        yield from _counts(ctx, pool, action, now)
+        yield from (c for room in rooms for c in _shared(action, now, room, offering))
+    yield from _money(ctx, now, rooms, offering)
 
 
-def _check_counts(ctx: Context, pool: Pool, action: Action, alive: list[Node]) -> None:
+def _offering(pool: Pool, group: str, key: str) -> Offering | None:
+    return next((o for o in pool.group(group).offerings if o.key == key), None)
+
+
+def _now(ctx: Context, pool: Pool, observation: PoolObservation) -> _Now:
+    listed = {n.node_id for n in observation.nodes}
+    unseen: dict[str, list[Offering]] = {}
+    for r in ctx.ports.audit.records(pool.name, since=observation.at):
+        offering = _offering(pool, r.action.group, r.action.offering)
+        if r.result == "done" and r.action.kind is ActionKind.LAUNCH and offering is not None:
+            unseen.setdefault(r.action.group, []).extend(offering for n in r.node_ids if n not in listed)
+    return _Now(pool, [n for n in observation.nodes if n.phase is not Phase.FAILED], unseen)
+
+
+def _counts(ctx: Context, pool: Pool, action: Action, now: _Now) -> Iterator[Cap]:
     guards, group = pool.guards, pool.group(action.group)
-    if len(alive) + action.count > guards.max_nodes:
-        raise GuardError(
-            f"max_nodes {guards.max_nodes}: {len(alive)} exist, {action.count} more asked", where=pool.name
-        )
-    there = sum(n.group == group.name for n in alive)
-    if there + action.count > group.max_nodes:
-        raise GuardError(
-            f"max_nodes {group.max_nodes} of {group.name}: {there} exist, {action.count} more asked", where=pool.name
-        )
+    there, here = now.count(), now.count(group.name)
+    yield Cap(guards.max_nodes - there, f"max_nodes {guards.max_nodes}: {there} exist")
+    yield Cap(group.max_nodes - here, f"max_nodes {group.max_nodes} of {group.name}: {here} exist")
     if guards.max_launches_per_minute is not None:
         since = ctx.clock.now() - timedelta(minutes=1)
         recent = sum(
@@ -45,51 +100,55 @@ def _check_counts(ctx: Context, pool: Pool, action: Action, alive: list[Node]) -
             for r in ctx.ports.audit.records(pool.name, since=since)
             if r.result == "done" and r.action.kind is ActionKind.LAUNCH
         )
-        if recent + action.count > guards.max_launches_per_minute:
-            raise GuardError(f"max_launches_per_minute {guards.max_launches_per_minute} reached", where=pool.name)
+        most = guards.max_launches_per_minute
+        yield Cap(most - recent, f"max_launches_per_minute {most}: {recent} were launched")
 
 
-def _check_shared(pool: Pool, action: Action, alive: list[Node], room: SharedRoom, offering: Offering | None) -> None:
-    if (pool.name, action.group) not in room.limit.groups:
+def _shared(action: Action, now: _Now, room: SharedRoom, offering: Offering | None) -> Iterator[Cap]:
+    groups = [g for pool, g in room.limit.groups if pool == now.pool.name]
+    if action.group not in groups:
         return
-    mine = [n for n in alive if (pool.name, n.group) in room.limit.groups]
-    cpu = sum(n.offering.capacity.cpu for n in mine)
-    left = nodes_left(room, len(mine), cpu, offering.capacity.cpu if offering else 0.0)
-    if action.count > left:
-        raise GuardError(
-            f"limit {room.limit.name} leaves {max(left, 0):g} nodes, {action.count} are asked", where=pool.name
+    nodes, cpu = sum(now.count(g) for g in groups), sum(now.cpu(g) for g in groups)
+    left = nodes_left(room, nodes, cpu, offering.capacity.cpu if offering else 0.0)
+    if left < math.inf:
+        yield Cap(int(left), f"limit {room.limit.name} leaves {max(left, 0):g} nodes")
+
+
+def _money(ctx: Context, now: _Now, rooms: Sequence[SharedRoom], offering: Offering | None) -> Iterator[Cap]:
+    """A node counts for its running price, where that is known; of a day's budget, for what a raise is committed to."""
+    at, pool, guards = ctx.clock.now(), now.pool, now.pool.guards
+    shared = [r for r in rooms if r.limit.max_usd_per_day is not None and pool.name in r.limit.pools]
+    if guards.max_usd_per_hour is None and guards.max_usd_per_day is None and not shared:
+        return
+    price = _price(ctx, offering, at)
+    rate = sum(_rate(ctx, n, at) for n in now.alive) + sum(_price(ctx, o, at) for os in now.unseen.values() for o in os)
+    if guards.max_usd_per_hour is not None:
+        yield Cap(
+            _fit(guards.max_usd_per_hour - rate, price), f"max_usd_per_hour {guards.max_usd_per_hour}: now {rate:.2f}"
         )
-
-
-def _check_money(
-    ctx: Context,
-    pool: Pool,
-    action: Action,
-    alive: list[Node],
-    rooms: tuple[SharedRoom, ...],
-    offering: Offering | None,
-) -> None:
-    now, guards = ctx.clock.now(), pool.guards
-    price = ((ctx.prices.usd_per_hour(offering, now) if offering else None) or 0.0) * action.count
-    rate = sum(_rate(ctx, n, now) for n in alive)
-    if guards.max_usd_per_hour is not None and rate + price > guards.max_usd_per_hour:
-        raise GuardError(f"max_usd_per_hour {guards.max_usd_per_hour}: now {rate:.2f}", where=pool.name)
-    minimum_s = offering.minimum_billing_s if offering else 0.0
-    hours = max(pool.lease_s, minimum_s) / 3600.0
-    budgets = [("max_usd_per_day", guards.max_usd_per_day, 0.0, 0.0)] if guards.max_usd_per_day is not None else []
-    for room in rooms:
-        if room.limit.max_usd_per_day is not None and pool.name in room.limit.pools:
-            others = room.outside()
-            name = f"max_usd_per_day of {room.limit.name}"
-            budgets.append((name, room.limit.max_usd_per_day, others.spent_today_usd, others.usd_per_hour))
-    spent = spent_today(ctx, pool, now) if budgets else 0.0
+    hours = max(pool.lease_s, offering.minimum_billing_s if offering else 0.0) / 3600.0
+    budgets: list[tuple[str, float, float, float]] = []
+    if guards.max_usd_per_day is not None:
+        budgets.append(("max_usd_per_day", guards.max_usd_per_day, 0.0, 0.0))
+    for room in shared:
+        others, name = room.outside(), f"max_usd_per_day of {room.limit.name}"
+        budgets.append((name, room.limit.max_usd_per_day or 0.0, others.spent_today_usd, others.usd_per_hour))
+    spent = spent_today(ctx, pool, at) if budgets else 0.0
     for name, cap, elsewhere, their_rate in budgets:
-        if spent + elsewhere + (rate + their_rate + price) * hours > cap + 1e-9:
-            raise GuardError(f"{name} {cap}: {spent + elsewhere:.2f} USD are spent", where=pool.name)
+        left = cap - spent - elsewhere - (rate + their_rate) * hours
+        yield Cap(_fit(left, price * hours), f"{name} {cap}: {spent + elsewhere:.2f} USD are spent")
 
 
-def _rate(ctx: Context, node: Node, now: datetime) -> float:
+def _fit(money: float, price: float) -> int:
+    return 10**9 if price <= 0 else max(math.floor(money / price + _EPS), 0)
+
+
+def _price(ctx: Context, offering: Offering | None, at: datetime) -> float:
+    return (ctx.prices.usd_per_hour(offering, at) if offering else None) or 0.0
+
+
+def _rate(ctx: Context, node: Node, at: datetime) -> float:
     """USD per hour of a node in the state it is in; 0 where no price is known."""
     if node.standby is Standby.RUNNING:
-        return ctx.prices.usd_per_hour(node.offering, now) or 0.0
-    return ctx.prices.standby_usd_per_hour(node.offering, node.standby, now) or 0.0
+        return _price(ctx, node.offering, at)
+    return ctx.prices.standby_usd_per_hour(node.offering, node.standby, at) or 0.0

@@ -11,9 +11,11 @@ import numpy as np
 from preprov.control.apply import apply_plan
 from preprov.control.context import Context
 from preprov.control.demanding import remembered
+from preprov.control.guarding import within_guards
 from preprov.control.ingesting import source_age_s
 from preprov.control.observing import committed_by_node
 from preprov.control.planning_facts import held_optimum, task_sizes
+from preprov.control.sharing import limits_held
 from preprov.control.soon import rises_soon
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Standby
@@ -162,21 +164,33 @@ def carry_out(
     kinds: Container[ActionKind] = frozenset(ActionKind),
 ) -> tuple[ActionRecord, ...]:
     """Keep it as a plan of its own, so that it can be asked why, and do it."""
-    now = ctx.clock.now()
     votes = ctx.ports.votes.votes(pool.name)
-    ready = {n.node_id for n in observation.nodes if n.standby is Standby.RUNNING}
+    ready = {n.node_id for n in observation.nodes if n.standby is Standby.RUNNING and not n.is_busy}
     kept = {n: at for n, at in votes.items() if n not in ready} | dict(done.idle)
     if kept != dict(votes):
         ctx.ports.votes.replace(pool.name, kept)
-    if not done.actions:
+    if any(a.kind.raises for a in done.actions):
+        with limits_held(ctx, pool):
+            return _done(ctx, pool, observation, done, kinds)
+    return _done(ctx, pool, observation, done, kinds)
+
+
+def _done(
+    ctx: Context, pool: Pool, observation: PoolObservation, done: Reaction, kinds: Container[ActionKind]
+) -> tuple[ActionRecord, ...]:
+    """As much of the reaction as the guards let through."""
+    now = ctx.clock.now()
+    trimmed = (within_guards(ctx, pool, a, observation) for a in done.actions)
+    actions = tuple(a for a in trimmed if a is not None)
+    if not actions:
         return ()
     plan = CapacityPlan(
-        plan_id=stable_id(pool.name, "reaction", now.isoformat(), *(a.action_id for a in done.actions)),
+        plan_id=stable_id(pool.name, "reaction", now.isoformat(), *(a.action_id for a in actions)),
         pool=pool.name,
         mode=ctx.mode(pool, now),
         issued_at=now,
         valid_until=now + _VALID,
-        actions=done.actions,
+        actions=actions,
         observed=fingerprint(observation),
         basis={"solver": "reaction", "wanted": done.wanted},
     )

@@ -106,11 +106,11 @@ def price_moves(s: Situation, now: Sequence[Move], later: Sequence[Move], owners
             m.saves_core_h = max(0.0, low - waiting.beyond(m.hi * per_node, first, last))
     base = sum(_node_rate(s, n) for n in s.supply.billed) * end_h
     base += sum(_node_rate(s, n) for n in (*s.supply.standby, *s.supply.strangers)) * end_h
-    ready, running = _ready_levels(s, moves)
+    ready = _ready_levels(s, moves)
     return Costs(
         base=base,
         total=base + float(cost.sum()),
-        node_hours=float(running @ s.horizon.lengths_h),
+        node_hours=_node_hours(s, moves, end_h),
         wait_core_h=waiting.beyond(ready * per_node),
         waiting=waiting,
     )
@@ -153,29 +153,38 @@ def _lead_s(m: Move) -> float:
     return m.choice.standby_lead[m.came_from].median_s if m.came_from in m.choice.standby_lead else 0.0
 
 
-def _ready_levels(s: Situation, moves: Sequence[Move]) -> tuple[Array, Array]:
-    """(T,) nodes ready to take work and (T,) nodes billed as running, by plan."""
+def _node_hours(s: Situation, moves: Sequence[Move], end_h: float) -> float:
+    """Hours billed as running until the end of the horizon."""
+    total = len(s.supply.billed) * end_h
+    for m in moves:
+        left_h = end_h - m.at_s / 3600.0
+        if m.kind.raises:
+            total += m.count * left_h
+        elif m.came_from is Standby.RUNNING and m.kind is not ActionKind.DRAIN:
+            total -= m.count * left_h
+    return max(total, 0.0)
+
+
+def _ready_levels(s: Situation, moves: Sequence[Move]) -> Array:
+    """(T,) nodes ready to take work, by plan."""
     t = s.horizon.steps
-    ready, running = np.zeros(t + 1), np.zeros(t + 1)
+    ready = np.zeros(t + 1)
     ready[0] = s.supply.sizes(s.supply.ready) + s.supply.draining_size
-    running[0] = len(s.supply.billed)
     for node, due in s.supply.warming:
         ready[s.horizon.step_at((due - s.inputs.now).total_seconds())] += s.supply.size[node.node_id]
     for m in moves:
         if m.kind.raises:
-            running[s.horizon.step_at(m.at_s)] += m.count
             ready[s.horizon.step_at(m.at_s + _lead_s(m))] += m.hi - m.lo
         elif m.came_from is Standby.RUNNING and m.kind is not ActionKind.DRAIN:
-            i = s.horizon.step_at(m.at_s)
-            running[i] -= m.count
-            ready[i] -= m.hi - m.lo
-    return np.maximum(np.cumsum(ready)[:t], 0.0), np.maximum(np.cumsum(running)[:t], 0.0)
+            ready[s.horizon.step_at(m.at_s)] -= m.hi - m.lo
+    out: Array = np.maximum(np.cumsum(ready)[:t], 0.0)
+    return out
 
 
 def alternatives(s: Situation, costs: Costs, priced: bool) -> tuple[Alternative, ...]:
     """Doing nothing, holding the most that is ever needed, and reacting to what is pending."""
     per_node, lengths = s.reference.cores, s.horizon.lengths_h
-    ready, _ = _ready_levels(s, ())
+    ready = _ready_levels(s, ())
     nothing = costs.waiting.beyond(ready * per_node)
     top = int(s.cold_target().max(initial=0))
     held = costs.waiting.beyond(top * per_node)
