@@ -99,7 +99,7 @@ def pool_pass(
             records = (*records, *acted)
         if react and reacts(ctx, pool):
             seen = observe(ctx, pool) if records else observation
-            records = (*records, *_react(ctx, pool, seen, dispatched, kinds))
+            records = (*records, *_react(ctx, pool, seen, dispatched, kinds, anew=plan))
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
     )
@@ -153,7 +153,10 @@ def _react(
     observation: PoolObservation,
     dispatched: DispatchResult | None,
     kinds: frozenset[ActionKind],
+    *,
+    anew: bool,
 ) -> tuple[ActionRecord, ...]:
+    """Wake and put away; `anew`: a plan was due, so work may have come that the last look did not know."""
     waiting = dispatched.waiting if dispatched else ZERO
     found = reaction(
         ctx,
@@ -163,6 +166,7 @@ def _react(
         waiting=waiting,
         tick_s=REACT_S,
         blocked=why_blocked(ctx, pool),
+        anew=anew,
     )
     return carry_out(ctx, pool, observation, found, kinds=kinds)
 

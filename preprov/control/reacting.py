@@ -17,6 +17,7 @@ from preprov.control.observing import committed_by_node
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.sharing import limits_held
 from preprov.control.soon import rises_soon
+from preprov.control.trust import in_force
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Standby
 from preprov.model.reservations import Reservation
@@ -115,7 +116,7 @@ def reaction(
     blocked: str = "",
     anew: bool = False,
 ) -> Reaction:
-    """What to do now; nothing is done.
+    """What to do now; nothing is done. What came above what was foreseen is noted.
 
     Args:
         used: by running work; None = what committed reservations claim.
@@ -125,12 +126,13 @@ def reaction(
     held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
     looked = look_ahead(ctx, pool, leads, anew=anew)
     past = (now - looked.at).total_seconds()
+    seen = _surprises(ctx, pool)
     inputs = ReactionInputs(
         pool=pool,
-        mode=ctx.mode(pool, now),
+        mode=in_force(ctx, pool),
         now=now,
         observation=observation,
-        soon=Soon(looked.offsets - past, looked.rises, surprises(ctx, pool).at(_level(ctx, pool))),
+        soon=Soon(looked.offsets - past, looked.rises, seen.at(_level(ctx, pool))),
         leads=leads,
         prices=ctx.prices,
         used=_claimed(held) if used is None else used,
@@ -143,10 +145,12 @@ def reaction(
         tick_s=tick_s,
         blocked=blocked,
     )
-    return react(inputs)
+    found = react(inputs)
+    seen.note(now, found.needed, found.foreseen, found.lead_s)
+    return found
 
 
-def surprises(ctx: Context, pool: Pool) -> Surprises:
+def _surprises(ctx: Context, pool: Pool) -> Surprises:
     """What is remembered of them by this process."""
     key = (pool.name, "surprises")
     held = ctx.memo.get(key)
@@ -187,7 +191,7 @@ def _done(
     plan = CapacityPlan(
         plan_id=stable_id(pool.name, "reaction", now.isoformat(), *(a.action_id for a in actions)),
         pool=pool.name,
-        mode=ctx.mode(pool, now),
+        mode=in_force(ctx, pool),
         issued_at=now,
         valid_until=now + _VALID,
         actions=actions,
@@ -203,7 +207,7 @@ def why_blocked(ctx: Context, pool: Pool) -> str:
     halted = ctx.ports.intent.halted()
     if halted:
         return f"halted: {halted}"
-    mode = ctx.mode(pool, ctx.clock.now())
+    mode = in_force(ctx, pool)
     if mode not in (Mode.FLOOR, Mode.FULL):
         return f"mode is {mode}"
     age, most = source_age_s(ctx, pool.name), pool.guards.stale_source_s

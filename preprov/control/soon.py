@@ -20,8 +20,9 @@ SAMPLES: Final = 48
 ALTERNATIVES: Final = 8
 """Last runs of a DAG whose shapes its next one may have."""
 _LIVE_FOR: Final = timedelta(hours=6)
-_AGENDA_S: Final = 1800
-_AHEAD: Final = timedelta(seconds=_AGENDA_S + 1800)
+AGENDA_S: Final = 1800
+"""What is expected is worked out anew this often, for all the time until then and as long again."""
+_AHEAD: Final = timedelta(seconds=AGENDA_S + 1800)
 _SAME_RUN_S: Final = 1800.0
 _MOST_OF_RUNS: Final = 64
 
@@ -84,7 +85,7 @@ def _courses_kept(ctx: Context, pool: Pool) -> dict[str, Moving]:
 def _due(ctx: Context, pool: Pool, seen: WorkTable, now: datetime, ahead_s: float) -> list[Moving]:
     """Expected runs that may begin soon and have not come."""
     at = epoch(now)
-    half = floor_to(now, _AGENDA_S)
+    half = floor_to(now, AGENDA_S)
     agenda = expected_turns(ctx, pool, half)
     near = [p for p in agenda if at + ahead_s > p.turn + float(p.delays[0]) and p.turn + float(p.delays[-1]) > at]
     if not near:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 from math import ceil
 from typing import Any, Final, TypeAlias
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from preprov.model.plans import ActionKind
 from preprov.model.pools import LeadTime, Mode, Node, Standby
 from preprov.planning.caps import Allowance
 from preprov.planning.offers import Choice
-from preprov.planning.scaledown import Fate, fate
+from preprov.planning.scaledown import Fate, disruption_budget, fate
 from preprov.planning.situation import LOWER, Decision, Move, Situation
 from preprov.planning.supply import billing_start
 
@@ -161,7 +160,7 @@ def _end_running(s: Situation, d: Decision) -> None:
     top = d.running
     left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
     stock = Stock(s, d)
-    most = most_given_up(s)
+    most = disruption_budget(s.inputs.pool, s.inputs.now)
     for node in _given_up_first(s):
         size = s.supply.size[node.node_id]
         state = stock.next_of(node)
@@ -223,16 +222,6 @@ def _end_standby(s: Situation, d: Decision) -> None:
                 if _vote(s, d, node, course, top, size, paid_for=False):
                     d.standby.remove(node)
         top -= size
-
-
-def most_given_up(s: Situation) -> float:
-    """Nodes that may be given up in this pass, by the disruption budgets of this hour."""
-    budgets = [
-        w.nodes
-        for w in s.inputs.pool.disruptions
-        if w.window.contains(s.inputs.now.astimezone(ZoneInfo(w.zone or s.inputs.pool.zone)))
-    ]
-    return float(min(budgets, default=float("inf")))
 
 
 def _vote(

@@ -26,6 +26,8 @@ from preprov.planning.offers import relative_size
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Mix
 from preprov.planning.placement import nodes_for
+from preprov.planning.scaledown import disruption_budget
+from preprov.planning.situation import LOWER
 from preprov.planning.supply import billing_start, fingerprint
 
 Array: TypeAlias = NDArray[Any]
@@ -35,11 +37,6 @@ _LEVELS: Final = (0.01, 0.999)
 _LATE_S: Final = 60.0
 _EPS: Final = 1e-6
 _HOUR: Final = 3600.0
-_LOWER: Final = {
-    Standby.HIBERNATED: ActionKind.HIBERNATE,
-    Standby.STOPPED: ActionKind.STOP,
-    Standby.COLD: ActionKind.TERMINATE,
-}
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,20 @@ class ReactionInputs:
 
 @dataclass(frozen=True)
 class Reaction:
-    """What to do now; nodes found superfluous since when; running nodes wanted, for the pictures."""
+    """What to do now.
+
+    Attributes:
+        idle: nodes found superfluous, since when. wanted: running nodes for the window that begins.
+        needed, foreseen: running nodes that work takes now; that were foreseen for the window, surprises left out.
+        lead_s: length of that window.
+    """
 
     actions: tuple[Action, ...]
     idle: Mapping[str, datetime]
     wanted: int
+    needed: int
+    foreseen: int
+    lead_s: float
 
 
 def reacts_in(pool: Pool) -> bool:
@@ -134,6 +140,8 @@ class _Reacting:
         self.reference = _reference(inputs)
         self.usd = inputs.prices.usd_per_hour(self.reference, inputs.now)
         self.level = service_level(pool, self.usd, self.reference.allocatable.cpu)
+        # Who does not mind waiting need not pay for being early.
+        self.in_time = min(max(self.level, 0.5), 0.95)
         by_phase: dict[Phase, list[Node]] = {}
         for n in inputs.observation.nodes:
             by_phase.setdefault(n.phase, []).append(n)
@@ -148,13 +156,15 @@ class _Reacting:
         self._rise = self._rises()
 
     def decide(self) -> Reaction:
-        wanted = self.wanted(self._quickest_s() + self.i.tick_s, self.level)
+        lead_s = self._quickest_s()
+        wanted = self.wanted(lead_s + self.i.tick_s, self.level)
         have = self._sizes(self.ready) + self._sizes(self.warming)
         if not self.i.blocked and self.i.mode in (Mode.FLOOR, Mode.FULL):
             have = self._wake(have)
             self._launch(have)
         idle = self._put_away(have) if not self.actions and self.i.optimum is not None else {}
-        return Reaction(tuple(self.actions), idle, wanted)
+        needed, foreseen = self._busy() + self._waiting(), self._foreseen(lead_s + self.i.tick_s)
+        return Reaction(tuple(self.actions), idle, wanted, needed, foreseen, lead_s)
 
     # ------------------------------------------------------------------ how many
 
@@ -175,20 +185,29 @@ class _Reacting:
 
     def wanted(self, window_s: float, level: float) -> int:
         """Running nodes that a share `level` of the futures does not exceed within the window; minima included."""
-        i = self.i
-        inside = max(int(np.searchsorted(i.soon.offsets, window_s, side="right")), 1)
+        inside = self._inside(window_s)
         if (inside, level) not in self._wanted:
-            self._wanted[inside, level] = self._most_within(inside, level)
+            more = max(self._rise_within(inside, level) + self.i.soon.surprise, self._waiting())
+            ahead_s = float(self.i.soon.offsets[inside - 1]) if len(self.i.soon.offsets) else 0.0
+            self._wanted[inside, level] = max(self._busy() + more, self._floor(ahead_s))
         return self._wanted[inside, level]
 
-    def _most_within(self, inside: int, level: float) -> int:
-        i = self.i
+    def _foreseen(self, window_s: float) -> int:
+        """As `wanted`, by work alone and without what was added for surprises."""
+        return self._busy() + max(self._rise_within(self._inside(window_s), self.level), self._waiting())
+
+    def _inside(self, window_s: float) -> int:
+        return max(int(np.searchsorted(self.i.soon.offsets, window_s, side="right")), 1)
+
+    def _rise_within(self, inside: int, level: float) -> int:
         most = np.sort(self._rise[:, :inside].max(axis=1)) if self._rise.size else np.zeros(1, dtype=np.int64)
-        k = min(max(int(np.ceil(level * len(most) - 1e-9)) - 1, 0), len(most) - 1)
-        now = int(nodes_for(np.array(i.waiting.as_tuple()), self.reference, i.pool.binding, i.grain))
-        busy = self._sizes(n for n in self.ready if n.node_id in self.busy)
-        floor = self._floor(float(i.soon.offsets[inside - 1]) if len(i.soon.offsets) else 0.0)
-        return max(int(np.ceil(busy - _EPS)) + max(int(most[k]) + i.soon.surprise, now), floor)
+        return int(most[min(max(int(np.ceil(level * len(most) - 1e-9)) - 1, 0), len(most) - 1)])
+
+    def _busy(self) -> int:
+        return int(np.ceil(self._sizes(n for n in self.ready if n.node_id in self.busy) - _EPS))
+
+    def _waiting(self) -> int:
+        return int(nodes_for(np.array(self.i.waiting.as_tuple()), self.reference, self.i.pool.binding, self.i.grain))
 
     def _floor(self, ahead_s: float) -> int:
         """Nodes that have to run at some time from now until then: minima, floors by schedule, what people asked."""
@@ -203,20 +222,18 @@ class _Reacting:
         return max(floors)
 
     def _quickest_s(self) -> float:
-        quantile = min(max(self.level, 0.5), 0.95)
         states = {n.standby: n for n in self.kept}
-        leads = [self._lead(n, s).quantile(quantile) for s, n in states.items()]
+        leads = [self._lead(n, s).quantile(self.in_time) for s, n in states.items()]
         cold = self.i.leads(self.i.pool.groups[0].name, self.reference, Standby.COLD)
-        return min([*leads, cold.quantile(quantile)])
+        return min([*leads, cold.quantile(self.in_time)])
 
     # ------------------------------------------------------------------ raises
 
     def _wake(self, have: float) -> float:
         """Bring back kept nodes, each for its own lead window; returns the size of what runs or is on its way then."""
         chosen: dict[tuple[str, Standby], list[Node]] = {}
-        quantile = min(max(self.level, 0.5), 0.95)
         for node in self.kept:
-            window = self._lead(node, node.standby).quantile(quantile) + self.i.tick_s
+            window = self._lead(node, node.standby).quantile(self.in_time) + self.i.tick_s
             if self.wanted(window, self.level) <= have + _EPS:
                 continue
             chosen.setdefault((node.group, node.standby), []).append(node)
@@ -234,15 +251,14 @@ class _Reacting:
             return
         group = next((g for g in pool.groups for o in g.offerings if o.key == self.reference.key), pool.groups[0])
         lead = i.leads(group.name, self.reference, Standby.COLD)
-        quantile = min(max(self.level, 0.5), 0.95)
         waking = {n for a in self.actions for n in a.node_ids}
         left = self._sizes(n for n in self.kept if n.node_id not in waking)
-        short = self.wanted(lead.quantile(quantile) + i.tick_s, self.level) - have - left
+        short = self.wanted(lead.quantile(self.in_time) + i.tick_s, self.level) - have - left
         there = sum(n.group == group.name for n in i.observation.nodes)
         room = min(group.max_nodes - there, pool.guards.max_nodes - len(i.observation.nodes), group.max_step)
         count = min(int(np.ceil(short - _EPS)), room)
         if count > 0:
-            why = f"the next {lead.quantile(quantile) / 60:.0f} min want {self._count(have + left + short)}"
+            why = f"the next {lead.quantile(self.in_time) / 60:.0f} min want {self._count(have + left + short)}"
             self._act(ActionKind.LAUNCH, group.name, (), Standby.COLD, why, count=count)
 
     # ------------------------------------------------------------------ ends
@@ -272,11 +288,13 @@ class _Reacting:
             if state is not None:
                 away.setdefault((node.group, state), []).append(node)
                 left[node.group] -= 1
+        budget = disruption_budget(i.pool, i.now)
         for (group, state), nodes in away.items():
-            allowed = nodes[: self._most_given_up()]
+            allowed = nodes[: int(min(budget, len(nodes)))]
+            budget -= len(allowed)
             if allowed:
                 why = f"nothing wants it for {back_s:.0f} s, and waking it again costs less than keeping it on"
-                self._act(_LOWER[state], group, allowed, state, why)
+                self._act(LOWER[state], group, allowed, state, why)
         return idle
 
     def _back_s(self) -> float:
@@ -294,13 +312,6 @@ class _Reacting:
         chance = float((self._rise[:, -1] > 0).mean()) if self._rise.size else 0.0
         lead_s = self._quickest_s()
         return min(max(MIN_HOLD_S, chance * (0.5 * back_s + cores * price / rate * lead_s)), _HOUR)
-
-    def _most_given_up(self) -> int:
-        i = self.i
-        budgets = [
-            w.nodes for w in i.pool.disruptions if w.window.contains(i.now.astimezone(ZoneInfo(w.zone or i.pool.zone)))
-        ]
-        return int(min(budgets, default=10**6))
 
     # ------------------------------------------------------------------ small things
 

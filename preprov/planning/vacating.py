@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Mode, Node, Standby
-from preprov.planning.decide import most_given_up
-from preprov.planning.scaledown import MAX_HOLD_S, MIN_HOLD_S, fate
+from preprov.planning.scaledown import MAX_HOLD_S, MIN_HOLD_S, disruption_budget, fate
 from preprov.planning.situation import Decision, Move, Situation
 
 Array: TypeAlias = NDArray[Any]
@@ -63,7 +62,7 @@ def _used(s: Situation, busy: Sequence[Node]) -> float:
 
 def _allowed(s: Situation, d: Decision) -> float:
     """Nodes that the disruption budgets of this hour leave after what is given up already."""
-    return most_given_up(s) - sum(m.count for m in d.moves if not m.kind.raises)
+    return disruption_budget(s.inputs.pool, s.inputs.now) - sum(m.count for m in d.moves if not m.kind.raises)
 
 
 def _hold_s(s: Situation, node: Node) -> float:

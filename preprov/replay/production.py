@@ -14,11 +14,11 @@ from preprov.control.forecasting import issue_forecast
 from preprov.control.gathering import current_leads, reacts
 from preprov.control.observing import observe
 from preprov.control.passes import pool_pass
-from preprov.control.reacting import FRESH_S, carry_out, look_ahead, reaction, surprises, why_blocked
-from preprov.control.soon import expected_turns
+from preprov.control.reacting import FRESH_S, carry_out, look_ahead, reaction, why_blocked
+from preprov.control.soon import AGENDA_S, expected_turns
 from preprov.model.errors import ForecastError
-from preprov.model.pools import Pool, Standby
-from preprov.model.resources import ZERO, Resources
+from preprov.model.pools import Pool
+from preprov.model.resources import Resources
 from preprov.model.time import floor_to, from_epoch
 from preprov.model.work import Trigger
 from preprov.model.worktable import Array, WorkTable
@@ -143,8 +143,7 @@ class Preprov:
             self._share(now)
             look_ahead(ctx, pool, leads, anew=True)
         uncovered = view.waiting > 0 and self._core.uncovered()
-        idle = view.idle()
-        if not (anew or fresh or uncovered or idle):
+        if not (anew or fresh or uncovered or view.idle()):
             return
         observation = observe(ctx, pool)
         found = reaction(
@@ -152,14 +151,11 @@ class Preprov:
             pool,
             observation,
             leads,
-            waiting=self._waiting() if uncovered else ZERO,
+            waiting=self._waiting(),
             used=self._used(),
             tick_s=self.tick_s,
             blocked=why_blocked(ctx, pool),
         )
-        busy = view.ready - len(idle)
-        lead = pool.groups[0].lead_time(Standby.HIBERNATED).median_s
-        surprises(ctx, pool).note(ctx.clock.now(), busy + math.ceil(view.waiting - 1e-9), found.wanted, lead)
         carry_out(ctx, pool, observation, found)
 
     def _unforeseen(self, now: float, view: View) -> bool:
@@ -175,7 +171,7 @@ class Preprov:
 
     def _share(self, now: float) -> None:
         """Turns expected depend on what was submitted, not on how it was served: all replays of a trace share them."""
-        half = floor_to(from_epoch(now), 1800)
+        half = floor_to(from_epoch(now), AGENDA_S)
         key = ("agenda", half.isoformat(), len(self._schedules))
         kept = self._memo.get(key)
         if kept is not None:

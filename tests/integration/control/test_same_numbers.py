@@ -25,10 +25,10 @@ STEPS = {
     ),
     "wfinstances": (("ingest", "wfformat", "dags/wfinstances.tar.xz", "--pool", "wf"),),
 }
-WHEN_NOT_WHAT = ("issued_at", "rejects_file", "forecast_id", "plan_id", "model", "valid_until")
+WHEN_NOT_WHAT = ("issued_at", "rejects_file", "forecast_id", "plan_id", "model", "valid_until", "seconds")
 
 
-def play(steps: tuple[tuple[str, ...], ...], traces: Path, home: Path, url: str | None) -> list[dict]:
+def play(steps: tuple[tuple[str, ...], ...], traces: Path, home: Path, url: str | None) -> list:
     """The documents that the commands print, less what names or dates them."""
     env = {**os.environ, "PREPROV_HOME": str(home)}
     if url is not None:
@@ -45,8 +45,17 @@ def play(steps: tuple[tuple[str, ...], ...], traces: Path, home: Path, url: str 
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        out.append({k: v for k, v in json.loads(done.stdout).items() if k not in WHEN_NOT_WHAT})
+        out.append(undated(json.loads(done.stdout)))
     return out
+
+
+def undated(document: object) -> object:
+    """The document at every depth without what names, dates or times it."""
+    if isinstance(document, dict):
+        return {k: undated(v) for k, v in document.items() if k not in WHEN_NOT_WHAT}
+    if isinstance(document, list):
+        return [undated(v) for v in document]
+    return document
 
 
 @pytest.mark.timeout(900)

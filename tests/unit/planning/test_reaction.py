@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Node, Objective, Override, Phase, PoolObservation, Standby
+from preprov.model.pools import Mode, Node, Objective, Override, Phase, PoolObservation, Standby, Within
 from preprov.model.reference import reference_offering, reference_pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.time import from_epoch
@@ -130,6 +130,20 @@ def test_a_node_beyond_what_the_plan_lets_exist_is_ended_and_without_a_plan_noth
         ActionKind.HIBERNATE: 2,
     }
     assert kinds(react(situation(there, idle=idle, optimum=None))) == {}
+
+
+def test_a_disruption_budget_is_for_all_that_is_given_up_together():
+    there = nodes(ready=3)
+    idle = {n.node_id: NOW - timedelta(hours=1) for n in there}
+    pool = replace(POOL, disruptions=(Within(1),))
+    found = react(situation(there, idle=idle, optimum=optimum(hibernated=2), pool=pool))
+    assert sum(kinds(found).values()) == 1
+
+
+def test_what_was_foreseen_is_told_without_what_was_added_for_surprises():
+    soon = replace(rising(16.0, at_s=10.0), surprise=2)
+    found = react(situation(nodes(busy=1, hibernated=5), soon))
+    assert (found.needed, found.foreseen, found.wanted) == (1, 2, 4)
 
 
 def test_a_young_node_has_its_minimum_billing_used_up():
