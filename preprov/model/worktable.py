@@ -6,15 +6,17 @@ Times are seconds since the epoch (UTC) as float64, NaN where not known; that is
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from preprov.model.errors import WorkError
 from preprov.model.resources import KINDS
 from preprov.model.time import epoch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array: TypeAlias = NDArray[Any]
 
@@ -64,8 +66,8 @@ class WorkTable:
         WorkError: a column is missing or an edge or run position is out of range.
     """
 
-    runs: pd.DataFrame
-    tasks: pd.DataFrame
+    runs: "pd.DataFrame"
+    tasks: "pd.DataFrame"
     parents: Array
     children: Array
     known_at: float | None = None
@@ -87,6 +89,8 @@ class WorkTable:
     @cache
     def empty(cls) -> "WorkTable":
         """No work."""
+        import pandas as pd
+
         runs = pd.DataFrame({c: pd.Series(dtype=t) for c, t in RUN_COLUMNS.items()})
         tasks = pd.DataFrame({c: pd.Series(dtype=t) for c, t in TASK_COLUMNS.items()})
         none = np.empty(0, dtype=np.int64)
@@ -95,6 +99,8 @@ class WorkTable:
     @classmethod
     def concat(cls, tables: "list[WorkTable]") -> "WorkTable":
         """The tables one after the other, positions shifted."""
+        import pandas as pd
+
         tables = [t for t in tables if len(t.runs)]
         if not tables:
             return cls.empty()
@@ -138,6 +144,8 @@ class WorkTable:
 
     def runs_between(self, first: int, last: int) -> "WorkTable":
         """Runs first..last-1 with their tasks and edges; the frames are views of this table's."""
+        import pandas as pd
+
         t0, t1 = np.searchsorted(self.tasks["run"].to_numpy(), [first, last]).tolist()
         runs, tasks = self.runs.iloc[first:last], self.tasks.iloc[t0:t1]
         if first:
