@@ -1,20 +1,18 @@
 """The one place that wires adapters to use cases."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprov import clocks, configfile, sourcing
+from preprov import clocks, configfile, providing, sourcing
 from preprov.configfile.sources import FileSource, LiveSection
-from preprov.contracts import UNROUTED, Clock, IngestResult, LeavesNotes, PoolProvider, Scheduler
+from preprov.contracts import UNROUTED, Clock, IngestResult
 from preprov.control.context import Context, Tenant
 from preprov.control.ingesting import ingest_work
 from preprov.control.routing import Route, Router
 from preprov.control.syncing import Reader
-from preprov.model.pools import Node, Pool
+from preprov.model.pools import Pool
 from preprov.model.prices import Commitment, PriceRow
 from preprov.model.reference import reference_pool
 from preprov.settings import Settings
@@ -111,11 +109,11 @@ def open_app(
                 configured[name] = replace(reference_pool(name), zone=zone)
         for override in config.overrides(configured):
             ports.intent.add_override(override)
-        providers = _providers(settings.home, clock, speed, configured, ports.adoptions.installation)
+        providers = providing.providers(settings.home, clock, speed, configured, ports.adoptions.installation)
         ctx = Context(
             ports=ports,
             providers=providers,
-            schedulers=_schedulers(settings.home, clock, speed, configured, providers),
+            schedulers=providing.schedulers(settings.home, clock, speed, configured, providers),
             prices=KeptPrices(ports.prices, clock, configured.values(), *_prices(config, configured)),
             clock=clock,
             pools=configured,
@@ -144,51 +142,3 @@ def _prices(
     types = {o.instance_type for p in pools.values() for g in p.groups for o in g.offerings}
     rows = read_prices(types=types) if asked.shipped else ()
     return (*rows, *(read_prices(asked.table, types=types) if asked.table else ())), commitments
-
-
-def _providers(
-    home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool], owner: Callable[[], str]
-) -> dict[str, PoolProvider]:
-    """One provider per name that a pool uses."""
-    groups = [g for p in pools.values() for g in p.groups]
-    wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in groups if g.provider == "terraform"}
-    from preprov.pools.instrument import instrumented, process_meter
-    from preprov.pools.registry import providers
-
-    made = providers(wanted, home, clock, speed, _greeting(home), cache(owner))
-    return {name: instrumented(p, process_meter()) for name, p in made.items()}
-
-
-def _greeting(home: Path) -> Callable[[], Mapping[str, str]]:
-    """Notes by which new machines of a cloud know who may hand them tasks; made when the first is launched."""
-
-    @cache
-    def notes() -> Mapping[str, str]:
-        from preprov.launch.identity import Identity
-
-        return Identity(home).notes()
-
-    return notes
-
-
-def _schedulers(
-    home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool], providers: Mapping[str, PoolProvider]
-) -> dict[str, Scheduler]:
-    """One scheduler for local nodes, and one for those of each provider whose nodes read notes."""
-    from preprov.launch.local import LocalScheduler
-
-    out: dict[str, Scheduler] = {"local": LocalScheduler(home, clock, speed=speed)}
-    for name, provider in providers.items():
-        if isinstance(provider, LeavesNotes):
-            from preprov.launch.remote import RemoteScheduler
-
-            introduce = _introduction(provider, pools)
-            out[name] = RemoteScheduler(name, home, clock, introduce, speed=speed)
-    return out
-
-
-def _introduction(provider: LeavesNotes, pools: Mapping[str, Pool]) -> Callable[[Node, dict[str, str]], None]:
-    def introduce(node: Node, notes: dict[str, str]) -> None:
-        provider.leave_notes(pools[node.pool], [node.node_id], notes)
-
-    return introduce

@@ -31,6 +31,7 @@ from preprov.cli.planning_schemas import (
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
+from preprov.cli.slurm_schemas import SlurmConfig, SlurmPower
 from preprov.cli.source_schemas import RouteCheck, SourceAdded, Sources, SourceSync, SourceTest
 
 
@@ -469,6 +470,10 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "reservation window add": OneWindow,
     "reservation window list": Windows,
     "reservation window remove": RemovedWindow,
+    "slurm config": SlurmConfig,
+    "slurm resume": SlurmPower,
+    "slurm suspend": SlurmPower,
+    "slurm resume-fail": SlurmPower,
     "token create": MadeToken,
     "token list": Tokens,
     "token revoke": OneToken,

@@ -151,7 +151,7 @@ class GroupSection(Section):
 
     name: str
     provider: str = Field(
-        default="local", description="local, aws, gcp, azure, terraform, sim, or one that is installed."
+        default="local", description="local, aws, gcp, azure, terraform, slurm, sim, or one that is installed."
     )
     states: list[Standby] = Field(default_factory=lambda: [Standby.RUNNING])
     mixes_states: bool = True

@@ -348,6 +348,24 @@ class LeavesNotes(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsNodes(Protocol):
+    """A provider whose vendor takes idle nodes away by a timer of its own, and can be told not to."""
+
+    def keep(self, pool: Pool, node_ids: Collection[str], until: datetime) -> tuple[str, ...]:
+        """Have the vendor's timer spare these nodes; returns those for which something had to be done.
+
+        Idempotent. It lasts for a while that the vendor knows and that ends by itself: called at every pass, it keeps a
+        node, left out, it does not. A node that is busy, on its way or gone is left alone.
+
+        Args:
+            pool: the pool.
+            node_ids: nodes that are wanted.
+            until: the end of the raise, for vendors that take one.
+        """
+        ...
+
+
 class PriceBook(Protocol):
     """What things cost."""
 

@@ -19,7 +19,7 @@ from preprov.control.orphans import collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
 from preprov.control.reacting import carry_out, reaction, why_blocked
 from preprov.control.sharing import jointly, limits_held
-from preprov.control.tending import tend
+from preprov.control.tending import keep, tend
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
@@ -140,6 +140,8 @@ def _plan_and_act(
     note_guards(ctx, pool, plan, outcome.binding, stale=source_age_s(ctx, pool.name) > pool.guards.stale_source_s)
     acted = apply_plan(ctx, pool, plan, observation, kinds=kinds)
     acted = (*acted, *keep_floors(ctx, pool, plan, observation, outcome.votes))
+    gone = {i for r in acted if r.result == "done" and not r.action.kind.raises for i in r.node_ids}
+    keep(ctx, pool, observation, gone, outcome.votes.keys())
     acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id))
     target = sum(running_target(plan, g.name) for g in pool.groups)
     reservations = ctx.ports.ledger.reservations(pool.name)

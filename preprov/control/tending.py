@@ -1,16 +1,56 @@
 """Give vendors the word they wait for: nodes that were verified go on, those that work are protected, leases go on."""
 
+from collections.abc import Collection
+from datetime import timedelta
+
 import structlog
 
-from preprov.contracts import Tended
+from preprov.contracts import KeepsNodes, Tended
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node
-from preprov.control.trust import foreign, may_act
+from preprov.control.trust import foreign, in_force, may_act
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Pool
+from preprov.model.pools import Mode, Phase, Pool, PoolObservation
 
 log = structlog.get_logger(__name__)
+
+
+def keep(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    given_up: Collection[str],
+    superfluous: Collection[str],
+) -> tuple[str, ...]:
+    """Spare the nodes that are wanted from the idle timers of their vendors; returns those that had to be.
+
+    In full mode preprov says when a node goes, so all are wanted that it has not given up; in mode floor the vendor
+    does, so that what was found superfluous is left to its timer.
+
+    Args:
+        ctx: the context.
+        pool: the pool.
+        observation: what exists.
+        given_up: nodes that this pass has ended or put away.
+        superfluous: nodes that the plan does not want now.
+    """
+    if not may_act(ctx, pool):
+        return ()
+    floor = in_force(ctx, pool) is Mode.FLOOR
+    left = {*given_up, *(superfluous if floor else ())}
+    wanted = [n for n in observation.in_phase(Phase.READY) if n.node_id not in left]
+    until = ctx.clock.now() + timedelta(seconds=pool.lease_s)
+    done: list[str] = []
+    for name in dict.fromkeys(g.provider for g in pool.groups):
+        provider: object = ctx.providers.get(name)
+        mine = [n.node_id for n in wanted if pool.group(n.group).provider == name]
+        if isinstance(provider, KeepsNodes) and mine:
+            try:
+                done.extend(provider.keep(pool, mine, until))
+            except PoolError as e:
+                log.warning("nodes could not be kept", pool=pool.name, provider=name, problem=str(e))
+    return tuple(done)
 
 
 def tend(ctx: Context, pool: Pool) -> tuple[str, ...]:

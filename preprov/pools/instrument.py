@@ -13,6 +13,7 @@ from preprov.contracts import (
     Adopts,
     Examined,
     GivesNotice,
+    KeepsNodes,
     LeasesRaises,
     LeavesNotes,
     PoolProvider,
@@ -36,6 +37,7 @@ _PROTOCOLS: Final = (
     LeasesRaises,
     LeavesNotes,
     SetsFloor,
+    KeepsNodes,
 )
 VERBS: Final = tuple(
     sorted(

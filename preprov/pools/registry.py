@@ -27,7 +27,7 @@ def providers(
     """One provider per name; the in-memory one is left out.
 
     Args:
-        names: as groups have them, and vendors of groups whose counts go through Terraform.
+        names: as groups have them, and vendors of groups whose counts go through another.
         home: for nodes on this machine. clock: of all of them. speed: of the clock.
         greeting: notes by which new machines of a cloud know who may hand them tasks.
         owner: name of the store, by which one preprov is told from another.
@@ -42,6 +42,7 @@ def providers(
         "gcp": lambda: _gcp(clock, greeting, owner),
         "azure": lambda: _azure(clock, greeting, owner),
         "terraform": lambda: _terraform(out),
+        "slurm": lambda: _slurm(out, clock, speed),
     }
     for name in sorted(wanted):
         out[name] = built_in[name]() if name in built_in else _installed(name, clock, built_in)
@@ -76,6 +77,12 @@ def _terraform(others: Mapping[str, PoolProvider]) -> PoolProvider:
     from preprov.pools.terraform import TerraformProvider
 
     return TerraformProvider(others.__getitem__)
+
+
+def _slurm(others: Mapping[str, PoolProvider], clock: Clock, speed: float) -> PoolProvider:
+    from preprov.pools.slurm.provider import SlurmProvider
+
+    return SlurmProvider(clock, others.__getitem__, speed=speed)
 
 
 def _installed(name: str, clock: Clock, built_in: Iterable[str]) -> PoolProvider:

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -63,9 +64,12 @@ def _kill_all(home: Path) -> None:
 
 
 def _remove_group(path: Path) -> None:
-    """Remove a cgroup of a node and those below it."""
+    """Remove a cgroup of a node and those below it; what a task left running in it is ended."""
     if not path.exists():
         return
+    for pid in (path / "cgroup.procs").read_text().split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
     for child in path.iterdir():
         if child.is_dir():
             _remove_group(child)

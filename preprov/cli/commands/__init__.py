@@ -19,6 +19,7 @@ from preprov.cli.commands import (
     reservation,
     route,
     serve,
+    slurm,
     source,
     token,
     up,
@@ -53,6 +54,7 @@ def attach(app: typer.Typer) -> None:
         reservation,
         window,
         serve,
+        slurm,
         token,
         why,
     ):

@@ -1,0 +1,1 @@
+"""Nodes of a Slurm cluster: Slurm owns their counts, another provider makes the machines behind them."""

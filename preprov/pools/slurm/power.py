@@ -1,0 +1,358 @@
+"""What Slurm calls: ResumeProgram, SuspendProgram and ResumeFailProgram, backed by the provider that has the machines.
+
+Slurm may call a program twice for a node, call one while another still runs, and forget that it called: so each looks
+at what exists before it does anything, and a launch has a token that is kept until its machine has ended.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+import structlog
+
+from preprov.contracts import LaunchRequest, Scheduler
+from preprov.model.errors import ConfigError, NodeBusyError, PoolError
+from preprov.model.pools import Node, Phase, Pool, Standby
+from preprov.pools.slurm import view
+from preprov.pools.slurm.boots import Boot, Boots
+from preprov.pools.slurm.joining import Joiner
+from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_groups
+from preprov.pools.slurm.touching import give_back
+from preprov.pools.slurm.view import NODE_TAG, Place
+from preprov.slurm.commands import Connect, SlurmCommands, connect
+from preprov.slurm.errors import SlurmError
+from preprov.slurm.hostlist import expand
+from preprov.slurm.shapes import number
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE: Final = 8
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.5, 5.0
+_SPARE_S: Final = 5.0
+"""A program ends so long before Slurm would end it."""
+_LEAVE_S: Final = 30.0
+_FAILURES: Final = 3
+_ASLEEP: Final = (Phase.STOPPED, Phase.HIBERNATED)
+
+
+@dataclass
+class Done:
+    """What a program did.
+
+    Attributes:
+        done: node -> what, in words. failed: node -> why not.
+    """
+
+    done: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Awaited:
+    """Nodes of a group whose machines are on their way.
+
+    Attributes:
+        deadline: of the monotonic clock. joined: node -> its machine, once it was told to join.
+    """
+
+    group: SlurmGroup
+    slurm: SlurmCommands
+    left: set[str]
+    deadline: float
+    joined: dict[str, str] = field(default_factory=dict)
+
+
+class PowerPrograms:
+    """The three programs.
+
+    Args:
+        pools: as configured; their groups of provider "slurm" count.
+        vendor: gives the provider that makes the machines.
+        schedulers: gives what runs a command on a machine of that vendor; None = nothing does.
+        boots: remembers which machine was made for which boot of a node.
+        connect: gives the commands of a cluster.
+    """
+
+    def __init__(
+        self,
+        pools: Iterable[Pool],
+        vendor: Vendor,
+        schedulers: Callable[[str], Scheduler | None],
+        boots: Boots,
+        *,
+        connect: Connect = connect,
+    ) -> None:
+        self._groups = [g for p in pools for g in slurm_groups(p)]
+        self._vendor = vendor
+        self._joiner = Joiner(schedulers)
+        self._boots = boots
+        self._connect = connect
+
+    # ---- resume
+
+    def resume(self, hosts: str, jobs: Mapping[str, Sequence[int]] | None = None) -> Done:
+        """Have a machine behind each of these nodes, and have it join once it is ready.
+
+        Args:
+            hosts: host list as Slurm gives it. jobs: node -> the jobs that wait for it, for the log.
+        """
+        out = Done()
+        began = time.monotonic()
+        awaited: list[_Awaited] = []
+        for group, names in self._by_group(hosts, out):
+            slurm = self._connect(group.conf)
+            log.info("resume", group=group.where, nodes=names, jobs={n: list((jobs or {}).get(n, ())) for n in names})
+            found = list(self._places(group, slurm, names).values())
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                refusals = list(pool.map(partial(self._provide, group), found))
+            for place, why in zip(found, refusals, strict=True):
+                if why:
+                    self._refuse(slurm, place.name, why, out)
+            left = {p.name for p, why in zip(found, refusals, strict=True) if not why}
+            awaited.append(_Awaited(group, slurm, left, began + self._resume_s(slurm) - _SPARE_S))
+        self._bring_in(awaited, out)
+        for a in awaited:
+            give_back(a.group, a.slurm)
+        return out
+
+    def _provide(self, group: SlurmGroup, place: Place) -> str:
+        """A machine for one node: there already, woken, or launched. Returns why not, "" if there is one."""
+        vendor = self._vendor(group.vendor)
+        with self._boots.of(group.where, place.name) as boot:
+            try:
+                # What was there when we looked may have been suspended while we waited for our turn.
+                machine = place.machine and self._machines(group).get(place.name)
+                if machine is not None and machine.phase in (Phase.FAILED, Phase.LOST):
+                    vendor.terminate(group.theirs, [machine.node_id])
+                    boot.ended()
+                    machine = None
+                if machine is None:
+                    return (
+                        "" if self._launch(group, place, boot.token) or self._anew(group, place, boot) else "none came"
+                    )
+                if machine.phase in _ASLEEP:
+                    vendor.start(group.theirs, [machine.node_id], group.pool.preload)
+            except PoolError as e:
+                return f"{e.kind}: {e.what}"
+        return ""
+
+    def _anew(self, group: SlurmGroup, place: Place, boot: Boot) -> bool:
+        """The machine of the last token has ended without Slurm knowing: another token."""
+        boot.ended()
+        return self._launch(group, place, boot.token)
+
+    def _launch(self, group: SlurmGroup, place: Place, token: str) -> bool:
+        offering = view.offering_of(group, place.slurm) if place.slurm else group.group.offerings[0]
+        request = LaunchRequest(
+            pool=group.theirs,
+            group=group.group.name,
+            offering=offering,
+            count=1,
+            token=token,
+            preload=group.pool.preload,
+            tags={**place.marks.tags, NODE_TAG: place.name},
+        )
+        return bool(self._vendor(group.vendor).launch(request))
+
+    def _bring_in(self, awaited: Sequence[_Awaited], out: Done) -> None:
+        """Wait for the machines, have each join as it is ready, and wait until Slurm hears of it."""
+        wait = _FIRST_LOOK_S
+        while any(a.left for a in awaited):
+            for a in awaited:
+                machines = self._machines(a.group) if a.left else {}
+                heard = self._heard_of(a)
+                for name in sorted(a.left):
+                    if name in heard:
+                        out.done[name] = f"{a.joined[name]} joined"
+                        a.left.discard(name)
+                    elif self._settle(a, name, machines.get(name), out):
+                        a.left.discard(name)
+                if time.monotonic() > a.deadline:  # its image may still bring it in; if not, Slurm calls `fail`
+                    out.failed.update(dict.fromkeys(a.left, "did not come before the ResumeTimeout"))
+                    a.left.clear()
+            if any(a.left for a in awaited):
+                time.sleep(wait)
+                wait = min(wait * 1.1, _LAST_LOOK_S)
+
+    def _heard_of(self, a: _Awaited) -> frozenset[str]:
+        """Those that joined and that Slurm holds for up."""
+        if not a.joined:
+            return frozenset()
+        try:
+            return frozenset(n.name for n in a.slurm.nodes() if n.name in a.joined and not (n.is_coming or n.is_gone))
+        except SlurmError:
+            return frozenset()
+
+    def _settle(self, a: _Awaited, name: str, machine: Node | None, out: Done) -> bool:
+        """One step for one node; True if nothing more is to be waited for."""
+        if machine is None or machine.phase in _ASLEEP:
+            out.failed[name] = "it was suspended meanwhile"
+            return True
+        if machine.phase is Phase.FAILED:
+            self._refuse(a.slurm, name, machine.reason or "its check failed", out)
+            self._end(a.group, machine, Standby.COLD)
+            return True
+        if not a.group.join:
+            out.done[name] = f"{machine.node_id} is on its way"
+            return True
+        if name in a.joined:
+            if machine.running == ():
+                self._refuse(a.slurm, name, "what makes it join has ended: see the log of its task", out)
+                self._end(a.group, machine, Standby.COLD)
+                return True
+            return False
+        if machine.phase is Phase.READY:
+            with self._boots.of(a.group.where, name) as boot:
+                try:
+                    self._joiner.join(a.group, name, machine, boot.serial)
+                except PoolError as e:
+                    log.warning("not joined yet", node=name, why=str(e))
+                    return False
+                boot.came()
+            a.joined[name] = machine.node_id
+        return False
+
+    def _refuse(self, slurm: SlurmCommands, name: str, why: str, out: Done) -> None:
+        """Tell Slurm at once, so that the job goes elsewhere instead of waiting for the ResumeTimeout."""
+        out.failed[name] = why
+        log.error("no machine", node=name, why=why)
+        try:
+            slurm.update_nodes([name], state="down", reason=f"{view.REFUSED}: {why}"[:200])
+        except SlurmError as e:
+            log.error("Slurm was not told", node=name, said=e.said)
+
+    # ---- suspend
+
+    def suspend(self, hosts: str) -> Done:
+        """End, stop or hibernate the machines behind these nodes; one that Slurm gives to a job is left alone."""
+        out = Done()
+        for group, names in self._by_group(hosts, out):
+            slurm = self._connect(group.conf)
+            found = self._places(group, slurm, names)
+            for name in names:
+                self._suspend(group, slurm, found[name], out)
+            give_back(group, slurm)
+        return out
+
+    def _suspend(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
+        if place.jobs:
+            out.failed[place.name] = f"job {', '.join(str(j.job_id) for j in place.jobs)} is there: left alone"
+            return
+        s = place.slurm
+        if s is not None and (s.is_coming or not (s.is_gone or s.is_going)):
+            out.failed[place.name] = "Slurm does not hold it for powered down, or wants it again: left alone"
+            return
+        to = place.marks.to or group.suspend_to
+        try:
+            with self._boots.of(group.where, place.name) as boot:
+                ended = [self._end(group, m, Standby.COLD) for m in place.older]
+                if place.machine is not None:
+                    ended.append(self._end(group, place.machine, to))
+                if to is Standby.COLD or place.machine is None:
+                    boot.ended()
+            self._unmark(slurm, place, to)
+        except (PoolError, SlurmError) as e:
+            out.failed[place.name] = str(e)
+            log.error("not suspended", node=place.name, why=str(e))
+            return
+        out.done[place.name] = "; ".join(ended) or "there was no machine"
+
+    def _end(self, group: SlurmGroup, machine: Node, to: Standby) -> str:
+        """Have it leave the cluster, then give it up; a task that is just ending is waited for."""
+        vendor = self._vendor(group.vendor)
+        self._joiner.leave(group, machine)
+        verbs = {Standby.COLD: vendor.terminate, Standby.STOPPED: vendor.stop, Standby.HIBERNATED: vendor.hibernate}
+        until = time.monotonic() + _LEAVE_S
+        while True:
+            try:
+                verbs[to](group.theirs, [machine.node_id])
+            except NodeBusyError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_FIRST_LOOK_S)
+                continue
+            return f"{machine.node_id} {'ended' if to is Standby.COLD else to}"
+
+    def _unmark(self, slurm: SlurmCommands, place: Place, to: Standby) -> None:
+        """The order it warmed by is over; a token whose machine has ended is past."""
+        marks = place.marks
+        after = replace(marks, asked_at=None, to=None)
+        if to is Standby.COLD and marks.token:
+            after = replace(after, token="", tags={}, past=(marks.token, *marks.past)[:8])
+        if after != marks:
+            slurm.update_nodes([place.name], extra=after.write())
+
+    # ---- resume that failed
+
+    def fail(self, hosts: str) -> Done:
+        """Clear up after nodes that did not come in time, and let Slurm try them again, but not for ever."""
+        out = Done()
+        for group, names in self._by_group(hosts, out):
+            slurm = self._connect(group.conf)
+            found = self._places(group, slurm, names)
+            for name in names:
+                self._clear(group, slurm, found[name], out)
+        return out
+
+    def _clear(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
+        try:
+            with self._boots.of(group.where, place.name) as boot:
+                for m in (place.machine, *place.older):
+                    if m is not None:
+                        self._end(group, m, Standby.COLD)
+                boot.failed()
+                failures = boot.failures
+            self._unmark(slurm, place, Standby.COLD)
+            if failures >= _FAILURES:
+                why = (
+                    f"{view.OURS}{failures} times in a row it did not come; `scontrol update state=resume` tries again"
+                )
+                slurm.update_nodes([place.name], state="down", reason=why)
+                out.failed[place.name] = f"left DOWN after {failures} failures in a row"
+                return
+            slurm.update_nodes([place.name], state="resume")
+        except (PoolError, SlurmError) as e:
+            out.failed[place.name] = str(e)
+            log.error("not cleared", node=place.name, why=str(e))
+            return
+        out.done[place.name] = f"cleared; failure {failures} in a row"
+
+    # ---- which
+
+    def _by_group(self, hosts: str, out: Done) -> list[tuple[SlurmGroup, list[str]]]:
+        try:
+            names = list(dict.fromkeys(expand(hosts)))
+        except SlurmError as e:
+            raise ConfigError(e.said, hint="a host list, such as cn[1-4]") from None
+        found = [(g, [n for n in names if n in set(g.names)]) for g in self._groups]
+        known = {n for _, mine in found for n in mine}
+        for name in names:
+            if name not in known:
+                out.failed[name] = "no group of provider slurm names it in its `nodes`"
+        return [(g, mine) for g, mine in found if mine]
+
+    def _places(self, group: SlurmGroup, slurm: SlurmCommands, names: Sequence[str]) -> dict[str, Place]:
+        """As they are; without Slurm's part where it does not answer, for a machine must not depend on that."""
+        try:
+            nodes, jobs = slurm.nodes(), slurm.jobs()
+        except SlurmError as e:
+            log.warning("Slurm does not answer", said=e.said)
+            nodes, jobs = (), ()
+        seen = self._vendor(group.vendor).observe(group.theirs)
+        return {n: p for n, p in view.places(group, nodes, jobs, seen.nodes).items() if n in set(names)}
+
+    def _machines(self, group: SlurmGroup) -> dict[str, Node]:
+        seen = self._vendor(group.vendor).observe(group.theirs).nodes
+        newest = sorted(seen, key=lambda m: m.created_at)
+        return {m.tags[NODE_TAG]: m for m in newest if NODE_TAG in m.tags}
+
+    def _resume_s(self, slurm: SlurmCommands) -> float:
+        """Slurm's ResumeTimeout, seconds."""
+        try:
+            said = slurm.settings().get("ResumeTimeout", "")
+        except SlurmError:
+            said = ""
+        return (number(said.split()[0]) if said else None) or 60.0

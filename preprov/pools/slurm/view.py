@@ -1,0 +1,201 @@
+"""From what Slurm says of a node, and its vendor of the machine behind it, to the `Node` everybody else sees."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from preprov.model.pools import Node, Offering, Phase, Standby
+from preprov.model.time import Timescale
+from preprov.pools.slurm.marks import Marks
+from preprov.pools.slurm.options import SlurmGroup
+from preprov.slurm.errors import SlurmError
+from preprov.slurm.hostlist import expand
+from preprov.slurm.records import SlurmJob, SlurmNode
+
+NODE_TAG: Final = "slurm-node"
+"""Tag of a machine that says which node of Slurm it is."""
+CLAIM: Final = "preprov:"
+"""A job whose comment begins so runs a task of ours: the claimant follows."""
+OURS: Final = "preprov: "
+"""A reason that preprov gave to Slurm begins so."""
+DRAINED: Final = f"{OURS}drain"
+REFUSED: Final = f"{OURS}no machine"
+_KEPT: Final = {Phase.STOPPED: Standby.STOPPED, Phase.HIBERNATED: Standby.HIBERNATED}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One name of a group: the node of Slurm and the machine behind it, either of which may be missing.
+
+    Attributes:
+        jobs: what holds the node now. older: further machines that say they are it.
+    """
+
+    name: str
+    slurm: SlurmNode | None
+    machine: Node | None
+    jobs: tuple[SlurmJob, ...] = ()
+    older: tuple[Node, ...] = ()
+
+    @property
+    def marks(self) -> Marks:
+        """Ours on it."""
+        return Marks.read(self.slurm.extra if self.slurm else "")
+
+    @property
+    def kept(self) -> Standby | None:
+        """The state its machine is kept in while Slurm holds it for powered down."""
+        gone = self.slurm is not None and self.slurm.is_gone and not self.slurm.is_coming
+        return _KEPT.get(self.machine.phase) if gone and self.machine is not None else None
+
+    @property
+    def is_free(self) -> bool:
+        """True if a new node can be powered up under this name."""
+        s = self.slurm
+        if s is None or self.machine is not None:
+            return False
+        return s.is_gone and not (s.is_going or s.is_coming or s.is_drained or s.is_down or s.is_used)
+
+    @property
+    def is_leaving(self) -> bool:
+        """True if it is on its way out and nothing holds it: no capacity any more."""
+        s = self.slurm
+        return s is not None and not s.is_gone and s.is_going and not s.is_used and not self.jobs
+
+    @property
+    def running(self) -> tuple[str, ...] | None:
+        """Claimants of what holds it; None if Slurm says that something does, and not what."""
+        if self.slurm is not None and self.slurm.is_used and not self.jobs:
+            return None
+        return tuple(claimant(j) for j in self.jobs)
+
+
+def claimant(job: SlurmJob) -> str:
+    """Ours by its comment, anybody else's by its number."""
+    return job.comment.removeprefix(CLAIM) if job.comment.startswith(CLAIM) else f"slurm:{job.job_id}"
+
+
+def places(
+    group: SlurmGroup, nodes: Sequence[SlurmNode], jobs: Sequence[SlurmJob], machines: Sequence[Node]
+) -> dict[str, Place]:
+    """Every name of the group."""
+    by_name = {n.name: n for n in nodes}
+    holding: dict[str, list[SlurmJob]] = {}
+    for job in jobs:
+        for name in _nodes_of(job):
+            holding.setdefault(name, []).append(job)
+    behind: dict[str, list[Node]] = {}
+    for m in sorted(machines, key=lambda m: m.created_at, reverse=True):
+        behind.setdefault(m.tags.get(NODE_TAG, ""), []).append(m)
+    out = {}
+    for name in group.names:
+        mine = behind.get(name, [])
+        current = mine[0] if mine else None
+        out[name] = Place(name, by_name.get(name), current, tuple(holding.get(name, ())), tuple(mine[1:]))
+    return out
+
+
+def _nodes_of(job: SlurmJob) -> tuple[str, ...]:
+    if not job.holds_nodes:
+        return ()
+    try:
+        return expand(job.nodes)
+    except SlurmError:
+        return ()
+
+
+def node(group: SlurmGroup, place: Place, scale: Timescale, now: datetime) -> Node | None:
+    """The node as it is now; None if there is none, or it is on its way out."""
+    s = place.slurm
+    if s is None or place.is_leaving or (s.is_gone and not s.is_coming and place.machine is None):
+        return None
+    phase, why = _phase(place, s)
+    bare = _bare(group, place, s, scale, now)
+    if phase in (Phase.READY, Phase.DRAINING):
+        ready = _ready_at(place, s, scale, now)
+        asked = place.marks.asked_at
+        stages = _stages(bare, place, ready, scale.instant(asked) if asked is not None else None)
+        return replace(bare, phase=phase, since=ready, ready_at=ready, stages=stages, reason=why)
+    if phase in _KEPT and place.machine is not None:
+        return replace(bare, phase=phase, since=place.machine.since, ready_at=place.machine.ready_at, reason=why)
+    return replace(bare, phase=phase, reason=why)
+
+
+def _phase(place: Place, s: SlurmNode) -> tuple[Phase, str]:
+    """Phase, and why."""
+    if place.kept is not None:
+        return Phase(place.kept.value), ""
+    if s.is_gone and not s.is_coming:
+        return Phase.FAILED, "Slurm holds it for powered down, its machine is still there"
+    if place.machine is not None and place.machine.phase is Phase.FAILED:
+        return Phase.FAILED, place.machine.reason
+    if s.is_down:
+        return (Phase.FAILED if s.is_coming else Phase.LOST), s.reason or "Slurm has set it DOWN"
+    if s.is_coming:
+        return Phase.WARMING, place.machine.reason if place.machine else ""
+    if s.is_drained or s.is_going:
+        return Phase.DRAINING, s.reason
+    if "NOT_RESPONDING" in s.flags:
+        return Phase.DRAINING, "Slurm does not hear of it"
+    return Phase.READY, ""
+
+
+def _bare(group: SlurmGroup, place: Place, s: SlurmNode, scale: Timescale, now: datetime) -> Node:
+    marks, machine = place.marks, place.machine
+    asked = marks.asked_at if marks.pool else None
+    begun = scale.instant(asked) if asked is not None else None
+    started = scale.instant(s.started_at) if s.started_at is not None and not s.is_coming else None
+    created = machine.created_at if machine else begun or started or now
+    running = place.running
+    if running == () and _left_alone(s):
+        running = None  # what somebody else drained, or Slurm lost sight of, is not ours to end
+    return Node(
+        node_id=place.name,
+        pool=group.pool.name,
+        group=group.group.name,
+        offering=machine.offering if machine else offering_of(group, s),
+        phase=Phase.WARMING,
+        created_at=created,
+        since=max(created, begun) if begun is not None else machine.since if machine else created,
+        running=running,
+        preloaded=machine.preloaded if machine else frozenset(),
+        last_seen=machine.last_seen if machine else None,
+        token=marks.token,
+        progress=machine.progress if machine else None,
+        tags=MappingProxyType({**(machine.tags if machine else {}), **marks.tags}),
+        stages=machine.stages if machine else MappingProxyType({}),
+        came_from=machine.came_from if machine else Standby.COLD,
+        address=f"slurm:{place.name}",
+    )
+
+
+def _left_alone(s: SlurmNode) -> bool:
+    drained_by_others = s.is_drained and not s.is_going and not s.reason.startswith(OURS)
+    return drained_by_others or ("NOT_RESPONDING" in s.flags and not s.is_coming and not s.is_down)
+
+
+def offering_of(group: SlurmGroup, s: SlurmNode) -> Offering:
+    """The offering of a node whose machine cannot be seen: the first that has its cores."""
+    fitting = [o for o in group.group.offerings if o.capacity.cpu >= s.cpus]
+    return fitting[0] if fitting else group.group.offerings[0]
+
+
+def _ready_at(place: Place, s: SlurmNode, scale: Timescale, now: datetime) -> datetime:
+    registered = scale.instant(s.started_at) if s.started_at is not None else now
+    ready = place.machine.ready_at if place.machine else None
+    return max(registered, ready) if ready is not None else registered
+
+
+def _stages(bare: Node, place: Place, ready: datetime, asked: datetime | None) -> Mapping[str, float]:
+    """What the vendor's machine took, the joining after it, and as "allocate" what came before it."""
+    machine = place.machine
+    if machine is None or machine.ready_at is None:
+        return MappingProxyType({})
+    begun = asked if asked is not None and asked < ready else bare.created_at
+    stages = dict(machine.stages)
+    stages["join"] = stages.get("join", 0.0) + (ready - machine.ready_at).total_seconds()
+    before = (ready - begun).total_seconds() - sum(stages.values())
+    stages["allocate"] = stages.get("allocate", 0.0) + max(before, 0.0)
+    return MappingProxyType({k: v for k, v in stages.items() if v > 0})

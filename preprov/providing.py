@@ -1,0 +1,92 @@
+"""Which adapter supplies the nodes of a pool, and which runs tasks on them."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from preprov import clocks, configfile
+from preprov.contracts import Clock, LeavesNotes, PoolProvider, Scheduler
+from preprov.model.pools import Node, Pool
+from preprov.settings import Settings
+
+if TYPE_CHECKING:
+    from preprov.pools.slurm.power import PowerPrograms
+
+_BEHIND: Final = ("terraform", "slurm")
+"""Providers behind which another one has the machines, named by the option `vendor`."""
+
+
+def providers(
+    home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool], owner: Callable[[], str] = str
+) -> dict[str, PoolProvider]:
+    """One provider per name that a pool uses; `owner` names the store, by which one preprov is told from another.
+
+    Raises:
+        ConfigError: there is none of a name.
+    """
+    from preprov.pools.instrument import instrumented, process_meter
+    from preprov.pools.registry import providers as made_by_name
+
+    groups = [g for p in pools.values() for g in p.groups]
+    wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in groups if g.provider in _BEHIND}
+    made = made_by_name(wanted, home, clock, speed, _greeting(home), cache(owner))
+    return {name: instrumented(p, process_meter()) for name, p in made.items()}
+
+
+def _greeting(home: Path) -> Callable[[], Mapping[str, str]]:
+    """Notes by which new machines of a cloud know who may hand them tasks; made when the first is launched."""
+
+    @cache
+    def notes() -> Mapping[str, str]:
+        from preprov.launch.identity import Identity
+
+        return Identity(home).notes()
+
+    return notes
+
+
+def schedulers(
+    home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool], providers: Mapping[str, PoolProvider]
+) -> dict[str, Scheduler]:
+    """What runs tasks, by provider: local nodes, those of each provider whose nodes read notes, and Slurm."""
+    from preprov.launch.local import LocalScheduler
+
+    out: dict[str, Scheduler] = {"local": LocalScheduler(home, clock, speed=speed)}
+    for name, provider in providers.items():
+        if isinstance(provider, LeavesNotes):
+            from preprov.launch.remote import RemoteScheduler
+
+            introduce = _introduction(provider, pools)
+            out[name] = RemoteScheduler(name, home, clock, introduce, speed=speed)
+    if "slurm" in providers:
+        from preprov.launch.slurm import SlurmScheduler
+
+        out["slurm"] = SlurmScheduler(pools, clock, home / "slurm" / "logs", speed=speed)
+    return out
+
+
+def _introduction(provider: LeavesNotes, pools: Mapping[str, Pool]) -> Callable[[Node, dict[str, str]], None]:
+    def introduce(node: Node, notes: dict[str, str]) -> None:
+        provider.leave_notes(pools[node.pool], [node.node_id], notes)
+
+    return introduce
+
+
+def slurm_programs(settings: Settings | None = None) -> "PowerPrograms":
+    """What Slurm calls to have nodes. It opens no store: nodes have to come while the database is away.
+
+    Raises:
+        ConfigError: the environment or the file is wrong.
+    """
+    from preprov.pools.slurm.boots import Boots
+    from preprov.pools.slurm.power import PowerPrograms
+
+    settings = settings or Settings.load()
+    clock = clocks.named(settings.clock)
+    speed = float(getattr(clock, "speed", 1.0))
+    pools = configfile.load(settings.config_path()).pools()
+    provider = providers(settings.home, clock, speed, pools)
+    scheduler = schedulers(settings.home, clock, speed, pools, provider)
+    boots = Boots(settings.home / "slurm" / "boots")
+    return PowerPrograms(pools.values(), provider.__getitem__, scheduler.get, boots)
