@@ -1,9 +1,10 @@
 """Which reader a [[source]] of preprov.toml means."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprov.configfile.sources import AirflowSection, LiveSection
+from preprov.configfile.sources import AirflowSection, LiveSection, SlurmSection
 from preprov.contracts import Clock, LiveSource, WorkSource
 from preprov.model.errors import ConfigError
 
@@ -53,7 +54,9 @@ def live_source(section: LiveSection, clock: Clock) -> LiveSource:
             zone=section.zone,
         )
         return AirflowSource(settings, clock)
-    raise ConfigError(f"no place of kind {section.kind!r} can be read", where="[[source]]", hint="airflow")
+    if isinstance(section, SlurmSection):
+        return _slurm(section, clock)
+    raise ConfigError(f"no place of kind {section.kind!r} can be read", where="[[source]]", hint="airflow, slurm")
 
 
 def _airflow_credential(section: AirflowSection) -> "Credential":
@@ -73,3 +76,28 @@ def _airflow_credential(section: AirflowSection) -> "Credential":
     if section.auth == "basic" and secret is not None:
         return credentials.basic(section.user, secret)
     return credentials.exchanged(section.url, section.user, secret)
+
+
+def _slurm(section: SlurmSection, clock: Clock) -> LiveSource:
+    from preprov.clocks import WallClock
+    from preprov.slurm.commands import connect
+    from preprov.slurm.rest import SlurmRest
+    from preprov.sources.budget import RequestBudget
+    from preprov.sources.slurm.reading import Answers, SlurmReader
+    from preprov.sources.slurm.source import SlurmSettings, SlurmSource
+
+    settings = SlurmSettings(
+        key=section.name,
+        zone=section.zone,
+        tenant=section.tenant,
+        history_s=section.history_days * 86_400.0,
+        crontabs=tuple(section.crontab),
+        user=section.owner,
+    )
+    # The cluster lives in wall time, however fast the night is played.
+    budget = RequestBudget(section.requests_per_second, WallClock())
+    answers: Answers = connect(section.conf)
+    if section.url and section.token is not None:
+        token = partial(section.token.read, f"token of source {section.name}")
+        answers = SlurmRest(section.url, section.user, token, version=section.api, verify=section.verify)
+    return SlurmSource(settings, SlurmReader(answers, budget), clock, speed=float(getattr(clock, "speed", 1.0)))

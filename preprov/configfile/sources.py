@@ -91,5 +91,38 @@ class AirflowSection(LiveSection):
         return self
 
 
-SourceSection = Annotated[FileSource | AirflowSection, Field(discriminator="kind")]
+class SlurmSection(LiveSection):
+    """A Slurm cluster, read by its commands, or over slurmrestd where a `url` is given.
+
+    Attributes:
+        conf: slurm.conf; left out, as Slurm finds it.
+        url: of slurmrestd. user, token: a JWT (`scontrol token`) and whose it is. api: its version, such as v0.0.38.
+        crontab: files whose lines submit jobs: those with sbatch, and scrontabs. owner: whose they are.
+    """
+
+    kind: Literal["slurm"]
+    conf: Path | None = None
+    url: str = ""
+    user: str = ""
+    token: Secret | None = None
+    api: str = Field(default="v0.0.38", pattern=r"^v0\.0\.\d+$")
+    verify: bool | Path = True
+    crontab: list[Path] = Field(default_factory=list)
+    owner: str = "root"
+
+    @property
+    def where(self) -> str:
+        """Its address."""
+        return self.url or (str(self.conf) if self.conf else "")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SlurmSection":
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError("`url` must begin with http:// or https://")
+        if self.url and (self.token is None or not self.user):
+            raise ValueError("slurmrestd needs `user` and `token`: `scontrol token username=…` makes one")
+        return self
+
+
+SourceSection = Annotated[FileSource | AirflowSection | SlurmSection, Field(discriminator="kind")]
 """One [[source]]; a new kind is one more section here."""

@@ -1,0 +1,73 @@
+"""What a person is told before a cluster is read: does it answer, as whom, and how much of it can be seen."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from preprov.contracts import Finding
+from preprov.slurm.errors import SlurmError, Trouble
+from preprov.sources.slurm.crontab import CronLine, cron_lines
+from preprov.sources.slurm.reading import SlurmReader
+
+T = TypeVar("T")
+
+_HINTS: Final = {
+    Trouble.MISSING: "install Slurm's client commands on this machine, or name slurmrestd by `url`",
+    Trouble.UNREACHABLE: "are slurmctld, slurmdbd and munge up? `scontrol ping`; `conf` names another slurm.conf",
+    Trouble.DENIED: "run as SlurmUser or a Slurm operator, or with the token of one: PrivateData hides jobs of others",
+    Trouble.UNSUPPORTED: "Slurm 22.05 or newer is needed",
+    Trouble.GARBLED: "is that slurmrestd, and of version 22.05 or newer?",
+}
+_RECENT: Final = timedelta(hours=1)
+
+
+def examine(reader: SlurmReader, crontabs: Sequence[Path]) -> tuple[Finding, ...]:
+    """Findings, never an exception."""
+    out: list[Finding] = []
+    version = _tried(out, "version", reader.version)
+    if version is None:
+        return tuple(out)
+    out.append(Finding("version", "ok", f"Slurm {version}"))
+    jobs = _tried(out, "queue", reader.jobs)
+    if jobs is not None:
+        users = len({j.user for j in jobs})
+        pending = sum(j.state == "PENDING" for j in jobs)
+        out.append(Finding("queue", "ok", f"{len(jobs)} jobs of {users} users, {pending} of them pending"))
+    now = datetime.now(UTC)
+    ended = _tried(out, "accounting", lambda: reader.ended(now - _RECENT, now))
+    if ended is not None:
+        out.append(Finding("accounting", "ok", f"{len(ended)} jobs ended in the last hour"))
+    partitions = _tried(out, "partitions", reader.partitions)
+    if partitions is not None:
+        out.append(Finding("partitions", "ok", ", ".join(p.name for p in partitions) or "none can be seen"))
+    held = _tried(out, "reservations", reader.reservations)
+    if held:
+        names = ", ".join(r.name for r in held[:5])
+        out.append(Finding("reservations", "ok", f"{names}: nodes that Slurm keeps for them are no room for others"))
+    out.extend(_crontab(file) for file in crontabs)
+    return tuple(out)
+
+
+def _tried(out: list[Finding], what: str, ask: Callable[[], T]) -> T | None:
+    """The answer; None, and a finding, if there is none."""
+    try:
+        return ask()
+    except SlurmError as e:
+        hint = _HINTS.get(e.trouble, "`slurmctld` and `slurmdbd` have logs that say more")
+        out.append(Finding(what, "bad", f"{e.where or 'slurm'}: {e.said}", hint))
+        return None
+
+
+def _crontab(file: Path) -> Finding:
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as e:
+        return Finding(f"crontab {file}", "bad", f"cannot be read: {e.strerror}", "`crontab` names files to be read")
+    found = list(cron_lines(text, user="root", zone="UTC", system=False))
+    good = [x for x in found if isinstance(x, CronLine)]
+    bad = len(found) - len(good)
+    what, told = f"crontab {file}", f"{len(good)} lines submit a job, {bad} cannot be understood"
+    if bad or not good:
+        return Finding(what, "warn", told, "only lines with sbatch, and those after #SCRON, count")
+    return Finding(what, "ok", told)

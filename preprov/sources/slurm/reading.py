@@ -1,0 +1,103 @@
+"""How a cluster is asked: by its commands or over slurmrestd, never faster than allowed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Protocol, TypeVar
+
+from preprov.slurm.accounting import AccountedJob
+from preprov.slurm.records import Partition, Reservation, SlurmJob, SlurmNode
+from preprov.sources.budget import RequestBudget
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 500
+
+
+class Answers(Protocol):
+    """What of a cluster is asked for: `slurm.commands.SlurmCommands` and `slurm.rest.SlurmRest` answer."""
+
+    def nodes(self) -> tuple[SlurmNode, ...]:
+        """All nodes."""
+        ...
+
+    def jobs(self) -> tuple[SlurmJob, ...]:
+        """Jobs the controller still knows."""
+        ...
+
+    def ended(self, since: datetime, until: datetime) -> tuple[AccountedJob, ...]:
+        """Jobs that ended in [since, until]."""
+        ...
+
+    def of_jobs(self, jobs: Sequence[int]) -> tuple[AccountedJob, ...]:
+        """These jobs, whenever they were; elements of an array by the number of the array."""
+        ...
+
+    def submit_lines(self, jobs: Sequence[int]) -> Mapping[int, str]:
+        """Commands by which jobs were submitted, where Slurm keeps them."""
+        ...
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """All partitions."""
+        ...
+
+    def reservations(self) -> tuple[Reservation, ...]:
+        """Reservations in force or to come."""
+        ...
+
+    def version(self) -> str:
+        """Of Slurm."""
+        ...
+
+
+class SlurmReader:
+    """Asks within a budget.
+
+    Args:
+        answers: who is asked. budget: one turn for each question.
+    """
+
+    def __init__(self, answers: Answers, budget: RequestBudget) -> None:
+        self._answers = answers
+        self._budget = budget
+
+    def jobs(self) -> tuple[SlurmJob, ...]:
+        """The queue."""
+        return self._asked(self._answers.jobs)
+
+    def ended(self, since: datetime, until: datetime) -> tuple[AccountedJob, ...]:
+        """What ended in [since, until]."""
+        return self._asked(lambda: self._answers.ended(since, until))
+
+    def of_jobs(self, jobs: Sequence[int]) -> tuple[AccountedJob, ...]:
+        """These, whenever they were."""
+        out: list[AccountedJob] = []
+        for i in range(0, len(jobs), _AT_ONCE):
+            out += self._asked(lambda part=tuple(jobs[i : i + _AT_ONCE]): self._answers.of_jobs(part))  # type: ignore[misc]
+        return tuple(out)
+
+    def submit_lines(self, jobs: Sequence[int]) -> Mapping[int, str]:
+        """Their commands."""
+        return self._asked(lambda: self._answers.submit_lines(jobs))
+
+    def nodes(self) -> tuple[SlurmNode, ...]:
+        """All nodes."""
+        return self._asked(self._answers.nodes)
+
+    def partitions(self) -> tuple[Partition, ...]:
+        """All partitions."""
+        return self._asked(self._answers.partitions)
+
+    def reservations(self) -> tuple[Reservation, ...]:
+        """Reservations."""
+        return self._asked(self._answers.reservations)
+
+    def version(self) -> str:
+        """Of Slurm."""
+        return self._asked(self._answers.version)
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        began = self._budget.take()
+        try:
+            return call()
+        finally:
+            self._budget.answered(began)

@@ -1,0 +1,176 @@
+"""From submissions that hang together to runs with tasks and edges."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from preprov.contracts import SeenRuns
+from preprov.model.time import Timescale, epoch
+from preprov.model.work import Trigger
+from preprov.model.worktable import WorkTable
+from preprov.sources.building import labels, runs_frame, tasks_frame
+from preprov.sources.slurm.chains import Chains
+from preprov.sources.slurm.crontab import CronTurns
+from preprov.sources.slurm.units import Unit, UnitTask
+from preprov.sources.text import clean
+
+_FAR_S: Final = 3650 * 86_400.0
+"""A submission that no node would help is expected so long after it was made: never."""
+_MOST_EDGES: Final = 20_000
+_NAN: Final = float("nan")
+
+
+class RunBuilder:
+    """Makes runs.
+
+    Args:
+        scale: how wall time is shown. tenant: of a submission without an account. crons: turns of the crontab.
+    """
+
+    def __init__(self, scale: Timescale, tenant: str, zone: str, crons: CronTurns) -> None:
+        self._scale, self._tenant, self._zone, self._crons = scale, tenant, zone, crons
+
+    def build(self, runs: Mapping[int, Sequence[Unit]], chains: Chains) -> SeenRuns:
+        """Runs of these units, which are whole: run -> its units, the first submission first."""
+        table = _Table()
+        for run, units in runs.items():
+            self._add(table, run, units, chains)
+        return table.seen(self)
+
+    def _add(self, table: "_Table", run: int, units: Sequence[Unit], chains: Chains) -> None:
+        first = units[0]
+        submit = min(u.submit for u in units)
+        dag = clean(first.dag) or f"job {run}"
+        shown = self.at(submit)
+        turn = self._crons.turn_of(dag, shown)
+        due = max(self.at(first.due) if first.due else shown, shown)
+        table.runs.append(
+            {
+                "run_id": str(run),
+                "dag_id": dag,
+                "tenant": clean(first.account) or self._tenant,
+                "priority": first.priority,
+                "schedule": self._crons.cron_of(dag),
+                "zone": self._zone,
+                "trigger": str(Trigger.SCHEDULED if turn is not None or first.cron else Trigger.MANUAL),
+                "scheduled_for": _NAN if turn is None else turn,
+                "submit": shown,
+                "due": due + _FAR_S if first.waits else due,
+                "over": all(u.over for u in units),
+            }
+        )
+        where: dict[int, dict[int, int]] = {}
+        names: dict[str, int] = {}
+        for unit in units:
+            stem = clean(unit.name) or f"job {unit.unit_id}"
+            names[stem] = names.get(stem, 0) + 1
+            stem = stem if names[stem] == 1 else f"{stem} ({names[stem]})"
+            where[unit.unit_id] = self._tasks(table, stem, unit, names[clean(unit.name) or f"job {unit.unit_id}"])
+        for unit in units:
+            for parent, corr in chains.parents.get(unit.unit_id, {}).items():
+                if parent in where:
+                    table.link(where[parent], where[unit.unit_id], element_wise=corr)
+
+    def _tasks(self, table: "_Table", stem: str, unit: Unit, place: int) -> dict[int, int]:
+        """Tasks of a unit, the `place`-th of its name in the run: index -> position.
+
+        Elements of an array with a limit follow each other.
+        """
+        where: dict[int, int] = {}
+        waiting: list[int] = []
+        for index, task in sorted(unit.tasks.items()):
+            where[index] = len(table.tasks)
+            table.tasks.append(self._task(stem, unit, index, task, len(table.runs) - 1, place))
+            if task.started_at is None and not task.over:
+                waiting.append(where[index])
+        if unit.at_once:
+            table.edges.extend(zip(waiting, waiting[unit.at_once :], strict=False))
+        return where
+
+    def _task(self, stem: str, unit: Unit, index: int, task: UnitTask, run: int, place: int) -> dict[str, object]:
+        suffix = "" if index < 0 else f"[{index}]" if unit.kind == "array" else f"+{index}"
+        begun, ended = self.at(task.started_at), self.at(task.ended_at)
+        return {
+            "run": run,
+            "task_id": f"{stem}{suffix}",
+            "signature": _signature(unit, index, place),
+            "operator": "slurm",
+            "instances": task.nodes,
+            "gang": task.nodes > 1,
+            "cpu": task.cpu,
+            "memory": task.memory_gib if task.memory_gib > 0 else _NAN,
+            "gpu": task.gpu,
+            "hint_s": _NAN if task.hint_s is None else task.hint_s * self._scale.speed,
+            "ready_at": self.at(task.ready_at),
+            "started_at": begun,
+            "ended_at": max(ended, begun) if ended == ended and begun == begun else ended,
+            "runtime_s": _NAN if task.runtime_s is None else task.runtime_s * self._scale.speed,
+            "queue": clean(unit.partition),
+        }
+
+    def at(self, wall: float | None) -> float:
+        """Epoch seconds of the clock; NaN for None."""
+        return _NAN if wall is None else epoch(self._scale.instant(wall))
+
+
+def _signature(unit: Unit, index: int, place: int) -> str:
+    """What decides a task's behaviour: whose, what, which component, and the how manieth of its name in its run.
+
+    Elements of an array are alike.
+    """
+    part = str(index) if unit.kind == "het" else ""
+    return hashlib.sha256("\x1f".join(("slurm", unit.dag, part, str(place))).encode()).hexdigest()[:16]
+
+
+class _Table:
+    """Rows on their way into a table."""
+
+    def __init__(self) -> None:
+        self.runs: list[dict[str, object]] = []
+        self.tasks: list[dict[str, object]] = []
+        self.edges: list[tuple[int, int]] = []
+
+    def link(self, parents: Mapping[int, int], children: Mapping[int, int], *, element_wise: bool) -> None:
+        """Every child waits for every parent, or for its own; where that is too many edges, for the last parents."""
+        if element_wise:
+            self.edges.extend((parents[i], c) for i, c in children.items() if i in parents)
+            return
+        some = list(parents.values())
+        if len(some) * len(children) > _MOST_EDGES:
+            some = some[-max(_MOST_EDGES // max(len(children), 1), 1) :]
+        self.edges.extend((p, c) for c in children.values() for p in some)
+
+    def seen(self, builder: RunBuilder) -> SeenRuns:
+        """All of it."""
+        if not self.runs:
+            return SeenRuns.empty()
+
+        def column(rows: list[dict[str, object]], name: str, dtype: str) -> np.ndarray:
+            values = [r[name] for r in rows]
+            return labels([str(v) for v in values]) if dtype == "object" else np.array(values, dtype=dtype)
+
+        runs = {n: column(self.runs, n, "object") for n in _RUN_TEXT} | {
+            n: column(self.runs, n, "float64") for n in _RUN_NUMBERS
+        }
+        runs["priority"] = column(self.runs, "priority", "int64")
+        tasks = {n: column(self.tasks, n, "object") for n in _TASK_TEXT} | {
+            n: column(self.tasks, n, "float64") for n in _TASK_NUMBERS
+        }
+        tasks["run"], tasks["instances"] = column(self.tasks, "run", "int64"), column(self.tasks, "instances", "int64")
+        tasks["gang"] = column(self.tasks, "gang", "bool")
+        edges = np.array(sorted(set(self.edges)), dtype=np.int64).reshape(-1, 2)
+        work = WorkTable(
+            runs_frame(len(self.runs), {**runs, "timing": "observed"}),
+            tasks_frame(len(self.tasks), tasks),
+            edges[:, 0].copy(),
+            edges[:, 1].copy(),
+        )
+        return SeenRuns(work, column(self.runs, "over", "bool"), column(self.tasks, "queue", "object"))
+
+
+_RUN_TEXT: Final = ("run_id", "dag_id", "tenant", "schedule", "zone", "trigger")
+_RUN_NUMBERS: Final = ("scheduled_for", "submit", "due")
+_TASK_TEXT: Final = ("task_id", "signature", "operator")
+_TASK_NUMBERS: Final = ("cpu", "memory", "gpu", "hint_s", "ready_at", "started_at", "ended_at", "runtime_s")

@@ -1,0 +1,200 @@
+"""A Slurm cluster as a place where work lives: its queue at every pass, its accounting from a cursor on."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+from preprov.contracts import Clock, Finding, Progress, Reject, SourceState, SyncBatch
+from preprov.model.errors import SourceError, SourceUnavailableError
+from preprov.model.time import Timescale
+from preprov.slurm.errors import SlurmError, Trouble
+from preprov.sources.slurm.chains import Chains
+from preprov.sources.slurm.crontab import CronLine, CronTurns, cron_lines
+from preprov.sources.slurm.examining import examine
+from preprov.sources.slurm.reading import SlurmReader
+from preprov.sources.slurm.runs import RunBuilder
+from preprov.sources.slurm.sighting import Sighting
+from preprov.sources.slurm.units import Unit, of_accounting, of_queue
+
+T = TypeVar("T")
+
+_DAY_S: Final = 86_400.0
+_BACK_S: Final = 180.0
+"""The accounting is written late: each pass looks so far behind its cursor."""
+_BATCH: Final = 500
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """What a [[source]] of kind "slurm" says.
+
+    Attributes:
+        key: its name. history_s: how far back the first pass goes, seconds of wall time.
+        crontabs: files whose lines submit jobs. user: whose they are, where they do not say.
+    """
+
+    key: str
+    zone: str = "UTC"
+    tenant: str = "default"
+    history_s: float = 28 * _DAY_S
+    crontabs: tuple[Path, ...] = ()
+    user: str = "root"
+
+
+class SlurmSource:
+    """Implements `contracts.LiveSource`.
+
+    A run is what hangs together by dependencies; its id is the number of its first submission. Jobs that wait for a
+    limit, or are held, are never expected: no node would help them.
+
+    Args:
+        settings: as configured.
+        reader: how Slurm is asked.
+        clock: instants given to and taken from this object are on it; Slurm itself lives in wall time.
+        speed: seconds of the clock per wall second.
+        wall: gives wall time, epoch seconds.
+    """
+
+    def __init__(
+        self,
+        settings: SlurmSettings,
+        reader: SlurmReader,
+        clock: Clock,
+        *,
+        speed: float = 1.0,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._wall = wall
+        self._scale = Timescale.between(wall(), clock.now(), speed)
+        self._kept: dict[int, int] = {}
+
+    @property
+    def key(self) -> str:
+        """As configured."""
+        return self._settings.key
+
+    @property
+    def zone(self) -> str:
+        """As configured."""
+        return self._settings.zone
+
+    def examine(self) -> tuple[Finding, ...]:
+        """As the contract says."""
+        return examine(self._reader, self._settings.crontabs)
+
+    # ---- a pass
+
+    def changes(self, state: SourceState, now: datetime, progress: Progress | None = None) -> Iterator[SyncBatch]:
+        """As the contract says: what is live first, then the accounting up to now, a day at a time."""
+        wall = self._wall()
+        since = self._since(state, wall)
+        if not state.cursor:
+            self._kept.clear()
+        lines, rejects = self._crontabs()
+        turns = CronTurns(lines, second_s=self._scale.speed)
+        builder = RunBuilder(self._scale, self._settings.tenant, self._settings.zone, turns)
+        seen = Sighting(self._reader, Chains.read(state.notebook))
+        declared = turns.schedules(self._settings.tenant, now) if self._settings.crontabs else None
+        yield SyncBatch(schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects))
+        seen.queued, rejects = of_queue(self._ask(seen.queue))
+        yield from self._runs(seen, builder, seen.live(), rejects)
+        yield SyncBatch(notebook=seen.chains.notes(state.notebook, ()))
+        begin = since
+        while begin < wall:
+            end = min(begin + _DAY_S, wall)
+            ended, rejects = of_accounting(self._ask(lambda b=begin, e=end: seen.ended(b, e)))  # type: ignore[misc]
+            yield from self._runs(seen, builder, ended, rejects)
+            seen.forget()
+            yield SyncBatch(cursor=json.dumps({"until": max(min(end, wall - _BACK_S), since)}))
+            if progress is not None:
+                progress((end - since) / max(wall - since, 1.0), "accounting")
+            begin = end
+        yield from self._runs(seen, builder, seen.queued, ())  # the accounting may not know yet what ended just now
+        yield from self._untold(seen, builder, state)
+        yield SyncBatch(notebook=seen.chains.notes(state.notebook, seen.settled(wall, state.open)))
+
+    def _since(self, state: SourceState, wall: float) -> float:
+        if not state.cursor:
+            return wall - self._settings.history_s
+        try:
+            return float(json.loads(state.cursor)["until"])
+        except (ValueError, KeyError, TypeError) as e:
+            raise SourceError("the cursor is not ours", where=self.key, hint="read it anew from the beginning") from e
+
+    def _crontabs(self) -> tuple[list[CronLine], list[Reject]]:
+        lines: list[CronLine] = []
+        rejects: list[Reject] = []
+        for file in self._settings.crontabs:
+            try:
+                text = file.read_text(encoding="utf-8", errors="replace")
+            except OSError as e:
+                hint = "`crontab` names files that preprov may read"
+                raise SourceError(f"cannot read {file}: {e.strerror}", where=self.key, hint=hint) from e
+            system = "cron.d" in file.parts or file.name == "crontab"
+            for found in cron_lines(text, user=self._settings.user, zone=self._settings.zone, system=system):
+                if isinstance(found, CronLine):
+                    lines.append(found)
+                else:
+                    rejects.append(found)
+        return lines, rejects
+
+    def _runs(
+        self, seen: Sighting, builder: RunBuilder, found: Mapping[int, Unit], rejects: Sequence[Reject]
+    ) -> Iterator[SyncBatch]:
+        """The runs of these units as they are now, whole; those left out that were kept just so before."""
+        seen.take(found)
+        self._ask(lambda: seen.complete(found))
+        changed: dict[int, tuple[Unit, ...]] = {}
+        for run in dict.fromkeys(seen.chains.run_of(u) for u in found):
+            units = seen.units_of(run)
+            if units and self._kept.get(run) != hash(repr(units)):
+                changed[run] = units
+        runs = list(changed)
+        if rejects:
+            yield SyncBatch(rejects=tuple(rejects))
+        for i in range(0, len(runs), _BATCH):
+            part = {run: changed[run] for run in runs[i : i + _BATCH]}
+            swallowed = tuple(str(u.unit_id) for run, units in part.items() for u in units if u.unit_id != run)
+            yield SyncBatch(runs=builder.build(part, seen.chains), gone=swallowed)
+            self._kept.update({run: hash(repr(units)) for run, units in part.items()})
+
+    def _untold(self, seen: Sighting, builder: RunBuilder, state: SourceState) -> Iterator[SyncBatch]:
+        """Runs that the store holds as open and nobody told of: over meanwhile, or gone."""
+        lost = [int(r.run_id) for r in state.open if r.run_id.isdigit() and int(r.run_id) not in seen.told]
+        if not lost:
+            return
+        members = [m for run in lost for m in seen.chains.members(run)]
+        found, rejects = of_accounting(self._ask(lambda: seen.of_jobs(members)))
+        yield from self._runs(seen, builder, found, rejects)
+        gone = tuple(str(run) for run in lost if not any(m in found for m in seen.chains.members(run)))
+        yield SyncBatch(gone=gone)
+        for run in gone:
+            self._kept.pop(int(run), None)
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """Ask Slurm; its refusals are the source's errors."""
+        try:
+            return call()
+        except SlurmError as e:
+            raise source_error(e, self.key) from e
+
+
+_MEANS: Final[dict[Trouble, tuple[type[SourceError], str]]] = {
+    Trouble.UNREACHABLE: (SourceUnavailableError, "are slurmctld, slurmdbd and munge up? `scontrol ping`"),
+    Trouble.GARBLED: (SourceUnavailableError, "the next pass asks again"),
+    Trouble.DENIED: (SourceError, "this user may not see it: PrivateData, or a token of another user"),
+    Trouble.MISSING: (SourceError, "install Slurm's client commands here, or read through slurmrestd"),
+    Trouble.UNSUPPORTED: (SourceError, "Slurm 22.05 or newer is needed"),
+}
+
+
+def source_error(e: SlurmError, key: str) -> SourceError:
+    """What a refusal of Slurm means to whoever reads it."""
+    kind, hint = _MEANS.get(e.trouble, (SourceError, "`preprov source test` says what is missing"))
+    return kind(f"{e.where or 'slurm'}: {e.said}", where=key, hint=hint)

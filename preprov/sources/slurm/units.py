@@ -1,0 +1,258 @@
+"""Submissions: a job, all elements of an array, all components of a heterogeneous job; from queue and accounting alike.
+
+A submission is what somebody typed once. Its tasks are what Slurm starts one by one; they keep their names from the
+time they wait until they are history, whatever job numbers Slurm gives them on the way.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from preprov.contracts import Reject
+from preprov.slurm.accounting import AccountedJob
+from preprov.slurm.records import SlurmJob, gib
+
+_MOST_ELEMENTS: Final = 100_000
+_NO_LIMIT_S: Final = 30 * 86_400.0
+_DIGITS: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T_ -]?\d\d[:.-]?\d\d(?:[:.-]?\d\d)?)?|\d{4,}")
+_RANGE: Final = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_NEVER: Final = frozenset(
+    {"JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "BadConstraints", "PartitionDown"}
+)
+_LIMITED: Final = (
+    "QOS",
+    "Assoc",
+    "MaxJobs",
+    "MaxCpu",
+    "MaxNode",
+    "MaxMem",
+    "MaxGRES",
+    "Licenses",
+    "PartitionNodeLimit",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTask:
+    """One thing Slurm starts.
+
+    Attributes:
+        index: of the array element or het component, -1 for a plain job. job_id: what Slurm calls it now.
+        ready_at, started_at, ended_at: epoch seconds, wall; None = has not come. runtime_s: without suspensions.
+        cpu, memory_gib, gpu: of ONE of its `nodes` nodes.
+    """
+
+    index: int
+    job_id: int
+    ready_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    runtime_s: float | None
+    cpu: float
+    memory_gib: float
+    gpu: float
+    nodes: int = 1
+    hint_s: float | None = None
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One submission.
+
+    Attributes:
+        unit_id: its first job number. kind: "job", "array", "het".
+        at_once: elements of an array that may run at once; 0 = all.
+        due: not before this, where it waits for a time; None = at once. waits: "" or why no node would help it.
+        tasks: by index.
+    """
+
+    unit_id: int
+    kind: str
+    name: str
+    user: str
+    account: str
+    partition: str
+    priority: int
+    submit: float
+    due: float | None = None
+    waits: str = ""
+    at_once: int = 0
+    cron: bool = False
+    tasks: dict[int, UnitTask] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """True if all of it has ended."""
+        return all(t.over for t in self.tasks.values())
+
+    @property
+    def dag(self) -> str:
+        """Whose and what, without dates and long numbers, so that tonight's run is last night's again."""
+        return f"{self.user}/{_DIGITS.sub('#', self.name)}" if self.user else _DIGITS.sub("#", self.name)
+
+
+def of_queue(jobs: Iterable[SlurmJob]) -> tuple[dict[int, Unit], list[Reject]]:
+    """Units of what the controller knows; a job it tells too little of is rejected."""
+    out: dict[int, Unit] = {}
+    rejects: list[Reject] = []
+    for job in jobs:
+        if not job.job_id or job.submitted_at is None:
+            rejects.append(Reject(job.job_id, "no number or no time of submission", job.name[:200]))
+            continue
+        unit = out.get(_unit_id(job))
+        if unit is None:
+            unit = out.setdefault(_unit_id(job), _unit_of(job, job.submitted_at))
+        for task in _queued(job):
+            unit.tasks[task.index] = task
+        if job.state == "PENDING" and job.array_tasks:
+            out[unit.unit_id] = _with_limit(unit, job)
+    return out, rejects
+
+
+def of_accounting(jobs: Iterable[AccountedJob]) -> tuple[dict[int, Unit], list[Reject]]:
+    """Units of what the accounting remembers; array elements that have not been split off yet are the queue's to tell.
+
+    Of a job that was requeued the last attempt counts.
+    """
+    out: dict[int, Unit] = {}
+    rejects: list[Reject] = []
+    for job in jobs:
+        if not job.job_id or job.submitted_at is None:
+            rejects.append(Reject(job.job_id, "no number or no time of submission", job.name[:200]))
+            continue
+        if job.array_job_id and job.array_task is None:
+            continue
+        unit = out.get(_unit_id(job))
+        if unit is None:
+            unit = out.setdefault(_unit_id(job), _unit_of(job, job.submitted_at))
+        task = _accounted(job)
+        earlier = unit.tasks.get(task.index)
+        if earlier is None or (task.started_at or 0.0, task.over) >= (earlier.started_at or 0.0, earlier.over):
+            unit.tasks[task.index] = task
+    return out, rejects
+
+
+def merged(accounted: Unit | None, queued: Unit | None) -> Unit:
+    """The two accounts of one submission: the queue is newer, the accounting remembers what the queue forgot.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    if queued is None or accounted is None:
+        found = queued or accounted
+        if found is None:
+            raise ValueError("a submission that nothing tells of")
+        return found
+    ended = {i: t for i, t in accounted.tasks.items() if t.over}
+    newer = {i: t for i, t in queued.tasks.items() if not (t.over and i in ended)}
+    return replace(queued, tasks={**accounted.tasks, **newer})
+
+
+def _unit_id(job: SlurmJob | AccountedJob) -> int:
+    return job.array_job_id or job.het_job_id or job.job_id
+
+
+def _unit_of(job: SlurmJob | AccountedJob, submit: float) -> Unit:
+    kind = "array" if job.array_job_id else "het" if job.het_job_id else "job"
+    waits, due, cron, priority = "", None, False, 0
+    if isinstance(job, SlurmJob):
+        cron, priority = job.cron, _priority(job.priority)
+        if job.state == "PENDING":
+            waits = _waits(job.reason)
+            due = job.eligible_at if job.reason == "BeginTime" else None
+    partition = job.partition.split(",")[0]
+    return Unit(_unit_id(job), kind, job.name, job.user, job.account, partition, priority, submit, due, waits, 0, cron)
+
+
+def _priority(value: float | None) -> int:
+    """Slurm's own, which without its multifactor plugin only counts submissions down: that says nothing."""
+    return int(value) if value is not None and value < 2**31 else 0
+
+
+def _waits(reason: str) -> str:
+    """Why no node would help a pending job; "" if one would, or if it waits for a time or for another job."""
+    return reason if reason.startswith((*_NEVER, *_LIMITED)) else ""
+
+
+def _with_limit(unit: Unit, job: SlurmJob) -> Unit:
+    _, percent, limit = job.array_tasks.partition("%")
+    return replace(unit, at_once=int(limit)) if percent and limit.isdigit() else unit
+
+
+def _queued(job: SlurmJob) -> Iterator[UnitTask]:
+    pending = job.state == "PENDING"
+    over = job.is_over
+    started = job.started_at if job.runs or over else None
+    ready = None if pending and job.reason == "Dependency" else job.eligible_at
+    ended = job.ended_at if over else None
+    if ended is not None:
+        started = min(started, ended) if started else ended  # one that was cancelled before it began took nothing
+    task = UnitTask(
+        index=_index(job),
+        job_id=job.job_id,
+        ready_at=min(ready, started) if ready is not None and started is not None else ready,
+        started_at=started,
+        ended_at=ended,
+        runtime_s=ended - started if ended is not None and started is not None else None,
+        cpu=job.cpus / job.node_count,
+        memory_gib=gib(job.memory_mib) / job.node_count,
+        gpu=job.gpus / job.node_count,
+        nodes=job.node_count,
+        hint_s=_hint(job.time_limit_s),
+        over=over,
+    )
+    if pending and job.array_job_id and job.array_task is None:
+        for index in elements(job.array_tasks):
+            yield replace(task, index=index)
+        return
+    yield task
+
+
+def _accounted(job: AccountedJob) -> UnitTask:
+    ended = job.ended_at if job.is_over else None
+    started = job.started_at
+    if ended is not None:
+        started = min(started, ended) if started else ended
+    ready = job.eligible_at
+    if ready is not None and started is not None:
+        ready = min(ready, started)
+    runtime = max(ended - started - job.suspended_s, 0.0) if ended is not None and started is not None else None
+    return UnitTask(
+        index=_index(job),
+        job_id=job.job_id,
+        ready_at=ready,
+        started_at=started,
+        ended_at=ended,
+        runtime_s=runtime,
+        cpu=job.cpus / job.node_count,
+        memory_gib=gib(job.memory_mib) / job.node_count,
+        gpu=job.gpus / job.node_count,
+        nodes=job.node_count,
+        hint_s=_hint(job.time_limit_s),
+        over=job.is_over,
+    )
+
+
+def _index(job: SlurmJob | AccountedJob) -> int:
+    if job.array_job_id:
+        return job.array_task if job.array_task is not None else -1
+    return job.het_offset if job.het_job_id else -1
+
+
+def _hint(limit_s: float | None) -> float | None:
+    """A time limit that somebody chose says something of the runtime; a partition's own does not."""
+    return limit_s if limit_s is not None and 0 < limit_s < _NO_LIMIT_S else None
+
+
+def elements(text: str) -> list[int]:
+    """Indices of `0-9:2,15%4`; none of what is no such list."""
+    out: list[int] = []
+    for part in text.partition("%")[0].strip("[]").split(","):
+        found = _RANGE.fullmatch(part.strip())
+        if found is None:
+            continue
+        first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
+        out.extend(range(first, min(last, first + _MOST_ELEMENTS) + 1, max(step, 1)))
+    return out[:_MOST_ELEMENTS]
