@@ -1,0 +1,1 @@
+"""Nights on a real Slurm, with and without preprov: `python -m benchmarks.slurm`."""
