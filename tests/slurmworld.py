@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from preprov import configfile
@@ -64,7 +65,7 @@ class SlurmWorld:
     preload: Preload = field(default_factory=Preload)
     writes_logs = True
     observes = True
-    _jobs: dict[str, int] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         self.provider = self.again_provider()
@@ -87,11 +88,11 @@ class SlurmWorld:
         return self.again_provider()
 
     def until(self, look: Callable[[], bool], what: str) -> None:
-        wait_until(look, what=what, deadline_s=30.0, every_s=0.1)
+        wait_until(look, what=what, deadline_s=60.0, every_s=0.1)
 
     def occupy(self, node: Node) -> str:
         task = TaskRun(
-            f"run-{node.node_id}-{len(self._jobs)}",
+            f"run-{node.node_id}-{next(self._numbers)}",
             "t",
             self.pool.name,
             TaskSpec("t", command=("sleep", "600")),
@@ -100,7 +101,6 @@ class SlurmWorld:
         )
         self.scheduler.start(task, 0, node)
         claimant = task.claimant(0)
-        self._jobs[node.node_id] = len(self._jobs)
         self.until(lambda: claimant in self.runs_on(node.node_id), f"{claimant} to run")
         return claimant
 
@@ -153,7 +153,7 @@ class SlurmWorld:
             stays = [n.name for n in nodes if not n.is_gone and not n.is_going]
             self.slurm.update_nodes(stays, state="power_down_force")
             self.slurm.update_nodes([n.name for n in nodes if n.is_gone and n.is_down], state="resume")
-            return all(n.is_gone and not (n.is_down or n.is_drained) for n in nodes)
+            return all(n.is_gone and not (n.is_coming or n.is_down or n.is_drained) for n in nodes)
 
         self.until(gone, "all nodes to be powered down")
         self.until(self._no_machines, "all machines to be ended")

@@ -246,10 +246,11 @@ def listed(text: str, key: str, where: str) -> list[Json]:
     if not isinstance(answer, Mapping):
         raise SlurmError(Trouble.GARBLED, "an answer that is no table", where)
     errors = [_said(e) for e in answer.get("errors") or () if _said(e)]
-    found = answer.get(key)
+    found, said = answer.get(key), "; ".join(errors)
     if not isinstance(found, list):
-        said = "; ".join(errors) or f"an answer without {key!r}"
-        raise SlurmError(trouble_of(said) if errors else Trouble.GARBLED, said, where)
+        raise SlurmError(trouble_of(said) if said else Trouble.GARBLED, said or f"an answer without {key!r}", where)
+    if not found and trouble_of(said) in (Trouble.UNREACHABLE, Trouble.DENIED):  # "nothing found" is an answer
+        raise SlurmError(trouble_of(said), said, where)
     return [row for row in found if isinstance(row, Mapping)]
 
 

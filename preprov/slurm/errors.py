@@ -55,6 +55,7 @@ _MEANING: Final = (
     ("controller is in standby mode", Trouble.UNREACHABLE),
     ("munge", Trouble.UNREACHABLE),
     ("could not resolve", Trouble.UNREACHABLE),
+    ("could not establish a configuration source", Trouble.UNREACHABLE),
     ("authentication", Trouble.DENIED),
     ("access/permission denied", Trouble.DENIED),
     ("permission denied", Trouble.DENIED),

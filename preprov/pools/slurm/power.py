@@ -19,6 +19,7 @@ from preprov.model.pools import Node, Phase, Pool, Standby
 from preprov.pools.slurm import view
 from preprov.pools.slurm.boots import Boot, Boots
 from preprov.pools.slurm.joining import Joiner
+from preprov.pools.slurm.marks import Marks
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_groups
 from preprov.pools.slurm.touching import give_back
 from preprov.pools.slurm.view import NODE_TAG, Place
@@ -248,12 +249,12 @@ class PowerPrograms:
         to = place.marks.to or group.suspend_to
         try:
             with self._boots.of(group.where, place.name) as boot:
+                self._unmark(slurm, place, to)
                 ended = [self._end(group, m, Standby.COLD) for m in place.older]
                 if place.machine is not None:
                     ended.append(self._end(group, place.machine, to))
                 if to is Standby.COLD or place.machine is None:
                     boot.ended()
-            self._unmark(slurm, place, to)
         except (PoolError, SlurmError) as e:
             out.failed[place.name] = str(e)
             log.error("not suspended", node=place.name, why=str(e))
@@ -277,8 +278,13 @@ class PowerPrograms:
             return f"{machine.node_id} {'ended' if to is Standby.COLD else to}"
 
     def _unmark(self, slurm: SlurmCommands, place: Place, to: Standby) -> None:
-        """The order it warmed by is over; a token whose machine has ended is past."""
-        marks = place.marks
+        """The order it warmed by is over; a token whose machine ends is past.
+
+        Before the machine ends, for then the name is free, and whoever powers it up anew leaves marks of his own.
+        """
+        marks = next((Marks.read(n.extra) for n in slurm.nodes() if n.name == place.name), place.marks)
+        if marks.token != place.marks.token:
+            return
         after = replace(marks, asked_at=None, to=None)
         if to is Standby.COLD and marks.token:
             after = replace(after, token="", tags={}, past=(marks.token, *marks.past)[:8])
@@ -300,12 +306,12 @@ class PowerPrograms:
     def _clear(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
         try:
             with self._boots.of(group.where, place.name) as boot:
+                self._unmark(slurm, place, Standby.COLD)
                 for m in (place.machine, *place.older):
                     if m is not None:
                         self._end(group, m, Standby.COLD)
                 boot.failed()
                 failures = boot.failures
-            self._unmark(slurm, place, Standby.COLD)
             if failures >= _FAILURES:
                 why = (
                     f"{view.OURS}{failures} times in a row it did not come; `scontrol update state=resume` tries again"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
@@ -81,7 +81,7 @@ def cron_lines(text: str, *, user: str, zone: str, system: bool) -> Iterator[Cro
         options, scron = scron, []
         try:
             found = _line(line, options, user=user, zone=zone, system=system)
-        except (ValueError, CronSimError) as e:
+        except (ValueError, CronSimError, ZoneInfoNotFoundError, IsADirectoryError) as e:
             yield Reject(number, f"no line of a crontab: {e}", line[:200])
             continue
         if found is not None:

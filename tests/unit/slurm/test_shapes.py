@@ -1,0 +1,157 @@
+"""Slurm's JSON of two eras, host lists and refusals, as values."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprov.slurm.accounting import AccountedJob
+from preprov.slurm.commands import SlurmCommands
+from preprov.slurm.errors import SlurmError, Trouble, trouble_of
+from preprov.slurm.hostlist import expand
+from preprov.slurm.records import SlurmNode
+from preprov.slurm.shapes import exit_code, instant, number, tres
+from preprov.slurm.stepstat import step_stats
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (5, 5.0),
+        ({"set": True, "infinite": False, "number": 5}, 5.0),
+        ({"set": False, "infinite": False, "number": 0}, None),
+        ({"set": True, "infinite": True, "number": 0}, None),
+        (0xFFFFFFFE, None),
+        (True, None),
+        ("7", 7.0),
+        ("soon", None),
+        (None, None),
+    ],
+)
+def test_a_number_is_read_in_either_shape(value: object, meant: float | None) -> None:
+    assert number(value) == meant
+
+
+def test_an_instant_of_zero_has_not_come() -> None:
+    assert instant(0) is None
+    assert instant({"set": True, "number": 100}) == 100.0
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (0, 0),
+        (256, 1),
+        (9, -9),
+        ({"status": ["SUCCESS"], "return_code": 0}, 0),
+        ({"status": ["SIGNALED"], "return_code": 0, "signal": {"signal_id": 15, "name": "TERM"}}, -15),
+        ({"return_code": {"set": True, "number": 3}, "signal": {"id": {"set": False}}}, 3),
+    ],
+)
+def test_an_exit_code_is_read_in_either_shape(value: object, meant: int) -> None:
+    assert exit_code(value) == meant
+
+
+def test_trackable_resources_are_read_with_their_units() -> None:
+    assert tres("cpu=4,mem=2G,node=1,gres/gpu=2,billing=N/A") == {"cpu": 4, "mem": 2048, "node": 1, "gres/gpu": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cn[1-3,7],login", ("cn1", "cn2", "cn3", "cn7", "login")),
+        ("r[0-1]n[08-10]", ("r0n08", "r0n09", "r0n10", "r1n08", "r1n09", "r1n10")),
+        ("one", ("one",)),
+        ("", ()),
+    ],
+)
+def test_a_host_list_is_expanded(text: str, names: tuple[str, ...]) -> None:
+    assert expand(text) == names
+
+
+@pytest.mark.parametrize("text", ["cn[1-", "cn[3-1]", "cn[a]", "cn]1[", "cn[0-9999999]", "cn[1-60000],dn[1-60000]"])
+def test_what_is_no_host_list_says_so(text: str) -> None:
+    with pytest.raises(SlurmError) as e:
+        expand(text)
+    assert e.value.trouble is Trouble.GARBLED
+
+
+@given(st.text(alphabet="cn0123456789[],- ", max_size=20))
+def test_any_text_is_a_host_list_or_an_error(text: str) -> None:
+    try:
+        names = expand(text)
+    except SlurmError:
+        return
+    assert all(names)
+
+
+@pytest.mark.parametrize(
+    ("said", "trouble"),
+    [
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Trouble.UNREACHABLE),
+        ("scontrol: fatal: Could not establish a configuration source", Trouble.UNREACHABLE),
+        ("scontrol: unrecognized option '--json'", Trouble.UNSUPPORTED),
+        ("slurm_update error: Access/permission denied", Trouble.DENIED),
+        ("slurm_update error: Invalid node name specified", Trouble.NOT_FOUND),
+        ("slurm_update error: Invalid node state specified", Trouble.CONFLICT),
+        ("something else", Trouble.REFUSED),
+    ],
+)
+def test_what_slurm_says_no_with_has_a_kind(said: str, trouble: Trouble) -> None:
+    assert trouble_of(said) is trouble
+
+
+def test_the_steps_of_running_jobs_are_read() -> None:
+    lines = f"12.batch|2|1-00:00:10|{64 * 2**20}|{2**20}|0\n12.0|1|bad|x|y|z\nnonsense\n"
+    first, second = step_stats(lines)
+    assert (first.job_id, first.step, first.cpu_s, first.rss_mib) == (12, "batch", 2 * 86_410.0, 128.0)
+    assert first.disk_mib == 2.0
+    assert (second.cpu_s, second.rss_mib, second.disk_mib) == (None, None, None)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"jobs": 3}', "[]", '{"other": []}'])
+def test_an_answer_that_slurm_does_not_write_is_an_error_not_an_empty_queue(text: str) -> None:
+    with pytest.raises(SlurmError) as e:
+        SlurmCommands(lambda _argv, _stdin: text).jobs()
+    assert e.value.trouble is Trouble.GARBLED
+
+
+def test_an_error_inside_an_answer_is_raised() -> None:
+    text = json.dumps({"jobs": [], "errors": [{"description": "Unable to contact slurm controller"}]})
+    with pytest.raises(SlurmError) as e:
+        SlurmCommands(lambda _argv, _stdin: text).jobs()
+    assert e.value.trouble is Trouble.UNREACHABLE
+
+
+def test_nothing_found_is_an_answer() -> None:
+    text = json.dumps({"jobs": [], "errors": [{"error": "Nothing found"}]})
+    assert SlurmCommands(lambda _argv, _stdin: text).jobs() == ()
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["job_id", "time", "state", "tres", "array", "het", "steps", "exit_code", "comment", "nodes"]),
+        _JSON,
+    )
+)
+def test_an_accounted_job_of_any_shape_is_read(raw: dict[str, object]) -> None:
+    """A field of another shape counts as not told: it may cost that field, never the pass."""
+    job = AccountedJob.of(raw)
+    assert job.cpus >= 0
+    assert job.exit_code is None or job.is_over
+
+
+def test_a_node_of_both_eras_says_the_same() -> None:
+    older = {"name": "cn1", "state": "idle", "state_flags": ["CLOUD", "POWERED_DOWN"], "cpus": 2}
+    newer = {"name": "cn1", "state": ["IDLE", "CLOUD", "POWERED_DOWN"], "cpus": 2}
+    for raw in (older, newer):
+        node = SlurmNode.of(raw)
+        assert (node.name, node.state, node.is_gone, node.is_coming, node.cpus) == ("cn1", "IDLE", True, False, 2)
