@@ -118,6 +118,7 @@ def open_app(
             clock=clock,
             pools=configured,
             limits=config.limits(configured),
+            account=config.account.build(),
             tenants={t.name: Tenant(t.priority, {k: v for k, v in t.quota.items()}, t.share) for t in config.tenant},
             actor=actor,
             holder=process_name(),

@@ -5,12 +5,15 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from preprov.contracts import Examined, PoolProvider
+from preprov.contracts import Examined, Finding, PoolProvider
+from preprov.control.context import Context
 from preprov.model.errors import PreprovError
+from preprov.model.plans import ActionKind, ActionRecord
 from preprov.model.pools import Pool
 
 State = Literal["ok", "warn", "bad"]
@@ -49,9 +52,23 @@ def _pools() -> tuple[Check, ...]:
         with open_app(actor="doctor") as app:
             asked = [(p, x) for x in app.ctx.providers.values() for p in app.ctx.pools.values() if _uses(p, x)]
             found = [f for pool, x in asked if isinstance(x, Examined) for f in x.examine(pool)]
+            found += teardowns(app.ctx)
     except PreprovError:
         return ()
     return tuple(Check(f.what, f.state, f.found, f.hint) for f in found)
+
+
+def teardowns(ctx: Context) -> list[Finding]:
+    """Nodes that could not be ended in the last day and have not been since: they are still paid for."""
+    last: dict[str, ActionRecord] = {}
+    for r in ctx.ports.audit.records(since=ctx.clock.now() - timedelta(days=1)):
+        if r.action.kind is ActionKind.TERMINATE and r.result in ("done", "failed"):
+            last |= dict.fromkeys(r.node_ids, r)
+    return [
+        Finding(f"node {node}", "bad", f"it could not be ended: {r.detail}", f"preprov why node {node}")
+        for node, r in last.items()
+        if r.result == "failed"
+    ]
 
 
 def _uses(pool: Pool, provider: PoolProvider) -> bool:

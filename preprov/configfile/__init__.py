@@ -11,7 +11,14 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from preprov.configfile.base import HoursSection, Section, known_zone, time_of_day
-from preprov.configfile.planning import GateSection, LimitSection, ObjectiveSection, PricesSection, WithinSection
+from preprov.configfile.planning import (
+    AccountSection,
+    GateSection,
+    LimitSection,
+    ObjectiveSection,
+    PricesSection,
+    WithinSection,
+)
 from preprov.configfile.sources import SourceSection
 from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
@@ -52,6 +59,7 @@ class GuardSection(Section):
     max_usd_per_day: float | None = Field(default=None, ge=0)
     max_launches_per_minute: int | None = Field(default=None, ge=0)
     stale_source: float = Field(default=900.0, gt=0, description="seconds")
+    wave: int = Field(default=100, ge=1, description="Nodes one pass begins at most, give or take a quarter.")
 
     def build(self) -> Guards:
         """The domain value."""
@@ -61,6 +69,7 @@ class GuardSection(Section):
             max_usd_per_day=self.max_usd_per_day,
             max_launches_per_minute=self.max_launches_per_minute,
             stale_source_s=self.stale_source,
+            wave=self.wave,
         )
 
 
@@ -255,6 +264,7 @@ class ConfigFile(Section):
     """The whole file."""
 
     controller: ControllerSection = ControllerSection()
+    account: AccountSection = AccountSection()
     guard: GuardSection = GuardSection()
     pool: list[PoolSection] = Field(default_factory=list)
     source: list[SourceSection] = Field(default_factory=list)

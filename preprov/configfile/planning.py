@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from preprov.configfile.base import HoursSection, Section, known_zone
 from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
-from preprov.model.limits import SharedLimit
+from preprov.model.limits import Account, SharedLimit
 from preprov.model.pools import Objective, Pool, Within
 from preprov.model.prices import Commitment
 
@@ -29,6 +29,20 @@ class ObjectiveSection(Section):
     def build(self) -> Objective:
         """The domain value."""
         return Objective(self.shortage_usd_per_core_hour, self.hit_rate, self.late_usd_per_minute)
+
+
+class AccountSection(Section):
+    """[account]: what all pools together may have, whatever each of them may."""
+
+    max_nodes: int | None = Field(default=None, ge=0)
+    max_usd_per_hour: float | None = Field(default=None, ge=0)
+    max_usd_per_day: float | None = Field(default=None, ge=0, description="By the calendar day of each pool's zone.")
+    max_launches_per_minute: int | None = Field(default=None, ge=0)
+
+    def build(self) -> Account | None:
+        """The domain value; None if nothing is limited."""
+        made = Account(self.max_nodes, self.max_usd_per_hour, self.max_usd_per_day, self.max_launches_per_minute)
+        return None if made == Account() else made
 
 
 class GateSection(Section):

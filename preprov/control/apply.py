@@ -13,6 +13,7 @@ from preprov.control.gating import GUARDED
 from preprov.control.guarding import check_guards
 from preprov.control.observing import committed_by_node, observe
 from preprov.control.trust import ACTS, Trust, foreign, may_act, trust, writers
+from preprov.control.waves import in_parts
 from preprov.model.errors import GuardError, InsufficientCapacityError, NodeBusyError, PoolError, StalePlanError
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Preload, Standby
@@ -60,11 +61,14 @@ def apply_plan(
         return ()
     done = {r.action.action_id for r in _recent(ctx, pool, now) if r.result == "done"}
     barred = unrecorded(ctx, pool) if may_act(ctx, pool) else {}
-    return tuple(
-        _act(ctx, pool, plan, action, observation, barred.get(action.group, ""))
-        for action in due
-        if action.action_id not in done and action.kind in kinds
-    )
+    todo = [a for a in due if a.action_id not in done and a.kind in kinds]
+    out = []
+    for action, later in in_parts(pool, plan.plan_id, todo):
+        if later:
+            log.info("the rest of a wave follows", pool=pool.name, now=action.count, later=later)
+        if action.count or not later:
+            out.append(_act(ctx, pool, plan, action, observation, barred.get(action.group, "")))
+    return tuple(out)
 
 
 def apply_stored(ctx: Context, pool: Pool, plan: CapacityPlan) -> tuple[ActionRecord, ...]:
@@ -308,7 +312,9 @@ def _record(
         action, pool.name, plan_id, ctx.actor, ctx.clock.now(), result, detail, node_ids or action.node_ids
     )
     ctx.ports.audit.record(row)
-    if not quiet:
+    if result == "failed" and action.kind is ActionKind.TERMINATE:
+        log.error("a node could not be ended and is still paid for", pool=pool.name, nodes=row.node_ids, why=detail)
+    elif not quiet:
         log.info(
             "action", pool=pool.name, kind=str(action.kind), count=action.count, result=result, reason=action.reason
         )

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from preprov.contracts import Clock, PoolProvider, Ports, PriceBook, Scheduler
 from preprov.model.errors import ConfigError
-from preprov.model.limits import SharedLimit
+from preprov.model.limits import Account, SharedLimit
 from preprov.model.pools import Mode, Pool
 from preprov.model.time import aware
 
@@ -53,7 +53,7 @@ class Context:
 
     Attributes:
         tenants: what is configured of them; one that is not named has no priority and no limit.
-        limits: quotas and budgets that pools share.
+        limits: quotas and budgets that pools share. account: what all of them may have together.
         schedulers: provider name -> how tasks are started on its nodes.
         actor: who is asking, for the audit log.
         holder: name under which leases are held.
@@ -71,6 +71,7 @@ class Context:
     pools: Mapping[str, Pool]
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
     limits: tuple[SharedLimit, ...] = ()
+    account: Account | None = None
     actor: str = "controller"
     holder: str = field(default_factory=default_holder)
     n_samples: int = 200

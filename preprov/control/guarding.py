@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from preprov.control.accounting import Cap, account_caps, fit, price_now
 from preprov.control.context import Context
 from preprov.control.sharing import shared_rooms, spent_today
 from preprov.model.errors import GuardError
@@ -12,16 +13,6 @@ from preprov.model.plans import Action, ActionKind
 from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation, Standby
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.room import nodes_left
-
-_EPS = 1e-9
-
-
-@dataclass(frozen=True)
-class Cap:
-    """How many nodes of a raise a guard lets through, and what it says to the rest."""
-
-    most: int
-    says: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +32,12 @@ class _Now:
         """Cores of a group's machines."""
         seen = sum(n.offering.capacity.cpu for n in self.alive if n.group == group)
         return seen + sum(o.capacity.cpu for o in self.unseen.get(group, ()))
+
+    def usd_per_hour(self, ctx: Context) -> float:
+        """What they cost; 0 for those of no known price."""
+        at = ctx.clock.now()
+        later = sum(price_now(ctx, o, at) for offerings in self.unseen.values() for o in offerings)
+        return sum(_rate(ctx, n, at) for n in self.alive) + later
 
 
 def check_guards(ctx: Context, pool: Pool, action: Action, observation: PoolObservation) -> None:
@@ -72,6 +69,7 @@ def _caps(ctx: Context, pool: Pool, action: Action, observation: PoolObservation
         yield from _counts(ctx, pool, action, now)
         yield from (c for room in rooms for c in _shared(action, now, room, offering))
     yield from _money(ctx, now, rooms, offering)
+    yield from account_caps(ctx, pool, action, now.count(), lambda: now.usd_per_hour(ctx))
 
 
 def _offering(pool: Pool, group: str, key: str) -> Offering | None:
@@ -120,11 +118,10 @@ def _money(ctx: Context, now: _Now, rooms: Sequence[SharedRoom], offering: Offer
     shared = [r for r in rooms if r.limit.max_usd_per_day is not None and pool.name in r.limit.pools]
     if guards.max_usd_per_hour is None and guards.max_usd_per_day is None and not shared:
         return
-    price = _price(ctx, offering, at)
-    rate = sum(_rate(ctx, n, at) for n in now.alive) + sum(_price(ctx, o, at) for os in now.unseen.values() for o in os)
+    price, rate = price_now(ctx, offering, at), now.usd_per_hour(ctx)
     if guards.max_usd_per_hour is not None:
         yield Cap(
-            _fit(guards.max_usd_per_hour - rate, price), f"max_usd_per_hour {guards.max_usd_per_hour}: now {rate:.2f}"
+            fit(guards.max_usd_per_hour - rate, price), f"max_usd_per_hour {guards.max_usd_per_hour}: now {rate:.2f}"
         )
     hours = max(pool.lease_s, offering.minimum_billing_s if offering else 0.0) / 3600.0
     budgets: list[tuple[str, float, float, float]] = []
@@ -136,19 +133,11 @@ def _money(ctx: Context, now: _Now, rooms: Sequence[SharedRoom], offering: Offer
     spent = spent_today(ctx, pool, at) if budgets else 0.0
     for name, cap, elsewhere, their_rate in budgets:
         left = cap - spent - elsewhere - (rate + their_rate) * hours
-        yield Cap(_fit(left, price * hours), f"{name} {cap}: {spent + elsewhere:.2f} USD are spent")
-
-
-def _fit(money: float, price: float) -> int:
-    return 10**9 if price <= 0 else max(math.floor(money / price + _EPS), 0)
-
-
-def _price(ctx: Context, offering: Offering | None, at: datetime) -> float:
-    return (ctx.prices.usd_per_hour(offering, at) if offering else None) or 0.0
+        yield Cap(fit(left, price * hours), f"{name} {cap}: {spent + elsewhere:.2f} USD are spent")
 
 
 def _rate(ctx: Context, node: Node, at: datetime) -> float:
     """USD per hour of a node in the state it is in; 0 where no price is known."""
     if node.standby is Standby.RUNNING:
-        return _price(ctx, node.offering, at)
+        return price_now(ctx, node.offering, at)
     return ctx.prices.standby_usd_per_hour(node.offering, node.standby, at) or 0.0

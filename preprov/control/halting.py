@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+import structlog
+
 from preprov.control.adopting import GivenBack, give_back
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Mode, Phase, Pool, Standby
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def _end_idle(ctx: Context, pool: Pool, but_not: frozenset[str], reason: str) ->
             ended.append(node.node_id)
         except PoolError as e:
             result, detail = "failed", str(e)
+            log.error("a node could not be ended and is still paid for", pool=pool.name, node=node.node_id, why=detail)
         ctx.ports.audit.record(
             ActionRecord(action, pool.name, "", ctx.actor, ctx.clock.now(), result, detail, (node.node_id,))
         )

@@ -55,6 +55,7 @@ def _end(ctx: Context, pool: Pool, node: Node, plan_id: str, silent: float) -> A
         result, detail = "skipped", str(e)
     except PoolError as e:
         result, detail = "failed", f"{e.kind}: {e}"
+        log.error("an orphan could not be ended and is still paid for", pool=pool.name, node=node.node_id, why=detail)
     record = ActionRecord(action, pool.name, plan_id, ctx.actor, ctx.clock.now(), result, detail, (node.node_id,))
     ctx.ports.audit.record(record)
     return record

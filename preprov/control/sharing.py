@@ -50,13 +50,13 @@ def family(ctx: Context, pool: Pool) -> tuple[str, ...]:
 
 @contextmanager
 def limits_held(ctx: Context, pool: Pool) -> Iterator[None]:
-    """Inside, nobody else raises within the limits that this pool shares.
+    """Inside, nobody else raises within the limits that this pool shares, those of the whole account among them.
 
     Raises:
         LeaseHeldError: another process held one of them for too long.
     """
-    limits = limits_of(ctx, pool)
-    if not limits:
+    names = [f"limit {limit.name}" for limit in limits_of(ctx, pool)] + (["account"] if ctx.account else [])
+    if not names:
         yield
         return
     import stamina
@@ -64,8 +64,8 @@ def limits_held(ctx: Context, pool: Pool) -> Iterator[None]:
     ttl_s = _LEASE_S * float(getattr(ctx.clock, "speed", 1.0))
     again = stamina.RetryingCaller(timeout=_PATIENCE_S, attempts=None, wait_initial=0.1, wait_max=1.0)
     with ExitStack() as stack:
-        for name in sorted(limit.name for limit in limits):
-            again(LeaseHeldError, _enter, stack, ctx, f"limit {name}", ttl_s)
+        for name in sorted(names):
+            again(LeaseHeldError, _enter, stack, ctx, name, ttl_s)
         yield
 
 
@@ -77,7 +77,7 @@ def shared_rooms(ctx: Context, pool: Pool) -> tuple[SharedRoom, ...]:
     """The limits of this pool with what each other pool has of them now."""
     limits = limits_of(ctx, pool)
     others = {m for limit in limits for m in limit.members if m != pool.name and m in ctx.pools}
-    seen = {name: _last_seen(ctx, ctx.pools[name]) for name in sorted(others)}
+    seen = {name: last_seen(ctx, ctx.pools[name]) for name in sorted(others)}
     return tuple(
         SharedRoom(limit, {m: _use(ctx, ctx.pools[m], limit, seen[m]) for m in sorted(limit.members & others)})
         for limit in limits
@@ -86,10 +86,10 @@ def shared_rooms(ctx: Context, pool: Pool) -> tuple[SharedRoom, ...]:
 
 def used_by(ctx: Context, pool: Pool, limit: SharedLimit) -> Use:
     """What a pool has of a limit now."""
-    return _use(ctx, pool, limit, _last_seen(ctx, pool))
+    return _use(ctx, pool, limit, last_seen(ctx, pool))
 
 
-def _last_seen(ctx: Context, pool: Pool) -> PoolSnapshot:
+def last_seen(ctx: Context, pool: Pool) -> PoolSnapshot:
     """As its last pass saw it; asked of its cloud if there was none lately."""
     now = ctx.clock.now()
     rows = ctx.ports.history.snapshots(pool.name, since=now - _SEEN_LATELY, until=now)

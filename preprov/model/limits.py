@@ -40,6 +40,16 @@ class SharedLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """What all pools together may have; None = no limit. Checked just before each raise, ends nothing."""
+
+    max_nodes: int | None = None
+    max_usd_per_hour: float | None = None
+    max_usd_per_day: float | None = None
+    max_launches_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Deadline:
     """When runs of some DAGs are to have ended, and what it costs if they have not.
 

@@ -216,13 +216,19 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """Hard caps, checked just before each call. They stop launches only; they never end a node."""
+    """Hard caps, checked just before each call. They stop launches only; they never end a node.
+
+    Attributes:
+        wave: nodes that one pass begins at most, give or take a quarter, so that not all of a big wave boot, pull and
+            read at once; the rest follows with the next passes.
+    """
 
     max_nodes: int = 1000
     max_usd_per_hour: float | None = None
     max_usd_per_day: float | None = None
     max_launches_per_minute: int | None = None
     stale_source_s: float = 900.0
+    wave: int = 100
 
 
 @dataclass(frozen=True, slots=True)

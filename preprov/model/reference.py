@@ -74,5 +74,5 @@ def reference_pool(
         zone=zone,
         mode=mode,
         objective=Objective(shortage_usd_per_core_hour=shortage_usd_per_core_hour),
-        guards=Guards(max_nodes=max_nodes),
+        guards=Guards(max_nodes=max_nodes, wave=max(max_nodes, 1)),
     )

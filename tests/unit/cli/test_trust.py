@@ -83,3 +83,22 @@ def test_local_nodes_have_nothing_to_give_back(preprov):
     assert preprov("pool", "mode", "laptop", "-o", "json").json["gate"] is None
     assert preprov("pool", "adopt", "terraform", "nowhere.json").code == 2
     assert preprov("pool", "adopt", "nobody").code == 2
+
+
+def test_caps_of_the_account_are_read_and_a_teardown_that_failed_is_the_doctors(preprov):
+    from preprov.app import open_app
+    from preprov.model.limits import Account
+    from preprov.model.plans import Action, ActionKind, ActionRecord
+
+    preprov("init")
+    path = Path("preprov.toml")
+    path.write_text(path.read_text() + "\n[account]\nmax_nodes = 3\nmax_usd_per_day = 9.5\n")
+    with open_app() as app:
+        assert app.ctx.account == Account(max_nodes=3, max_usd_per_day=9.5)
+        now = app.ctx.clock.now()
+        end = Action("a", ActionKind.TERMINATE, now, "nodes", 1, "not needed", node_ids=("n1",))
+        failed = ActionRecord(end, "laptop", "", "test", now, "failed", "the vendor says no", ("n1",))
+        app.ctx.ports.audit.record(failed)
+    checks = {c["what"]: c for c in preprov("doctor", "-o", "json").json["checks"]}
+    assert (checks["node n1"]["state"], checks["node n1"]["hint"]) == ("bad", "preprov why node n1")
+    assert "the vendor says no" in checks["node n1"]["found"]
