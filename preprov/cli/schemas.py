@@ -16,6 +16,7 @@ from preprov.cli.claim_schemas import (
     Tokens,
     Windows,
 )
+from preprov.cli.image_schemas import BakedImages, Images, Pruned, RolledOut
 from preprov.cli.model_schemas import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.node_schemas import NodePackage, NodeUserData
 from preprov.cli.planning_schemas import (
@@ -455,6 +456,10 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "prices refresh": PricesRefreshed,
     "node package": NodePackage,
     "node user-data": NodeUserData,
+    "image bake": BakedImages,
+    "image list": Images,
+    "image rollout": RolledOut,
+    "image prune": Pruned,
     "reservation list": Reservations,
     "reservation create": OneReservation,
     "reservation commit": OneReservation,

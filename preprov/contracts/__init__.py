@@ -8,6 +8,7 @@ caller's next pass, nothing here retries by itself except an SDK inside its own 
 from preprov.contracts.access import EventStore, TokenStore
 from preprov.contracts.adoption import AdoptionStore
 from preprov.contracts.base import Clock, Progress
+from preprov.contracts.images import BakesImages, Image
 from preprov.contracts.launch import Scheduler, TaskReport
 from preprov.contracts.learning import (
     ForecastStore,
@@ -76,6 +77,7 @@ __all__ = [
     "Adopts",
     "Applied",
     "AuditLog",
+    "BakesImages",
     "Capabilities",
     "Claimed",
     "Clock",
@@ -86,6 +88,7 @@ __all__ = [
     "ForecastStore",
     "GivesNotice",
     "HistoryStore",
+    "Image",
     "IngestResult",
     "IntentStore",
     "KeepsNodes",

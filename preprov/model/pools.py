@@ -1,5 +1,7 @@
 """Pools: groups, offerings, nodes, lead times, modes and guards."""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -158,6 +160,19 @@ class Preload:
     commands: tuple[str, ...] = ()
     join: tuple[str, ...] = ()
     min_read_mb_s: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of what it puts on a disk; what is only run at the hand-over, or checked, does not count."""
+        images = [(i.uri, i.digest) for i in self.images]
+        datasets = [(d.uri, d.key, d.sha256) for d in self.datasets]
+        text = json.dumps([images, datasets, self.packages, self.commands])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What a node that holds it reports as verified: image digests and dataset keys."""
+        return frozenset((*(i.digest or i.uri for i in self.images), *(d.key for d in self.datasets)))
 
     def merged(self, other: "Preload") -> "Preload":
         """Union, order kept."""

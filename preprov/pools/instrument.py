@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 from preprov.contracts import (
     Adopts,
+    BakesImages,
     Examined,
     GivesNotice,
     KeepsNodes,
@@ -38,6 +39,7 @@ _PROTOCOLS: Final = (
     LeavesNotes,
     SetsFloor,
     KeepsNodes,
+    BakesImages,
 )
 VERBS: Final = tuple(
     sorted(

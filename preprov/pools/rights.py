@@ -47,6 +47,11 @@ _AWS_SCOPES: Final = {
     "autoscaling:RecordLifecycleActionHeartbeat": "tend",
     "autoscaling:SetInstanceProtection": "tend",
     "ec2:CreateFleet": "fleet",
+    "ec2:CreateImage": "bake",
+    "ec2:CreateLaunchTemplateVersion": "template",
+    "ec2:DeleteSnapshot": "image",
+    "ec2:DeregisterImage": "image",
+    "ec2:ModifyLaunchTemplate": "template",
     "ec2:RunInstances": "run",
     "iam:PassRole": "pass",
     "ec2:CreateTags": "note",
@@ -64,13 +69,16 @@ def _aws_scope(action: str) -> str:
 
 
 AWS: Final = Rights(aws.OBSERVE, by_scope((*aws.ACT, *aws.IMPLIED), _aws_scope), aws.AGENT)
-"""Scopes: group and tend (by ARN and tag), node and note (by tag), queue (by ARN), fleet, run (by template), pass."""
+"""Scopes: group and tend (by ARN and tag), node and note (by tag), queue (by ARN), fleet, run (by template), pass; and
+where images are baked image (by tag), bake, template."""
 
 GCP_CALLS: Final[Mapping[str, str]] = {
     "InstanceGroupManagers.get": "compute.instanceGroupManagers.get",
     "InstanceGroupManagers.list_managed_instances": "compute.instanceGroupManagers.get",
     "InstanceGroupManagerResizeRequests.get": "compute.instanceGroupManagers.get",
     "InstanceTemplates.get": "compute.instanceTemplates.get",
+    "GlobalOperations.wait": "compute.globalOperations.get",
+    "Images.list": "compute.images.list",
     "Instances.get": "compute.instances.get",
     "Instances.get_guest_attributes": "compute.instances.getGuestAttributes",
     "Instances.list": "compute.instances.list",
@@ -87,15 +95,29 @@ GCP_CALLS: Final[Mapping[str, str]] = {
     "InstanceGroupManagerResizeRequests.cancel": "compute.instanceGroupManagers.update",
     "InstanceGroupManagerResizeRequests.insert": "compute.instanceGroupManagers.update",
     "Instances.set_metadata": "compute.instances.setMetadata",
+    "Images.insert": "compute.images.create",
+    "Images.delete": "compute.images.delete",
+    "InstanceTemplates.insert": "compute.instanceTemplates.create",
+    "InstanceTemplates.delete": "compute.instanceTemplates.delete",
 }
 """Call of the SDK -> the right it needs. Where a node has a service account, its metadata also need `actAs` of that."""
-_GCP_WRITES: Final = {"compute.instanceGroupManagers.update": "group", "compute.instances.setMetadata": "node"}
+_GCP_WRITES: Final = {
+    "compute.instanceGroupManagers.update": "group",
+    "compute.instances.setMetadata": "node",
+    "compute.images.create": "image",
+    "compute.images.delete": "image",
+    "compute.instanceTemplates.create": "image",
+    "compute.instanceTemplates.delete": "image",
+}
+_GCP_IMPLIED: Final = {"compute.disks.useReadOnly": "image", "compute.images.useReadOnly": "image"}
+"""Not called by us, but needed by an image that is made of a disk, and by a template that names an image."""
 
 GCP: Final = Rights(
     observe=tuple(sorted(set(GCP_CALLS.values()) - set(_GCP_WRITES))),
-    act=by_scope(_GCP_WRITES, _GCP_WRITES.__getitem__),
+    act=by_scope({**_GCP_WRITES, **_GCP_IMPLIED}, {**_GCP_WRITES, **_GCP_IMPLIED}.__getitem__),
 )
-"""Scopes: group (the project: it cannot be narrowed further), node (by the names that a group gives its machines).
+"""Scopes: group (the project: it cannot be narrowed further), node (by the names that a group gives its machines), and
+image (the project), where images are baked.
 
 A node writes guest attributes of its own, for which it needs no right.
 """
@@ -103,6 +125,10 @@ A node writes guest attributes of its own, for which it needs no right.
 AZURE_CALLS: Final[Mapping[str, str]] = {
     "autoscaleSettings.list": "Microsoft.Insights/autoscaleSettings/read",
     "usage.list": "Microsoft.Compute/locations/usages/read",
+    "gallery_image_versions.list_by_gallery_image": "Microsoft.Compute/galleries/images/versions/read",
+    "gallery_image_versions.begin_create_or_update": "Microsoft.Compute/galleries/images/versions/write",
+    "gallery_image_versions.begin_delete": "Microsoft.Compute/galleries/images/versions/delete",
+    "virtual_machines.generalize": "Microsoft.Compute/virtualMachines/generalize/action",
     "virtual_machine_scale_sets.get": "Microsoft.Compute/virtualMachineScaleSets/read",
     "virtual_machine_scale_sets.begin_update": "Microsoft.Compute/virtualMachineScaleSets/write",
     "virtual_machine_scale_sets.begin_delete_instances": "Microsoft.Compute/virtualMachineScaleSets/delete/action",
@@ -129,7 +155,9 @@ _AZURE_IMPLIED: Final = {
     "Microsoft.Network/virtualNetworks/subnets/join/action": "join",
 }
 """Not called by us, but needed by a scale set that grows: its machines join a network and have an identity."""
+_AZURE_GENERALISES: Final = "Microsoft.Compute/virtualMachines/generalize/action"
 _AZURE_KINDS: Final = {
+    "galleries": "image",
     "virtualMachineScaleSets": "group",
     "virtualMachines": "node",
     "standbyVirtualMachinePools": "standby",
@@ -137,6 +165,8 @@ _AZURE_KINDS: Final = {
 
 
 def _azure_scope(action: str) -> str:
+    if action == _AZURE_GENERALISES:
+        return "image"
     return _AZURE_IMPLIED.get(action) or _AZURE_KINDS[action.split("/")[1]]
 
 
@@ -147,7 +177,8 @@ AZURE: Final = Rights(
     ),
     agent=("Microsoft.Resources/tags/write",),
 )
-"""Scopes: group, node and standby (the module's own resource group), join (the subnet and its security group)."""
+"""Scopes: group, node and standby (the module's own resource group), join (the subnet and its security group), image
+(the same resource group), where images are baked."""
 
 MODULES: Final[Mapping[str, Rights]] = {"aws-warm-pool": AWS, "gcp-warm-pool": GCP, "azure-warm-pool": AZURE}
 """Terraform module -> its rights."""

@@ -18,6 +18,7 @@ from preprov.contracts import Clock
 from preprov.model.time import epoch
 from preprov.testing.agents import AgentHost, Agents
 from preprov.testing.fake_aws_groups import Groups
+from preprov.testing.fake_aws_images import FakeImages
 from preprov.testing.fake_aws_nodes import FakeNode, Times
 from preprov.testing.fake_aws_wire import (
     Answer,
@@ -85,6 +86,7 @@ class FakeAws:
         self.nodes: dict[str, FakeNode] = {}
         self.prices: dict[str, float] = {}
         self.groups = Groups(self)
+        self.images = FakeImages(self)
         self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.RLock()
         self.lead_s: Lead | None = None
@@ -101,6 +103,7 @@ class FakeAws:
             "ec2:DescribeInstances": self._describe,
             "pricing:GetProducts": self._products,
             **self.groups.handlers,
+            **self.images.handlers,
         }
 
     # ---- the server
@@ -243,6 +246,7 @@ class FakeAws:
             node.spoiled = frozenset(self.faults.spoiled)
             node.advance(now)
         self.groups.advance(now)
+        self.images.advance(now)
 
     def adopt(self, now: float) -> list[FakeNode]:
         """Take in machines that moto has made since the last time: they are pending."""

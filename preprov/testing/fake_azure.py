@@ -13,7 +13,8 @@ from preprov.contracts import Clock
 from preprov.model.notes import NOTICE, REPORT
 from preprov.model.pools import Standby
 from preprov.testing.agents import Agents
-from preprov.testing.fake_azure_parts import FakeStandbyPool, FakeVmss
+from preprov.testing.fake_azure_gallery import FakeGallery
+from preprov.testing.fake_azure_parts import FakeStandbyPool, FakeVmss, match, since
 from preprov.testing.fake_cloud import Answer, ApiError, Call, FakeCloud, Json, Route
 from preprov.testing.fake_machines import FakeMachine
 from preprov.testing.fake_metadata import AzureMetadata, Vm
@@ -52,6 +53,7 @@ class FakeAzure(FakeCloud):
         self.subscription, self.resource_group = subscription, resource_group
         self.sets: dict[str, FakeVmss] = {}
         self.spoiled = False
+        self.gallery = FakeGallery(self)
         self._operations: dict[str, _Operation] = {}
 
     # ---- what a test does
@@ -145,6 +147,8 @@ class FakeAzure(FakeCloud):
                 self._autoscale,
                 "Microsoft.Insights/autoscaleSettings/read",
             ),
+            *self.gallery.routes(f"{compute}/galleries/{{gallery}}/images/{{image}}/versions"),
+            ("POST", f"{vm}/generalize", self._generalize, f"{vms}/generalize/action"),
             ("GET", f"{here}/operations/{{name}}", self._look, "Microsoft.Compute/locations/operations/read"),
         )
         return tuple(Route(*row) for row in table)
@@ -186,6 +190,7 @@ class FakeAzure(FakeCloud):
             "properties": {
                 "provisioningState": "Succeeded",
                 "orchestrationMode": "Flexible" if g.flexible else "Uniform",
+                "virtualMachineProfile": {"storageProfile": {"imageReference": dict(g.image)}},
                 "additionalCapabilities": {"hibernationEnabled": g.hibernates},
             },
         }
@@ -195,19 +200,21 @@ class FakeAzure(FakeCloud):
 
     def _patch_set(self, call: Call) -> Answer:
         g = self._set(call)
-        _match(call, g.generation)
+        match(call, g.generation)
         wanted = int(call.body.get("sku", {}).get("capacity", g.capacity))
         if wanted < g.capacity:
             raise ApiError(400, "InvalidParameter", "this test lowers no size: machines are deleted by name")
         self._within_quota(wanted - g.capacity)
         g.generation += 1
         g.tags = dict(call.body.get("tags", g.tags))
+        profile = call.body.get("properties", {}).get("virtualMachineProfile", {})
+        g.image = profile.get("storageProfile", {}).get("imageReference", g.image)
         error = "AllocationFailed" if wanted > g.capacity and g.size in self.faults.short else ""
         for _ in range(wanted - g.capacity):
             self._add_machine(g, error)
         g.capacity = wanted
         self._refill(g)
-        return Answer(self._set_body(g), 200, self._begin(_MAKING[-1][0], error))
+        return Answer(self._set_body(g), 200, self.begin(_MAKING[-1][0], error))
 
     def _within_quota(self, more: int) -> None:
         there = sum(g.capacity for g in self.sets.values())
@@ -238,6 +245,7 @@ class FakeAzure(FakeCloud):
         m = FakeMachine(f"{g.name}_{g.serial:08x}", g.size, "", now, g.spot)
         m.address, m.posted, m.lead_s = self.agents.next_address(), {} if self.agents.real else None, self.lead_s
         m.follow(now, "create", _MAKING)
+        g.booted[m.name] = g.image.get("id", "")
         m.boots(Standby.COLD, _MAKING[-1][0], now, "checksum differs" if self.spoiled else "")
         return m
 
@@ -249,7 +257,7 @@ class FakeAzure(FakeCloud):
         for n in names:
             g.members[n].follow(now, "delete", ((0, "deleting"), (20, _GONE)))
             g.members[n].sleeps(now)
-        return Answer(None, 202, self._begin(20))
+        return Answer(None, 202, self.begin(20))
 
     # ---- machines
 
@@ -263,7 +271,7 @@ class FakeAzure(FakeCloud):
     def _vm_body(self, g: FakeVmss | None, m: FakeMachine, at: datetime) -> Json:
         state, now = m.status(at), self.clock.now()
         provisioning = {"creating": "Creating", "deleting": "Deleting", "failed": "Failed"}.get(state, "Succeeded")
-        told: Json = {"code": f"ProvisioningState/{m.error or provisioning.lower()}", "time": _since(m, at).isoformat()}
+        told: Json = {"code": f"ProvisioningState/{m.error or provisioning.lower()}", "time": since(m, at).isoformat()}
         statuses = [told | ({"message": "no capacity"} if m.error else {})]
         if provisioning == "Succeeded":
             power = "deallocated" if state == "hibernated" else state
@@ -282,6 +290,7 @@ class FakeAzure(FakeCloud):
                 "hardwareProfile": {"vmSize": m.machine_type},
                 "priority": "Spot" if m.spot else "Regular",
                 **({"virtualMachineScaleSet": {"id": self._set_id(g)}} if g else {}),
+                "storageProfile": {"imageReference": {"id": g.booted.get(m.name, "") if g else ""}},
                 "instanceView": {"statuses": statuses},
             },
         }
@@ -302,7 +311,7 @@ class FakeAzure(FakeCloud):
 
     def _patch_vm(self, call: Call) -> Answer:
         m = self._vm(call)
-        _match(call, m.generation)
+        match(call, m.generation)
         if m.status(self.clock.now()) == "creating":
             raise ApiError(409, "Conflict", f"{m.name} is being created")
         m.generation += 1
@@ -328,7 +337,7 @@ class FakeAzure(FakeCloud):
         aim, took_s = ("hibernated", 25) if call.query.get("hibernate") == "true" else ("deallocated", 20)
         m.follow(now, "deallocate", ((0, "deallocating"), (took_s, aim)))
         m.sleeps(now)
-        return Answer(None, 202, self._begin(took_s))
+        return Answer(None, 202, self.begin(took_s))
 
     def _start(self, call: Call) -> Answer:
         m, now = self._vm(call), self.clock.now()
@@ -336,10 +345,16 @@ class FakeAzure(FakeCloud):
         if state not in _BACK:
             raise ApiError(409, "OperationNotAllowed", f"{m.name} is {state}")
         if m.machine_type in self.faults.short:
-            return Answer(None, 202, self._begin(10, "AllocationFailed"))
+            return Answer(None, 202, self.begin(10, "AllocationFailed"))
         m.follow(now, "start", ((0, "starting"), (15, "running")))
         m.boots(_BACK[state], 15, now)
-        return Answer(None, 202, self._begin(15))
+        return Answer(None, 202, self.begin(15))
+
+    def _generalize(self, call: Call) -> Answer:
+        m = self._vm(call)
+        if m.status(self.clock.now()) != "deallocated":
+            raise ApiError(409, "OperationNotAllowed", f"{m.name} is not deallocated")
+        return Answer(None)
 
     # ---- standby pools
 
@@ -413,16 +428,10 @@ class FakeAzure(FakeCloud):
 
     def _autoscale(self, call: Call) -> Answer:
         found = [g for g in self.sets.values() if g.autoscale]
-        return Answer(
-            {
-                "value": [
-                    {"name": g.autoscale, "properties": {"targetResourceUri": self._set_id(g), "enabled": True}}
-                    for g in found
-                ]
-            }
-        )
+        about = [{"targetResourceUri": self._set_id(g), "enabled": True} for g in found]
+        return Answer({"value": [{"name": g.autoscale, "properties": p} for g, p in zip(found, about, strict=True)]})
 
-    def _begin(self, takes_s: float, error: str = "") -> dict[str, str]:
+    def begin(self, takes_s: float, error: str = "") -> dict[str, str]:
         """Headers of an operation that takes so long and then fails or not."""
         name = f"op-{len(self._operations):06d}"
         self._operations[name] = _Operation(self.clock.now() + timedelta(seconds=takes_s), error)
@@ -438,14 +447,3 @@ class FakeAzure(FakeCloud):
             return Answer({"status": "InProgress"}, 200, {"Retry-After": "0"})
         failed: dict[str, Any] = {"error": {"code": op.error, "message": "no capacity for this size here"}}
         return Answer({"status": "Failed", **failed} if op.error else {"status": "Succeeded"})
-
-
-def _match(call: Call, generation: int) -> None:
-    """Refuse a write onto what has changed since it was read."""
-    wanted = call.headers.get("if-match")
-    if wanted is not None and wanted != f'"{generation}"':
-        raise ApiError(412, "PreconditionFailed", "the resource has changed since it was read")
-
-
-def _since(m: FakeMachine, at: datetime) -> datetime:
-    return max((t for t, _ in m.timeline if t <= at), default=m.created_at)

@@ -1,7 +1,9 @@
 """What the fake Azure is made of: scale sets and standby pools."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from preprov.testing.fake_cloud import ApiError, Call
 from preprov.testing.fake_machines import FakeMachine
 
 
@@ -18,7 +20,12 @@ class FakeStandbyPool:
 
 @dataclass
 class FakeVmss:
-    """A flexible scale set. `autoscale`: name of a setting of Azure Monitor that writes its size; "" = none."""
+    """A flexible scale set.
+
+    Attributes:
+        autoscale: name of a setting of Azure Monitor that writes its size; "" = none.
+        image: reference of what new machines boot from. booted: machine -> id of what it was made from.
+    """
 
     name: str
     size: str
@@ -32,3 +39,17 @@ class FakeVmss:
     standby: FakeStandbyPool | None = None
     autoscale: str = ""
     serial: int = 0
+    image: dict[str, str] = field(default_factory=dict)
+    booted: dict[str, str] = field(default_factory=dict)
+
+
+def match(call: Call, generation: int) -> None:
+    """Refuse a write onto what has changed since it was read."""
+    wanted = call.headers.get("if-match")
+    if wanted is not None and wanted != f'"{generation}"':
+        raise ApiError(412, "PreconditionFailed", "the resource has changed since it was read")
+
+
+def since(m: FakeMachine, at: datetime) -> datetime:
+    """When it entered the state it was in then."""
+    return max((t for t, _ in m.timeline if t <= at), default=m.created_at)

@@ -15,6 +15,7 @@ from preprov.model.notes import PREFIX
 from preprov.model.pools import Standby
 from preprov.testing.agents import Agents
 from preprov.testing.fake_cloud import Answer, ApiError, Call, FakeCloud, Json, Route
+from preprov.testing.fake_gcp_images import FakeGcpImages
 from preprov.testing.fake_gcp_parts import (
     COUNTED,
     GONE,
@@ -59,6 +60,7 @@ class FakeGcp(FakeCloud):
         self.project, self.zone = project, zone
         self.migs: dict[str, FakeMig] = {}
         self.spoiled = False
+        self.images = FakeGcpImages(self)
         self._operations: dict[str, _Operation] = {}
         self._requests: dict[str, tuple[datetime, Json]] = {}
 
@@ -124,7 +126,9 @@ class FakeGcp(FakeCloud):
             ("GET", f"{zone}/operations", self._list_operations, "zoneOperations.list"),
             ("GET", f"{zone}/operations/{{name}}", self._get_operation, "zoneOperations.get"),
             ("POST", f"{zone}/operations/{{name}}/wait", self._wait, "zoneOperations.get"),
-            ("GET", "/global/instanceTemplates/{name}", self._get_template, "instanceTemplates.get"),
+            *self.images.routes(),
+            ("GET", "/global/operations/{name}", self._get_operation, "globalOperations.get"),
+            ("POST", "/global/operations/{name}/wait", self._wait, "globalOperations.get"),
             ("GET", "/regions/{name}", self._get_region, "regions.get"),
         )
         return tuple(Route(m, f"{root}{p}", h, f"compute.{r}") for m, p, h, r in table)
@@ -159,7 +163,7 @@ class FakeGcp(FakeCloud):
                 "name": g.name,
                 "baseInstanceName": g.base,
                 "selfLink": self._link(f"instanceGroupManagers/{g.name}"),
-                "instanceTemplate": f"{self.url}/compute/v1/projects/{self.project}/global/instanceTemplates/{g.name}",
+                "instanceTemplate": f"projects/{self.project}/global/instanceTemplates/{g.template or g.name}",
                 "targetSize": counts["target_size"],
                 "targetSuspendedSize": counts["target_suspended_size"],
                 "targetStoppedSize": counts["target_stopped_size"],
@@ -174,11 +178,12 @@ class FakeGcp(FakeCloud):
         g = self._mig(call)
 
         def change() -> None:
+            g.template = call.body.get("instanceTemplate", g.template).rsplit("/", 1)[-1]
             for wire, name in names.items():
                 if wire in call.body:
                     self._size(g, name, int(call.body[wire]))
 
-        return self._once(call, "patch", f"instanceGroupManagers/{g.name}", change)
+        return self.once(call, "patch", f"instanceGroupManagers/{g.name}", change)
 
     def _size(self, g: FakeMig, name: str, wanted: int) -> None:
         """More of a state are made by the group, fewer are ended, of its own choice."""
@@ -223,7 +228,7 @@ class FakeGcp(FakeCloud):
             for i in asked:
                 self._make(g, i["name"], notes_of(i))
 
-        return self._once(call, "createInstances", f"instanceGroupManagers/{g.name}", change)
+        return self.once(call, "createInstances", f"instanceGroupManagers/{g.name}", change)
 
     def _make(self, g: FakeMig, name: str, notes: dict[str, str]) -> FakeMachine:
         now = self.clock.now()
@@ -248,7 +253,7 @@ class FakeGcp(FakeCloud):
         verb = VERBS[name]
         names = [str(i).rsplit("/", 1)[-1] for i in call.body.get("instances", [])]
         known = self._fit(g, verb, names, skip=bool(call.body.get("skipInstancesOnValidationError")))
-        return self._once(call, name, f"instanceGroupManagers/{g.name}", lambda: self._apply(g, verb, known))
+        return self.once(call, name, f"instanceGroupManagers/{g.name}", lambda: self._apply(g, verb, known))
 
     def _fit(self, g: FakeMig, verb: Verb, names: Sequence[str], *, skip: bool) -> list[str]:
         foreign = [n for n in names if n not in g.members or g.members[n].aim == GONE]
@@ -289,7 +294,7 @@ class FakeGcp(FakeCloud):
                 raise ApiError(409, "alreadyExists", f"The resource 'resizeRequests/{name}' already exists")
             g.requests[name] = FakeResize(call.body.get("instances", []))
 
-        return self._once(call, "insert", f"instanceGroupManagers/{g.name}/resizeRequests/{name}", change)
+        return self.once(call, "insert", f"instanceGroupManagers/{g.name}/resizeRequests/{name}", change)
 
     def _request(self, call: Call) -> tuple[FakeMig, FakeResize]:
         """A request as it is now: granted as soon as all its machines can be had."""
@@ -319,7 +324,7 @@ class FakeGcp(FakeCloud):
                 raise ApiError(409, "resourceNotReady", f"the request is {found.state}")
             found.state = "CANCELLED"
 
-        return self._once(call, "cancel", f"instanceGroupManagers/{g.name}", change)
+        return self.once(call, "cancel", f"instanceGroupManagers/{g.name}", change)
 
     # ---- instances
 
@@ -349,6 +354,7 @@ class FakeGcp(FakeCloud):
             "scheduling": {"provisioningModel": "SPOT" if m.spot else "STANDARD"},
             "metadata": {"items": items, "fingerprint": f"g{m.generation}"},
             "networkInterfaces": [{"networkIP": m.address}],
+            "disks": [{"boot": True, "source": self._link(f"disks/{m.name}")}],
             **times,
         }
 
@@ -386,21 +392,16 @@ class FakeGcp(FakeCloud):
             m.notes = json.loads(values.get(NOTES, "{}"))
             m.generation += 1
 
-        return self._once(call, "setMetadata", f"instances/{m.name}", change)
+        return self.once(call, "setMetadata", f"instances/{m.name}", change)
 
     # ---- the rest
-
-    def _get_template(self, call: Call) -> Answer:
-        allowed = self.migs[call.parts["name"]].guest_attributes
-        items = [{"key": "enable-guest-attributes", "value": "TRUE"}] if allowed else []
-        return Answer({"name": call.parts["name"], "properties": {"metadata": {"items": items}}})
 
     def _get_region(self, call: Call) -> Answer:
         limit = self.faults.quota if self.faults.quota is not None else 1000
         used = sum(len(g.members) for g in self.migs.values())
         return Answer({"name": call.parts["name"], "quotas": [{"metric": "INSTANCES", "limit": limit, "usage": used}]})
 
-    def _once(self, call: Call, kind: str, target: str, change: Any) -> Answer:
+    def once(self, call: Call, kind: str, target: str, change: Any) -> Answer:
         """Do it and answer with its operation; sent again under the same request id, answer with that one."""
         key, now = call.query.get("requestId", ""), self.clock.now()
         known = self._requests.get(key)

@@ -43,7 +43,11 @@ class FakeResize:
 
 @dataclass
 class FakeMig:
-    """A managed instance group. `autoscaler`: URL of one that writes its size; "" = none."""
+    """A managed instance group.
+
+    Attributes:
+        autoscaler: URL of one that writes its size; "" = none. template: name of its template; "" = its own name.
+    """
 
     name: str
     base: str
@@ -55,6 +59,7 @@ class FakeMig:
     members: dict[str, FakeMachine] = field(default_factory=dict)
     requests: dict[str, FakeResize] = field(default_factory=dict)
     serial: int = 0
+    template: str = ""
 
 
 def notes_of(instance: Json) -> dict[str, str]:

@@ -9,6 +9,7 @@ OBSERVE: Final = (
     "autoscaling:DescribePolicies",
     "autoscaling:DescribeScheduledActions",
     "autoscaling:DescribeWarmPool",
+    "ec2:DescribeImages",
     "ec2:DescribeInstances",
     "ec2:DescribeLaunchTemplateVersions",
     "ec2:DescribeSpotPriceHistory",
@@ -32,8 +33,12 @@ ACT: Final = (
     "autoscaling:TerminateInstanceInAutoScalingGroup",
     "autoscaling:UpdateAutoScalingGroup",
     "ec2:CreateFleet",
+    "ec2:CreateImage",
+    "ec2:CreateLaunchTemplateVersion",
     "ec2:CreateTags",
     "ec2:DeleteTags",
+    "ec2:DeregisterImage",
+    "ec2:ModifyLaunchTemplate",
     "ec2:StartInstances",
     "ec2:StopInstances",
     "ec2:TerminateInstances",
@@ -41,8 +46,8 @@ ACT: Final = (
     "sqs:ReceiveMessage",
 )
 """Writes: what the modes floor and full need on top."""
-IMPLIED: Final = ("ec2:RunInstances", "iam:PassRole")
-"""Not called by us, but needed by the calls above: fleets run instances, which may have a role."""
+IMPLIED: Final = ("ec2:DeleteSnapshot", "ec2:RunInstances", "iam:PassRole")
+"""Not called by us, but needed by the calls above: fleets run instances, which may have a role; images, snapshots."""
 AGENT: Final = ("ec2:CreateTags",)
 """What a node's agent calls, on its own machine and for the tags of its reports only."""
 SAME_RIGHT: Final = {"sqs:DeleteMessageBatch": "sqs:DeleteMessage"}

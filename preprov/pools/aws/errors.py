@@ -74,6 +74,8 @@ _CODES: Final[Mapping[type[PoolError], tuple[str, tuple[str, ...]]]] = {
     NotFoundError: (
         _AGAIN,
         (
+            "InvalidAMIID.NotFound",
+            "InvalidAMIID.Unavailable",
             "InvalidInstanceID.NotFound",
             "InvalidInstanceID.Malformed",
             "InvalidLaunchTemplateId.NotFound",
@@ -90,6 +92,7 @@ _CODES: Final[Mapping[type[PoolError], tuple[str, tuple[str, ...]]]] = {
         (
             "IncorrectInstanceState",
             "IncorrectState",
+            "InvalidAMIName.Duplicate",
             "IdempotentParameterMismatch",
             "IdempotentParameterMismatchError",
             "IdempotentInstanceTerminated",

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest, Notice, Quote
+from preprov.contracts import Capabilities, Clock, Finding, Image, LaunchRequest, Notice, Quote
 from preprov.model.errors import PoolError
 from preprov.model.notes import GROUP, OWNER, POOL
 from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
-from preprov.pools.aws import doctor, notices, prices, settings, writes
+from preprov.pools.aws import doctor, images, notices, prices, settings, writes
 from preprov.pools.aws.asg import ScalingGroup
 from preprov.pools.aws.clients import Clients, Json, tags_of
 from preprov.pools.aws.fence import Fences
@@ -259,6 +259,38 @@ class AwsProvider:
     def lease(self, pool: Pool, group: str, until: datetime) -> None:
         """As the contract says: one scheduled action of the Auto Scaling group. It leaves the warm pool as it is."""
         self._scaling(pool, group).lease(until)
+
+    # ---- images
+
+    def open_bench(self, request: LaunchRequest) -> tuple[str, ...]:
+        """As the contract says."""
+        mine = {OWNER: self._tools.owner()} if self._tools.owner() else {}
+        ours = replace(request, tags={**request.tags, **mine})
+        return images.open_bench(self._tools, aws_group(request.pool, request.group), ours)
+
+    def benches(self, pool: Pool, group: str) -> tuple[Node, ...]:
+        """As the contract says."""
+        return tuple(images.benches(self._tools, aws_group(pool, group)))
+
+    def close_benches(self, pool: Pool, group: str, node_ids: Sequence[str]) -> None:
+        """As the contract says."""
+        images.close_benches(self._tools, aws_group(pool, group), node_ids)
+
+    def images(self, pool: Pool, group: str) -> tuple[Image, ...]:
+        """As the contract says."""
+        return images.images(self._tools, aws_group(pool, group))
+
+    def make_image(self, pool: Pool, group: str, node_id: str, digest: str) -> None:
+        """As the contract says."""
+        images.make_image(self._tools, aws_group(pool, group), node_id, digest)
+
+    def roll_out(self, pool: Pool, group: str, image_id: str) -> tuple[str, ...]:
+        """As the contract says: a new version of the launch template."""
+        return images.roll_out(self._tools, aws_group(pool, group), image_id)
+
+    def delete_image(self, pool: Pool, group: str, image_id: str) -> None:
+        """As the contract says."""
+        images.delete_image(self._tools, aws_group(pool, group), image_id)
 
     # ---- inside
 

@@ -363,6 +363,21 @@ class ScaleSet:
             and s["properties"].get("enabled", True)
         ]
 
+    def boot_from(self, settings: Json, image_id: str) -> None:
+        """Have the scale set make new machines from an image.
+
+        Raises:
+            PoolError: it failed, or somebody else has changed it since it was read.
+        """
+        profile = {"storageProfile": {"imageReference": {"id": image_id}}}
+        operation = self._update(settings, {"properties": {"virtualMachineProfile": profile}})
+        with calling(self.where):
+            operation.result(timeout=self.options.settle_s)
+
+    def listed(self) -> list[Json]:
+        """Its machines as they are listed, for those who examine it."""
+        return self._listed()
+
     def usages(self, location: str) -> list[Json]:
         """What is used of the region's quotas."""
         return pages(self.where, self._tools.clients.compute(self.options.place).usage.list(location))

@@ -36,6 +36,7 @@ class _Raw(BaseModel):
     resource_group: str = Field(min_length=1)
     scale_set: str = Field(min_length=1)
     standby_pool: str = ""
+    gallery_image: str = Field(default="", pattern=r"^([\w.-]+/[\w.-]+)?$", description="gallery/image definition")
     endpoint_url: str = ""
     attempts: int = Field(default=5, ge=0, le=20)
     poll: float = Field(default=5.0, ge=0, description="seconds")
@@ -50,6 +51,7 @@ class AzureGroup:
 
     Attributes:
         scale_set: name of its flexible scale set. standby_pool: name of the one that serves it; "" = none.
+        gallery_image: "gallery/image definition" whose versions are the images baked for it; "" = none are.
         fence_s: how long an agent is waited for to confirm that it begins no more tasks.
         settle_s: how long a launch or start is watched for a lack of machines or quota.
         shortage_ttl_s: how long a lack of machines is remembered.
@@ -60,6 +62,7 @@ class AzureGroup:
     place: Place
     scale_set: str
     standby_pool: str
+    gallery_image: str
     fence_s: float
     settle_s: float
     shortage_ttl_s: float
@@ -96,4 +99,6 @@ def azure_group(pool: Pool, name: str) -> AzureGroup:
             f"options.endpoint_url: {raw.endpoint_url} is not on this machine", where=where, hint="leave it out"
         )
     place = Place(raw.subscription, raw.resource_group, raw.endpoint_url.rstrip("/"), raw.attempts, raw.poll)
-    return AzureGroup(pool, group, place, raw.scale_set, raw.standby_pool, raw.fence, raw.settle, raw.shortage_ttl)
+    return AzureGroup(
+        pool, group, place, raw.scale_set, raw.standby_pool, raw.gallery_image, raw.fence, raw.settle, raw.shortage_ttl
+    )

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from preprov.contracts import Clock, Finding, Notice
+from preprov.contracts import Clock, Finding, Image, Notice
 from preprov.model.errors import PoolError
 from preprov.model.pools import Pool, Standby
 from preprov.pools.azure import doctor, settings
 from preprov.pools.azure.clients import Clients
 from preprov.pools.azure.group import ScaleSet, Tools
+from preprov.pools.azure.images import Gallery
 from preprov.pools.azure.options import azure_group
+from preprov.pools.machines.bench import bench_pool
 from preprov.pools.machines.notice import told
 from preprov.pools.machines.orders import Greeting, no_greeting
 from preprov.pools.machines.provider import MachineProvider
@@ -52,6 +54,26 @@ class AzureProvider(MachineProvider):
     def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:
         """As the contract says; remembered by this object, for the note goes with its machine."""
         self._settled.update(n.receipt for n in done)
+
+    def images(self, pool: Pool, group: str) -> tuple[Image, ...]:
+        """As the contract says."""
+        return self._gallery(pool, group).images()
+
+    def make_image(self, pool: Pool, group: str, node_id: str, digest: str) -> None:
+        """As the contract says: a version of the gallery's image, from the bench, which is generalised for it."""
+        bench = self._lender(bench_pool(pool, group), group)
+        self._gallery(pool, group).make(bench, self._clock, node_id, digest)
+
+    def roll_out(self, pool: Pool, group: str, image_id: str) -> tuple[str, ...]:
+        """As the contract says: the scale set's model."""
+        return self._gallery(pool, group).roll_out(image_id)
+
+    def delete_image(self, pool: Pool, group: str, image_id: str) -> None:
+        """As the contract says."""
+        self._gallery(pool, group).delete(image_id)
+
+    def _gallery(self, pool: Pool, group: str) -> Gallery:
+        return Gallery(self._tools.clients, self._lender(pool, group))
 
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
         """As the contract says."""

@@ -49,8 +49,8 @@ class Clients:
         with calling(where):
             yield from found
 
-    def done(self, place: Place, where: str, operation: Any) -> None:
-        """Wait until an operation of the zone is over; the API does the waiting.
+    def done(self, place: Place, where: str, operation: Any, kind: str = "ZoneOperations") -> None:
+        """Wait until an operation, of the zone or a global one, is over; the API does the waiting.
 
         Raises:
             PoolError: it failed.
@@ -60,7 +60,7 @@ class Clients:
         while operation.status.name != "DONE":
             if (self._clock.now() - started).total_seconds() > _OPERATION_S:
                 raise ConflictError(f"{operation.operation_type} is not over yet", where=where, hint="observe again")
-            operation = self.call(place, where, "ZoneOperations", "wait", operation=operation.name)
+            operation = self.call(place, where, kind, "wait", operation=operation.name)
         failed = of_operation(operation, where)
         if failed is not None:
             raise failed

@@ -284,6 +284,12 @@ class ManagedGroup:
         """One call that writes to the group, over when its operation is."""
         self._done(self._call(kind, method, instance_group_manager=self.options.mig, **fields))
 
+    def order_global(self, kind: str, method: str, *, wait: bool = True, **fields: Any) -> None:
+        """One call that writes what no zone has, over when its operation is, or when it is begun."""
+        operation = self._call(kind, method, **fields)
+        if wait:
+            self._tools.clients.done(self.options.place, self.where, operation, "GlobalOperations")
+
     def _done(self, operation: Any) -> None:
         self._tools.clients.done(self.options.place, self.where, operation)
 

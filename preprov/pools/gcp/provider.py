@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from preprov.contracts import Clock, Finding, Notice
+from preprov.contracts import Clock, Finding, Image, Notice
 from preprov.model.pools import Pool, Standby
-from preprov.pools.gcp import doctor, notices, settings
+from preprov.pools.gcp import doctor, images, notices, settings
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.group import ManagedGroup, Tools
 from preprov.pools.gcp.options import gcp_group
+from preprov.pools.machines.bench import bench_pool
 from preprov.pools.machines.orders import Greeting, no_greeting
 from preprov.pools.machines.provider import MachineProvider
 from preprov.pools.machines.shortage import Shortages
@@ -44,6 +45,23 @@ class GcpProvider(MachineProvider):
     def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:
         """As the contract says; remembered by this object, for the zone keeps its operations."""
         self._settled.update(n.receipt for n in done)
+
+    def images(self, pool: Pool, group: str) -> tuple[Image, ...]:
+        """As the contract says."""
+        return images.images(self._lender(pool, group))
+
+    def make_image(self, pool: Pool, group: str, node_id: str, digest: str) -> None:
+        """As the contract says: of the disk it boots from."""
+        bench = self._lender(bench_pool(pool, group), group)
+        images.make_image(self._lender(pool, group), bench, self._clock, node_id, digest)
+
+    def roll_out(self, pool: Pool, group: str, image_id: str) -> tuple[str, ...]:
+        """As the contract says: a new template of the group."""
+        return images.roll_out(self._lender(pool, group), image_id)
+
+    def delete_image(self, pool: Pool, group: str, image_id: str) -> None:
+        """As the contract says."""
+        images.delete_image(self._lender(pool, group), image_id)
 
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
         """As the contract says."""

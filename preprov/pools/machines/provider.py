@@ -1,12 +1,13 @@
 """The verbs of a pool provider, the same for every cloud that lends machines by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from preprov.contracts import ANOTHER_PREPROV, Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, QuotaExceededError
 from preprov.model.notes import DRAIN, FENCE, OWNER, STARTED, TOKEN
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.pools.machines.bench import bench_pool
 from preprov.pools.machines.fence import Fences
 from preprov.pools.machines.lender import Lender
 from preprov.pools.machines.machine import Heard, Machine, State, node
@@ -180,6 +181,24 @@ class MachineProvider:
         """Names of a group's machines that a launch of ours made and that run nothing, the youngest first."""
         nodes = [n for n in self._nodes(self._lender(pool, group)) if n.token and not n.is_busy]
         return tuple(n.node_id for n in sorted(nodes, key=lambda n: n.created_at, reverse=True))
+
+    # ---- benches
+
+    def open_bench(self, request: LaunchRequest) -> tuple[str, ...]:
+        """As the contract of `BakesImages` says."""
+        pool = bench_pool(request.pool, request.group)
+        return self.launch(replace(request, pool=pool, tags={**request.tags, DRAIN: "yes"}))
+
+    def benches(self, pool: Pool, group: str) -> tuple[Node, ...]:
+        """As that contract says."""
+        return tuple(self._nodes(self._lender(bench_pool(pool, group), group)))
+
+    def close_benches(self, pool: Pool, group: str, node_ids: Sequence[str]) -> None:
+        """As that contract says; only what carries a bench's notes is ended."""
+        lender = self._lender(bench_pool(pool, group), group)
+        there = [i for i, m in lender.machines(node_ids).items() if m.state is not State.ENDING]
+        if there:
+            lender.delete(there)
 
     # ---- inside
 

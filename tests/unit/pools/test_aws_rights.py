@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from preprov.model.errors import ConflictError, PoolError
 from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
 from preprov.pools.aws.actions import ACT, OBSERVE, SAME_RIGHT, policy
 from tests.awsworld import T0, AwsWorld, aws_world
@@ -66,9 +67,28 @@ def everything_on_fleets(world: AwsWorld) -> None:
     world.until(lambda: world.phase(node.node_id) is Phase.STOPPED, "it to be stopped")
     world.provider.start(world.pool, [node.node_id], Preload())
     world.provider.terminate(world.pool, [node.node_id])
+    an_image(world)
     send(world, "nothing we know", "i-somebody")
     world.cloud.calls[:] = [c for c in world.cloud.calls if c.action != "SendMessage"]
     world.provider.settle_notices(world.pool, world.provider.notices(world.pool))
+
+
+def an_image(world: AwsWorld) -> None:
+    """From its bench to its end."""
+    world.pool = replace(world.pool, preload=world.preload)
+    request = replace(world.request(token="bake"), pool=world.pool)
+    (bench,) = world.provider.open_bench(request)
+    world.until(lambda: world.provider.benches(world.pool, "g")[0].ready_at is not None, "the bench")
+    world.provider.make_image(world.pool, "g", bench, "d1")
+    world.provider.close_benches(world.pool, "g", [bench])
+    world.clock.sleep(300)
+    (image,) = world.provider.images(world.pool, "g")
+    assert world.provider.roll_out(world.pool, "g", image.image_id)
+    with pytest.raises(ConflictError, match="launch template nodes"):
+        world.provider.delete_image(world.pool, "g", image.image_id)
+    world.api("ec2").modify_launch_template(LaunchTemplateName="nodes", DefaultVersion="1")
+    world.provider.delete_image(world.pool, "g", image.image_id)
+    assert world.provider.images(world.pool, "g") == ()
 
 
 def everything_on_groups(world: AwsWorld) -> None:
@@ -185,3 +205,19 @@ def test_prices_are_quoted_where_they_are_known(fleet: AwsWorld) -> None:
     fleet.cloud.prices = {"m5.large": 0.096}
     listed = [q for q in fleet.provider.quotes(fleet.pool, "g", T0) if q.source == "list"]
     assert [(q.offering, q.usd_per_hour) for q in listed] == [(fleet.offering, 0.096)]
+
+
+# ---- images
+
+
+def test_a_group_pinned_to_a_version_is_its_owners_to_change(scaling: AwsWorld) -> None:
+    """As Terraform pins it: what to write there is said."""
+    scaling.pool = replace(scaling.pool, preload=scaling.preload)
+    (bench,) = scaling.provider.open_bench(replace(scaling.request(token="bake"), pool=scaling.pool))
+    scaling.provider.make_image(scaling.pool, "g", bench, "d1")
+    (image,) = scaling.provider.images(scaling.pool, "g")
+    pinned = {"LaunchTemplateName": "nodes", "Version": "1"}
+    scaling.api("autoscaling").update_auto_scaling_group(AutoScalingGroupName="nodes", LaunchTemplate=pinned)
+    with pytest.raises(PoolError, match="pinned to version 1") as refused:
+        scaling.provider.roll_out(scaling.pool, "g", image.image_id)
+    assert f'image_id = "{image.image_id}"' in refused.value.hint

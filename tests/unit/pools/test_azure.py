@@ -269,9 +269,33 @@ def test_the_rights_are_those_that_are_used(pooled: AzureWorld) -> None:
     pooled.until(lambda: pooled.nodes()[node].phase is Phase.STOPPED, "the node to stop")
     pooled.provider.start(pooled.pool, [node], Preload())
     pooled.provider.terminate(pooled.pool, [node])
+    an_image(pooled)
     used, granted = set(pooled.fake.log), {*AZURE.observe, *AZURE.writes()}
     assert used - granted <= {"Microsoft.Compute/locations/operations/read"}  # of one's own operations
     assert all(right.endswith(("/join/action", "/assign/action")) for right in granted - used)
+
+
+def an_image(world: AzureWorld) -> None:
+    """From its bench to its end."""
+    world.provider.set_targets(world.pool, "vms", {Standby.STOPPED: 0})
+    world.pool = world.with_options(gallery_image="night/nodes")
+    (bench,) = world.provider.open_bench(ask(world))
+    world.until(lambda: world.provider.benches(world.pool, "vms")[0].ready_at is not None, "the bench")
+    world.provider.make_image(world.pool, "vms", bench, "d1")
+    world.provider.close_benches(world.pool, "vms", [bench])
+    world.clock.sleep(900)
+    (image,) = world.provider.images(world.pool, "vms")
+    assert world.provider.roll_out(world.pool, "vms", image.image_id)
+    with pytest.raises(ConflictError, match="used by scale set"):
+        world.provider.delete_image(world.pool, "vms", image.image_id)
+    world.vmss.image = {}
+    world.provider.delete_image(world.pool, "vms", image.image_id)
+    assert world.provider.images(world.pool, "vms") == ()
+
+
+def test_images_need_a_gallery(world: AzureWorld) -> None:
+    with pytest.raises(ConfigError, match="names no gallery"):
+        world.provider.images(world.pool, "vms")
 
 
 # ---- what a night can bring

@@ -6,8 +6,10 @@ import pytest
 
 from preprov.contracts import (
     Adopts,
+    BakesImages,
     Examined,
     GivesNotice,
+    KeepsNodes,
     LeasesRaises,
     LeavesNotes,
     PoolProvider,
@@ -25,11 +27,13 @@ PROTOCOLS = (
     SetsFloor,
     Tended,
     GivesNotice,
+    KeepsNodes,
     Quotes,
     Examined,
     Adopts,
     LeasesRaises,
     LeavesNotes,
+    BakesImages,
 )
 METHODS = {
     name: method

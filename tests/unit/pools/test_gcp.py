@@ -296,7 +296,26 @@ def test_the_rights_are_those_that_are_used(world: GcpWorld) -> None:
     world.provider.examine(world.pool)
     world.provider.notices(world.pool)
     world.provider.terminate(world.pool, ready(world, 9))
-    assert set(world.fake.log) == {*GCP.observe, *GCP.writes()}
+    an_image(world)
+    implied = {"compute.disks.useReadOnly", "compute.images.useReadOnly"}
+    assert set(world.fake.log) == {*GCP.observe, *GCP.writes()} - implied
+
+
+def an_image(world: GcpWorld) -> None:
+    """From its bench to its end."""
+    (bench,) = world.provider.open_bench(ask(world))
+    world.until(lambda: world.provider.benches(world.pool, "vms")[0].ready_at is not None, "the bench")
+    world.provider.make_image(world.pool, "vms", bench, "d1")
+    world.provider.close_benches(world.pool, "vms", [bench])
+    world.clock.sleep(300)
+    (image,) = world.provider.images(world.pool, "vms")
+    assert world.provider.roll_out(world.pool, "vms", image.image_id)
+    with pytest.raises(ConflictError, match="that of template"):
+        world.provider.delete_image(world.pool, "vms", image.image_id)
+    world.mig.template = ""
+    world.provider.delete_image(world.pool, "vms", image.image_id)
+    assert world.provider.images(world.pool, "vms") == ()
+    assert world.fake.images.templates == {}
 
 
 # ---- what a night can bring

@@ -66,7 +66,7 @@ locals {
         Action   = local.rights.act.run
         Resource = ["*"]
         Condition = {
-          ArnLike = { "ec2:LaunchTemplate" = [for f in keys(var.fleets) : aws_launch_template.this[f].arn] }
+          ArnLike = { "ec2:LaunchTemplate" = [for k, t in aws_launch_template.this : t.arn if var.bake_images || contains(keys(var.fleets), k)] }
           Bool    = { "ec2:IsLaunchTemplateResource" = "true" }
         }
       },
@@ -86,7 +86,49 @@ locals {
         Resource  = [aws_iam_role.node.arn]
         Condition = { StringEquals = { "iam:PassedToService" = "ec2.amazonaws.com" } }
       },
-    ] : s if length(var.fleets) > 0
+    ] : s if length(var.fleets) > 0 || var.bake_images
+  ]
+
+  # An image is made of a machine of this pool, carries the pool's tag, and goes with its snapshots.
+  any_image = [for kind in ["image", "snapshot"] : "arn:${data.aws_partition.current.partition}:ec2:*::${kind}/*"]
+  bake_statements = [
+    for s in [
+      {
+        Sid       = "BakeFrom"
+        Effect    = "Allow"
+        Action    = local.rights.act.bake
+        Resource  = [local.any_node]
+        Condition = { StringEquals = local.of_pool }
+      },
+      {
+        Sid       = "Bake"
+        Effect    = "Allow"
+        Action    = local.rights.act.bake
+        Resource  = local.any_image
+        Condition = { StringEquals = { "aws:RequestTag/preprov:pool" = var.name } }
+      },
+      {
+        Sid       = "ImageTags"
+        Effect    = "Allow"
+        Action    = local.rights.agent
+        Resource  = local.any_image
+        Condition = { StringEquals = { "ec2:CreateAction" = "CreateImage", "aws:RequestTag/preprov:pool" = var.name } }
+      },
+      {
+        Sid       = "Images"
+        Effect    = "Allow"
+        Action    = local.rights.act.image
+        Resource  = local.any_image
+        Condition = { StringEquals = local.of_pool }
+      },
+      {
+        Sid       = "Templates"
+        Effect    = "Allow"
+        Action    = local.rights.act.template
+        Resource  = [for t in aws_launch_template.this : t.arn]
+        Condition = {}
+      },
+    ] : s if var.bake_images
   ]
 
   trust = jsonencode({
@@ -140,6 +182,7 @@ resource "aws_iam_role_policy" "act" {
       [for s in local.group_statements : s if var.counts_owner == "preprov" || contains(["Tend", "Notes"], s.Sid)],
       local.queue_statements,
       local.fleet_statements,
+      local.bake_statements,
     )
   })
 }

@@ -15,7 +15,8 @@ locals {
   rights = jsondecode(file("${path.module}/rights.json"))
 
   # Where counts go through Terraform, preprov moves no group: it may still write notes on nodes.
-  acts = var.counts_owner == "preprov" ? concat(local.rights.act.group, local.rights.act.node, local.rights.act.standby) : local.rights.act.node
+  moves = var.counts_owner == "preprov" ? concat(local.rights.act.group, local.rights.act.node, local.rights.act.standby) : local.rights.act.node
+  acts  = var.bake_images ? concat(local.moves, local.rights.act.image) : local.moves
 
   described = {
     for n, g in var.groups : n => {

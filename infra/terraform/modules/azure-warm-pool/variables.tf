@@ -235,3 +235,10 @@ variable "tags" {
     error_message = "Tags that begin with \"preprov:\" are preprov's own."
   }
 }
+
+variable "bake_images" {
+  description = "Whether preprov may make images for this pool (`preprov image bake`), roll them out and delete old ones."
+  type        = bool
+  default     = false
+  nullable    = false
+}

@@ -24,6 +24,16 @@ resource "google_project_iam_custom_role" "act_node" {
   permissions = local.rights.act.node
 }
 
+resource "google_project_iam_custom_role" "act_image" {
+  count = var.bake_images ? 1 : 0
+
+  project     = var.project
+  role_id     = "preprov_act_image_${local.role_id}"
+  title       = "preprov bakes images for ${var.name}"
+  description = "Makes images of machines, templates that boot from them, and deletes old ones"
+  permissions = local.rights.act.image
+}
+
 resource "google_project_iam_member" "observe" {
   for_each = setunion(var.observe_members, var.act_members)
 
@@ -38,6 +48,15 @@ resource "google_project_iam_member" "act_group" {
 
   project = var.project
   role    = google_project_iam_custom_role.act_group.id
+  member  = each.key
+}
+
+# Nor the labels of images and templates.
+resource "google_project_iam_member" "act_image" {
+  for_each = var.bake_images ? var.act_members : toset([])
+
+  project = var.project
+  role    = google_project_iam_custom_role.act_image[0].id
   member  = each.key
 }
 

@@ -225,3 +225,10 @@ variable "labels" {
     error_message = "Labels that begin with \"preprov-\" are preprov's own."
   }
 }
+
+variable "bake_images" {
+  description = "Whether preprov may make images for this pool (`preprov image bake`), roll them out and delete old ones."
+  type        = bool
+  default     = false
+  nullable    = false
+}

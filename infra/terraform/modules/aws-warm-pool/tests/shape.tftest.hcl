@@ -103,10 +103,15 @@ run "terraform_owns_the_counts" {
     condition     = !contains(flatten([for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : s.Action]), "autoscaling:SetDesiredCapacity")
     error_message = "preprov's own role writes no counts then."
   }
+  assert {
+    condition     = !contains(flatten([for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : s.Action]), "ec2:CreateImage")
+    error_message = "Images are made by preprov only where bake_images says so."
+  }
 }
 
 run "roles_grant_what_is_called_and_no_more" {
   variables {
+    bake_images = true
     fleets = {
       burst = { max_nodes = 5, offerings = [{ type = "m6i.large", cpu = 2, memory = 8 }] }
     }
@@ -121,7 +126,7 @@ run "roles_grant_what_is_called_and_no_more" {
   }
   assert {
     condition = alltrue([
-      for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : try(s.Condition.StringEquals["aws:ResourceTag/preprov:pool"], "") == "nightly" if contains(["Groups", "Nodes", "Notes"], s.Sid)
+      for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : try(s.Condition.StringEquals["aws:ResourceTag/preprov:pool"], "") == "nightly" if contains(["Groups", "Nodes", "Notes", "BakeFrom", "Images"], s.Sid)
     ])
     error_message = "Writes are narrowed to the pool's tag."
   }

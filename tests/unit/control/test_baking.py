@@ -1,0 +1,235 @@
+"""Images through the real SDKs: baked once, rolled out, old ones pruned; cut short anywhere, run again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from preprov.contracts import BakesImages
+from preprov.control.baking import Baked, bake, baking_groups, images_of, prune, roll_out
+from preprov.control.context import Context
+from preprov.model.errors import ConfigError, GuardError, PoolError, PreprovError
+from preprov.model.pools import Group, Guards, Preload
+from preprov.model.work import DatasetRef
+from tests.clouds import CLOUDS, DATASET, Aws, Azure, Cloud, Gcp, cloud_of
+from tests.unit.control.world import make_world
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+PRELOAD = Preload(datasets=(DATASET,))
+LATER = Preload(datasets=(DatasetRef("s3://data/a", "v2", "1" * 64),))
+
+
+@pytest.fixture(params=CLOUDS)
+def cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    with cloud_of(request.param, monkeypatch, preload=PRELOAD) as made:
+        if isinstance(made, Azure):
+            made.pool = made.world.pool = with_option(made.pool, gallery_image="night/nodes")
+        yield made
+
+
+@pytest.fixture
+def gcp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The quickest of them, for what does not depend on the cloud."""
+    with cloud_of("gcp", monkeypatch, preload=PRELOAD) as made:
+        yield made
+
+
+def with_option(pool: Any, **more: object) -> Any:
+    group = pool.groups[0]
+    return replace(pool, groups=(replace(group, options={**group.options, **more}),))
+
+
+def group_of(cloud: Cloud) -> Group:
+    return cloud.pool.groups[0]
+
+
+def baked(cloud: Cloud, ctx: Context | None = None, said: list[str] | None = None) -> Baked:
+    return bake(ctx or cloud.context(), cloud.pool, group_of(cloud), say=(said if said is not None else []).append)
+
+
+def benches(cloud: Cloud) -> int:
+    return len(images_of(cloud.context(), cloud.pool, group_of(cloud))[1])
+
+
+def preloading(cloud: Cloud, preload: Preload) -> None:
+    cloud.pool = cloud.world.pool = replace(cloud.pool, preload=preload)
+
+
+class Dies:
+    """A provider whose process dies right after it has asked for one thing."""
+
+    def __init__(self, inner: Any, after: str) -> None:
+        self._inner, self._after = inner, after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name != self._after:
+            return found
+
+        def die(*args: Any, **kwargs: Any) -> None:
+            found(*args, **kwargs)
+            raise KeyboardInterrupt
+
+        return die
+
+    # a protocol is looked for in the type
+    def _of(name: str) -> Any:  # type: ignore[misc]
+        def call(self: "Dies", *args: Any, **kwargs: Any) -> Any:
+            return self.__getattr__(name)(*args, **kwargs)
+
+        return call
+
+    open_bench, benches, close_benches = _of("open_bench"), _of("benches"), _of("close_benches")
+    images, make_image, roll_out = _of("images"), _of("make_image"), _of("roll_out")
+    delete_image = _of("delete_image")
+
+
+def test_an_image_is_baked_once_and_its_bench_is_gone(cloud: Cloud) -> None:
+    before, said = cloud.machines(), list[str]()
+    first = baked(cloud, said=said)
+    assert first.made
+    assert (first.image.state, first.image.digest) == ("ready", PRELOAD.digest)
+    assert any("was launched" in line for line in said)
+    cloud.clock.sleep(120)
+    assert benches(cloud) == 0
+    assert cloud.machines() == before
+    again = baked(cloud)
+    assert not again.made
+    assert again.image.image_id == first.image.image_id
+    assert cloud.machines() == before, "nothing is launched for what is there"
+    notes = [r.detail for r in cloud.ports.audit.records(cloud.pool.name)]
+    assert any(first.image.image_id in line for line in notes)
+
+
+def test_a_bench_is_no_node_of_the_pool(cloud: Cloud) -> None:
+    ctx = cloud.context(Dies(cloud.provider(), "open_bench"))
+    with pytest.raises(KeyboardInterrupt):
+        baked(cloud, ctx)
+    cloud.clock.sleep(240)
+    assert benches(cloud) == 1
+    assert cloud.nodes() == {}
+    cloud.passes(cloud.context(), minutes=3)
+    assert benches(cloud) == 1, "no pass ends it"
+
+
+@pytest.mark.parametrize("after", ["open_bench", "make_image", "close_benches"])
+def test_cut_short_anywhere_it_is_gone_on_with(cloud: Cloud, after: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        baked(cloud, cloud.context(Dies(cloud.provider(), after)))
+    done = baked(cloud)
+    assert done.image.state == "ready"
+    images, left = images_of(cloud.context(), cloud.pool, group_of(cloud))
+    assert len(images) == 1
+    cloud.clock.sleep(120)
+    assert benches(cloud) == 0
+    assert cloud.machines() == 0, left
+
+
+def test_a_bench_that_does_not_verify_makes_no_image_and_is_ended(cloud: Cloud) -> None:
+    cloud.spoil(True)
+    with pytest.raises(PoolError, match=r"no image is made.* is failed"):
+        baked(cloud)
+    cloud.clock.sleep(120)
+    assert cloud.machines() == 0
+    assert images_of(cloud.context(), cloud.pool, group_of(cloud)) == ((), ())
+
+
+def test_a_bench_that_takes_too_long_is_ended(gcp: Cloud) -> None:
+    with pytest.raises(PoolError, match="was not verified within 20 s"):
+        bake(gcp.context(), gcp.pool, group_of(gcp), within_s=20, say=str)
+    gcp.clock.sleep(120)
+    assert gcp.machines() == 0
+
+
+def test_rolled_out_new_nodes_boot_from_it_and_it_is_kept(cloud: Cloud) -> None:
+    old = baked(cloud).image
+    image, said = roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    assert image.image_id == old.image_id
+    assert len(said) == 1
+    assert roll_out(cloud.context(), cloud.pool, group_of(cloud))[1] == (), "once"
+    preloading(cloud, LATER)
+    cloud.clock.sleep(600)
+    new = baked(cloud).image
+    (in_use,) = prune(cloud.context(), cloud.pool, group_of(cloud), keep=0).kept[1:]
+    assert in_use[0].image_id == old.image_id
+    assert "used by" in in_use[1], "an image in use is never deleted"
+    roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    cloud.clock.sleep(60)
+    would = prune(cloud.context(), cloud.pool, group_of(cloud), keep=0, dry=True)
+    done = prune(cloud.context(), cloud.pool, group_of(cloud), keep=0)
+    assert [i.image_id for i in done.deleted] == [i.image_id for i in would.deleted] == [old.image_id]
+    left, _ = images_of(cloud.context(), cloud.pool, group_of(cloud))
+    assert [i.image_id for i in left] == [new.image_id]
+    assert left[0].used_by, "the group is launched from it"
+
+
+def test_an_image_that_nodes_run_from_is_kept(cloud: Cloud) -> None:
+    if isinstance(cloud, Gcp):
+        pytest.skip("a disk of Compute Engine does not need the image it was made of")
+    old = baked(cloud).image
+    roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    cloud.until(cloud.context(), 4.0, lambda: len(cloud.ready()) > 0, "a node")
+    preloading(cloud, LATER)
+    baked(cloud)
+    roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    assert old.image_id in {i.image_id for i, _ in prune(cloud.context(), cloud.pool, group_of(cloud), keep=0).kept}
+
+
+def test_an_image_that_fails_is_told_and_pruned(cloud: Cloud) -> None:
+    fake = cloud.world.cloud.images if isinstance(cloud, Aws) else cloud.world.fake
+    fake = fake.images if isinstance(cloud, Gcp) else fake.gallery if isinstance(cloud, Azure) else fake
+    fake.fails = True
+    with pytest.raises(PoolError, match="failed"):
+        baked(cloud)
+    cloud.clock.sleep(120)
+    assert cloud.machines() == 0
+    fake.fails = False
+    (gone,) = prune(cloud.context(), cloud.pool, group_of(cloud)).deleted
+    assert gone.state == "failed"
+    assert baked(cloud).image.state == "ready"
+
+
+def test_a_forgotten_bench_is_ended_by_prune(gcp: Cloud) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        baked(gcp, gcp.context(Dies(gcp.provider(), "open_bench")))
+    assert prune(gcp.context(), gcp.pool, group_of(gcp)).closed == ()
+    gcp.clock.sleep(5 * 3600)
+    assert len(prune(gcp.context(), gcp.pool, group_of(gcp)).closed) == 1
+    gcp.clock.sleep(120)
+    assert gcp.machines() == 0
+
+
+def test_halted_nothing_is_baked_rolled_out_or_deleted(gcp: Cloud) -> None:
+    baked(gcp)
+    preloading(gcp, LATER)
+    ctx = gcp.context()
+    ctx.ports.intent.set_halt("a look", actor="me", at=gcp.clock.now())
+    for do in (bake, roll_out, prune):
+        with pytest.raises(GuardError, match="halted"):
+            do(ctx, gcp.pool, group_of(gcp))  # type: ignore[operator]
+
+
+def test_guards_hold_for_a_bench(gcp: Cloud) -> None:
+    gcp.pool = replace(gcp.pool, guards=Guards(max_nodes=0))
+    with pytest.raises(GuardError, match="max_nodes 0"):
+        baked(gcp)
+    assert gcp.machines() == 0
+
+
+def test_what_cannot_be_baked_is_told() -> None:
+    world = make_world()
+    with pytest.raises(ConfigError, match="no image can be baked"):
+        baking_groups(world.ctx, world.pool)
+    assert not isinstance(world.cloud, BakesImages)
+
+
+def test_the_digest_is_of_what_lies_on_a_disk() -> None:
+    assert PRELOAD.digest == replace(PRELOAD, join=("join",), min_read_mb_s=5).digest
+    assert len({PRELOAD.digest, LATER.digest, replace(PRELOAD, commands=("x",)).digest, Preload().digest}) == 4
+
+
+def test_a_preload_of_nothing_is_refused(gcp: Cloud) -> None:
+    preloading(gcp, Preload())
+    with pytest.raises(PreprovError, match="preloads nothing"):
+        baked(gcp)
