@@ -355,8 +355,9 @@ class KeepsNodes(Protocol):
     def keep(self, pool: Pool, node_ids: Collection[str], until: datetime) -> tuple[str, ...]:
         """Have the vendor's timer spare these nodes; returns those for which something had to be done.
 
-        Idempotent. It lasts for a while that the vendor knows and that ends by itself: called at every pass, it keeps a
-        node, left out, it does not. A node that is busy, on its way or gone is left alone.
+        Idempotent: a node that is spared already is left alone. Consistent: at once, for a while that the vendor knows
+        and that ends by itself: called at every pass it keeps a node, left out it does not. Absent: one that is busy,
+        on its way or gone is left alone. Retryable: ThrottledError, ConflictError.
 
         Args:
             pool: the pool.
