@@ -13,11 +13,13 @@ from preprov.control.context import Context
 from preprov.control.demanding import remembered
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
+from preprov.model.time import epoch
 from preprov.model.worktable import Array, WorkTable
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind, coarser
 
-_SIZES_FRESH: Final = timedelta(minutes=10)
+_LARGEST_FRESH: Final = timedelta(minutes=10)
+_KINDS_FRESH: Final = (timedelta(minutes=10), timedelta(hours=1))
 _RECENT: Final = timedelta(days=7)
 _INTERVALS: Final = 4
 _DUST: Final = 1e-9
@@ -37,13 +39,26 @@ class Sizes:
 
 
 def task_sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
-    """Of the work of the last days and of what is not over; looked at again every few minutes."""
-    return remembered(ctx, (pool.name, "sizes"), _SIZES_FRESH, lambda: _sizes(ctx, pool, now))
+    """Of what is not over, looked at again every few minutes; of the work of the last days, which changes slowly."""
+
+    def recent() -> WorkTable:
+        return ctx.ports.work.work(pool.name, since=now - _RECENT, until=now).as_of(now)
+
+    largest = remembered(ctx, (pool.name, "largest"), _LARGEST_FRESH, lambda: largest_open(recent(), pool))
+    key = (pool.name, "kinds")
+    held = ctx.memo.get(key)
+    if held is None or not timedelta(0) <= now - held[0] < held[1][0]:  # type: ignore[index]
+        seen = recent()
+        ctx.memo[key] = held = (now, (_kinds_fresh(seen, now), kinds_of(seen)))
+    return Sizes(largest, held[1][1])  # type: ignore[index]
 
 
-def _sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
-    seen = ctx.ports.work.work(pool.name, since=now - _RECENT, until=now).as_of(now)
-    return Sizes(largest_open(seen, pool), kinds_of(seen))
+def _kinds_fresh(seen: WorkTable, now: datetime) -> timedelta:
+    """Until history has grown by a hundredth."""
+    if not len(seen.runs):
+        return _KINDS_FRESH[0]
+    span = timedelta(seconds=max(epoch(now) - float(seen.runs["submit"].min()), 0.0))
+    return min(max(span / 100, _KINDS_FRESH[0]), _KINDS_FRESH[1])
 
 
 def largest_open(seen: WorkTable, pool: Pool) -> Resources | None:

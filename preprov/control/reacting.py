@@ -10,7 +10,6 @@ import numpy as np
 
 from preprov.control.apply import apply_plan
 from preprov.control.context import Context
-from preprov.control.demanding import remembered
 from preprov.control.guarding import within_guards
 from preprov.control.ingesting import source_age_s
 from preprov.control.observing import committed_by_node
@@ -31,10 +30,14 @@ from preprov.planning.supply import fingerprint
 FRESH_S: Final = 30.0
 """What the next minutes want is worked out anew after so long, or when a run came."""
 _FINE_S: Final = 10.0
+_COARSE_S: Final = 30.0
+_NEAR_S: Final = 120.0
+"""Up to here the next minutes are looked at finely: what is asleep wakes within it, what is cold comes later."""
 _LEAST_S: Final = 600.0
 _REMEMBER: Final = timedelta(days=7)
 _SEEN_EVERY_S: Final = 15.0
-_GRAIN_FRESH: Final = timedelta(minutes=10)
+_QUIET_BEFORE: Final = 1440
+"""Looks of six hours."""
 _VALID: Final = timedelta(seconds=60)
 
 
@@ -69,10 +72,11 @@ class Surprises:
             self.counts[old] -= 1
 
     def at(self, level: float) -> int:
-        """Nodes that a share `level` of the surprises do not exceed; 0 while too few were seen to tell."""
-        left = (1.0 - level) * len(self.seen)
-        if left < 1.0:
-            return 0
+        """Nodes that a share `level` of the surprises do not exceed, as if hours without any had gone before.
+
+        So one burst after an hour of quiet does not keep nodes for all time to come.
+        """
+        left = (1.0 - level) * (len(self.seen) + _QUIET_BEFORE)
         for above in sorted(self.counts, reverse=True):
             left -= self.counts[above]
             if left < 0:
@@ -98,7 +102,8 @@ def look_ahead(ctx: Context, pool: Pool, leads: Leads, *, anew: bool = False) ->
         if isinstance(looked, Looked) and timedelta(0) <= now - looked.at < timedelta(seconds=FRESH_S):
             return looked
     cold = max(leads(g.name, o, Standby.COLD).p95_s for g in pool.groups for o in g.offerings)
-    offsets = np.arange(1, int(max(cold + 2 * FRESH_S, _LEAST_S) / _FINE_S) + 1) * _FINE_S
+    end = max(cold + 2 * FRESH_S, _LEAST_S)
+    offsets = np.concatenate([np.arange(_FINE_S, _NEAR_S, _FINE_S), np.arange(_NEAR_S, end + _COARSE_S, _COARSE_S)])
     looked = Looked(now, offsets, rises_soon(ctx, pool, offsets))
     ctx.memo[key] = (now, looked)
     return looked
@@ -141,13 +146,23 @@ def reaction(
         committed=frozenset(held),
         optimum=held_optimum(ctx, pool),
         idle=ctx.ports.votes.votes(pool.name),
-        grain=remembered(ctx, (pool.name, "grain"), _GRAIN_FRESH, lambda: Mix.of(task_sizes(ctx, pool, now).kinds)),
+        grain=_grain(ctx, pool),
         tick_s=tick_s,
         blocked=blocked,
     )
     found = react(inputs)
     seen.note(now, found.needed, found.foreseen, found.lead_s)
     return found
+
+
+def _grain(ctx: Context, pool: Pool) -> Mix | None:
+    """Which sizes of tasks run side by side lately; None if none did."""
+    kinds = task_sizes(ctx, pool, ctx.clock.now()).kinds
+    key = (pool.name, "grain")
+    held = ctx.memo.get(key)
+    if held is None or held[1][0] is not kinds:  # type: ignore[index]
+        ctx.memo[key] = held = (ctx.clock.now(), (kinds, Mix.of(kinds)))
+    return held[1][1]  # type: ignore[index,no-any-return]
 
 
 def _surprises(ctx: Context, pool: Pool) -> Surprises:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from datetime import timedelta
-from time import process_time
+from time import thread_time
 from typing import Final
 
 import numpy as np
@@ -108,20 +108,28 @@ class Preprov:
 
     def tick(self, now: float, view: View) -> list[Order]:
         """A plan, if one is due; a reaction, if one may be; both act on the cloud themselves."""
-        began = process_time()
-        alone = not reacts(self.ctx, self._pool)
-        every_s = min(self._every_s, _ALONE_S) if alone else self._every_s
-        if now - self._last >= every_s - 1e-3 or (alone and self._unforeseen(now, view)):
-            self._last = now
-            self._plan(now)
-        if not alone:
-            self._react(now, view)
-        spent, slot = process_time() - began, int(now // _SLOT_S)
+        slot = int(now // _SLOT_S)
         if slot != self._slot:
             self._slot = slot
             self.pass_seconds.append(0.0)
-        self.pass_seconds[-1] += spent
+        planned = now - self._last >= self._plan_every_s() - 1e-3 or (self._alone and self._unforeseen(now, view))
+        if not planned and not self._wakes(now, view):
+            return []  # not timed either: asking for the CPU time costs more than finding nothing to do
+        began = thread_time()
+        if planned:
+            self._last = now
+            self._plan(now)
+        if not self._alone:
+            self._react(now, view)
+        self.pass_seconds[-1] += thread_time() - began
         return []
+
+    @property
+    def _alone(self) -> bool:
+        return not reacts(self.ctx, self._pool)
+
+    def _plan_every_s(self) -> float:
+        return min(self._every_s, _ALONE_S) if self._alone else self._every_s
 
     def _plan(self, now: float) -> None:
         self._tell()
@@ -130,21 +138,30 @@ class Preprov:
         self.solves += 1
         self.fallbacks += bool(result.plan and result.plan.fallback)
 
+    def _wakes(self, now: float, view: View) -> bool:
+        """True if a reaction could find something to do: runs came, the last look is old, nodes idle, work waits."""
+        if self._alone:
+            return False
+        return self._stale(now) or bool(view.idle()) or (view.waiting > 0 and self._core.uncovered())
+
+    def _stale(self, now: float) -> bool:
+        """True if runs came since the last look, or it is old."""
+        return now - self._looked >= FRESH_S - 1e-3 or self._came(now) != self._submitted
+
+    def _came(self, now: float) -> int:
+        return int(np.searchsorted(self._submits, now, side="right"))
+
     def _react(self, now: float, view: View) -> None:
-        """What `preprov up` does at each tick; skipped where it could find nothing to do."""
+        """What `preprov up` does at each tick."""
+        if not self._wakes(now, view):
+            return
         ctx, pool = self.ctx, self._pool
         leads = current_leads(ctx, pool)
-        submitted = int(np.searchsorted(self._submits, now, side="right"))
-        anew, self._submitted = submitted != self._submitted, submitted
-        fresh = now - self._looked >= FRESH_S - 1e-3
-        if anew or fresh:
-            self._looked = now
+        if self._stale(now):
+            self._looked, self._submitted = now, self._came(now)
             self._tell()
             self._share(now)
             look_ahead(ctx, pool, leads, anew=True)
-        uncovered = view.waiting > 0 and self._core.uncovered()
-        if not (anew or fresh or uncovered or view.idle()):
-            return
         observation = observe(ctx, pool)
         found = reaction(
             ctx,

@@ -1,26 +1,50 @@
 """Reactions as the long-lived loop makes them: what comes unforeseen is learnt, and nodes are kept ready for it."""
 
+from datetime import timedelta
+
+from preprov.control.reacting import Surprises
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Objective
-from tests.unit.control.world import World, dag, make_pool, make_world, task
-
-BURST = tuple(task(f"t{i}", seconds=30, cpu=4) for i in range(3))
+from tests.unit.control.world import START, dag, make_pool, make_world, task
 
 
-def waits(world: World) -> list[list[float]]:
-    runs = sorted(world.ctx.ports.work.runs("p"), key=lambda r: r.submitted_at)
-    tasks = [(r, world.ctx.ports.work.task_runs([r.run_id])) for r in runs]
-    return [sorted((t.started_at - r.submitted_at).total_seconds() for t in ts if t.started_at) for r, ts in tasks]
+def noted(hours: float, *, nodes: int, share: float) -> Surprises:
+    """Looks every 15 s: in that share of them, evenly spread, so many nodes come above the one that was foreseen."""
+    seen, came = Surprises(), 0.0
+    for number in range(int(hours * 240)):
+        came += share
+        above = nodes if came >= 1.0 else 0
+        came -= came >= 1.0
+        seen.note(START + timedelta(seconds=15 * number), 1 + above, 1, lead_s=30.0)
+    return seen
 
 
-def test_what_keeps_coming_unforeseen_is_kept_ready_for_in_the_end():
+def test_nodes_are_kept_for_what_keeps_coming_and_no_more_than_the_service_level_asks():
+    often = noted(48, nodes=3, share=0.05)
+    assert (often.at(0.5), often.at(0.9), often.at(0.99)) == (0, 0, 3)
+
+
+def test_a_young_pool_is_not_moved_by_its_first_bursts():
+    assert noted(0.5, nodes=3, share=0.1).at(0.99) == 0
+    assert Surprises().at(0.999) == 0
+
+
+def test_what_was_more_than_a_week_ago_no_longer_counts():
+    seen = noted(10, nodes=3, share=0.5)
+    assert seen.at(0.9) == 3
+    for number in range(8 * 24 * 4):
+        seen.note(START + timedelta(hours=10, minutes=15 * number), 1, 1, lead_s=30.0)
+    assert seen.at(0.9) == 0
+
+
+def test_reactions_note_what_came_as_they_go():
     world = make_world(make_pool(objective=Objective(hit_rate=0.9)))
-    for number in range(12):
-        world.submit(dag(f"burst-{number}", *BURST))
+    for number in range(4):
+        world.submit(dag(f"burst-{number}", task("t", seconds=30, cpu=4)))
         world.run_for(120)
-    found = waits(world)
-    assert min(found[0]) > 10, "nothing was known of the first"
-    assert all(len(w) == 3 and w[1] == 0 and w[2] <= 30 for w in found[-4:]), "two nodes stand ready for each burst"
-    told = [r.action.numbers.get("surprise_nodes", 0) for r in world.ctx.ports.audit.records("p")]
-    assert max(told) == 2
-    assert {r.action.kind for r in world.ctx.ports.audit.records("p")} >= {ActionKind.LAUNCH, ActionKind.TERMINATE}
+    seen = world.ctx.memo["p", "surprises"][1]
+    assert isinstance(seen, Surprises)
+    assert len(seen.seen) >= 10
+    assert seen.counts[1] >= 3, "each burst came above what was foreseen a lead time before"
+    kinds = {r.action.kind for r in world.ctx.ports.audit.records("p")}
+    assert kinds >= {ActionKind.LAUNCH, ActionKind.TERMINATE}
