@@ -26,6 +26,7 @@ from preprov.pools.slurm.view import NODE_TAG, Place
 from preprov.slurm.commands import Connect, SlurmCommands, connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
+from preprov.slurm.records import SlurmNode
 from preprov.slurm.shapes import number
 
 log = structlog.get_logger(__name__)
@@ -113,6 +114,7 @@ class PowerPrograms:
                 if why:
                     self._refuse(slurm, place.name, why, out)
             left = {p.name for p, why in zip(found, refusals, strict=True) if not why}
+            self._give_up(group, slurm, left, out)
             awaited.append(_Awaited(group, slurm, left, began + self._resume_s(slurm) - _SPARE_S))
         self._bring_in(awaited, out)
         for a in awaited:
@@ -157,6 +159,25 @@ class PowerPrograms:
             tags={**place.marks.tags, NODE_TAG: place.name},
         )
         return bool(self._vendor(group.vendor).launch(request))
+
+    def _give_up(self, group: SlurmGroup, slurm: SlurmCommands, left: set[str], out: Done) -> None:
+        """Give up what Slurm suspended before there was a machine: its SuspendProgram has found none to end."""
+        try:
+            unwanted = [n.name for n in slurm.nodes() if n.name in left and _is_unwanted(n)]
+        except SlurmError:
+            return
+        for name in unwanted:
+            with self._boots.of(group.where, name) as boot:
+                machine = self._machines(group).get(name)
+                try:
+                    if machine is not None and machine.phase not in _ASLEEP:
+                        self._end(group, machine, group.suspend_to)
+                except PoolError as e:  # an observation shows that it is there without Slurm
+                    log.error("not given up", node=name, why=str(e))
+                if group.suspend_to is Standby.COLD:
+                    boot.ended()
+            left.discard(name)
+            out.failed[name] = "Slurm does not want it any more"
 
     def _bring_in(self, awaited: Sequence[_Awaited], out: Done) -> None:
         """Wait for the machines, have each join as it is ready, and wait until Slurm hears of it."""
@@ -362,3 +383,8 @@ class PowerPrograms:
         except SlurmError:
             said = ""
         return (number(said.split()[0]) if said else None) or 60.0
+
+
+def _is_unwanted(node: SlurmNode) -> bool:
+    """True if Slurm has powered it down, or does."""
+    return (node.is_gone or node.is_going) and not node.is_coming

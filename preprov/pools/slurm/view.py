@@ -1,5 +1,6 @@
 """From what Slurm says of a node, and its vendor of the machine behind it, to the `Node` everybody else sees."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +23,8 @@ OURS: Final = "preprov: "
 """A reason that preprov gave to Slurm begins so."""
 DRAINED: Final = f"{OURS}drain"
 REFUSED: Final = f"{OURS}no machine"
+_ASKED_ANEW_S: Final = 5.0
+"""So long after it was kept from the idle timer Slurm may not have heard of a node again: it is there all the same."""
 _KEPT: Final = {Phase.STOPPED: Standby.STOPPED, Phase.HIBERNATED: Standby.HIBERNATED}
 
 
@@ -137,7 +140,7 @@ def _phase(place: Place, s: SlurmNode) -> tuple[Phase, str]:
         return Phase.WARMING, place.machine.reason if place.machine else ""
     if s.is_drained or s.is_going:
         return Phase.DRAINING, s.reason
-    if "NOT_RESPONDING" in s.flags:
+    if _is_silent(s):
         return Phase.DRAINING, "Slurm does not hear of it"
     return Phase.READY, ""
 
@@ -173,7 +176,13 @@ def _bare(group: SlurmGroup, place: Place, s: SlurmNode, scale: Timescale, now: 
 
 def _left_alone(s: SlurmNode) -> bool:
     drained_by_others = s.is_drained and not s.is_going and not s.reason.startswith(OURS)
-    return drained_by_others or ("NOT_RESPONDING" in s.flags and not s.is_coming and not s.is_down)
+    return drained_by_others or (_is_silent(s) and not s.is_coming and not s.is_down)
+
+
+def _is_silent(s: SlurmNode) -> bool:
+    """True if Slurm does not hear of it, though it was not asked anew just now."""
+    just_kept = s.state == "IDLE" and s.last_busy is not None and time.time() - s.last_busy < _ASKED_ANEW_S
+    return "NOT_RESPONDING" in s.flags and not just_kept
 
 
 def offering_of(group: SlurmGroup, s: SlurmNode) -> Offering:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from preprov.contracts import KeepsNodes
+from preprov.model.pools import Phase
 from tests.fakeslurmworld import FakeSlurmWorld, fake_slurm_world
 
 UNTIL = datetime(2030, 1, 1, tzinfo=UTC)
@@ -73,3 +74,14 @@ def test_a_touch_without_effect_is_said(world: FakeSlurmWorld) -> None:
     world.provider._toucher._touched[node.node_id] -= 10.0
     problems = world.provider.observe(world.pool).problems
     assert any("idle timer" in p for p in problems)
+
+
+def test_a_node_that_was_just_touched_is_there_though_slurm_has_not_heard_of_it_again(world: FakeSlurmWorld) -> None:
+    """Slurm asks a node whose drain it cleared whether it is there; for a moment it counts as not responding."""
+    (node,) = world.ready()
+    slurm = world.slurm.nodes[node.node_id]
+    slurm.flags |= {"NOT_RESPONDING"}
+    slurm.last_busy = world.slurm.now()
+    assert world.look_at(node.node_id).phase is Phase.READY
+    slurm.last_busy -= 10.0
+    assert world.look_at(node.node_id).phase is Phase.DRAINING

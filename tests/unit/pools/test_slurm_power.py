@@ -94,6 +94,20 @@ def test_whoever_powers_a_name_up_anew_keeps_his_marks(world: FakeSlurmWorld) ->
     assert Marks.read(slow.extra).token == "second"
 
 
+def test_what_slurm_suspended_before_it_had_a_machine_gets_none(world: FakeSlurmWorld) -> None:
+    """Its SuspendProgram found nothing to end: the ResumeProgram that comes later must not leave a machine behind."""
+    node = world.slurm.nodes["cn1"]
+    world.slurm.resume = None
+    world.slurm._to(node, "power_up")
+    world.slurm._to(node, "power_down_force")
+    world.until(lambda: not world.nodes() and "POWERED_DOWN" in node.flags, "it to be powered down")
+    done = world.programs.resume("cn1")
+    assert "any more" in done.failed["cn1"]
+    assert not world.vendor.machines
+    world.slurm.resume = world._resume
+    assert world.ready()[0].node_id == "cn1"
+
+
 class Late:
     """Commands that show first what was found before."""
 

@@ -1,0 +1,76 @@
+"""A real Slurm's queue and accounting, read as work: jobs that its own queue powers nodes up for."""
+
+from preprov.clocks import WallClock
+from preprov.sim.ports import memory_ports
+from preprov.sources.budget import RequestBudget
+from preprov.sources.slurm.reading import SlurmReader
+from preprov.sources.slurm.source import SlurmSettings, SlurmSource
+from preprov.testing.live_source_contract import POOL, held, read
+from tests.slurmworld import SlurmWorld
+
+COMMON = ("--partition=batch", "--mem=100M", "-n1", "-c1", "--output=/dev/null")
+
+
+class RealPlace:
+    """As the suite of sources wants it."""
+
+    def __init__(self, world: SlurmWorld) -> None:
+        self.world = world
+
+    def now(self):
+        return WallClock().now()
+
+    def source(self) -> SlurmSource:
+        reader = SlurmReader(self.world.slurm, RequestBudget(100.0, WallClock()))
+        return SlurmSource(SlurmSettings("cluster", history_s=3600.0), reader, WallClock())
+
+
+def test_a_chain_and_an_array_are_read_from_the_queue_and_again_when_they_ended(world: SlurmWorld) -> None:
+    place, ports, cluster = RealPlace(world), memory_ports(), world.cluster
+    first = cluster.submit(*COMMON, "--job-name=extract", script="#!/bin/sh\nexec sleep 2\n")
+    after = f"--dependency=afterok:{first}"
+    cluster.submit(*COMMON, after, "--job-name=load", script="#!/bin/sh\nexec sleep 1\n")
+    array = cluster.submit(*COMMON, "--array=0-2", "--job-name=wave", script="#!/bin/sh\nexec sleep 1\n")
+    stuck = cluster.submit(*COMMON, "--hold", "--job-name=held", script="#!/bin/sh\nexit 0\n")
+    read(place, ports)
+    assert {str(first), str(array)} <= set(held(ports))
+    work = ports.work.work(POOL)
+    run = list(work.runs["run_id"]).index(str(first))
+    names = dict(enumerate(work.tasks["task_id"]))
+    edges = [(names[p], names[c]) for p, c in zip(work.parents, work.children, strict=True)]
+    assert len([e for e in edges if e[0].startswith("extract") and e[1].startswith("load")]) == 1
+    assert (work.tasks["run"] == run).sum() == 2
+    world.until(lambda: bool(world.nodes()), "Slurm to power a node up for its queue")
+
+    def ended() -> bool:
+        left = [j for j in world.slurm.jobs() if not j.is_over and j.job_id != stuck]
+        return not left
+
+    world.until(ended, "the jobs to end")
+
+    def told() -> bool:
+        """The accounting comes after the queue."""
+        read(place, ports)
+        tasks = ports.work.work(POOL).tasks
+        mine = tasks[
+            tasks["run"].isin([i for i, r in enumerate(ports.work.work(POOL).runs["run_id"]) if r != str(stuck)])
+        ]
+        return bool(mine["ended_at"].notna().all())
+
+    world.until(told, "all of them to be over")
+    work = ports.work.work(POOL)
+    wave = work.tasks[work.tasks["run"] == list(work.runs["run_id"]).index(str(array))]
+    assert wave["instances"].sum() == 3, "elements that ran apart are tasks of one instance"
+    assert wave["runtime_s"].min() >= 0.9
+    chain = work.tasks[work.tasks["run"] == list(work.runs["run_id"]).index(str(first))].set_index("task_id")
+    begins = {name.split("-")[0].split(":")[0]: row for name, row in chain.iterrows()}
+    assert begins["load"]["started_at"] >= begins["extract"]["ended_at"]
+    again = read(place, ports)
+    assert (again.new, again.changed, again.gone) == (0, 0, 0)
+
+
+def test_what_can_be_seen_is_said(world: SlurmWorld) -> None:
+    findings = {f.what: f for f in RealPlace(world).source().examine()}
+    assert {f.state for f in findings.values()} == {"ok"}
+    assert findings["version"].found.startswith("Slurm ")
+    assert "batch" in findings["partitions"].found
