@@ -34,6 +34,9 @@ AtOption = Annotated[
 ]
 SinceOption = Annotated[str | None, typer.Option("--since", help="How far back: 7d, 12h, 30m, or an ISO time.")]
 TzOption = Annotated[str | None, typer.Option("--tz", help="Zone in which times are shown; the pool's if not given.")]
+MapOption = Annotated[
+    list[str] | None, typer.Option("--map", help="OURS=THEIRS: which column of the file holds what; repeat it.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _json_wanted = False
@@ -211,6 +214,19 @@ def progress(title: str) -> Iterator["Progress"]:
 
 def _silent(_share: float, _text: str) -> None:
     return None
+
+
+def columns(pairs: Sequence[str] | None) -> dict[str, str] | None:
+    """Our column -> theirs, of --map OURS=THEIRS; None if it was not given."""
+    if not pairs:
+        return None
+    out = {}
+    for pair in pairs:
+        ours, sign, theirs = pair.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"{pair!r} is not OURS=THEIRS")
+        out[ours.strip()] = theirs.strip()
+    return out
 
 
 def check_resource(name: str) -> None:

@@ -3,6 +3,7 @@
 from preprov.figures.comparisons import demand_backtest, forecast_backtest, frontiers, wait_histogram
 from preprov.figures.demand import Level, forecast_fan, forecast_parts
 from preprov.figures.nodes import PHASE_COLOURS, Busy, Stretch, node_timeline, nodes_over_time, plan_against_actual
+from preprov.figures.profiles import sizing_backtest
 
 __all__ = [
     "PHASE_COLOURS",
@@ -17,5 +18,6 @@ __all__ = [
     "node_timeline",
     "nodes_over_time",
     "plan_against_actual",
+    "sizing_backtest",
     "wait_histogram",
 ]

@@ -1,4 +1,4 @@
-"""Parquet and CSV files as Arrow tables, with the line each row stands on."""
+"""Parquet and CSV (commas or tabs) files as Arrow tables, with the line each row stands on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from preprov.model.errors import ConfigError, SourceError
 from preprov.sources.files import reading
 
 _PARQUET_MAGIC: Final = b"PAR1"
+_HEADER_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def column_names(path: Path) -> list[str]:
     with reading(path), _arrow_errors(path):
         if _is_parquet(path):
             return list(pq.read_schema(path).names)
-        skipping = pa_csv.ParseOptions(invalid_row_handler=lambda _: "skip")
+        skipping = pa_csv.ParseOptions(delimiter=_delimiter(path), invalid_row_handler=lambda _: "skip")
         with _unpacked(path) as stream, pa_csv.open_csv(stream, parse_options=skipping) as reader:
             return list(reader.schema.names)
 
@@ -91,6 +92,12 @@ def _unpacked(path: Path) -> Any:
     return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None)
 
 
+def _delimiter(path: Path) -> str:
+    """A comma, or a tab where the header has one."""
+    with _unpacked(path) as stream:
+        return "\t" if b"\t" in bytes(stream.read(_HEADER_BYTES)).partition(b"\n")[0] else ","
+
+
 class _arrow_errors:
     """Turn Arrow's errors into SourceError."""
 
@@ -124,7 +131,7 @@ def _load_csv(path: Path, columns: list[str]) -> LoadedTable:
         table = pa_csv.read_csv(
             stream,
             read_options=pa_csv.ReadOptions(use_threads=False),  # only so does Arrow count the rows
-            parse_options=pa_csv.ParseOptions(invalid_row_handler=keep_aside),
+            parse_options=pa_csv.ParseOptions(delimiter=_delimiter(path), invalid_row_handler=keep_aside),
             convert_options=pa_csv.ConvertOptions(
                 include_columns=columns,
                 column_types={c: pa.string() for c in columns},

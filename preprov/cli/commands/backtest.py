@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from preprov.cli import common
-from preprov.cli.commands import backtest_demand
+from preprov.cli.commands import backtest_demand, backtest_profiles
 from preprov.cli.common import Output, OutputOption
 
 backtest_app = typer.Typer(help="Measure on history what would have been forecast.", no_args_is_help=True)
@@ -16,6 +16,7 @@ backtest_app = typer.Typer(help="Measure on history what would have been forecas
 def attach(app: typer.Typer) -> None:
     """Hang the commands on the root."""
     backtest_demand.attach(backtest_app)
+    backtest_profiles.attach(backtest_app)
     app.add_typer(backtest_app, name="backtest")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from preprov.cli import common
-from preprov.cli.common import Output, OutputOption, PoolOption
+from preprov.cli.common import MapOption, Output, OutputOption, PoolOption
 
 if TYPE_CHECKING:
     from preprov.app import App
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 ingest_app = typer.Typer(
     help="Bring history into the store; the same file twice changes nothing.", no_args_is_help=True
 )
-MapOption = Annotated[
-    list[str] | None, typer.Option("--map", help="OURS=THEIRS: which column of the file holds what; repeat it.")
-]
 EpochOption = Annotated[
     str | None, typer.Option("--epoch", help="The instant that second 0 of the file stands for, if it does not say.")
 ]
@@ -82,7 +79,7 @@ def dags(
         when = common.parse_time(epoch, "UTC", app.ctx.clock.now())
         likely = (app.ctx.pools[pool].zone,) if pool in app.ctx.pools else ()
         source = DagTableSource(
-            file, mapping=_mapping(map_), epoch=when, zone=tz, likely=(*likely, app.config.controller.zone)
+            file, mapping=common.columns(map_), epoch=when, zone=tz, likely=(*likely, app.config.controller.zone)
         )
         _ingest(app, "ingest dags", pool, source, output)
 
@@ -105,7 +102,7 @@ def series(
         from preprov.sources.files import digest_of
         from preprov.sources.series import read_series
 
-        found = read_series(file, name=name, mapping=_mapping(map_), zone=tz)
+        found = read_series(file, name=name, mapping=common.columns(map_), zone=tz)
         if len(found) > 1:
             raise ConfigError(
                 f"{file.name} holds {len(found)} series",
@@ -115,18 +112,6 @@ def series(
         known = pool in app.ctx.pools
         result = ingest_series(app.ctx, pool, f"{file.name}:{found[0].name}", digest, found[0])
         _report(app, "ingest series", pool, result, known, output)
-
-
-def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
-    if not pairs:
-        return None
-    out = {}
-    for pair in pairs:
-        ours, sign, theirs = pair.partition("=")
-        if not sign:
-            raise typer.BadParameter(f"{pair!r} is not OURS=THEIRS")
-        out[ours.strip()] = theirs.strip()
-    return out
 
 
 def _ingest(app: "App", command: str, pool: str, source: "WorkSource", output: Output) -> None:

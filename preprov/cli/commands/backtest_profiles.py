@@ -1,0 +1,93 @@
+"""backtest sizing: what right-sizing saves, peers in the same run."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from preprov.cli import common
+from preprov.cli.common import MapOption, Output, OutputOption
+
+_TRACE = "Execution trace: a Nextflow trace file, Parquet or CSV, or a table with its columns."
+
+
+def attach(app: typer.Typer) -> None:
+    """Hang the commands on `backtest`."""
+    app.command("sizing")(backtest_sizing)
+
+
+def backtest_sizing(
+    trace: Annotated[Path, typer.Argument(help=_TRACE)],
+    workflow: Annotated[list[str] | None, typer.Option("--workflow", help="Only this workflow; repeat it.")] = None,
+    failure: Annotated[
+        float | None,
+        typer.Option("--failure-price", min=0.0, help="What a failure counts; else chosen on each one's history."),
+    ] = None,
+    time_to_failure: Annotated[
+        float, typer.Option("--time-to-failure", min=0.0, help="Share of the runtime after which too little fails.")
+    ] = 1.0,
+    node: Annotated[
+        float | None, typer.Option("--node", min=0.001, help="GiB of a node: the most that can be asked for; else 128.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of ours, for its forests are random.")] = 3,
+    sensitivity: Annotated[
+        bool, typer.Option(help="Also at half the time to failure, and where only what had ended teaches.")
+    ] = True,
+    trade_off: Annotated[bool, typer.Option("--trade-off", help="Also at each price of a failure.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores if not given.")] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draw it into this .png or .svg file.")] = None,
+    map_: MapOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Memory asked for against memory used: wastage and failures of ours, presets, Witt-LR, Witt-P95 and Tovar."""
+    common.begin("backtest sizing", output)
+    from datetime import UTC, datetime
+
+    from preprov.control.backtest_sizing import SizingPlan, run_sizing_backtest
+    from preprov.logs import configure
+    from preprov.sources.executions import read_executions
+
+    configure()
+    now = datetime.now(UTC)
+    fmt = common.picture_format(picture) if picture is not None else "png"
+    with common.progress("backtest") as tell:
+        tell(0.0, "reading")
+        read = read_executions(trace, common.columns(map_))
+        report = run_sizing_backtest(
+            read.executions,
+            SizingPlan(failure, time_to_failure, node, seeds, sensitivity, trade_off),
+            workflows=workflow or (),
+            workers=workers or os.cpu_count() or 1,
+            progress=lambda done, total: tell(done / total, f"{done} of {total}"),
+        )
+    report |= {"rejects": len(read.rejects), "notes": list(read.notes)}
+    if picture is not None:
+        from preprov.figures import sizing_backtest
+
+        common.write_picture(picture, sizing_backtest(report, fmt=fmt))
+    if output is Output.JSON:
+        common.print_json(common.envelope("backtest sizing", None, now, report))
+        return
+    _print(report)
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    names = list(next(iter(report["workflows"].values())))
+    rows = [(w, *(_cell(scores[n]) for n in names)) for w, scores in report["workflows"].items()]
+    common.print_table("GiB hours wasted / failed attempts / MAQ", ("workflow", *names), rows)
+    for name, told in report["summary"].items():
+        ratio = told["ratio_vs_best_peer"]
+        typer.echo(
+            f"{name}: {'' if ratio is None else f'{ratio:.2f} of '}{told['best_peer']}; a failure counts "
+            f"{report['details'][name]['failure_price']:g}"
+        )
+    if report["rejects"]:
+        typer.echo(f"{report['rejects']} row(s) rejected: no runtime, no process, or not ended well")
+    for note in report["notes"]:
+        typer.echo(note)
+
+
+def _cell(scores: Mapping[str, float]) -> str:
+    return f"{scores['gbh']:.1f} / {scores['failures']:.0f} / {scores['maq']:.2f}"

@@ -1,0 +1,67 @@
+"""Documents of the commands about single tasks: what they use, what they should ask for, backtests of both."""
+
+from pydantic import Field
+
+from preprov.cli.schema_base import Envelope, Part
+
+
+class SizingScores(Part):
+    """What one way of asking for memory came to, over the judged tasks of a workflow."""
+
+    gbh: float = Field(description="GiB hours allocated and not used, all attempts.")
+    failures: float = Field(description="Attempts that had too little; for ours the mean over seeds.")
+    maq: float = Field(description="Memory allocation quality: used over allocated.")
+
+
+class PricedScores(SizingScores):
+    """The same at one price of a failure."""
+
+    failure: float
+
+
+class PriceTried(Part):
+    """What a price of a failure came to on the history, where prices are chosen."""
+
+    failure: float
+    gbh: float
+    failures: int
+    allowed: int = Field(description="Failures of Witt-P95 there.")
+
+
+class SizingDetails(Part):
+    """How a workflow was judged."""
+
+    tasks: int
+    judged: int
+    processes: int
+    failure_price: float
+    chosen_on_history: list[PriceTried]
+    seeds: list[SizingScores]
+
+
+class SizingSummary(Part):
+    """Ours against the peer that wastes least, chosen with hindsight."""
+
+    best_peer: str
+    ratio_vs_best_peer: float | None
+    failures: float
+    failures_witt_p95: float
+
+
+Scored = dict[str, dict[str, SizingScores]]
+
+
+class SizingBacktest(Envelope):
+    """backtest sizing."""
+
+    workflows: Scored = Field(description="Workflow -> ours or a peer -> scores.")
+    summary: dict[str, SizingSummary]
+    details: dict[str, SizingDetails]
+    as_published: Scored = Field(
+        description="Peers as their evaluations run them: Witt-LR on what the run itself reads, Tovar's own retries."
+    )
+    sensitivity: dict[str, Scored]
+    trade_off: dict[str, list[PricedScores]]
+    node_gib: float
+    rejects: int
+    notes: list[str]
