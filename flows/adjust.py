@@ -5,7 +5,7 @@ from prefect import flow, task
 from flows import common
 
 
-@task(name="adjust pool", task_run_name="adjust {pool}", tags=["preprov"])
+@task(name="adjust pool", task_run_name="adjust {pool}", tags=["preprov"], retries=3, retry_delay_seconds=2)
 def adjust_pool(pool: str) -> dict[str, object]:
     """One pass over one pool with the demand as it is now."""
     from preprov.control.adjusting import adjust as use_case

@@ -5,7 +5,7 @@ from prefect import flow, task
 from flows import common
 
 
-@task(name="lower pool", task_run_name="lower {pool}", tags=["preprov"])
+@task(name="lower pool", task_run_name="lower {pool}", tags=["preprov"], retries=3, retry_delay_seconds=2)
 def lower_pool(pool: str) -> dict[str, object]:
     """One pass over one pool that may only lower."""
     from preprov.control.passes import LOWERS, pool_pass
