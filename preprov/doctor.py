@@ -12,6 +12,7 @@ from typing import Literal
 
 from preprov.contracts import Examined, Finding, PoolProvider
 from preprov.control.context import Context
+from preprov.control.preflight import preflight
 from preprov.model.errors import PreprovError
 from preprov.model.plans import ActionKind, ActionRecord
 from preprov.model.pools import Pool
@@ -52,6 +53,7 @@ def _pools() -> tuple[Check, ...]:
         with open_app(actor="doctor") as app:
             asked = [(p, x) for x in app.ctx.providers.values() for p in app.ctx.pools.values() if _uses(p, x)]
             found = [f for pool, x in asked if isinstance(x, Examined) for f in x.examine(pool)]
+            found += [f for pool in app.ctx.pools.values() for f in preflight(app.ctx, pool)]
             found += teardowns(app.ctx)
     except PreprovError:
         return ()

@@ -54,6 +54,7 @@ from preprov.contracts.pools import (
     SetsTargets,
     Tended,
 )
+from preprov.contracts.preflight import Headroom, Preflights
 from preprov.contracts.sources import Reject, SourceBatch, UsageSource, WorkSource
 from preprov.contracts.store import (
     AuditLog,
@@ -87,6 +88,7 @@ __all__ = [
     "Finding",
     "ForecastStore",
     "GivesNotice",
+    "Headroom",
     "HistoryStore",
     "Image",
     "IngestResult",
@@ -109,6 +111,7 @@ __all__ = [
     "PoolRuns",
     "PoolSnapshot",
     "Ports",
+    "Preflights",
     "PriceBook",
     "PriceStore",
     "Progress",

@@ -12,6 +12,7 @@ from preprov.control.context import Context
 from preprov.control.gating import GUARDED
 from preprov.control.guarding import check_guards
 from preprov.control.observing import committed_by_node, observe
+from preprov.control.preflight import fitting
 from preprov.control.trust import ACTS, Trust, foreign, may_act, trust, writers
 from preprov.control.waves import in_parts
 from preprov.model.errors import GuardError, InsufficientCapacityError, NodeBusyError, PoolError, StalePlanError
@@ -67,7 +68,8 @@ def apply_plan(
         if later:
             log.info("the rest of a wave follows", pool=pool.name, now=action.count, later=later)
         if action.count or not later:
-            out.append(_act(ctx, pool, plan, action, observation, barred.get(action.group, "")))
+            fits = fitting(ctx, pool, action)
+            out.append(_act(ctx, pool, plan, fits, observation, barred.get(action.group, "")))
     return tuple(out)
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from preprov.control.accounting import Cap, account_caps, fit, price_now
 from preprov.control.context import Context
+from preprov.control.preflight import preflight_caps
 from preprov.control.sharing import shared_rooms, spent_today
 from preprov.model.errors import GuardError
 from preprov.model.plans import Action, ActionKind
@@ -70,6 +71,7 @@ def _caps(ctx: Context, pool: Pool, action: Action, observation: PoolObservation
         yield from (c for room in rooms for c in _shared(action, now, room, offering))
     yield from _money(ctx, now, rooms, offering)
     yield from account_caps(ctx, pool, action, now.count(), lambda: now.usd_per_hour(ctx))
+    yield from preflight_caps(ctx, pool, action)
 
 
 def _offering(pool: Pool, group: str, key: str) -> Offering | None:

@@ -18,6 +18,7 @@ from preprov.contracts import (
     LeasesRaises,
     LeavesNotes,
     PoolProvider,
+    Preflights,
     Quotes,
     SetsFloor,
     SetsTargets,
@@ -40,6 +41,7 @@ _PROTOCOLS: Final = (
     SetsFloor,
     KeepsNodes,
     BakesImages,
+    Preflights,
 )
 VERBS: Final = tuple(
     sorted(

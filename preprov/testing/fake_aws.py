@@ -85,6 +85,7 @@ class FakeAws:
         self.node_calls: list[Call] = []
         self.nodes: dict[str, FakeNode] = {}
         self.prices: dict[str, float] = {}
+        self.quotas: dict[str, float] = {}
         self.groups = Groups(self)
         self.images = FakeImages(self)
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -102,6 +103,7 @@ class FakeAws:
             "ec2:TerminateInstances": self._terminate,
             "ec2:DescribeInstances": self._describe,
             "pricing:GetProducts": self._products,
+            "servicequotas:GetServiceQuota": self._quota,
             **self.groups.handlers,
             **self.images.handlers,
         }
@@ -390,6 +392,15 @@ class FakeAws:
             for key, r in self.ec2.reservations.items():
                 r.instances = kept[key]
 
+    def _quota(self, call: Call) -> Answer:
+        """Of those that a test has set."""
+        import json
+
+        code = json.loads(call.params["body"])["QuotaCode"]
+        if code not in self.quotas:
+            raise _no_quota(code)
+        return answered_json({"Quota": {"QuotaCode": code, "QuotaName": code, "Value": self.quotas[code]}})
+
     def _products(self, call: Call) -> Answer:
         import json
 
@@ -399,6 +410,10 @@ class FakeAws:
         dimension = {"unit": "Hrs", "pricePerUnit": {"USD": str(usd)}}
         product = {"terms": {"OnDemand": {"x": {"priceDimensions": {"y": dimension}}}}}
         return answered_json({"PriceList": [json.dumps(product)] if usd is not None else []})
+
+
+def _no_quota(code: str) -> Refusal:
+    return Refusal("NoSuchResourceException", f"The quota {code} does not exist")
 
 
 def _fleet_error(about: Mapping[str, str], zone: str) -> str:

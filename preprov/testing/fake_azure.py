@@ -13,8 +13,9 @@ from preprov.contracts import Clock
 from preprov.model.notes import NOTICE, REPORT
 from preprov.model.pools import Standby
 from preprov.testing.agents import Agents
+from preprov.testing.fake_azure_account import FakeAzureAccount
 from preprov.testing.fake_azure_gallery import FakeGallery
-from preprov.testing.fake_azure_parts import FakeStandbyPool, FakeVmss, match, since
+from preprov.testing.fake_azure_parts import FakeStandbyPool, FakeVmss, match, model_of, since
 from preprov.testing.fake_cloud import Answer, ApiError, Call, FakeCloud, Json, Route
 from preprov.testing.fake_machines import FakeMachine
 from preprov.testing.fake_metadata import AzureMetadata, Vm
@@ -53,6 +54,7 @@ class FakeAzure(FakeCloud):
         self.subscription, self.resource_group = subscription, resource_group
         self.sets: dict[str, FakeVmss] = {}
         self.spoiled = False
+        self.account = FakeAzureAccount(self)
         self.gallery = FakeGallery(self)
         self._operations: dict[str, _Operation] = {}
 
@@ -135,20 +137,9 @@ class FakeAzure(FakeCloud):
             ("PATCH", pool, self._patch_pool, f"{pools}/write"),
             ("GET", f"{pool}/standbyVirtualMachines", self._list_pool, f"{pools}/standbyVirtualMachines/read"),
             ("GET", f"{pool}/runtimeViews/latest", self._view_pool, f"{pools}/runtimeViews/read"),
-            (
-                "GET",
-                f"{here}/Microsoft.Compute/locations/{{at}}/usages",
-                self._usages,
-                "Microsoft.Compute/locations/usages/read",
-            ),
-            (
-                "GET",
-                f"{self._root}/Microsoft.Insights/autoscaleSettings",
-                self._autoscale,
-                "Microsoft.Insights/autoscaleSettings/read",
-            ),
             *self.gallery.routes(f"{compute}/galleries/{{gallery}}/images/{{image}}/versions"),
             ("POST", f"{vm}/generalize", self._generalize, f"{vms}/generalize/action"),
+            *self.account.routes(self._root, here),
             ("GET", f"{here}/operations/{{name}}", self._look, "Microsoft.Compute/locations/operations/read"),
         )
         return tuple(Route(*row) for row in table)
@@ -176,12 +167,13 @@ class FakeAzure(FakeCloud):
                 g.capacity -= 1
                 self._refill(g)
 
-    def _set_id(self, g: FakeVmss) -> str:
+    def set_id(self, g: FakeVmss) -> str:
+        """A scale set as a resource."""
         return f"{self._root}/Microsoft.Compute/virtualMachineScaleSets/{g.name}"
 
     def _set_body(self, g: FakeVmss) -> Json:
         return {
-            "id": self._set_id(g),
+            "id": self.set_id(g),
             "name": g.name,
             "location": "westeurope",
             "etag": f'"{g.generation}"',
@@ -190,7 +182,7 @@ class FakeAzure(FakeCloud):
             "properties": {
                 "provisioningState": "Succeeded",
                 "orchestrationMode": "Flexible" if g.flexible else "Uniform",
-                "virtualMachineProfile": {"storageProfile": {"imageReference": dict(g.image)}},
+                "virtualMachineProfile": model_of(g, self.account.subnet(self._root)),
                 "additionalCapabilities": {"hibernationEnabled": g.hibernates},
             },
         }
@@ -289,7 +281,7 @@ class FakeAzure(FakeCloud):
                 "timeCreated": m.created_at.isoformat(),
                 "hardwareProfile": {"vmSize": m.machine_type},
                 "priority": "Spot" if m.spot else "Regular",
-                **({"virtualMachineScaleSet": {"id": self._set_id(g)}} if g else {}),
+                **({"virtualMachineScaleSet": {"id": self.set_id(g)}} if g else {}),
                 "storageProfile": {"imageReference": {"id": g.booted.get(m.name, "") if g else ""}},
                 "instanceView": {"statuses": statuses},
             },
@@ -300,7 +292,7 @@ class FakeAzure(FakeCloud):
         self._sweep()
         at = self.clock.now() - timedelta(seconds=self.faults.lag_s)
         wanted = call.query.get("$filter", "")
-        groups = [g for g in self.sets.values() if self._set_id(g) in wanted]
+        groups = [g for g in self.sets.values() if self.set_id(g) in wanted]
         found = [self._vm_body(g, m, at) for g in groups for m in g.members.values() if m.status(at)]
         return Answer({"value": found})
 
@@ -391,7 +383,7 @@ class FakeAzure(FakeCloud):
             "properties": {
                 "elasticityProfile": {"maxReadyCapacity": p.most, "minReadyCapacity": p.least},
                 "virtualMachineState": p.state,
-                "attachedVirtualMachineScaleSetId": self._set_id(g),
+                "attachedVirtualMachineScaleSetId": self.set_id(g),
                 "provisioningState": "Succeeded",
             },
         }
@@ -419,17 +411,6 @@ class FakeAzure(FakeCloud):
         return Answer({"name": "latest", "properties": {"instanceCountSummary": [{"instanceCountsByState": counts}]}})
 
     # ---- the rest
-
-    def _usages(self, call: Call) -> Answer:
-        used = sum(g.capacity for g in self.sets.values())
-        limit = self.faults.quota if self.faults.quota is not None else 1000
-        name = {"value": "cores", "localizedValue": "Total Regional vCPUs"}
-        return Answer({"value": [{"unit": "Count", "currentValue": used, "limit": limit, "name": name}]})
-
-    def _autoscale(self, call: Call) -> Answer:
-        found = [g for g in self.sets.values() if g.autoscale]
-        about = [{"targetResourceUri": self._set_id(g), "enabled": True} for g in found]
-        return Answer({"value": [{"name": g.autoscale, "properties": p} for g, p in zip(found, about, strict=True)]})
 
     def begin(self, takes_s: float, error: str = "") -> dict[str, str]:
         """Headers of an operation that takes so long and then fails or not."""

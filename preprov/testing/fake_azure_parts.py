@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from preprov.testing.fake_cloud import ApiError, Call
+from preprov.testing.fake_cloud import ApiError, Call, Json
 from preprov.testing.fake_machines import FakeMachine
 
 
@@ -41,6 +41,14 @@ class FakeVmss:
     serial: int = 0
     image: dict[str, str] = field(default_factory=dict)
     booted: dict[str, str] = field(default_factory=dict)
+
+
+def model_of(g: FakeVmss, subnet: str) -> Json:
+    """What its machines are made of."""
+    ip = {"name": "ip", "properties": {"subnet": {"id": subnet}}}
+    cards = [{"name": "card", "properties": {"ipConfigurations": [ip]}}]
+    disk = {"imageReference": dict(g.image), "osDisk": {"diskSizeGB": 50}}
+    return {"storageProfile": disk, "networkProfile": {"networkInterfaceConfigurations": cards}}
 
 
 def match(call: Call, generation: int) -> None:

@@ -54,7 +54,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Route:
-    """One kind of call. `pattern`: of the path, {x} = one part of it. `right`: what a caller must be allowed."""
+    """One kind of call. `pattern`: of the path, {x} = one part of it. `right`: what a caller needs; "" = nothing."""
 
     method: str
     pattern: str
@@ -78,6 +78,7 @@ class Faults:
         calls_per_s: of the clock; more are throttled.
         lose: endings of paths; the next answer to each is lost on its way, though what was asked for is done.
         lag_s: listings are this old. short: kinds of machines that there are none of. quota: machines there may be.
+        denied: rights that the caller lacks.
     """
 
     next: deque[ApiError | None] = field(default_factory=deque)
@@ -86,6 +87,7 @@ class Faults:
     lag_s: float = 0.0
     short: set[str] = field(default_factory=set)
     quota: int | None = None
+    denied: set[str] = field(default_factory=set)
     expired: bool = False
 
 
@@ -211,7 +213,10 @@ class FakeCloud:
         for route in self.routes():
             parts = route.match(method, path)
             if parts is not None:
-                self.log[route.right] += 1
+                if route.right in self.faults.denied:
+                    raise ApiError(403, "forbidden", f"the caller lacks {route.right}")
+                if route.right:
+                    self.log[route.right] += 1
                 return route.handler(Call(method, path, parts, query, json.loads(body or b"{}"), headers))
         raise ApiError(404, "notFound", f"no such call: {method} {path}")
 

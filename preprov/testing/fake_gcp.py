@@ -15,6 +15,7 @@ from preprov.model.notes import PREFIX
 from preprov.model.pools import Standby
 from preprov.testing.agents import Agents
 from preprov.testing.fake_cloud import Answer, ApiError, Call, FakeCloud, Json, Route
+from preprov.testing.fake_gcp_account import FakeGcpAccount
 from preprov.testing.fake_gcp_images import FakeGcpImages
 from preprov.testing.fake_gcp_parts import (
     COUNTED,
@@ -60,6 +61,7 @@ class FakeGcp(FakeCloud):
         self.project, self.zone = project, zone
         self.migs: dict[str, FakeMig] = {}
         self.spoiled = False
+        self.account = FakeGcpAccount(self)
         self.images = FakeGcpImages(self)
         self._operations: dict[str, _Operation] = {}
         self._requests: dict[str, tuple[datetime, Json]] = {}
@@ -129,9 +131,9 @@ class FakeGcp(FakeCloud):
             *self.images.routes(),
             ("GET", "/global/operations/{name}", self._get_operation, "globalOperations.get"),
             ("POST", "/global/operations/{name}/wait", self._wait, "globalOperations.get"),
-            ("GET", "/regions/{name}", self._get_region, "regions.get"),
+            *self.account.routes(),
         )
-        return tuple(Route(m, f"{root}{p}", h, f"compute.{r}") for m, p, h, r in table)
+        return (self.account.rights(), *(Route(m, f"{root}{p}", h, f"compute.{r}") for m, p, h, r in table))
 
     def error_body(self, error: ApiError) -> Json:
         """In Google's form."""
@@ -395,11 +397,6 @@ class FakeGcp(FakeCloud):
         return self.once(call, "setMetadata", f"instances/{m.name}", change)
 
     # ---- the rest
-
-    def _get_region(self, call: Call) -> Answer:
-        limit = self.faults.quota if self.faults.quota is not None else 1000
-        used = sum(len(g.members) for g in self.migs.values())
-        return Answer({"name": call.parts["name"], "quotas": [{"metric": "INSTANCES", "limit": limit, "usage": used}]})
 
     def once(self, call: Call, kind: str, target: str, change: Any) -> Answer:
         """Do it and answer with its operation; sent again under the same request id, answer with that one."""

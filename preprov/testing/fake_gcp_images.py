@@ -84,8 +84,12 @@ class FakeGcpImages:
             raise ApiError(404, "notFound", f"The resource 'instanceTemplates/{name}' was not found")
         allowed = self._cloud.migs[name].guest_attributes
         items = [{"key": "enable-guest-attributes", "value": "TRUE"}] if allowed else []
+        subnet = f"projects/{self._cloud.project}/regions/europe-west1/subnetworks/nodes"
         disks = [{"boot": True, "initializeParams": {"sourceImage": _STOCK, "diskSizeGb": "50"}}]
-        return {"name": name, "properties": {"metadata": {"items": items}, "disks": disks}}
+        return {
+            "name": name,
+            "properties": {"metadata": {"items": items}, "disks": disks, "networkInterfaces": [{"subnetwork": subnet}]},
+        }
 
     def _get_template(self, call: Call) -> Answer:
         return Answer(self._template(call.parts["name"]))

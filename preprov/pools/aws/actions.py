@@ -13,7 +13,9 @@ OBSERVE: Final = (
     "ec2:DescribeInstances",
     "ec2:DescribeLaunchTemplateVersions",
     "ec2:DescribeSpotPriceHistory",
+    "ec2:DescribeSubnets",
     "pricing:GetProducts",
+    "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity",
 )
 """Reads only: enough for the modes observe and recommend."""

@@ -7,7 +7,7 @@ from preprov.contracts import Finding
 from preprov.model.errors import NotAuthorisedError, PoolError
 from preprov.model.pools import Mode, Phase
 from preprov.pools.aws import settings
-from preprov.pools.aws.actions import policy
+from preprov.pools.aws.actions import OBSERVE, policy
 from preprov.pools.aws.clients import Json
 from preprov.pools.aws.errors import calling
 from preprov.pools.aws.hooks import LAUNCHING
@@ -38,7 +38,8 @@ def _try(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except NotAuthorisedError as e:
-        return Finding(what, "bad", e.what, e.hint)
+        reads = "" if "credentials" in e.hint else f"; to look, attach this policy:\n{policy(OBSERVE)}"
+        return Finding(what, "bad", e.what, f"{e.hint}{reads}")
     except PoolError as e:
         return Finding(what, "bad", e.what, e.hint)
 

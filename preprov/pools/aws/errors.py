@@ -75,6 +75,7 @@ _CODES: Final[Mapping[type[PoolError], tuple[str, tuple[str, ...]]]] = {
         _AGAIN,
         (
             "InvalidAMIID.NotFound",
+            "NoSuchResourceException",
             "InvalidAMIID.Unavailable",
             "InvalidInstanceID.NotFound",
             "InvalidInstanceID.Malformed",
@@ -83,6 +84,7 @@ _CODES: Final[Mapping[type[PoolError], tuple[str, tuple[str, ...]]]] = {
             "InvalidLaunchTemplateName.NotFoundException",
             "InvalidSubnetID.NotFound",
             "InvalidAMIID.NotFound",
+            "NoSuchResourceException",
             "QueueDoesNotExist",
             "AWS.SimpleQueueService.NonExistentQueue",
         ),

@@ -30,7 +30,7 @@ def open_bench(tools: Tools, group: AwsGroup, request: LaunchRequest) -> tuple[s
         PoolError: it could not be launched.
     """
     bench = _bench(group)
-    spec, subnets = _launched_from(tools, group)
+    spec, subnets = launched_from(tools, group)
     name = spec.get("LaunchTemplateId") or spec["LaunchTemplateName"]
     bench = replace(bench, asg="", template=name, version=spec["Version"], subnets=group.subnets or subnets)
     offering = request.offering if group.subnets else replace(request.offering, zone="")
@@ -113,8 +113,8 @@ def roll_out(tools: Tools, group: AwsGroup, image_id: str) -> tuple[str, ...]:
     """
     if image_id not in {str(i["ImageId"]) for i in _listed(tools, group)}:
         raise NotFoundError(f"no image {image_id} of this group", where=group.where, hint="preprov image list")
-    spec, _ = _launched_from(tools, group)
-    now = _version(tools, group, spec)
+    spec, _ = launched_from(tools, group)
+    now = version(tools, group, spec)
     was = str(now["LaunchTemplateData"].get("ImageId", ""))
     if was == image_id:
         return ()
@@ -178,8 +178,12 @@ def _listed(tools: Tools, group: AwsGroup) -> list[Json]:
     return list(pages(ec2, "describe_images", "Images", group.where, Owners=["self"], Filters=filters))
 
 
-def _launched_from(tools: Tools, group: AwsGroup) -> tuple[dict[str, str], dict[str, str]]:
-    """The launch template that the group's machines are made from, and its subnets."""
+def launched_from(tools: Tools, group: AwsGroup) -> tuple[dict[str, str], dict[str, str]]:
+    """The launch template that the group's machines are made from, and the subnets of its Auto Scaling group.
+
+    Raises:
+        PoolError: it has none, or could not be asked.
+    """
     if not group.asg:
         return group.template_spec, {}
     asg = scaling.described(tools, group)
@@ -194,7 +198,12 @@ def _launched_from(tools: Tools, group: AwsGroup) -> tuple[dict[str, str], dict[
     return {**spec, "Version": str(found.get("Version") or "$Default")}, {s: s for s in subnets}
 
 
-def _version(tools: Tools, group: AwsGroup, spec: Mapping[str, str]) -> Json:
+def version(tools: Tools, group: AwsGroup, spec: Mapping[str, str]) -> Json:
+    """That version of a launch template.
+
+    Raises:
+        PoolError: there is none, or it could not be asked.
+    """
     name = {k: v for k, v in spec.items() if k != "Version"}
     with calling(group.where):
         found = tools.clients.get("ec2", group.place).describe_launch_template_versions(
@@ -207,8 +216,8 @@ def _version(tools: Tools, group: AwsGroup, spec: Mapping[str, str]) -> Json:
 
 def _used(tools: Tools, group: AwsGroup) -> dict[str, list[str]]:
     """Image -> who uses it: the version that the group launches from, and instances of any pool."""
-    spec, _ = _launched_from(tools, group)
-    now = _version(tools, group, spec)
+    spec, _ = launched_from(tools, group)
+    now = version(tools, group, spec)
     used = {str(now["LaunchTemplateData"].get("ImageId", "")): [f"launch template {now['LaunchTemplateName']}"]}
     for i in _by_image(tools.listing.alive(group.place)):
         used.setdefault(i[0], []).append(i[1])

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from preprov.contracts import Capabilities, Clock, Finding, Image, LaunchRequest, Notice, Quote
+from preprov.contracts import Capabilities, Clock, Finding, Headroom, Image, LaunchRequest, Notice, Quote
 from preprov.model.errors import PoolError
 from preprov.model.notes import GROUP, OWNER, POOL
-from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
-from preprov.pools.aws import doctor, images, notices, prices, settings, writes
+from preprov.model.pools import Node, Offering, Pool, PoolObservation, Preload, Standby
+from preprov.pools.aws import doctor, images, limits, notices, prices, settings, writes
 from preprov.pools.aws.asg import ScalingGroup
 from preprov.pools.aws.clients import Clients, Json, tags_of
 from preprov.pools.aws.fence import Fences
@@ -291,6 +291,14 @@ class AwsProvider:
     def delete_image(self, pool: Pool, group: str, image_id: str) -> None:
         """As the contract says."""
         images.delete_image(self._tools, aws_group(pool, group), image_id)
+
+    def headroom(self, pool: Pool, group: str, offering: Offering) -> tuple[Headroom, ...]:
+        """As the contract says: vCPU quotas of the region, addresses of the subnets."""
+        return tuple(limits.headroom(self._tools, aws_group(pool, group), offering))
+
+    def disk_gib(self, pool: Pool, group: str) -> float | None:
+        """As the contract says: by the launch template."""
+        return limits.disk_gib(self._tools, aws_group(pool, group))
 
     # ---- inside
 

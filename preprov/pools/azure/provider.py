@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from preprov.contracts import Clock, Finding, Image, Notice
+from preprov.contracts import Clock, Finding, Headroom, Image, Notice
 from preprov.model.errors import PoolError
-from preprov.model.pools import Pool, Standby
-from preprov.pools.azure import doctor, settings
+from preprov.model.pools import Offering, Pool, Standby
+from preprov.pools.azure import doctor, limits, permissions, settings
 from preprov.pools.azure.clients import Clients
 from preprov.pools.azure.group import ScaleSet, Tools
 from preprov.pools.azure.images import Gallery
@@ -75,9 +75,21 @@ class AzureProvider(MachineProvider):
     def _gallery(self, pool: Pool, group: str) -> Gallery:
         return Gallery(self._tools.clients, self._lender(pool, group))
 
+    def headroom(self, pool: Pool, group: str, offering: Offering) -> tuple[Headroom, ...]:
+        """As the contract says: quotas of the region, addresses of the subnet."""
+        return tuple(limits.headroom(self._tools.clients, self._lender(pool, group), offering))
+
+    def disk_gib(self, pool: Pool, group: str) -> float | None:
+        """As the contract says."""
+        return limits.disk_gib(self._lender(pool, group))
+
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
         """As the contract says."""
-        return tuple(f for one in self._sets(pool) for f in doctor.examine(one))
+        return tuple(
+            f
+            for one in self._sets(pool)
+            for f in (*doctor.examine(one), permissions.examine(self._tools.clients, one.options))
+        )
 
     def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
         """As the contract says: clusters and autoscalers by tags of the scale set, Azure Monitor, another preprov."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from preprov.contracts import Clock, Finding, Image, Notice
-from preprov.model.pools import Pool, Standby
-from preprov.pools.gcp import doctor, images, notices, settings
+from preprov.contracts import Clock, Finding, Headroom, Image, Notice
+from preprov.model.pools import Offering, Pool, Standby
+from preprov.pools.gcp import doctor, images, limits, notices, permissions, settings
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.group import ManagedGroup, Tools
 from preprov.pools.gcp.options import gcp_group
@@ -63,10 +63,18 @@ class GcpProvider(MachineProvider):
         """As the contract says."""
         images.delete_image(self._lender(pool, group), image_id)
 
+    def headroom(self, pool: Pool, group: str, offering: Offering) -> tuple[Headroom, ...]:
+        """As the contract says: quotas of the region, addresses of the subnet."""
+        return tuple(limits.headroom(self._lender(pool, group), offering))
+
+    def disk_gib(self, pool: Pool, group: str) -> float | None:
+        """As the contract says."""
+        return limits.disk_gib(self._lender(pool, group))
+
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
         """As the contract says."""
         mine = [self._lender(pool, g.name) for g in pool.groups if g.provider == self.name]
-        return tuple(f for one in mine for f in doctor.examine(one))
+        return tuple(f for one in mine for f in (*doctor.examine(one), permissions.examine(one.options)))
 
     def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
         """As the contract says: an autoscaler on the group, a Kubernetes cluster that owns it, another preprov."""

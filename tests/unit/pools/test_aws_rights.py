@@ -11,7 +11,7 @@ import pytest
 from preprov.model.errors import ConflictError, PoolError
 from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
 from preprov.pools.aws.actions import ACT, OBSERVE, SAME_RIGHT, policy
-from tests.awsworld import T0, AwsWorld, aws_world
+from tests.awsworld import T0, ZONE, AwsWorld, aws_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -57,6 +57,8 @@ def look(world: AwsWorld) -> None:
     world.provider.quotes(world.pool, "g", T0 - timedelta(days=1))
     world.provider.other_writers(world.pool, "g")
     world.provider.baseline(world.pool, "g")
+    world.provider.headroom(world.pool, "g", world.offering)
+    world.provider.disk_gib(world.pool, "g")
 
 
 def everything_on_fleets(world: AwsWorld) -> None:
@@ -205,6 +207,15 @@ def test_prices_are_quoted_where_they_are_known(fleet: AwsWorld) -> None:
     fleet.cloud.prices = {"m5.large": 0.096}
     listed = [q for q in fleet.provider.quotes(fleet.pool, "g", T0) if q.source == "list"]
     assert [(q.offering, q.usd_per_hour) for q in listed] == [(fleet.offering, 0.096)]
+
+
+def test_addresses_of_the_subnets_are_counted(fleet: AwsWorld) -> None:
+    fleet.cloud.quotas["L-1216C47A"] = 64.0
+    rooms = {h.what.split()[0]: h.nodes for h in fleet.provider.headroom(fleet.pool, "g", fleet.offering)}
+    assert rooms["quota"] == 32
+    subnet = fleet.pool.groups[0].options["subnets"][ZONE]  # type: ignore[index]
+    (told,) = fleet.api("ec2").describe_subnets(SubnetIds=[subnet])["Subnets"]
+    assert rooms["free"] == told["AvailableIpAddressCount"]
 
 
 # ---- images

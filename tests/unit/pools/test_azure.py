@@ -1,5 +1,6 @@
 """Scale sets and standby pools: sizes are raised under an etag and lowered by name; faults are told apart."""
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from preprov.model.errors import (
     ThrottledError,
 )
 from preprov.model.notes import NOTICE
-from preprov.model.pools import Phase, Pool, Preload, Standby
+from preprov.model.pools import Mode, Phase, Pool, Preload, Standby
 from preprov.pools.azure.options import azure_group
 from preprov.pools.rights import AZURE
 from preprov.testing.fake_cloud import ApiError
@@ -258,11 +259,22 @@ def test_examination_reads_only_and_names_what_is_wrong(pooled: AzureWorld) -> N
     assert pooled.provider.other_writers(pooled.pool, "vms") == ("Kubernetes node pool batch",)
     assert all(m == "GET" for m, _ in pooled.fake.calls)
     pooled.fake.faults.expired = True
-    assert [f.state for f in pooled.provider.examine(pooled.pool)] == ["bad"]
+    assert [f.state for f in pooled.provider.examine(pooled.pool)] == ["bad", "warn"]
+
+
+def test_missing_rights_are_printed_as_a_role(pooled: AzureWorld) -> None:
+    pooled.fake.faults.denied = {"Microsoft.StandbyPool/standbyVirtualMachinePools/write"}
+    assert {f.state for f in pooled.provider.examine(pooled.pool)} == {"ok"}, "who only looks needs no write"
+    acting = replace(pooled.pool, mode=Mode.FULL)
+    (bad,) = [f for f in pooled.provider.examine(acting) if f.state == "bad"]
+    made = json.loads(bad.hint.split("\n", 1)[1])
+    assert made["Actions"] == ["Microsoft.StandbyPool/standbyVirtualMachinePools/write"]
+    assert made["AssignableScopes"] == ["/subscriptions/sub-1/resourceGroups/night"]
 
 
 def test_the_rights_are_those_that_are_used(pooled: AzureWorld) -> None:
     pooled.provider.examine(pooled.pool)
+    pooled.provider.headroom(pooled.pool, "vms", pooled.pool.groups[0].offerings[0])
     pooled.provider.set_targets(pooled.pool, "vms", {Standby.STOPPED: 1})
     (node,) = ready(pooled)
     pooled.provider.stop(pooled.pool, [node])

@@ -13,6 +13,7 @@ from preprov.contracts import (
     LeasesRaises,
     LeavesNotes,
     PoolProvider,
+    Preflights,
     Quotes,
     SetsFloor,
     SetsTargets,
@@ -34,6 +35,7 @@ PROTOCOLS = (
     LeasesRaises,
     LeavesNotes,
     BakesImages,
+    Preflights,
 )
 METHODS = {
     name: method

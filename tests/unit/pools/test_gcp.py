@@ -18,7 +18,7 @@ from preprov.model.errors import (
     ThrottledError,
 )
 from preprov.model.notes import NOTICE
-from preprov.model.pools import Phase, Preload, Standby
+from preprov.model.pools import Mode, Phase, Preload, Standby
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import gcp_group
 from preprov.pools.rights import GCP
@@ -286,15 +286,29 @@ def test_examination_reads_only_and_names_what_is_wrong(world: GcpWorld) -> None
     world.mig.initial_delay_s = 300
     assert {f.state for f in world.provider.examine(world.pool)} == {"ok", "bad", "warn"}
     assert world.provider.other_writers(world.pool, "vms") == ("autoscaler cpu",)
-    assert all(m == "GET" or p.endswith("listManagedInstances") for m, p in world.fake.calls)
+    reads = ("listManagedInstances", ":testIamPermissions")
+    assert all(m == "GET" or p.endswith(reads) for m, p in world.fake.calls)
     world.fake.faults.expired = True
-    assert [f.state for f in world.provider.examine(world.pool)] == ["bad"]
+    assert [f.state for f in world.provider.examine(world.pool)] == ["bad", "warn"]
+
+
+def test_missing_rights_are_printed_as_a_role(world: GcpWorld) -> None:
+    world.fake.faults.denied = {"compute.instances.getGuestAttributes"}
+    (bad,) = [f for f in world.provider.examine(world.pool) if f.state == "bad"]
+    assert bad.found == "missing on the project: compute.instances.getGuestAttributes"
+    assert bad.hint.endswith("includedPermissions:\n- compute.instances.getGuestAttributes")
+    world.fake.faults.denied = {"compute.instances.setMetadata"}
+    assert [f for f in world.provider.examine(world.pool) if f.state != "ok"] == [], "who only looks needs no write"
+    acting = replace(world.pool, mode=Mode.FLOOR)
+    (lack,) = [f for f in world.provider.examine(acting) if f.state != "ok"]
+    assert "compute.instances.setMetadata" in lack.found
 
 
 def test_the_rights_are_those_that_are_used(world: GcpWorld) -> None:
     world.pool = replace(world.pool, groups=(replace(world.pool.groups[0], max_nodes=12),))
     world.provider.examine(world.pool)
     world.provider.notices(world.pool)
+    world.provider.headroom(world.pool, "vms", world.pool.groups[0].offerings[0])
     world.provider.terminate(world.pool, ready(world, 9))
     an_image(world)
     implied = {"compute.disks.useReadOnly", "compute.images.useReadOnly"}

@@ -1,0 +1,54 @@
+"""What is not of a scale set: quotas, addresses of the subnet, rights of the caller, autoscale settings."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from preprov.testing.fake_cloud import Answer, Call
+
+if TYPE_CHECKING:
+    from preprov.testing.fake_azure import FakeAzure
+
+
+class FakeAzureAccount:
+    """Those of the subscription. `addresses`: of the subnet, taken or not."""
+
+    def __init__(self, cloud: "FakeAzure") -> None:
+        self._cloud = cloud
+        self.addresses = 250
+
+    def subnet(self, root: str) -> str:
+        """The one that machines are in."""
+        return f"{root}/Microsoft.Network/virtualNetworks/net/subnets/nodes"
+
+    def routes(self, root: str, here: str) -> tuple[tuple[str, str, Callable[[Call], Answer], str], ...]:
+        """Method, path, handler, right; below a resource group and a subscription."""
+        locations, vnet = f"{here}/Microsoft.Compute/locations", self.subnet(root).partition("/subnets/")[0]
+        insights, mine = "Microsoft.Insights/autoscaleSettings", "Microsoft.Authorization/permissions"
+        return (
+            ("GET", f"{locations}/{{at}}/usages", self._usages, "Microsoft.Compute/locations/usages/read"),
+            ("GET", f"{vnet}/usages", self._addresses, "Microsoft.Network/virtualNetworks/usages/read"),
+            ("GET", f"{root}/{insights}", self._autoscale, f"{insights}/read"),
+            ("GET", f"{root}/{mine}", self._rights, f"{mine}/read"),
+        )
+
+    @property
+    def _used(self) -> int:
+        return sum(g.capacity for g in self._cloud.sets.values())
+
+    def _usages(self, call: Call) -> Answer:
+        quota = self._cloud.faults.quota
+        name = {"value": "virtualMachines", "localizedValue": "Virtual Machines"}
+        limit = quota if quota is not None else 1000
+        return Answer({"value": [{"unit": "Count", "currentValue": self._used, "limit": limit, "name": name}]})
+
+    def _addresses(self, call: Call) -> Answer:
+        subnet = self.subnet(call.path.partition("/Microsoft.Network/")[0])
+        return Answer({"value": [{"id": subnet, "currentValue": self._used, "limit": self.addresses}]})
+
+    def _rights(self, call: Call) -> Answer:
+        return Answer({"value": [{"actions": ["*"], "notActions": sorted(self._cloud.faults.denied)}]})
+
+    def _autoscale(self, call: Call) -> Answer:
+        found = [g for g in self._cloud.sets.values() if g.autoscale]
+        about = [{"targetResourceUri": self._cloud.set_id(g), "enabled": True} for g in found]
+        return Answer({"value": [{"name": g.autoscale, "properties": p} for g, p in zip(found, about, strict=True)]})
