@@ -1,0 +1,277 @@
+"""A real Airflow in an environment of its own, beside a real preprov with local nodes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from preprov.clocks import WallClock
+from preprov.contracts import SourceState
+from preprov.sources.airflow import AirflowSettings, AirflowSource
+from preprov.sources.airflow.credentials import Ask, exchanged
+from preprov.testing.local_nodes import cleared, processes
+
+ROOT = Path(__file__).resolve().parents[3]
+PROVIDER = ROOT / "integrations" / "airflow"
+WANTED = "3.3"
+DAGS = """
+from datetime import datetime, timedelta, timezone
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG
+
+START = datetime(2025, 1, 1, tzinfo=timezone.utc)
+ASKS = {"KubernetesExecutor": {"request_cpu": "1", "request_memory": "256Mi"}}
+with DAG("busy", schedule=None, start_date=START, max_active_runs=1) as busy:
+    first = BashOperator(task_id="first", bash_command="sleep 20", executor_config=ASKS)
+    first >> [BashOperator(task_id=f"then_{i}", bash_command="true", executor_config=ASKS) for i in range(3)]
+with DAG("nightly", schedule="30 3 * * *", start_date=START, catchup=False):
+    BashOperator(task_id="only", bash_command="true")
+with DAG("resting", schedule="* * * * *", start_date=START, catchup=False, is_paused_upon_creation=True):
+    BashOperator(task_id="only", bash_command="true")
+"""
+POOL = """
+[[pool]]
+name = "batch"
+mode = "full"
+binding = ["cpu", "memory"]
+step = 15
+horizon = 3600
+
+[[pool.group]]
+name = "local"
+provider = "local"
+states = ["running"]
+max_nodes = 3
+
+[[pool.group.offering]]
+type = "small"
+cpu = 2
+memory = 2
+usd_per_hour = 0.1
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def wait_for(what: str, fact: Callable[[], Any], limit: float = 240.0) -> Any:
+    """What `fact` gives once it gives something; an error counts as nothing."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        try:
+            if found := fact():
+                return found
+        except httpx.HTTPError:
+            pass
+        time.sleep(1.0)
+    raise AssertionError(f"{what}: not within {limit:.0f} s")
+
+
+@pytest.fixture(scope="session")
+def airflow_bin() -> Path:
+    """The programs of an Airflow with the provider; kept for the next time, skipped where it cannot be had."""
+    named = os.environ.get("PREPROV_TEST_AIRFLOW")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preprov-tests"
+    home = Path(named) if named else cache / f"airflow-{WANTED}"
+    python = home / "bin" / "python"
+    uv = [str(ROOT / "scripts" / "uv")]
+    steps = [] if python.exists() else [["venv", "--python", sys.executable, str(home)]]
+    if not (home / "bin" / "airflow").exists():
+        steps.append(["pip", "install", "--python", str(python), f"apache-airflow=={WANTED}.*"])
+    steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest"])
+    for step in steps:
+        done = subprocess.run([*uv, *step], capture_output=True, text=True, timeout=900, check=False)
+        if done.returncode:
+            pytest.skip(f"no Airflow {WANTED} can be had: {done.stderr.strip()[-300:]}")
+    return home / "bin"
+
+
+@dataclass
+class Preprov:
+    """preprov in a folder, with its controller and its API."""
+
+    folder: Path
+    port: int
+    token: str
+    children: list["subprocess.Popen[bytes]"]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "PREPROV_HOME": str(self.folder / "home"), "AF_PASSWORD": "x"}
+
+    def __call__(self, *words: str) -> Any:
+        """A command's JSON."""
+        command = [sys.executable, "-m", "preprov.cli.main", *words, "-o", "json"]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        log = (self.folder / f"{words[0]}.log").open("ab")
+        child = subprocess.Popen(
+            [sys.executable, "-m", "preprov.cli.main", *words],
+            cwd=self.folder, env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self.children.append(child)
+        return child
+
+    def serve(self) -> "subprocess.Popen[bytes]":
+        child = self.start("serve", "--port", str(self.port))
+        wait_for("preprov serve", lambda: httpx.get(f"http://127.0.0.1:{self.port}/v1/ready").is_success)
+        return child
+
+
+@dataclass
+class Reader:
+    """A source that has read once, and the tokens it was given."""
+
+    source: AirflowSource
+    tokens: list[str]
+
+    def read(self) -> bool:
+        """A pass; True if it came to its end."""
+        return any(b.cursor for b in self.source.changes(SourceState(), WallClock().now()))
+
+
+@pytest.fixture(scope="module")
+def reader(airflow: "Airflow") -> Reader:
+    """It reads as soon as Airflow is there, so that its token is old by the time somebody wants to see it expire."""
+    tokens: list[str] = []
+
+    def credential(ask: Ask) -> Mapping[str, str]:
+        headers = exchanged(airflow.url, "", None)(ask)
+        tokens.append(headers["Authorization"])
+        return headers
+
+    settings = AirflowSettings("t", airflow.url, credential, requests_per_second=20, history_days=0)
+    made = Reader(AirflowSource(settings, WallClock()), tokens)
+    assert made.read()
+    return made
+
+
+def end(child: "subprocess.Popen[bytes]") -> None:
+    """End a child and what it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            continue
+    child.wait(5)
+
+
+@pytest.fixture(scope="module")
+def preprov(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preprov]:
+    """Nothing of it stays, however the tests ended: `up` leaves its nodes to the next `up`, so they are ended here."""
+    folder = tmp_path_factory.mktemp("p")
+    (folder / "preprov.toml").write_text(POOL)
+    made = Preprov(folder, free_port(), "", [])
+    with cleared(folder / "home"):
+        try:
+            told = made("token", "create", "--tenant", "default", "--scope", "reserve", "--scope", "report")
+            made.token = str(told["token"])
+            made.start("up", "--no-prefect")
+            made.serve()
+            yield made
+        finally:
+            for child in made.children:
+                end(child)
+    assert processes(folder / "home") == []
+
+
+@dataclass
+class Airflow:
+    """A running Airflow."""
+
+    url: str
+    log: Path
+
+    def _headers(self) -> dict[str, str]:
+        token = httpx.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
+        return {"Authorization": f"Bearer {token}"}
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        return httpx.request(method, f"{self.url}/api/v2/{path}", headers=self._headers(), timeout=60, **more).json()
+
+    def trigger(self, dag_id: str, **conf: Any) -> str:
+        self.call("PATCH", f"dags/{dag_id}", json={"is_paused": False})
+        return str(self.call("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"])
+
+    def state(self, dag_id: str, run_id: str) -> str:
+        return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def ended(self, dag_id: str, run_id: str, limit: float = 240.0) -> str:
+        return str(
+            wait_for(
+                f"{dag_id} ends",
+                lambda: (s := self.state(dag_id, run_id)) in ("success", "failed") and s,
+                limit,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_bin: Path, preprov: Preprov, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """Airflow's `standalone` on SQLite, with the provider, connected to preprov; tokens expire after a minute."""
+    home, port = tmp_path_factory.mktemp("af"), free_port()
+    (home / "dags").mkdir()
+    (home / "dags" / "ours.py").write_text(DAGS)
+    for example in (PROVIDER / "preprov_provider" / "example_dags").glob("example_preprov*.py"):
+        (home / "dags" / example.name).write_text(example.read_text())
+    settings = {
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "CORE__PARALLELISM": "3",
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "API__PORT": str(port),
+        "API__HOST": "127.0.0.1",
+        "API__WORKERS": "1",
+        "API_AUTH__JWT_EXPIRATION_TIME": "60",
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
+        "CORE__DEFAULT_TASK_RETRIES": "2",
+        "CORE__DEFAULT_TASK_RETRY_DELAY": "5",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "PREPROV__URL": f"http://127.0.0.1:{preprov.port}",
+        "PREPROV__TOKEN": preprov.token,
+        "PREPROV__SOURCE": "airflow-test",
+    }
+    connection = {"conn_type": "preprov", "host": f"http://127.0.0.1:{preprov.port}", "password": preprov.token}
+    env = {
+        **os.environ,
+        **{f"AIRFLOW__{k}": v for k, v in settings.items()},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_CONN_PREPROV_DEFAULT": json.dumps(connection),
+        "PATH": f"{airflow_bin}:{os.environ['PATH']}",
+    }
+    log = home / "standalone.log"
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            [str(airflow_bin / "airflow"), "standalone"],
+            env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    made = Airflow(f"http://127.0.0.1:{port}", log)
+    try:
+        wait_for("Airflow", lambda: httpx.get(f"{made.url}/api/v2/version").is_success)
+        wait_for("its DAGs", lambda: len(made.call("GET", "dags").get("dags", [])) >= 5)
+        yield made
+    finally:
+        end(child)
