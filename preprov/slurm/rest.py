@@ -43,8 +43,8 @@ class SlurmRest:
     def ended(self, since: datetime, until: datetime) -> tuple[AccountedJob, ...]:
         """Jobs of everybody that ended in [since, until]."""
         query = {
-            "start_time": str(int(since.timestamp())),
-            "end_time": str(int(until.timestamp())),
+            "start_time": f"uts{int(since.timestamp())}",  # the one way to name an instant that every version takes
+            "end_time": f"uts{int(until.timestamp())}",
             "state": ",".join(ENDED),
         }
         found = (AccountedJob.of(j) for j in self._list("slurmdb", "jobs", "jobs", query))
@@ -98,10 +98,20 @@ class SlurmRest:
             raise SlurmError(Trouble.NOT_FOUND, "no such job", where)
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise SlurmError(Trouble.UNSUPPORTED, f"it has no API {self._version}", where)
-        if answer.is_error and not answer.text.lstrip().startswith("{"):
-            said = " ".join(answer.text.split())[:200]
+        if answer.is_error:  # its lists are there and empty: they must not pass for a queue without jobs
+            said = _errors(answer.text) or " ".join(answer.text.split())[:200]
+            said += " (22.05 says this of a token that has expired)" if "unspecified" in said.lower() else ""
             raise SlurmError(_of_status(answer.status_code, said), f"{answer.status_code}: {said}", where)
         return answer.text
+
+
+def _errors(text: str) -> str:
+    """What an answer says is wrong; "" if it is no JSON, or says nothing."""
+    try:
+        errors = json.loads(text).get("errors") or ()
+    except (ValueError, AttributeError):
+        return ""
+    return "; ".join(str(e.get("description") or e.get("error") or "") for e in errors if isinstance(e, dict))[:200]
 
 
 def _of_status(status: int, said: str) -> Trouble:

@@ -99,9 +99,18 @@ class SlurmHost:
         home.mkdir(parents=True, mode=0o700)
         (home / "key").write_bytes(os.urandom(1024))
         (home / "key").chmod(0o600)
+        (home / "jwt").write_bytes(os.urandom(32))
+        (home / "jwt").chmod(0o600)
         files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         self.daemon(["munged", "--force", "--foreground", *(f"--{k}={home / v}" for k, v in files.items())])
         wait_until(lambda: Path(self.auth).exists(), what="munged", deadline_s=_UP_S)
+
+    @property
+    def jwt(self) -> dict[str, str]:
+        """Settings by which tokens are taken, where the plugin for them is installed."""
+        if not any(Path("/usr/lib").glob("*/slurm-wlm/auth_jwt.so")):
+            return {}
+        return {"AuthAltTypes": "auth/jwt", "AuthAltParameters": f"jwt_key={self.folder / 'munge' / 'jwt'}"}
 
     def _mariadb(self) -> None:
         data = self.folder / "db"
@@ -132,6 +141,7 @@ class SlurmHost:
             "StorageHost": "localhost",
             "StorageUser": "root",
             "StorageLoc": "slurm_accounting",
+            **self.jwt,
         }
         conf.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
         conf.chmod(0o600)
@@ -239,6 +249,7 @@ class SlurmCluster:
             "AccountingStoreFlags": "job_comment,job_env,job_extra,job_script",
             "SlurmctldParameters": "cloud_reg_addrs,idle_on_node_suspend,node_reg_mem_percent=1,"
             "power_save_interval=1,power_save_min_interval=0",
+            **self.host.jwt,
         }
         (self.folder / "spool").mkdir(parents=True, exist_ok=True)
         self.conf.write_text("".join(f"{k}={v}\n" for k, v in settings.items()) + "\n".join(lines) + "\n")
@@ -328,3 +339,29 @@ def slurm_cluster(host: SlurmHost, name: str, lines: Sequence[str]) -> Iterator[
         yield made
     finally:
         made.stop()
+
+
+@contextmanager
+def slurmrestd(cluster: SlurmCluster) -> Iterator[str]:
+    """Its REST service, as nobody, for the time of the `with`; gives its address.
+
+    Whoever nobody is has to be able to read slurm.conf: the folders above it are opened for all.
+    """
+    for folder in (cluster.folder, *list(cluster.folder.parents)[:2]):
+        folder.chmod(0o755)
+    port = free_ports(1)
+    with cluster.host.log("slurmrestd") as log:
+        service = subprocess.Popen(
+            ["slurmrestd", "-u", "nobody", "-g", "nogroup", "-a", "rest_auth/jwt", f"127.0.0.1:{port}"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=cluster.host.env({"SLURM_CONF": str(cluster.conf), "SLURM_JWT": "daemon"}),
+            cwd="/",
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: not _is_free(port), what="slurmrestd", deadline_s=_UP_S, every_s=0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end(service)

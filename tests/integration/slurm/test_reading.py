@@ -1,11 +1,19 @@
 """A real Slurm's queue and accounting, read as work: jobs that its own queue powers nodes up for."""
 
+import shutil
+from datetime import timedelta
+
+import pytest
+
 from preprov.clocks import WallClock
 from preprov.sim.ports import memory_ports
+from preprov.slurm.errors import SlurmError, Trouble
+from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
 from preprov.testing.live_source_contract import POOL, held, read
+from preprov.testing.slurm_cluster import slurmrestd
 from tests.slurmworld import SlurmWorld
 
 COMMON = ("--partition=batch", "--mem=100M", "-n1", "-c1", "--output=/dev/null")
@@ -74,3 +82,32 @@ def test_what_can_be_seen_is_said(world: SlurmWorld) -> None:
     assert {f.state for f in findings.values()} == {"ok"}
     assert findings["version"].found.startswith("Slurm ")
     assert "batch" in findings["partitions"].found
+
+
+def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
+    if shutil.which("slurmrestd") is None or not world.cluster.host.jwt:
+        pytest.skip("slurmrestd or its plugin for tokens is not installed")
+    held = world.cluster.submit(*COMMON, "--hold", "--job-name=rest", script="#!/bin/sh\nexit 0\n")
+    token = world.cluster.run("scontrol", "token", "username=root", "lifespan=600").strip().partition("=")[2]
+    now = WallClock().now()
+    with slurmrestd(world.cluster) as url:
+        rest, commands = SlurmRest(url, "root", lambda: token), world.slurm
+        assert rest.version().startswith(commands.version())
+        assert {n.name: (n.state, n.flags, n.cpus) for n in rest.nodes()} == {
+            n.name: (n.state, n.flags, n.cpus) for n in commands.nodes()
+        }
+        (theirs,), (ours,) = ([j for j in jobs if j.job_id == held] for jobs in (rest.jobs(), commands.jobs()))
+        assert theirs == ours
+        assert {p.name for p in rest.partitions()} == {p.name for p in commands.partitions()}
+        since = now - timedelta(hours=1)
+        assert {j.job_id for j in rest.ended(since, now)} == {j.job_id for j in commands.ended(since, now)}
+        expired = SlurmRest(url, "root", lambda: f"{token[:-8]}AAAAAAAA")
+        for ask in (expired.nodes, expired.jobs, expired.partitions, lambda: expired.ended(since, now)):
+            with pytest.raises(SlurmError):  # and not a queue without jobs
+                ask()
+        with pytest.raises(SlurmError) as other:
+            SlurmRest(url, "root", lambda: token, version="v0.0.1").nodes()
+        assert other.value.trouble is Trouble.UNSUPPORTED
+    with pytest.raises(SlurmError) as gone:
+        SlurmRest(url, "root", lambda: token).nodes()
+    assert gone.value.trouble is Trouble.UNREACHABLE

@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from preprov.slurm.commands import SlurmCommands
 from preprov.slurm.errors import SlurmError, Trouble, trouble_of
 from preprov.slurm.hostlist import expand
 from preprov.slurm.records import SlurmNode
+from preprov.slurm.rest import SlurmRest
 from preprov.slurm.shapes import exit_code, instant, number, tres
 from preprov.slurm.stepstat import step_stats
 
@@ -155,3 +157,40 @@ def test_a_node_of_both_eras_says_the_same() -> None:
     for raw in (older, newer):
         node = SlurmNode.of(raw)
         assert (node.name, node.state, node.is_gone, node.is_coming, node.cpus) == ("cn1", "IDLE", True, False, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "trouble"),
+    [
+        (500, '{"errors": [{"errno": -1, "error": "Unspecified error"}], "jobs": []}', Trouble.UNREACHABLE),
+        (500, '{"errors": [{"error": "Protocol authentication error"}], "jobs": []}', Trouble.DENIED),
+        (200, '{"errors": [{"error": "Protocol authentication error"}], "jobs": []}', Trouble.DENIED),
+        (401, "", Trouble.DENIED),
+        (404, "not here", Trouble.UNSUPPORTED),
+        (502, "<html>", Trouble.UNREACHABLE),
+        (200, '{"jobs": [', Trouble.GARBLED),
+    ],
+)
+def test_over_rest_a_failure_is_no_empty_queue(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: str, trouble: Trouble
+) -> None:
+    """22.05 says all of these, the first for a token that has expired."""
+    monkeypatch.setattr(httpx, "get", lambda *_a, **_k: httpx.Response(status, text=body))
+    with pytest.raises(SlurmError) as e:
+        SlurmRest("http://slurm", "root", lambda: "token").jobs()
+    assert e.value.trouble is trouble
+
+
+def test_over_rest_the_token_is_asked_for_anew_and_only_sent_as_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, str]] = []
+
+    def get(url: str, *, headers: dict[str, str], **_: object) -> httpx.Response:
+        sent.append((url, headers["X-SLURM-USER-TOKEN"]))
+        return httpx.Response(200, text='{"jobs": [{"job_id": 7, "job_state": "PENDING"}]}')
+
+    monkeypatch.setattr(httpx, "get", get)
+    tokens = iter(("one", "two"))
+    rest = SlurmRest("http://slurm/", "root", lambda: next(tokens))
+    assert [j.job_id for j in rest.jobs()] == [7]
+    rest.jobs()
+    assert sent == [("http://slurm/slurm/v0.0.38/jobs", "one"), ("http://slurm/slurm/v0.0.38/jobs", "two")]
