@@ -12,7 +12,7 @@ from datetime import datetime
 
 import structlog
 
-from preprov.contracts import Capabilities, Clock, LaunchRequest
+from preprov.contracts import Capabilities, Clock, Examined, Finding, LaunchRequest
 from preprov.model.errors import (
     ConflictError,
     InsufficientCapacityError,
@@ -24,6 +24,7 @@ from preprov.model.errors import (
 from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
 from preprov.model.time import Timescale
 from preprov.pools.slurm import view
+from preprov.pools.slurm.examining import examine
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_group, slurm_groups
 from preprov.pools.slurm.touching import Toucher, give_back
 from preprov.pools.slurm.view import Place
@@ -233,6 +234,18 @@ class SlurmProvider:
             after = view.places(group, slurm.nodes(), slurm.jobs(), ())
             idle = [n for n, p in after.items() if n in names and p.slurm and _can_be_forced(p.slurm, p.jobs)]
             slurm.update_nodes(idle, state="power_down_force")
+
+    # ---- before anything is done
+
+    def examine(self, pool: Pool) -> tuple[Finding, ...]:
+        """As the contract says."""
+        return examine(pool, self._connect, self._vendor)
+
+    def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
+        """Who else writes the counts of the vendor's group; Slurm itself is asked, not written around."""
+        ours = slurm_group(pool, group)
+        machines = self._vendor(ours.vendor)
+        return machines.other_writers(ours.theirs, group) if isinstance(machines, Examined) else ()
 
     # ---- upkeep
 

@@ -84,6 +84,12 @@ def test_what_can_be_seen_is_said(world: SlurmWorld) -> None:
     assert "batch" in findings["partitions"].found
 
 
+def test_a_cluster_made_by_its_own_configuration_is_found_good(world: SlurmWorld) -> None:
+    found = world.provider.examine(world.pool)
+    assert [f for f in found if f.state != "ok"] == []
+    assert any("4 cloud nodes" in f.found for f in found)
+
+
 def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
     if shutil.which("slurmrestd") is None or not world.cluster.host.jwt:
         pytest.skip("slurmrestd or its plugin for tokens is not installed")
