@@ -26,7 +26,8 @@ class Chains:
     """
 
     parents: dict[int, dict[int, bool]] = field(default_factory=dict)
-    _runs: dict[int, int] = field(default_factory=dict)
+    _group: dict[int, list[int]] = field(default_factory=dict)
+    """Unit -> the units it hangs together with, the first submission first in place; one list for all of them."""
 
     @classmethod
     def read(cls, notebook: Mapping[str, str]) -> "Chains":
@@ -35,8 +36,7 @@ class Chains:
         for key, value in notebook.items():
             if key.startswith(_PREFIX):
                 for child, parents in json.loads(value).items():
-                    out.parents.setdefault(int(child), {}).update({int(p): bool(c) for p, c in parents})
-        out._join()
+                    out.add(int(child), {int(p): bool(c) for p, c in parents})
         return out
 
     def add(self, child: int, parents: Mapping[int, bool]) -> None:
@@ -44,7 +44,8 @@ class Chains:
         found = {p: corr for p, corr in parents.items() if p != child}
         if found and not found.items() <= self.parents.get(child, {}).items():
             self.parents.setdefault(child, {}).update(found)
-            self._join()
+            for parent in found:
+                self._join(child, parent)
 
     def knows(self, unit: int) -> bool:
         """True if it is noted what the unit waits for."""
@@ -52,42 +53,38 @@ class Chains:
 
     def units(self) -> frozenset[int]:
         """All that hang together with others."""
-        return frozenset(self._runs)
+        return frozenset(self._group)
 
     def run_of(self, unit: int) -> int:
         """The run a unit belongs to: the first submission of those that hang together."""
-        return self._runs.get(unit, unit)
+        group = self._group.get(unit)
+        return group[0] if group else unit
 
     def members(self, run: int) -> list[int]:
         """Units of a run, the first submission first."""
-        return sorted(u for u, r in self._runs.items() if r == run) or [run]
+        group = self._group.get(run)
+        return sorted(group) if group and group[0] == run else [run]
 
     def notes(self, notebook: Mapping[str, str], finished: Iterable[int]) -> dict[str, str | None]:
         """What to change in the notebook; runs in `finished` are dropped, and nothing is remembered of them."""
         gone = set(finished)
         wanted: dict[str, str] = {}
-        for run in {r for r in self._runs.values() if r not in gone}:
+        for run in {g[0] for g in self._group.values()} - gone:
             rows = {u: sorted(self.parents[u].items()) for u in self.members(run) if u in self.parents}
             wanted[f"{_PREFIX}{run}"] = json.dumps(rows, separators=(",", ":"))
         out: dict[str, str | None] = {k: v for k, v in wanted.items() if notebook.get(k) != v}
         out.update(dict.fromkeys(k for k in notebook if k.startswith(_PREFIX) and k not in wanted))
         return out
 
-    def _join(self) -> None:
-        """Give each unit of a chain its smallest member."""
-        root: dict[int, int] = {}
-
-        def find(u: int) -> int:
-            while root.setdefault(u, u) != u:
-                root[u] = root[root[u]]
-                u = root[u]
-            return u
-
-        for child, parents in self.parents.items():
-            for parent in parents:
-                a, b = find(child), find(parent)
-                root[max(a, b)] = min(a, b)
-        self._runs = {u: find(u) for u in list(root)}
+    def _join(self, a: int, b: int) -> None:
+        """Two units hang together, and so do all that hang together with either: the fewer go to the more."""
+        few, many = sorted((self._group.setdefault(a, [a]), self._group.setdefault(b, [b])), key=len)
+        if few is many:
+            return
+        begin = len(many) if few[0] < many[0] else 0
+        many += few
+        many[0], many[begin] = many[begin], many[0]
+        self._group.update(dict.fromkeys(few, many))
 
 
 def waits_for(dependency: str) -> dict[int, bool]:
