@@ -13,7 +13,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration lint docs bench bench-replay clean
+.PHONY: help demo test test-integration lint docs bench bench-replay bench-slurm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ bench: .venv/.synced-bench ## every figure of the README, as JSON and pictures
 
 bench-replay: .venv/.synced-bench ## policies on the public traces (ARGS="nights --quick", --resume FOLDER, --pictures FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.replay $(ARGS)
+
+bench-slurm: .venv/.synced-bench ## nights on a real Slurm, with preprov and without (ARGS="--seeds 3 --history 1 --paired 1")
+	$(BIN)/python -m benchmarks.slurm $(ARGS)
 
 clean: ## remove caches and what tests and builds leave behind (not .venv and .venv-tools)
 	rm -rf .coverage .coverage.* coverage.xml htmlcov dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
