@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Set before anything imports Prefect or a cloud's SDK, for they read the environment once.
 _scratch = tempfile.mkdtemp(prefix="preprov-tests-")
 _CLOUD_VARIABLES = ("AWS_", "GOOGLE_", "CLOUDSDK_", "AZURE_", "PREFECT_")
-_KEPT = ("PREPROV_TRACES", "PREPROV_TEST_")
+_KEPT = ("PREPROV_TRACES", "PREPROV_TEST_", "PREPROV_LONG")
 
 
 def _clean_environment() -> None:
