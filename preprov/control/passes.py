@@ -62,6 +62,7 @@ def pool_pass(
     waiting: Resources = ZERO,
     foresee: bool = True,
     react: bool = True,
+    order: bool = False,
 ) -> PassResult:
     """One pass under the pool's lease.
 
@@ -74,6 +75,7 @@ def pool_pass(
         waiting: what waits for room, where somebody else dispatches.
         foresee: also plan what comes after now; False is quicker, where nobody reads it.
         react: also wake and put away nodes by what the next minutes want (replay does that by itself).
+        order: also propose in which order runs should go where a limit binds, though somebody else dispatches.
 
     Raises:
         LeaseHeldError: another pass over this pool is under way.
@@ -94,7 +96,7 @@ def pool_pass(
             waiting = dispatched.waiting if dispatched else waiting
             with limits_held(ctx, pool):
                 made, demand, acted = _plan_and_act(
-                    ctx, pool, observation, waiting, kinds, wave=wave, foresee=foresee, ordered=serve
+                    ctx, pool, observation, waiting, kinds, wave=wave, foresee=foresee, ordered=serve or order
                 )
             records = (*records, *acted)
         if react and reacts(ctx, pool):

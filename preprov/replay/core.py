@@ -90,6 +90,7 @@ class Core:
         self._undone = list(load.count)
         self._level = [rooms.levels.index(s.cpu) for s in load.shapes]
         # Where nobody goes before others, those that wait are served before those that have just become ready.
+        self._priority = load.priority
         self._in_turn = not any(load.priority)
         self._ends: list[int] = []
         self._next_arrival = 0
@@ -216,7 +217,7 @@ class Core:
             if self.load.shape[task] < 0:
                 self._start(task, NO_NODE, self.line.left[task], us)
             else:
-                self.line.push(task, self.load.priority[task], us)
+                self.line.push(task, self._priority[task], us)
         for task, node, n in self.line.serve(freed, ready):
             self._start(task, node, n, us)
 
@@ -227,7 +228,7 @@ class Core:
             self._start(task, node, n, us)
 
     def _rank(self, task: int) -> tuple[int, int]:
-        return self.load.priority[task], task
+        return self._priority[task], task
 
     def _start_or_wait(self, task: int, us: int) -> None:
         """Start a task that has just become ready, as far as there is room that nobody before it wants."""
@@ -239,7 +240,7 @@ class Core:
             return
         shape = load.shapes[s]
         if shape.ranks or (line.waits and line.has_kind(s)):
-            line.push(task, load.priority[task], us)
+            line.push(task, self._priority[task], us)
             if shape.ranks:
                 for t, node, n in line.serve((), (task,)):
                     self._start(t, node, n, us)
@@ -248,7 +249,7 @@ class Core:
         while left:
             node = rooms.find(shape, self._level[s])
             if node < 0:
-                line.push(task, load.priority[task], us)
+                line.push(task, self._priority[task], us)
                 return
             n = 1 if left == 1 else min(left, rooms.slots(node, shape))
             rooms.take(node, shape, n)
@@ -273,6 +274,12 @@ class Core:
         if self._awaited[task] and not self.line.left[task]:
             self._awaited[task] = False
             self.unstarted -= 1
+
+    def reorder(self, priority: list[int]) -> None:
+        """From now on tasks go by these, (T,) small = first; those that wait too."""
+        self._priority = priority
+        self._in_turn = False
+        self.line.reorder(priority, self.ready_at)
 
     # ------------------------------------------------------------------ nodes
 
@@ -345,7 +352,7 @@ class Core:
         self.used_memory -= shape.memory * n
         self.part_count[part] = 0
         self.interrupted += n
-        self.line.put_back(task, n, self.load.priority[task], self.now)
+        self.line.put_back(task, n, self._priority[task], self.now)
         if self.load.judged[task] and not self._awaited[task]:
             self._awaited[task] = True
             self.unstarted += 1

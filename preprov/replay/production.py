@@ -24,7 +24,8 @@ from preprov.model.work import Trigger
 from preprov.model.worktable import Array, WorkTable
 from preprov.planning.prices import TablePriceBook
 from preprov.replay.engine import Binding
-from preprov.replay.load import UNITS, US
+from preprov.replay.load import UNITS, US, most_nodes
+from preprov.replay.ordering import LaunchOrder
 from preprov.replay.policy import Order, Setting, View
 from preprov.sim.ports import memory_ports
 from preprov.sim.workstore import MemoryWorkStore
@@ -43,7 +44,8 @@ class Preprov:
 
     A plan is made every `every_s`; it looks six hours ahead: longer than keeping a node pays at the reference prices.
     A reaction may be made every `tick_s`; a pool of unlike nodes goes by plans alone, five minutes apart. Forecasts are
-    issued at the start and every day. Knob: USD that a core-hour of waiting is worth.
+    issued at the start and every day. While all nodes that there may be exist, what waits goes in launch order, unless
+    `in_turn`. Knob: USD that a core-hour of waiting is worth.
 
     Attributes:
         solves: plans made. fallbacks: plans that name one. pass_seconds: CPU time of each five minutes.
@@ -60,6 +62,7 @@ class Preprov:
         tick_s: float = 5.0,
         samples: int = SAMPLES,
         horizon_s: int = HORIZON_S,
+        in_turn: bool = False,
     ) -> None:
         self.knob = 1.0 if knob is None else knob
         self.tick_s = tick_s
@@ -69,6 +72,7 @@ class Preprov:
         self._every_s = every_s
         self._samples = samples
         self._horizon_s = horizon_s
+        self._in_turn = in_turn
         self._last = -math.inf
         self._forecast_at = -math.inf
         self._told_parts = 0
@@ -105,6 +109,8 @@ class Preprov:
             n_samples=self._samples,
             seed=setting.seed,
         )
+        self._most = most_nodes(self._pool)
+        self._order = LaunchOrder(self.ctx, self._pool, self._core, self._load)
 
     def tick(self, now: float, view: View) -> list[Order]:
         """A plan, if one is due; a reaction, if one may be; both act on the cloud themselves."""
@@ -112,6 +118,8 @@ class Preprov:
         if slot != self._slot:
             self._slot = slot
             self.pass_seconds.append(0.0)
+        if self._full() and view.waiting > 0:
+            self._order.apply(now)
         planned = now - self._last >= self._plan_every_s() - 1e-3 or (self._alone and self._unforeseen(now, view))
         if not planned and not self._wakes(now, view):
             return []  # not timed either: asking for the CPU time costs more than finding nothing to do
@@ -124,6 +132,9 @@ class Preprov:
         self.pass_seconds[-1] += thread_time() - began
         return []
 
+    def _full(self) -> bool:
+        return not self._in_turn and len(self._core.existing) >= self._most
+
     @property
     def _alone(self) -> bool:
         return not reacts(self.ctx, self._pool)
@@ -134,7 +145,7 @@ class Preprov:
     def _plan(self, now: float) -> None:
         self._tell()
         self._forecast(now)
-        result = pool_pass(self.ctx, self._pool, serve=False, waiting=self._waiting(), react=False)
+        result = pool_pass(self.ctx, self._pool, serve=False, waiting=self._waiting(), react=False, order=self._full())
         self.solves += 1
         self.fallbacks += bool(result.plan and result.plan.fallback)
 

@@ -1,6 +1,6 @@
 """Task instances that wait for room: by priority, then since when, then in the order of the trace."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
 from preprov.replay.load import Shape
@@ -46,7 +46,7 @@ class WaitingLine:
         """The task waits for room for all instances it has left."""
         s = self._shape_of[task]
         kind = self._kind_of[s]
-        key = (priority << (_TASK_BITS + _TIME_BITS)) | (at << _TASK_BITS) | task
+        key = _key(priority, at, task)
         line = self._lines.get(kind)
         if line is None:
             self._lines[kind] = [key]
@@ -55,6 +55,13 @@ class WaitingLine:
         else:
             heappush(line, key)
         self._count(self._shapes[s], self.left[task])
+
+    def reorder(self, priority: Sequence[int], since: Sequence[int]) -> None:
+        """Those that wait stand anew: by these priorities, then since when they wait."""
+        for kind, line in self._lines.items():
+            tasks = [key & _TASK_MASK for key in line]
+            self._lines[kind] = [_key(priority[t], since[t], t) for t in tasks]
+            heapify(self._lines[kind])
 
     def put_back(self, task: int, n: int, priority: int, at: int) -> None:
         """So many instances that had begun wait again, with those that still do."""
@@ -173,3 +180,7 @@ class WaitingLine:
         self.cpu += shape.cpu * n
         self.memory += shape.memory * n
         self.gpu += shape.gpu * n
+
+
+def _key(priority: int, at: int, task: int) -> int:
+    return (priority << (_TASK_BITS + _TIME_BITS)) | (at << _TASK_BITS) | task
