@@ -14,6 +14,7 @@ import argparse
 import json
 import logging
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def with_usual_deadlines(work: WorkTable, before: datetime) -> WorkTable:
     return WorkTable(work.runs.assign(land_by=work.runs["due"] + allowed), work.tasks, work.parents, work.children)
 
 
-def million(parts: int = 1_000_000) -> dict[str, float]:
+def million(parts: int) -> dict[str, float]:
     """A made-up trace of so many instances under reactive: memory before and during play, and speed."""
     rng, width = np.random.default_rng(0), 10
     runs = parts // width
@@ -109,12 +110,23 @@ def million(parts: int = 1_000_000) -> dict[str, float]:
     result = case.play("reactive")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
+        "parts": parts,
         "instances": result.waits.instances,
         "instances_per_s": result.waits.instances / result.cpu_seconds,
         "loaded_mib": loaded,
         "peak_mib": peak,
         "play_bytes_per_instance": (peak - loaded) * 2**20 / parts,
     }
+
+
+def memory(sizes: Sequence[int] = (250_000, 500_000, 1_000_000)) -> list[dict[str, float]]:
+    """`million` at each size, each in a process of its own, for the most that a process held never sinks again."""
+    out = []
+    for parts in sizes:
+        words = [sys.executable, "-m", "benchmarks.replay", "--parts", str(parts)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        out.append(json.loads(done.stdout))
+    return out
 
 
 def engine_speed(case: Case) -> dict[str, float]:
@@ -189,9 +201,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--resume", type=Path, help="folder of replays already played")
-    parser.add_argument("--million", action="store_true", help="only the engine, on a million made-up instances")
+    parser.add_argument("--million", action="store_true", help="only the engine, on up to a million made-up instances")
+    parser.add_argument("--parts", type=int, help="only the engine, on so many made-up instances, in this process")
     parser.add_argument("--pictures", type=Path, help="folder for the frontier pictures")
     args = parser.parse_args(argv)
+    if args.parts:
+        print(json.dumps(million(args.parts)))
+        return 0
+    if args.million:
+        print(json.dumps({"machine": machine(), "million": memory()}, indent=2))
+        return 0
     folder = traces()
     if folder is None:
         print("SKIPPED: the public traces are not here (set PREPROV_TRACES)", file=sys.stderr)
@@ -201,9 +220,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.quick:
         args.lead_scale, args.days = [1.0], args.days or 2.0
     out: dict[str, Any] = {"machine": machine(), "traces": {}}
-    if args.million:
-        print(json.dumps({**out, "million": million()}, indent=2))
-        return 0
     for name in args.traces or (["nights"] if args.quick else list(TRACES)):
         out["traces"][name] = play(name, folder, args)
     print(json.dumps(out, indent=2))
