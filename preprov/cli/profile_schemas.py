@@ -65,3 +65,29 @@ class SizingBacktest(Envelope):
     node_gib: float
     rejects: int
     notes: list[str]
+
+
+class CurveScores(SizingScores):
+    """What one way of giving memory over time came to; losses are means over processes."""
+
+    wql_memory: float = Field(description="Weighted quantile loss of memory over time, levels .05 to .99.")
+    wql_cpu: float
+    coverage_80_memory: float = Field(description="Share of memory between its .1 and .9 quantiles.")
+
+
+class CurvesSummary(Part):
+    """Ours against the peers that give memory."""
+
+    runs: int
+    ratio_vs_k_segments: float | None
+    ratio_vs_constant_peak: float | None
+
+
+class CurvesBacktest(Envelope):
+    """backtest curves."""
+
+    methods: dict[str, CurveScores] = Field(description="Ours or a peer -> scores over all processes.")
+    processes: dict[str, dict[str, CurveScores]]
+    summary: CurvesSummary
+    rejects: int
+    notes: list[str]

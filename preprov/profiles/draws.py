@@ -55,7 +55,7 @@ def placed_weighted(values: Floats, weights: Floats, least_spread: float | Float
     share = weights / weights.sum(axis=1, keepdims=True)
     held = np.cumsum(share, axis=1)
     at = held - share / 2
-    high = np.minimum(_first_at(at, LEVELS), at.shape[1] - 1)
+    high = np.minimum(first_at(at, LEVELS), at.shape[1] - 1)
     low = np.maximum(high - 1, 0)
     at_low, at_high = np.take_along_axis(at, low, 1), np.take_along_axis(at, high, 1)
     part = np.clip((LEVELS - at_low) / np.maximum(at_high - at_low, 1e-300), 0.0, 1.0)
@@ -100,7 +100,7 @@ class Mixture:
 
     def quantiles(self, levels: Floats) -> Floats:
         """(K,) -> (Q, K) the values below which so much of each lies."""
-        at = np.minimum(_first_at(self.held, levels), self.peak.shape[1] - 1)
+        at = np.minimum(first_at(self.held, levels), self.peak.shape[1] - 1)
         return np.take_along_axis(self.peak, at, axis=1)
 
     def cheapest(self, price: Price) -> Floats:
@@ -141,7 +141,7 @@ def _with_tail(inner: Floats, spread: Floats, mass: float | Floats) -> Floats:
     return out
 
 
-def _first_at(held: Floats, levels: Floats) -> Ints:
+def first_at(held: Floats, levels: Floats) -> Ints:
     """(Q, n) rising within 0 to 1 -> (Q, K) first point at which each level is reached."""
     rows = np.arange(len(held))[:, None]
     found = np.searchsorted((np.minimum(held, 1.0) + 2 * rows).ravel(), (levels[None, :] + 2 * rows).ravel())

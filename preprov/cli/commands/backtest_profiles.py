@@ -1,4 +1,4 @@
-"""backtest sizing: what right-sizing saves, peers in the same run."""
+"""backtest sizing, curves: what right-sizing saves, and how well use over time is foretold; peers in the same run."""
 
 import os
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ _TRACE = "Execution trace: a Nextflow trace file, Parquet or CSV, or a table wit
 def attach(app: typer.Typer) -> None:
     """Hang the commands on `backtest`."""
     app.command("sizing")(backtest_sizing)
+    app.command("curves")(backtest_curves)
 
 
 def backtest_sizing(
@@ -71,6 +72,46 @@ def backtest_sizing(
         common.print_json(common.envelope("backtest sizing", None, now, report))
         return
     _print(report)
+
+
+def backtest_curves(
+    series: Annotated[Path, typer.Argument(help="Samples: a table with tid, metric (memory in MB, cpu in %), t, v.")],
+    tasks: Annotated[Path, typer.Option("--tasks", help="Task runs: tid, process, start, end, input size.")],
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps that an allocation may have.")] = 4,
+    node: Annotated[float, typer.Option("--node", min=0.001, help="GiB of a node: the most that can be given.")] = 128,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of ours, for its forests are random.")] = 1,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Memory given over time, and what was said of memory and CPU: ours, constant peak, k-Segments, median curve."""
+    common.begin("backtest curves", output)
+    from datetime import UTC, datetime
+
+    from preprov.control.backtest_curves import run_curves_backtest
+    from preprov.control.processes import single_threaded
+    from preprov.sources.usage_series import read_usage
+
+    now = datetime.now(UTC)
+    with common.progress("backtest") as tell, single_threaded():
+        tell(0.0, "reading")
+        read = read_usage(series, tasks)
+        report = run_curves_backtest(
+            read.runs,
+            steps=steps,
+            node_gib=node,
+            seeds=seeds,
+            progress=lambda done, total: tell(done / total, f"{done} of {total}"),
+        )
+    report |= {"rejects": len(read.rejects), "notes": list(read.notes)}
+    if output is Output.JSON:
+        common.print_json(common.envelope("backtest curves", None, now, report))
+        return
+    columns = list(next(iter(report["methods"].values())))
+    rows = [(name, *(f"{scores[c]:.3g}" for c in columns)) for name, scores in report["methods"].items()]
+    common.print_table("Memory over time", ("method", *columns), rows)
+    if report["rejects"]:
+        typer.echo(f"{report['rejects']} run(s) rejected: no samples, or no start or end")
+    for note in report["notes"]:
+        typer.echo(note)
 
 
 def _print(report: Mapping[str, Any]) -> None:

@@ -1,0 +1,66 @@
+"""The past runs of one signature on a common clock: every run in as many bins, from its start to its end."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.model.usage import UsageRun
+
+Floats = NDArray[np.float64]
+
+BINS: Final = 64
+WINDOW: Final = 256
+"""Runs that are kept: the last ones."""
+LEAST: Final = 1e-6
+RESOURCES: Final = ("memory", "cpu")
+
+
+def binned(run: UsageRun, resource: str) -> Floats:
+    """(BINS,) of a run: highest memory, mean CPU in each; a bin without a sample goes on as the one before it."""
+    values = run.memory if resource == "memory" else run.cpu
+    known = np.isfinite(values)
+    if not known.any():
+        return np.full(BINS, np.nan)
+    at, values = run.at[known], values[known]
+    place = np.clip((at / run.duration_s * BINS).astype(np.int64), 0, BINS - 1)
+    if resource == "memory":
+        out = np.full(BINS, -np.inf)
+        np.maximum.at(out, place, values)
+    else:
+        counts = np.bincount(place, minlength=BINS)
+        out = np.where(counts > 0, np.bincount(place, values, BINS) / np.maximum(counts, 1), -np.inf)
+    filled = np.maximum.accumulate(np.where(np.isfinite(out), np.arange(BINS), -1))
+    out = np.where(filled >= 0, out[np.maximum(filled, 0)], values[0])
+    held: Floats = np.maximum(out, LEAST)
+    return held
+
+
+class AlignedRuns:
+    """The last runs of a signature.
+
+    Attributes:
+        curves: resource -> (n, BINS). duration: (n,) s. known: (n, 2) logarithms of input bytes and files.
+    """
+
+    def __init__(self) -> None:
+        self.curves = {r: np.empty((0, BINS)) for r in RESOURCES}
+        self.duration = np.empty(0)
+        self.known = np.empty((0, 2))
+
+    def __len__(self) -> int:
+        return len(self.duration)
+
+    def add(self, run: UsageRun) -> None:
+        """One more; the oldest goes when there are more than the window holds."""
+        for resource in RESOURCES:
+            self.curves[resource] = np.vstack([self.curves[resource], binned(run, resource)])[-WINDOW:]
+        self.duration = np.append(self.duration, run.duration_s)[-WINDOW:]
+        self.known = np.vstack([self.known, features(run)])[-WINDOW:]
+
+
+def features(run: UsageRun) -> Floats:
+    """(2,) what is known of a run before it begins."""
+    sizes = np.array([run.input_bytes, run.input_files])
+    out: Floats = np.log1p(np.where(sizes >= 0, sizes, np.nan))
+    return out

@@ -1,0 +1,113 @@
+"""Memory that follows the curve: which model, how sure and how many steps, each signature's own past chooses.
+
+A plan is a model's envelope with a margin: flat; in a few steps by the clock, each where any past run, or nine in ten,
+was that high then; or in steps by the course of a run, laid over how long a short one is expected to take. Each
+finished run is replayed against every plan; what that would have wasted for what was used, discounted, decides
+which one is followed. Relative to use, or one long run would decide alone.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.model.usage import ResourceCurve, UsageRun
+from preprov.profiles.aligned import BINS, LEAST, RESOURCES, AlignedRuns, binned, features
+from preprov.profiles.curves import LEVELS, MODELS, Scenarios
+from preprov.profiles.steps import Steps, fitted, outcome
+
+Floats = NDArray[np.float64]
+
+DECAY: Final = 0.97
+_MARGINS: Final = (1.15, 1.05, 1.0)
+"""On an envelope, the most careful first: it is followed until something is known."""
+_EARLY: Final = (0.0, 0.15, 0.3)
+"""Shares of past runs that may be shorter than what the steps of a course are laid out for."""
+
+
+class _Plan(NamedTuple):
+    model: str
+    shape: str
+    margin: float
+
+
+class CurveSizer:
+    """Learns one signature's use over time, run by run.
+
+    Args:
+        steps: that an allocation may have. cap: the most that can be asked for, GiB. seed: of the forest.
+    """
+
+    def __init__(self, steps: int, cap: float, seed: int = 0) -> None:
+        self._steps, self._cap = steps, cap
+        self._past = AlignedRuns()
+        self._models = {name: make(seed) for name, make in MODELS.items()}
+        self._wasted: dict[_Plan, float] = {}
+        self._lost: dict[tuple[str, str], float] = {}
+
+    def __len__(self) -> int:
+        return len(self._past)
+
+    def learn(self, run: UsageRun) -> None:
+        """One finished run, judged against what would have been said of it, then added."""
+        if len(self._past):
+            for plan, steps in self._plans(features(run)):
+                came = outcome(steps, run, self._cap)
+                self._wasted[plan] = DECAY * self._wasted.get(plan, 0.0) + came.wasted / max(came.used, LEAST)
+            for resource in RESOURCES:
+                for name in self._models:
+                    loss = pinball(self._quantiles(name, resource, run), binned(run, resource), LEVELS)
+                    key = (name, resource)
+                    self._lost[key] = DECAY * self._lost.get(key, 0.0) + loss
+        self._past.add(run)
+        for model in self._models.values():
+            model.learn(self._past)
+
+    def allocate(self, known: Floats) -> Steps:
+        """What to ask for, over time; at least one run must have been learnt."""
+        plans = dict(self._plans(known))
+        return plans[min(plans, key=lambda p: self._wasted.get(p, 0.0))]
+
+    def quantiles(self, run: UsageRun, resource: str) -> Floats:
+        """(BINS, Q) at the times of a run's bins, by the model of least pinball loss so far."""
+        return self._quantiles(self._best(resource), resource, run)
+
+    def curve(self, known: Floats, resource: str) -> ResourceCurve:
+        """What a run is expected to use."""
+        return self._scenarios(self._best(resource), resource, known).curve(resource)
+
+    def _best(self, resource: str) -> str:
+        return min(self._models, key=lambda m: self._lost.get((m, resource), 0.0))
+
+    def _scenarios(self, name: str, resource: str, known: Floats) -> Scenarios:
+        return self._models[name].scenarios(self._past, known, resource)
+
+    def _quantiles(self, name: str, resource: str, run: UsageRun) -> Floats:
+        return self._scenarios(name, resource, features(run)).quantiles(bin_times(run), LEVELS)
+
+    def _plans(self, known: Floats) -> Iterator[tuple[_Plan, Steps]]:
+        for name in self._models:
+            scenarios = self._scenarios(name, "memory", known)
+            shapes = {
+                "flat": fitted(*scenarios.needed(1.0), 1),
+                "clock": fitted(*scenarios.needed(1.0), self._steps),
+                "clock-90": fitted(*scenarios.needed(0.9), self._steps),
+            }
+            for early in _EARLY:
+                shapes[f"course-{early}"] = fitted(*scenarios.needed_in_course(early), self._steps)
+            for margin in _MARGINS:
+                for shape, steps in shapes.items():
+                    yield _Plan(name, shape, margin), Steps(steps.start, steps.amount * margin)
+
+
+def bin_times(run: UsageRun) -> Floats:
+    """(BINS,) s: the middle of each of a run's bins."""
+    return (np.arange(BINS) + 0.5) / BINS * run.duration_s
+
+
+def pinball(expected: Floats, came: Floats, levels: Floats) -> float:
+    """Mean pinball loss of (T, Q) quantiles against (T,); 0 where nothing was observed."""
+    away = came[:, None] - expected
+    loss = np.maximum(levels * away, (levels - 1) * away)
+    return float(np.nan_to_num(np.nanmean(loss))) if np.isfinite(loss).any() else 0.0
