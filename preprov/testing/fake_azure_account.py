@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from preprov.testing.fake_cloud import Answer, Call
 
@@ -10,11 +11,16 @@ if TYPE_CHECKING:
 
 
 class FakeAzureAccount:
-    """Those of the subscription. `addresses`: of the subnet, taken or not."""
+    """Those of the subscription.
+
+    Attributes:
+        addresses: of the subnet, taken or not. prices: size -> USD per hour; spot costs a fifth of it.
+    """
 
     def __init__(self, cloud: "FakeAzure") -> None:
         self._cloud = cloud
         self.addresses = 250
+        self.prices: dict[str, float] = {}
 
     def subnet(self, root: str) -> str:
         """The one that machines are in."""
@@ -29,6 +35,7 @@ class FakeAzureAccount:
             ("GET", f"{vnet}/usages", self._addresses, "Microsoft.Network/virtualNetworks/usages/read"),
             ("GET", f"{root}/{insights}", self._autoscale, f"{insights}/read"),
             ("GET", f"{root}/{mine}", self._rights, f"{mine}/read"),
+            ("GET", "/api/retail/prices", self._prices, ""),
         )
 
     @property
@@ -52,3 +59,29 @@ class FakeAzureAccount:
         found = [g for g in self._cloud.sets.values() if g.autoscale]
         about = [{"targetResourceUri": self._cloud.set_id(g), "enabled": True} for g in found]
         return Answer({"value": [{"name": g.autoscale, "properties": p} for g, p in zip(found, about, strict=True)]})
+
+    def _prices(self, call: Call) -> Answer:
+        """The list, two rows a page; it names Windows, spot and low priority too."""
+        rows = [_row(size, usd, kind) for size, usd in self.prices.items() for kind in ("", "Windows", "Spot", "Low")]
+        wanted = [r for r in rows if f"armSkuName eq '{r['armSkuName']}'" in call.query.get("$filter", "")]
+        first = int(call.query.get("$skip", "0"))
+        page: dict[str, object] = {"Items": wanted[first : first + 2], "NextPageLink": None}
+        if first + 2 < len(wanted):
+            query = urlencode({"$filter": call.query["$filter"], "$skip": first + 2})
+            page["NextPageLink"] = f"{self._cloud.url}/api/retail/prices?{query}"
+        return Answer(page)
+
+
+def _row(size: str, usd: float, kind: str) -> dict[str, object]:
+    names = {"": size, "Windows": size, "Spot": f"{size} Spot", "Low": f"{size} Low Priority"}
+    return {
+        "currencyCode": "USD",
+        "retailPrice": usd / 5 if kind in ("Spot", "Low") else usd * (1.8 if kind == "Windows" else 1.0),
+        "armRegionName": "westeurope",
+        "armSkuName": size,
+        "skuName": names[kind],
+        "productName": f"Virtual Machines Series{' Windows' if kind == 'Windows' else ''}",
+        "unitOfMeasure": "1 Hour",
+        "type": "Consumption",
+        "effectiveStartDate": "2026-07-01T00:00:00Z",
+    }

@@ -133,7 +133,8 @@ class FakeGcp(FakeCloud):
             ("POST", "/global/operations/{name}/wait", self._wait, "globalOperations.get"),
             *self.account.routes(),
         )
-        return (self.account.rights(), *(Route(m, f"{root}{p}", h, f"compute.{r}") for m, p, h, r in table))
+        below = (Route(m, f"{root}{p}", h, f"compute.{r}") for m, p, h, r in table)
+        return (self.account.rights(), self.account.catalogue(), *below)
 
     def error_body(self, error: ApiError) -> Json:
         """In Google's form."""

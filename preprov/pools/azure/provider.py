@@ -1,11 +1,12 @@
 """Azure as a pool provider: each group is a flexible scale set, with a standby pool where it names one."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
-from preprov.contracts import Clock, Finding, Headroom, Image, Notice
+from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote
 from preprov.model.errors import PoolError
 from preprov.model.pools import Offering, Pool, Standby
-from preprov.pools.azure import doctor, limits, permissions, settings
+from preprov.pools.azure import doctor, limits, permissions, prices, settings
 from preprov.pools.azure.clients import Clients
 from preprov.pools.azure.group import ScaleSet, Tools
 from preprov.pools.azure.images import Gallery
@@ -54,6 +55,10 @@ class AzureProvider(MachineProvider):
     def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:
         """As the contract says; remembered by this object, for the note goes with its machine."""
         self._settled.update(n.receipt for n in done)
+
+    def quotes(self, pool: Pool, group: str, since: datetime) -> tuple[Quote, ...]:
+        """As the contract says, from Azure's list of retail prices."""
+        return prices.quotes(self._lender(pool, group), since)
 
     def images(self, pool: Pool, group: str) -> tuple[Image, ...]:
         """As the contract says."""

@@ -44,7 +44,7 @@ def _held(options: GcpGroup, wanted: tuple[str, ...]) -> set[str]:
     held: set[str] = set()
     place = options.place
     url = f"{place.endpoint or _MANAGER}/v1/projects/{place.project}:testIamPermissions"
-    session = _session(place.endpoint)
+    session = read_only_session(place.endpoint)
     for i in range(0, len(wanted), _AT_ONCE):
         with calling(options.where):
             answer = session.post(url, json={"permissions": list(wanted[i : i + _AT_ONCE])}, timeout=30)
@@ -54,7 +54,8 @@ def _held(options: GcpGroup, wanted: tuple[str, ...]) -> set[str]:
     return held
 
 
-def _session(endpoint: str) -> Any:
+def read_only_session(endpoint: str) -> Any:
+    """For Google's services without a client of their own here; without credentials where an endpoint is named."""
     import requests
 
     if endpoint:

@@ -1,10 +1,11 @@
 """Google Cloud as a pool provider: each group is a zonal managed instance group with its standby policy."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
-from preprov.contracts import Clock, Finding, Headroom, Image, Notice
+from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote
 from preprov.model.pools import Offering, Pool, Standby
-from preprov.pools.gcp import doctor, images, limits, notices, permissions, settings
+from preprov.pools.gcp import doctor, images, limits, notices, permissions, prices, settings
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.group import ManagedGroup, Tools
 from preprov.pools.gcp.options import gcp_group
@@ -45,6 +46,10 @@ class GcpProvider(MachineProvider):
     def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:
         """As the contract says; remembered by this object, for the zone keeps its operations."""
         self._settled.update(n.receipt for n in done)
+
+    def quotes(self, pool: Pool, group: str, since: datetime) -> tuple[Quote, ...]:
+        """As the contract says, from the Cloud Billing catalogue."""
+        return prices.quotes(gcp_group(pool, group), since)
 
     def images(self, pool: Pool, group: str) -> tuple[Image, ...]:
         """As the contract says."""

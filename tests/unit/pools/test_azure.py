@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -19,7 +20,7 @@ from preprov.model.errors import (
     ThrottledError,
 )
 from preprov.model.notes import NOTICE
-from preprov.model.pools import Mode, Phase, Pool, Preload, Standby
+from preprov.model.pools import CapacityType, Mode, Phase, Pool, Preload, Standby
 from preprov.pools.azure.options import azure_group
 from preprov.pools.rights import AZURE
 from preprov.testing.fake_cloud import ApiError
@@ -362,3 +363,27 @@ def test_a_node_of_another_pool_is_left_alone(world: AzureWorld) -> None:
     world.provider.terminate(replace(world.pool, name="other"), [node])
     assert world.nodes()[node].is_busy
     assert world.nodes()[node].phase is Phase.READY
+
+
+# ---- prices
+
+
+def test_list_and_spot_prices_are_read_from_the_public_list(world: AzureWorld) -> None:
+    world.fake.account.prices = {SIZE: 0.23, "Standard_D8s_v5": 0.46}
+    (offering,) = world.pool.groups[0].offerings
+    spot = replace(offering, capacity_type=CapacityType.SPOT)
+    pool = replace(world.pool, groups=(replace(world.pool.groups[0], offerings=(offering, spot)),))
+    since = datetime(2026, 9, 1, tzinfo=UTC)
+    found = world.provider.quotes(pool, "vms", since)
+    assert {(q.offering, q.usd_per_hour, q.source) for q in found} == {(offering, 0.23, "list"), (spot, 0.046, "spot")}
+    assert {q.since for q in found} == {since}, "a price from before holds from then on"
+    (early, _) = world.provider.quotes(pool, "vms", datetime(2026, 1, 1, tzinfo=UTC))
+    assert early.since == datetime(2026, 7, 1, tzinfo=UTC), "and a later one from when Azure says"
+
+
+def test_a_size_that_the_list_does_not_have_is_left_out_and_a_broken_list_is_named(world: AzureWorld) -> None:
+    since = datetime(2026, 9, 1, tzinfo=UTC)
+    assert world.provider.quotes(world.pool, "vms", since) == ()
+    world.fake.faults.next.extend([None, ApiError(503, "ServerBusy", "later")])
+    with pytest.raises(PoolError, match="list of prices"):
+        world.provider.quotes(world.pool, "vms", since)

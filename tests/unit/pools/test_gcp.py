@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,7 +19,7 @@ from preprov.model.errors import (
     ThrottledError,
 )
 from preprov.model.notes import NOTICE
-from preprov.model.pools import Mode, Phase, Preload, Standby
+from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import gcp_group
 from preprov.pools.rights import GCP
@@ -373,3 +374,19 @@ def test_a_node_of_another_pool_is_left_alone(world: GcpWorld) -> None:
     world.provider.terminate(replace(world.pool, name="other"), [node])
     assert world.nodes()[node].is_busy
     assert world.nodes()[node].phase is Phase.READY
+
+
+# ---- prices
+
+
+def test_a_machine_costs_its_cores_and_its_memory_by_the_catalogue(world: GcpWorld) -> None:
+    world.fake.account.prices = {"E2": (0.02, 0.003), "N2": (0.03, 0.004)}
+    (offering,) = world.pool.groups[0].offerings
+    spot = replace(offering, capacity_type=CapacityType.SPOT)
+    other = replace(offering, instance_type="t2a-standard-4")
+    pool = replace(world.pool, groups=(replace(world.pool.groups[0], offerings=(offering, spot, other)),))
+    found = world.provider.quotes(pool, "vms", datetime(2026, 9, 1, tzinfo=UTC))
+    assert {(q.offering, round(q.usd_per_hour, 4), q.source) for q in found} == {
+        (offering, 4 * 0.03 + 16 * 0.004, "list"),
+        (spot, round((4 * 0.03 + 16 * 0.004) / 3, 4), "spot"),
+    }
