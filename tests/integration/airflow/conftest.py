@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,12 @@ WANTED = "3.3"
 DAGS = """
 from datetime import datetime, timedelta, timezone
 
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG
+try:
+    from airflow.providers.standard.operators.bash import BashOperator
+    from airflow.sdk import DAG
+except ImportError:  # Airflow 2
+    from airflow import DAG
+    from airflow.operators.bash import BashOperator
 
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
 ASKS = {"KubernetesExecutor": {"request_cpu": "1", "request_memory": "256Mi"}}
@@ -81,23 +87,34 @@ def wait_for(what: str, fact: Callable[[], Any], limit: float = 240.0) -> Any:
     raise AssertionError(f"{what}: not within {limit:.0f} s")
 
 
-@pytest.fixture(scope="session")
-def airflow_bin() -> Path:
+def programs(version: str) -> Path:
     """The programs of an Airflow with the provider; kept for the next time, skipped where it cannot be had."""
-    named = os.environ.get("PREPROV_TEST_AIRFLOW")
+    named = os.environ.get("PREPROV_TEST_AIRFLOW") if version == WANTED else None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "preprov-tests"
-    home = Path(named) if named else cache / f"airflow-{WANTED}"
+    home = Path(named) if named else cache / f"airflow-{version}"
     python = home / "bin" / "python"
     uv = [str(ROOT / "scripts" / "uv")]
     steps = [] if python.exists() else [["venv", "--python", sys.executable, str(home)]]
     if not (home / "bin" / "airflow").exists():
-        steps.append(["pip", "install", "--python", str(python), f"apache-airflow=={WANTED}.*"])
+        steps.append(["pip", "install", "--python", str(python), f"apache-airflow=={version}.*"])
     steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest"])
     for step in steps:
         done = subprocess.run([*uv, *step], capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:
-            pytest.skip(f"no Airflow {WANTED} can be had: {done.stderr.strip()[-300:]}")
+            pytest.skip(f"no Airflow {version} can be had: {done.stderr.strip()[-300:]}")
     return home / "bin"
+
+
+@pytest.fixture(scope="session")
+def airflow_bin() -> Path:
+    """Of the current Airflow."""
+    return programs(WANTED)
+
+
+@pytest.fixture(scope="session")
+def airflow2_bin() -> Path:
+    """Of the last Airflow 2."""
+    return programs("2.11")
 
 
 @dataclass
@@ -108,10 +125,11 @@ class Preprov:
     port: int
     token: str
     children: list["subprocess.Popen[bytes]"]
+    more: dict[str, str] = field(default_factory=dict)
 
     @property
     def env(self) -> dict[str, str]:
-        return {**os.environ, "PREPROV_HOME": str(self.folder / "home"), "AF_PASSWORD": "x"}
+        return {**os.environ, "PREPROV_HOME": str(self.folder / "home"), **self.more}
 
     def __call__(self, *words: str) -> Any:
         """A command's JSON."""
@@ -204,17 +222,24 @@ class Airflow:
 
     url: str
     log: Path
+    api: str = "api/v2"
+    password: str = ""
 
     def _headers(self) -> dict[str, str]:
+        if self.password:
+            return {"Authorization": f"Basic {b64encode(f'admin:{self.password}'.encode()).decode()}"}
         token = httpx.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
         return {"Authorization": f"Bearer {token}"}
 
     def call(self, method: str, path: str, **more: Any) -> Any:
-        return httpx.request(method, f"{self.url}/api/v2/{path}", headers=self._headers(), timeout=60, **more).json()
+        return httpx.request(
+            method, f"{self.url}/{self.api}/{path}", headers=self._headers(), timeout=60, **more
+        ).json()
 
     def trigger(self, dag_id: str, **conf: Any) -> str:
         self.call("PATCH", f"dags/{dag_id}", json={"is_paused": False})
-        return str(self.call("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"])
+        body = {"conf": conf} if self.password else {"logical_date": None, "conf": conf}
+        return str(self.call("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def state(self, dag_id: str, run_id: str) -> str:
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
@@ -229,27 +254,18 @@ class Airflow:
         )
 
 
-@pytest.fixture(scope="module")
-def airflow(airflow_bin: Path, preprov: Preprov, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Airflow's `standalone` on SQLite, with the provider, connected to preprov; tokens expire after a minute."""
-    home, port = tmp_path_factory.mktemp("af"), free_port()
+@contextmanager
+def standalone(programs: Path, home: Path, preprov: Preprov, settings: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Airflow's `standalone` on SQLite, with the provider, our DAGs and the examples, connected to preprov."""
     (home / "dags").mkdir()
     (home / "dags" / "ours.py").write_text(DAGS)
     for example in (PROVIDER / "preprov_provider" / "example_dags").glob("example_preprov*.py"):
         (home / "dags" / example.name).write_text(example.read_text())
-    settings = {
+    common = {
         "CORE__LOAD_EXAMPLES": "False",
-        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "CORE__PARALLELISM": "3",
-        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-        "API__PORT": str(port),
-        "API__HOST": "127.0.0.1",
-        "API__WORKERS": "1",
-        "API_AUTH__JWT_EXPIRATION_TIME": "60",
-        "WORKERS__EXECUTION_API_TIMEOUT": "60",
         "CORE__DEFAULT_TASK_RETRIES": "2",
         "CORE__DEFAULT_TASK_RETRY_DELAY": "5",
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "PREPROV__URL": f"http://127.0.0.1:{preprov.port}",
         "PREPROV__TOKEN": preprov.token,
         "PREPROV__SOURCE": "airflow-test",
@@ -257,21 +273,58 @@ def airflow(airflow_bin: Path, preprov: Preprov, tmp_path_factory: pytest.TempPa
     connection = {"conn_type": "preprov", "host": f"http://127.0.0.1:{preprov.port}", "password": preprov.token}
     env = {
         **os.environ,
-        **{f"AIRFLOW__{k}": v for k, v in settings.items()},
+        **{f"AIRFLOW__{k}": v for k, v in {**common, **settings}.items()},
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_PREPROV_DEFAULT": json.dumps(connection),
-        "PATH": f"{airflow_bin}:{os.environ['PATH']}",
+        "PATH": f"{programs}:{os.environ['PATH']}",
     }
-    log = home / "standalone.log"
     with log.open("wb") as out:
         child = subprocess.Popen(
-            [str(airflow_bin / "airflow"), "standalone"],
+            [str(programs / "airflow"), "standalone"],
             env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-    made = Airflow(f"http://127.0.0.1:{port}", log)
     try:
+        yield
+    finally:
+        end(child)
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_bin: Path, preprov: Preprov, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """The current one; its tokens expire after a minute."""
+    home, port = tmp_path_factory.mktemp("af"), free_port()
+    settings = {
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "API__PORT": str(port),
+        "API__HOST": "127.0.0.1",
+        "API__WORKERS": "1",
+        "API_AUTH__JWT_EXPIRATION_TIME": "60",
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+    }
+    made = Airflow(f"http://127.0.0.1:{port}", home / "standalone.log")
+    with standalone(airflow_bin, home, preprov, settings, made.log):
         wait_for("Airflow", lambda: httpx.get(f"{made.url}/api/v2/version").is_success)
         wait_for("its DAGs", lambda: len(made.call("GET", "dags").get("dags", [])) >= 5)
         yield made
-    finally:
-        end(child)
+
+
+@pytest.fixture(scope="module")
+def airflow2(airflow2_bin: Path, preprov: Preprov, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """The last 2.x, by its stable REST API with a user and a password."""
+    home, port = tmp_path_factory.mktemp("a2"), free_port()
+    settings = {
+        "API__AUTH_BACKENDS": "airflow.api.auth.backend.basic_auth",
+        "WEBSERVER__WEB_SERVER_PORT": str(port),
+        "WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
+        "WEBSERVER__WORKERS": "1",
+        "SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
+    }
+    made = Airflow(f"http://127.0.0.1:{port}", home / "standalone.log", "api/v1")
+    password = home / "standalone_admin_password.txt"
+    with standalone(airflow2_bin, home, preprov, settings, made.log):
+        wait_for("Airflow", lambda: httpx.get(f"{made.url}/health").is_success)
+        made.password = wait_for("its password", lambda: password.exists() and password.read_text().strip())
+        wait_for("its DAGs", lambda: len(made.call("GET", "dags").get("dags", [])) >= 5)
+        yield made
