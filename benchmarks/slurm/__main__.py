@@ -121,7 +121,7 @@ def main() -> int:
     parser.add_argument("--objective", default=Terms.objective, help="of preprov, as in [pool.objective]")
     parser.add_argument("--resume", type=Path, help="folder of what was done: a seed that is there is not done again")
     parser.add_argument("--keep", type=Path, help="keep logs of all clusters there")
-    parser.add_argument("--at-once", type=int, default=2, help="seeds side by side")
+    parser.add_argument("--at-once", type=int, default=1, help="seeds side by side: each needs two cores for itself")
     args = parser.parse_args()
     why = missing()
     if why:

@@ -217,7 +217,7 @@ class SlurmCluster:
         return self.folder / "slurm.conf"
 
     def write(self, lines: Sequence[str]) -> None:
-        """Write slurm.conf: what a cluster on one host needs, then these lines."""
+        """Write slurm.conf: what a cluster on one host needs, as far as these lines do not say otherwise, then they."""
         (self.folder / "state").mkdir(parents=True, exist_ok=True)
         settings = {
             "ClusterName": self.name,
@@ -252,7 +252,9 @@ class SlurmCluster:
             **self.host.jwt,
         }
         (self.folder / "spool").mkdir(parents=True, exist_ok=True)
-        self.conf.write_text("".join(f"{k}={v}\n" for k, v in settings.items()) + "\n".join(lines) + "\n")
+        said = {line.partition("=")[0] for line in lines}
+        ours = [f"{k}={v}" for k, v in settings.items() if k not in said]
+        self.conf.write_text("\n".join([*ours, *lines]) + "\n")
 
     def start(self) -> None:
         """Start slurmctld, and wait until it answers."""
