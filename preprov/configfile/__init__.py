@@ -48,6 +48,7 @@ class ControllerSection(Section):
     zone: str = "UTC"
     tick_seconds: float = Field(default=5.0, gt=0)
     plan_seconds: float = Field(default=60.0, gt=0)
+    at_once: int = Field(default=1, ge=1, description="Pools looked at at the same time, while clouds answer.")
     _check_zone = field_validator("zone")(known_zone)
 
 

@@ -296,7 +296,8 @@ def _remember_lack(ctx: Context, pool: Pool, action: Action) -> None:
             outcome="insufficient_capacity",
         )
     )
-    ctx.memo.pop((pool.name, "leads"), None)
+    for whose in ("", pool.name):
+        ctx.memo.pop((whose, "leads"), None)
 
 
 def _record(

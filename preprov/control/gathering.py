@@ -1,6 +1,6 @@
 """Everything a plan of a pool is made from, gathered from the store, the clouds and the demand room."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from preprov.control.ahead import lateness
@@ -20,7 +20,7 @@ from preprov.model.plans import ActionKind
 from preprov.model.pools import Mode, Pool, PoolObservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.inputs import PlanInputs
-from preprov.planning.leads import Leads
+from preprov.planning.leads import Leads, Telling
 from preprov.planning.leads import learn_leads as fit_leads
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind, Mix
@@ -126,7 +126,15 @@ def current_leads(ctx: Context, pool: Pool) -> Leads:
         ctx,
         (pool.name, "leads"),
         _LEADS_FRESH,
-        lambda: fit_leads(
-            pool, tuple(o for o in ctx.ports.leads.observations(since=now - _LEADS_BACK) if o.at <= now), now
-        ),
+        lambda: fit_leads(pool, _telling(ctx, now).for_pool(pool), now),
+    )
+
+
+def _telling(ctx: Context, now: datetime) -> Telling:
+    """What all pools have seen of warmings, read once for all of them."""
+    return remembered(
+        ctx,
+        ("", "leads"),
+        _LEADS_FRESH,
+        lambda: Telling.of(o for o in ctx.ports.leads.observations(since=now - _LEADS_BACK) if o.at <= now),
     )

@@ -73,13 +73,20 @@ def ingest_series(ctx: Context, pool: str, key: str, digest: str, series: Series
 
 def has_read(ctx: Context, pool: str, source: str, at: datetime | None = None) -> None:
     """Remember that a source of the pool was read, now or at an instant."""
-    ctx.memo[(pool, _READ, source)] = (at or ctx.clock.now(), source)
+    now = at or ctx.clock.now()
+    _instants(ctx.memo.setdefault((pool, _READ), (now, {}))[1])[source] = now
 
 
 def source_age_s(ctx: Context, pool: str) -> float:
     """Seconds since the source of the pool that was read longest ago; 0 for a pool that is fed by submission alone."""
-    read = [at for key, (at, _) in list(ctx.memo.items()) if key[:2] == (pool, _READ)]
+    held = ctx.memo.get((pool, _READ))
+    read = list(_instants(held[1]).values()) if held else []
     return (ctx.clock.now() - min(read)).total_seconds() if read else 0.0
+
+
+def _instants(read: object) -> dict[str, datetime]:
+    """When each source of a pool was last read, as it is remembered."""
+    return read if isinstance(read, dict) else {}
 
 
 def forget(ctx: Context, pool: str) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,6 +24,7 @@ class Runner:
     Attributes:
         tick_s: between rounds of dispatch. plan_s: between plans of a pool; both in seconds of the context's clock.
         sync: reads the configured sources again, every sync_s seconds.
+        at_once: pools that are looked at at the same time: most of a pass is waiting for a cloud's answers.
         on_pass: told of every pass (a live view, metrics).
     """
 
@@ -30,6 +32,7 @@ class Runner:
     pools: Sequence[Pool]
     tick_s: float = 5.0
     plan_s: float = 60.0
+    at_once: int = 1
     on_pass: Callable[[PassResult], None] | None = None
     sync: Callable[[], object] | None = None
     sync_s: float = 60.0
@@ -47,11 +50,19 @@ class Runner:
         while not self.stopping.is_set() and (until is None or self.ctx.clock.now() < until):
             began = self.ctx.clock.now()
             self._sync(began)
-            for pool in self.pools:
-                self.round(pool)
+            self.sweep()
             spent = (self.ctx.clock.now() - began).total_seconds()
             speed = float(getattr(self.ctx.clock, "speed", 1.0))
             self.stopping.wait(max(self.tick_s - spent, 0.0) / speed)
+
+    def sweep(self) -> None:
+        """One tick of every pool."""
+        if self.at_once < 2 or len(self.pools) < 2:
+            for pool in self.pools:
+                self.round(pool)
+            return
+        with ThreadPoolExecutor(min(self.at_once, len(self.pools))) as threads:
+            list(threads.map(self.round, self.pools))
 
     def _sync(self, now: datetime) -> None:
         if self.sync is None or (self._synced and (now - self._synced).total_seconds() < self.sync_s):

@@ -108,13 +108,13 @@ def _due(ctx: Context, pool: Pool, seen: WorkTable, now: datetime, ahead_s: floa
 
 
 def _moving(ctx: Context, pool: Pool, shapes: tuple[Course, ...], p: PredictedRun) -> Moving:
-    key = (pool.name, "due", p.dag_id, f"{p.turn:.0f}")
-    held = ctx.memo.get(key)
-    if held is not None and isinstance(held[1], Moving) and held[1].due is p:
-        return held[1]
-    made = Moving(shapes, f"{p.dag_id}@{p.turn:.0f}", SAMPLES, ctx.seed, p)
-    ctx.memo[key] = (ctx.clock.now(), made)
-    return made
+    kept = ctx.memo.setdefault((pool.name, "due"), (ctx.clock.now(), {}))[1]
+    turns: dict[str, Moving] = kept if isinstance(kept, dict) else {}
+    name = f"{p.dag_id}@{p.turn:.0f}"
+    held = turns.get(name)
+    if held is None or held.due is not p:
+        held = turns[name] = Moving(shapes, name, SAMPLES, ctx.seed, p)
+    return held
 
 
 def expected_turns(ctx: Context, pool: Pool, half: datetime) -> tuple[PredictedRun, ...]:
@@ -129,8 +129,7 @@ def expected_turns(ctx: Context, pool: Pool, half: datetime) -> tuple[PredictedR
     scheduled = due_runs(given.seen, given.schedules, half, until).runs
     known = {p.dag_id for p in scheduled}
     found = (*scheduled, *(p for p in recurring if p.dag_id not in known))
-    for old in [k for k in ctx.memo if k[:2] == (pool.name, "due")]:
-        del ctx.memo[old]
+    ctx.memo.pop((pool.name, "due"), None)
     ctx.memo[key] = (half, found)
     return found
 

@@ -18,6 +18,8 @@ PRIOR_WEIGHT: Final = 4.0
 """The coarser level counts as this many observations."""
 HALF_LIFE_S: Final = 14 * 86400.0
 """An observation counts half after this time: images grow, vendors change."""
+KEPT: Final = 500
+"""Of a kind of machine, so many warmings are learnt from at most."""
 INSUFFICIENT_S: Final = 900.0
 """An offering that had no capacity is tried last for this long; twice as long each time it happens again."""
 INSUFFICIENT_MOST_S: Final = 4 * INSUFFICIENT_S
@@ -70,6 +72,38 @@ class Leads:
     def available(self, group: str, offering: Offering) -> bool:
         """False for a while after the vendor said it has none, or while launches of it mostly fail."""
         return (group, offering.key) not in self.insufficient
+
+
+@dataclass(frozen=True)
+class Telling:
+    """Observations of all pools that still tell something.
+
+    Attributes:
+        newest: of each kind of machine (provider, zone, type, image, state) the newest `KEPT`; older ones count for
+            little anyway. last: pool -> the last one of each of its groups, which says what image it launches now.
+    """
+
+    newest: tuple[LeadObservation, ...]
+    last: Mapping[str, tuple[LeadObservation, ...]]
+
+    @classmethod
+    def of(cls, observations: Iterable[LeadObservation]) -> "Telling":
+        """From observations in any order."""
+        kinds: dict[tuple[object, ...], list[LeadObservation]] = {}
+        last: dict[str, dict[str, LeadObservation]] = {}
+        for o in observations:
+            lack = o.outcome == "insufficient_capacity"
+            kinds.setdefault((o.provider, o.zone, o.instance_type, o.image, o.came_from, lack), []).append(o)
+            mine = last.setdefault(o.pool, {})
+            if not lack and (o.group not in mine or o.at >= mine[o.group].at):
+                mine[o.group] = o
+        kept = (o for seen in kinds.values() for o in sorted(seen, key=lambda o: o.at)[-KEPT:])
+        return cls(tuple(kept), {pool: tuple(groups.values()) for pool, groups in last.items()})
+
+    def for_pool(self, pool: Pool) -> tuple[LeadObservation, ...]:
+        """What is learnt from for a pool, each once."""
+        here = {id(o) for o in self.newest}
+        return (*self.newest, *(o for o in self.last.get(pool.name, ()) if id(o) not in here))
 
 
 def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: datetime) -> Leads:

@@ -77,13 +77,15 @@ class MemoryAudit:
 
     def __init__(self) -> None:
         self._rows: list[ActionRecord] = []
+        self._of: dict[str, list[ActionRecord]] = {}
 
     def record(self, record: ActionRecord) -> None:
         """Add a row."""
-        if self._rows and record.at < self._rows[-1].at:
-            insort(self._rows, record, key=lambda r: r.at)
-        else:
-            self._rows.append(record)
+        for rows in (self._rows, self._of.setdefault(record.pool, [])):
+            if rows and record.at < rows[-1].at:
+                insort(rows, record, key=lambda r: r.at)
+            else:
+                rows.append(record)
 
     def records(
         self,
@@ -94,12 +96,12 @@ class MemoryAudit:
         action_id: str | None = None,
     ) -> tuple[ActionRecord, ...]:
         """Rows in time order."""
-        first = 0 if since is None else bisect_left(self._rows, since, key=lambda r: r.at)
+        rows = self._rows if pool is None else self._of.get(pool, [])
+        first = 0 if since is None else bisect_left(rows, since, key=lambda r: r.at)
         return tuple(
             r
-            for r in self._rows[first:]
-            if pool in (None, r.pool)
-            and (node_id is None or node_id in r.node_ids or node_id in r.action.node_ids)
+            for r in rows[first:]
+            if (node_id is None or node_id in r.node_ids or node_id in r.action.node_ids)
             and action_id in (None, r.action.action_id)
         )
 

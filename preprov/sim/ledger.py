@@ -15,7 +15,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._rows: dict[str, Reservation] = {}
-        self._live: dict[tuple[str, str, str], str] = {}
+        self._live: dict[str, dict[tuple[str, str, str], str]] = {}
         self._lock = RLock()
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
@@ -110,18 +110,19 @@ class MemoryLedger:
     ) -> tuple[Reservation, ...]:
         """Reservations by start."""
         with self._lock:
-            rows = [self._rows[i] for i in self._live.values()] if live else list(self._rows.values())
+            held = [self._live.get(pool, {})] if pool is not None else list(self._live.values())
+            rows = [self._rows[i] for of in held for i in of.values()] if live else list(self._rows.values())
         found = [r for r in rows if pool in (None, r.pool) and node_id in (None, r.node_id)]
         return tuple(sorted(found, key=lambda r: (r.start, r.reservation_id)))
 
     def _of(self, pool: str) -> list[Reservation]:
-        return [self._rows[i] for (p, _, _), i in self._live.items() if p == pool]
+        return [self._rows[i] for i in self._live.get(pool, {}).values()]
 
     def _in_the_way(self, gang: Sequence[Reservation]) -> tuple[Reservation, ...]:
         if known := self.get(gang[0].gang or gang[0].reservation_id):
             return known
         for r in gang:
-            if held := self._live.get(_claimant(r)):
+            if held := self._live.get(r.pool, {}).get(_claimant(r)):
                 return self.get(self._rows[held].gang or held)
         return ()
 
@@ -133,10 +134,11 @@ class MemoryLedger:
 
     def _put(self, r: Reservation) -> Reservation:
         self._rows[r.reservation_id] = r
+        live = self._live.setdefault(r.pool, {})
         if r.is_live:
-            self._live[_claimant(r)] = r.reservation_id
-        elif self._live.get(_claimant(r)) == r.reservation_id:
-            del self._live[_claimant(r)]
+            live[_claimant(r)] = r.reservation_id
+        elif live.get(_claimant(r)) == r.reservation_id:
+            del live[_claimant(r)]
         return r
 
 

@@ -24,6 +24,8 @@ class LiveWork:
         self._runs: dict[str, DagRun] = {}
         self._tasks: dict[str, dict[str, TaskRun]] = {}
         self._specs: dict[tuple[str, str], DagSpec] = {}
+        self._of: dict[str, dict[str, None]] = {}
+        self._tables: dict[str, tuple[dict[str, Schedule], WorkTable]] = {}
 
     def keep_spec(self, dag: DagSpec, pool: str) -> None:
         """Remember what runs of this DAG are made from."""
@@ -63,12 +65,15 @@ class LiveWork:
             land_by=land_by,
         )
         self._runs[run_id] = run
+        self._of.setdefault(pool, {})[run_id] = None
+        self._tables.pop(pool, None)
         self._tasks[run_id] = {t: _first(dag, run, t) for t in dag.order()}
         return run
 
     def runs(self, pool: str | None, *, live: bool) -> list[DagRun]:
         """Runs, newest first."""
-        found = [r for r in self._runs.values() if pool in (None, r.pool) and not (live and r.state.is_final)]
+        ids = self._of.get(pool, {}) if pool is not None else self._runs
+        found = [r for r in (self._runs[i] for i in ids) if not (live and r.state.is_final)]
         return sorted(found, key=lambda r: (r.submitted_at, r.run_id), reverse=True)
 
     def find(self, run_id: str) -> DagRun | None:
@@ -92,20 +97,28 @@ class LiveWork:
             held = self._tasks.get(t.run_id, {})
             if t.task_id in held and not held[t.task_id].state.is_final:
                 held[t.task_id] = t
+                self._tables.pop(self._runs[t.run_id].pool, None)
 
     def save_run(self, run_id: str, state: State, ended_at: datetime | None, reason: str) -> None:
         """Write a run's state; a final one stays as it is."""
         run = self._runs.get(run_id)
         if run is not None and not run.state.is_final:
             self._runs[run_id] = replace(run, state=state, ended_at=ended_at, reason=reason)
+            self._tables.pop(run.pool, None)
 
     def serves(self, pool: str) -> bool:
         """True if a run of that pool was ever made here."""
-        return any(r.pool == pool for r in self._runs.values())
+        return bool(self._of.get(pool))
 
     def table(self, pool: str, schedules: dict[str, Schedule]) -> WorkTable:
-        """The live runs of a pool in columns."""
-        runs = sorted((r for r in self._runs.values() if r.pool == pool), key=lambda r: r.submitted_at)
+        """The live runs of a pool in columns; made anew when one of them has changed."""
+        kept = self._tables.get(pool)
+        if kept is None or kept[0] != schedules:
+            kept = self._tables[pool] = (dict(schedules), self._table(pool, schedules))
+        return kept[1]
+
+    def _table(self, pool: str, schedules: dict[str, Schedule]) -> WorkTable:
+        runs = sorted((self._runs[i] for i in self._of.get(pool, {})), key=lambda r: r.submitted_at)
         if not runs:
             return WorkTable.empty()
         tasks: list[dict[str, Any]] = []
@@ -141,7 +154,8 @@ def _first(dag: DagSpec, run: DagRun, task_id: str) -> TaskRun:
 
 
 def _frame(rows: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
+    listed = list(rows)
+    return pd.DataFrame({c: np.array([r[c] for r in listed], dtype=kind) for c, kind in columns.items()})
 
 
 def _seconds(at: datetime | None) -> float:

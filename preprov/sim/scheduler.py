@@ -42,6 +42,8 @@ class SimScheduler:
 
     def __post_init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._of: dict[str, dict[str, _Run]] = {}
+        self._open: dict[str, _Run] = {}
         self._busy: dict[str, list[str]] = {}
         self.cloud.running = self._busy
 
@@ -57,16 +59,16 @@ class SimScheduler:
         if not self._serves(node.node_id):
             raise NotFoundError(f"node {node.node_id} cannot take work", where=node.pool)
         now = self.clock.now()
-        self._runs[claimant] = _Run(
-            node.node_id, now, now + timedelta(seconds=self.seconds(task)), self.exit_code(task)
-        )
+        run = _Run(node.node_id, now, now + timedelta(seconds=self.seconds(task)), self.exit_code(task))
+        self._runs[claimant] = self._of.setdefault(node.node_id, {})[claimant] = run
+        self._open[claimant] = run
         self._busy.setdefault(node.node_id, []).append(claimant)
         self.starts.append(claimant)
 
     def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
         """Everything these nodes run or ran."""
         self.settle()
-        wanted = {n.node_id for n in nodes}
+        wanted = {n.node_id: None for n in nodes}
         return tuple(
             TaskReport(
                 claimant=claimant,
@@ -75,8 +77,8 @@ class SimScheduler:
                 ended_at=r.ends_at if r.ended else None,
                 exit_code=r.exit_code if r.ended else None,
             )
-            for claimant, r in self._runs.items()
-            if r.node_id in wanted
+            for node_id in wanted
+            for claimant, r in self._of.get(node_id, {}).items()
         )
 
     def cancel(self, claimant: str, node: Node) -> None:
@@ -91,13 +93,16 @@ class SimScheduler:
         return iter(())
 
     def _serves(self, node_id: str) -> bool:
-        alive = {m.node_id: m.phase for m in self.cloud.machines() if m.exists}
-        return alive.get(node_id) is Phase.READY
+        try:
+            machine = self.cloud.machine(node_id)
+        except KeyError:
+            return False
+        return machine.exists and machine.phase is Phase.READY
 
     def settle(self) -> None:
         """End what is over by now."""
         now = self.clock.now()
-        for claimant, r in self._runs.items():
-            if not r.ended and r.ends_at <= now:
+        for claimant, r in [(c, r) for c, r in list(self._open.items()) if r.ends_at <= now]:
+            if self._open.pop(claimant, None) is not None:
                 r.ended = True
                 self._busy[r.node_id].remove(claimant)

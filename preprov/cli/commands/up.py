@@ -47,6 +47,7 @@ def up(
             pools,
             tick_s=app.config.controller.tick_seconds,
             plan_s=app.config.controller.plan_seconds,
+            at_once=app.config.controller.at_once,
             on_pass=_tell,
             sync=app.sync if len(app.config.source) > len(app.live()) or app.config.prices.refresh else None,
         )

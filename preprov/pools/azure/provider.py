@@ -49,7 +49,7 @@ class AzureProvider(MachineProvider):
 
     def notices(self, pool: Pool) -> tuple[Notice, ...]:
         """As the contract says: scheduled events, which Azure tells the machine alone and its agent notes."""
-        found = [n for one in self._sets(pool) for n in told(one.machines().values())]
+        found = [n for one in self._sets(pool) for n in told(self._just_seen(one))]
         return tuple(n for n in found if n.receipt not in self._settled)
 
     def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:

@@ -40,7 +40,7 @@ class GcpProvider(MachineProvider):
     def notices(self, pool: Pool) -> tuple[Notice, ...]:
         """As the contract says: preemptions that the zone's operations tell of, and what agents were told."""
         mine = [self._lender(pool, g.name) for g in pool.groups if g.provider == self.name]
-        found = [n for one in mine for n in notices.read(one, self._clock.now())]
+        found = [n for one in mine for n in notices.read(one, self._just_seen(one), self._clock.now())]
         return tuple(n for n in found if n.receipt not in self._settled)
 
     def settle_notices(self, pool: Pool, done: Sequence[Notice]) -> None:

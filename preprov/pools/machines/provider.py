@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from preprov.contracts import ANOTHER_PREPROV, Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, QuotaExceededError
@@ -13,6 +14,7 @@ from preprov.pools.machines.lender import Lender
 from preprov.pools.machines.machine import Heard, Machine, State, node
 from preprov.pools.machines.orders import Greeting, launch_notes, more_preload, no_greeting
 
+_SHARED = timedelta(seconds=2)
 _KEPT = {Standby.HIBERNATED: State.HIBERNATED, Standby.STOPPED: State.STOPPED}
 
 
@@ -41,6 +43,7 @@ class MachineProvider:
         self._owner = owner
         self._heard = Heard()
         self._fences = Fences(clock, self._heard)
+        self._looked: dict[str, tuple[datetime | None, tuple[Machine, ...]]] = {}
 
     def _lender(self, pool: Pool, group: str) -> Lender:
         """Who lends the machines of that group."""
@@ -67,10 +70,18 @@ class MachineProvider:
         return PoolObservation(pool.name, self._clock.now(), tuple(nodes), not problems, tuple(problems))
 
     def _nodes(self, lender: Lender) -> list[Node]:
-        machines = lender.machines().values()
+        machines = tuple(lender.machines().values())
         now = self._clock.now()
+        self._looked[lender.where] = (now, machines)
         found = (node(lender.pool, lender.group, m, self._heard, now) for m in machines)
         return [n for n in found if n is not None]
+
+    def _just_seen(self, lender: Lender) -> tuple[Machine, ...]:
+        """Machines as an observation of the last moments had them, else asked now: a pass looks once."""
+        at, machines = self._looked.pop(lender.where, (None, ()))
+        if at is not None and timedelta(0) <= self._clock.now() - at <= _SHARED:
+            return machines
+        return tuple(lender.machines().values())
 
     # ---- more
 

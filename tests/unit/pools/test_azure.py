@@ -223,6 +223,7 @@ def test_an_eviction_is_told_once_settled(world: AzureWorld) -> None:
     assert isinstance(world.provider, GivesNotice)
     (node,) = ready(world)
     world.fake.machine(node).notes[NOTICE] = f"interruption@{world.clock.now().timestamp() + 30:.0f}"
+    world.clock.sleep(3)
     (notice,) = world.provider.notices(world.pool)
     assert (notice.node_id, notice.kind) == (node, "interruption")
     world.provider.settle_notices(world.pool, [notice])

@@ -260,6 +260,7 @@ def test_preemptions_are_told_until_settled(world: GcpWorld) -> None:
 def test_what_an_agent_was_told_is_a_notice(world: GcpWorld) -> None:
     (node,) = ready(world)
     world.fake.machine(node).notes[NOTICE] = f"interruption@{world.clock.now().timestamp() + 30:.0f}"
+    world.clock.sleep(3)
     assert [n.node_id for n in world.provider.notices(world.pool)] == [node]
 
 
