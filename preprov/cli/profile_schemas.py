@@ -91,3 +91,42 @@ class CurvesBacktest(Envelope):
     summary: CurvesSummary
     rejects: int
     notes: list[str]
+
+
+class RuntimeScores(Part):
+    """How well runtimes were foretold."""
+
+    crps_log: float = Field(description="Continuous ranked probability score of the logarithm of seconds.")
+    crps_s: float = Field(description="The same in seconds, relative to the mean runtime.")
+    coverage_80: float
+    coverage_90: float
+
+
+class RuntimeSummary(Part):
+    """Ours against the better peer."""
+
+    rows: int
+    judged: int
+    protocol: str
+    best_peer: str
+    ratio_crps_log: float
+    ratio_crps_s: float
+
+
+class RuntimeFold(Part):
+    """One block in time, or one kind of machine."""
+
+    name: str
+    judged: int
+    mixed: list[str] = Field(description="Members whose mean was taken, chosen on what came before.")
+    crps_log: dict[str, float]
+
+
+class RuntimeBacktest(Envelope):
+    """backtest runtime."""
+
+    methods: dict[str, RuntimeScores] = Field(description="Ours and the peers.")
+    members: dict[str, RuntimeScores] = Field(description="What else is in the mix, alone.")
+    summary: RuntimeSummary
+    folds: list[RuntimeFold]
+    rejects: int

@@ -29,7 +29,7 @@ from preprov.cli.planning_schemas import (
     PricesOfType,
     PricesRefreshed,
 )
-from preprov.cli.profile_schemas import CurvesBacktest, SizingBacktest
+from preprov.cli.profile_schemas import CurvesBacktest, RuntimeBacktest, SizingBacktest
 from preprov.cli.replay_schemas import Replay, Scorecard, WhatIf
 from preprov.cli.report_schemas import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.schema_base import Envelope, Part
@@ -420,6 +420,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "backtest curves": CurvesBacktest,
     "backtest demand": DemandBacktest,
     "backtest forecast": ForecastBacktest,
+    "backtest runtime": RuntimeBacktest,
     "backtest sizing": SizingBacktest,
     "forecast run": Forecast,
     "forecast show": Forecast,

@@ -1,14 +1,17 @@
-"""backtest sizing, curves: what right-sizing saves, and how well use over time is foretold; peers in the same run."""
+"""backtest sizing, curves, runtime: what right-sizing saves, how well use and runtime are foretold; peers beside it."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from preprov.cli import common
 from preprov.cli.common import MapOption, Output, OutputOption
+
+if TYPE_CHECKING:
+    from preprov.profiles.runtime_rows import RuntimeRows
 
 _TRACE = "Execution trace: a Nextflow trace file, Parquet or CSV, or a table with its columns."
 
@@ -17,6 +20,7 @@ def attach(app: typer.Typer) -> None:
     """Hang the commands on `backtest`."""
     app.command("sizing")(backtest_sizing)
     app.command("curves")(backtest_curves)
+    app.command("runtime")(backtest_runtime)
 
 
 def backtest_sizing(
@@ -112,6 +116,53 @@ def backtest_curves(
         typer.echo(f"{report['rejects']} run(s) rejected: no samples, or no start or end")
     for note in report["notes"]:
         typer.echo(note)
+
+
+def backtest_runtime(
+    trace: Annotated[Path, typer.Argument(help="A job log (.swf, .swf.gz), or an execution trace as for sizing.")],
+    judged: Annotated[int, typer.Option("--judged", min=1, help="Tasks judged at most, drawn evenly.")] = 16_000,
+    map_: MapOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Runtimes: CRPS and coverage of ours, a quantile forest, and the residuals of requested time."""
+    common.begin("backtest runtime", output)
+    from datetime import UTC, datetime
+
+    from preprov.control.backtest_runtime import run_runtime_backtest
+    from preprov.control.processes import single_threaded
+
+    now = datetime.now(UTC)
+    with common.progress("backtest") as tell, single_threaded():
+        tell(0.0, "reading")
+        rows, rejects = _runtimes(trace, map_)
+        report = run_runtime_backtest(
+            rows, most=judged, progress=lambda done, total: tell(done / total, f"{done} of {total}")
+        )
+    report |= {"rejects": rejects}
+    if output is Output.JSON:
+        common.print_json(common.envelope("backtest runtime", None, now, report))
+        return
+    columns = list(next(iter(report["methods"].values())))
+    scores = report["methods"] | report["members"]
+    rows_ = [(name, *(f"{told[c]:.3f}" for c in columns)) for name, told in scores.items()]
+    common.print_table(f"Runtimes, {report['summary']['protocol']}", ("method", *columns), rows_)
+    if rejects:
+        typer.echo(f"{rejects} row(s) rejected")
+
+
+def _runtimes(trace: Path, map_: list[str] | None) -> "tuple[RuntimeRows, int]":
+    from preprov.profiles.runtime_rows import rows_of_executions, rows_of_work
+
+    if ".swf" in trace.suffixes:
+        from preprov.model.worktable import WorkTable
+        from preprov.sources.swf import SwfSource
+
+        batches = list(SwfSource(trace).read())
+        return rows_of_work(WorkTable.concat([b.work for b in batches])), sum(len(b.rejects) for b in batches)
+    from preprov.sources.executions import read_executions
+
+    read = read_executions(trace, common.columns(map_))
+    return rows_of_executions(read.executions), len(read.rejects)
 
 
 def _print(report: Mapping[str, Any]) -> None:
