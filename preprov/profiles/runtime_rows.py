@@ -67,10 +67,12 @@ class RuntimeRows:
             return out
         past: list[dict[int, deque[float]]] = [defaultdict(lambda: deque(maxlen=_RECENT)) for _ in range(2)]
         keys = (self.exact.tolist(), self.kin.tolist())
-        by_end = np.argsort(self.ended, kind="stable")[: int(np.isfinite(self.ended).sum())].tolist()
+        # Where a clock jumped and a task ended before it was submitted, it must not tell of itself.
+        ended = np.where(self.ended > self.submitted, self.ended, np.nan)
+        by_end = np.argsort(ended, kind="stable")[: int(np.isfinite(ended).sum())].tolist()
         at = 0
         for row in np.argsort(self.submitted, kind="stable").tolist():
-            while at < len(by_end) and self.ended[by_end[at]] <= self.submitted[row]:
+            while at < len(by_end) and ended[by_end[at]] <= self.submitted[row]:
                 for known, key in zip(past, keys, strict=True):
                     known[key[by_end[at]]].append(float(self.log_runtime[by_end[at]]))
                 at += 1

@@ -47,6 +47,8 @@ def test_only_what_had_ended_is_learnt_from_and_told() -> None:
     slow = replace(rows, ended=rows.submitted + 1e9)
     assert np.isnan(slow.recent()).all()
     assert np.isfinite(rows.recent()[-1]).all()
+    jumped = replace(rows, ended=rows.submitted - 1.0)
+    assert np.isnan(jumped.recent()).all()
 
 
 def test_each_machine_is_foretold_from_the_others_and_one_probe_of_each_process() -> None:
