@@ -18,6 +18,7 @@ def commands(quick: bool) -> dict[str, list[str]]:
         "planning": ["benchmarks.planning"],
         "expansion": ["benchmarks.expansion"],
         "many_pools": ["benchmarks.many_pools", *(["--pools", "100"] if quick else [])],
+        "sizing_speed": ["benchmarks.sizing_speed"],
         "dask": ["benchmarks.dask", *(["--pools", "2", "--days", "8"] if quick else [])],
     }
     data = traces()
@@ -25,7 +26,21 @@ def commands(quick: bool) -> dict[str, list[str]]:
         out["demand"] = ["benchmarks.demand", str(data), *(["--quick"] if quick else [])]
         out["watching"] = ["benchmarks.watching", str(data / SERIES), *(["--days", "60"] if quick else [])]
         out["forecast"] = ["benchmarks.forecast", str(data / SERIES), *(["--quick"] if quick else [])]
+        out |= {name: ["preprov.cli.main", "backtest", *words, "-o", "json"] for name, words in profiles(data).items()}
     return out
+
+
+def profiles(data: Path) -> dict[str, list[str]]:
+    """name -> words after `preprov backtest`."""
+    usage = data / "usage"
+    curves = [str(usage / "ksegments_series.parquet"), "--tasks", str(usage / "ksegments_tasks.parquet")]
+    return {
+        "sizing": ["sizing", str(usage / "nextflow_traces.parquet")],
+        "curves": ["curves", *curves],
+        "runtime_hpc2n": ["runtime", str(data / "swf" / "HPC2N-2002-2.2-cln.swf.gz")],
+        "runtime_nextflow": ["runtime", str(usage / "nextflow_traces.parquet")],
+        "runtime_lotaru": ["runtime", str(usage / "lotaru_executions.parquet")],
+    }
 
 
 def main() -> int:
