@@ -130,7 +130,7 @@ def _used(steps: object) -> Used:
     if not isinstance(steps, list) or not steps:
         return Used()
     cpu, peak, disk, seen = 0.0, 0.0, 0.0, False
-    for step in steps:
+    for step in (s for s in steps if isinstance(s, Mapping)):
         total = _map(_map(step, "time"), "total")
         cpu += (number(total.get("seconds")) or 0.0) + (number(total.get("microseconds")) or 0.0) / 1e6
         tres = _map(step, "tres")

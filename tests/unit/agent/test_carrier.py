@@ -331,7 +331,9 @@ def test_a_node_that_cannot_join_has_failed(home: Path) -> None:
 def open_host(home: Path) -> Iterator[Host]:
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make keys with")
-    made = Host(home, port=9433)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    made = Host(home, port=port)
     made.box.notes = Identity(home / "mine").notes()
     made.until("ready")
     yield made

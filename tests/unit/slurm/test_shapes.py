@@ -4,7 +4,7 @@ import json
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from preprov.slurm.accounting import AccountedJob
@@ -144,6 +144,7 @@ _JSON = st.recursive(
         _JSON,
     )
 )
+@example({"steps": [None, {"time": None}]})
 def test_an_accounted_job_of_any_shape_is_read(raw: dict[str, object]) -> None:
     """A field of another shape counts as not told: it may cost that field, never the pass."""
     job = AccountedJob.of(raw)
