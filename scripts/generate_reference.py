@@ -13,8 +13,8 @@ import typer.main
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from preprov.cli.documents import DOCUMENTS, Error
 from preprov.cli.main import app
-from preprov.cli.schemas import DOCUMENTS, Error
 from preprov.configfile import ConfigFile
 from preprov.web.application import routed
 

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from preprov.cli.schemas import DOCUMENTS
+from preprov.cli.documents import DOCUMENTS
 from tests.unit.cli.conftest import Result, preprov  # noqa: F401
 from tests.unit.terraform.conftest import MODULE, Root
 

@@ -4,7 +4,7 @@ from datetime import date, datetime
 
 from pydantic import Field
 
-from preprov.cli.schema_base import Envelope, Part
+from preprov.cli.documents.base import Envelope, Part
 
 
 class ModelRow(Part):

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import ConfigDict, Field
 
-from preprov.cli.schema_base import Envelope, Part
+from preprov.cli.documents.base import Envelope, Part
 
 
 class JudgedWindow(Part):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from preprov.cli.schema_base import Envelope, Part
+from preprov.cli.documents.base import Envelope, Part
 
 
 class AdoptedPool(Part):

@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from preprov.cli.schema_base import Envelope, Part
+from preprov.cli.documents.base import Envelope, Part
 
 
 class DemoOutcome(Part):
