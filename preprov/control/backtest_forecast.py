@@ -1,10 +1,7 @@
 """Backtest of day-ahead demand over a table of series: processes over series and forecasters, resumable."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from preprov.control.processes import in_processes
 from preprov.demand.forecasting import registry
 from preprov.demand.forecasting.backtest import Plan, origins, quick_choice, score_peer, score_scaler, summary
 from preprov.demand.forecasting.peers import PEERS, missing_libraries
@@ -28,7 +26,6 @@ Progress = Callable[[str, int, int], None]
 QUICK_DAYS: Final = 14
 _OURS: Final = "preprov"
 _LIBRARIES: Final = ("preprov", "numpy", "quantile-forest", "lightgbm", "statsforecast", "skforecast")
-_THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def run_forecast_backtest(
@@ -175,39 +172,9 @@ def _taken_up(pieces: Sequence[_Piece], folder: Path | None, workers: int) -> It
             todo.append(piece)
         else:
             yield piece, kept
-    for piece, result in _results(todo, workers):
+    for piece, result in in_processes(todo, _Piece.run, workers):
         _keep(piece, folder, result)
         yield piece, result
-
-
-def _results(todo: Sequence[_Piece], workers: int) -> Iterator[tuple[_Piece, dict[str, Any]]]:
-    with _single_threaded():
-        if workers <= 1 or len(todo) <= 1:
-            yield from ((piece, piece.run()) for piece in todo)
-            return
-        with ProcessPoolExecutor(min(workers, len(todo))) as pool:
-            waiting = {pool.submit(piece.run): piece for piece in todo}
-            try:
-                for future in as_completed(waiting):
-                    yield waiting[future], future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """One thread a model, in this process (where libraries are not loaded yet) and in the workers it starts."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _versions() -> list[str]:

@@ -1,13 +1,12 @@
 """Backtest of right-sizing on an execution trace: our sizer and its peers on the same tasks, by workflow."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from preprov.control.processes import single_threaded
+from preprov.control.processes import in_processes
 from preprov.model.errors import ConfigError, ForecastError
 from preprov.model.executions import Executions
 from preprov.profiles.ours import Ours
@@ -163,18 +162,7 @@ def _pieces(name: str, trial: Trial, plan: SizingPlan, held: Price) -> Iterator[
 def _results(pieces: Sequence[_Piece], workers: int) -> Iterator[tuple[_Piece, Tally]]:
     """Each piece with its tally as it is done; the long ones are begun first."""
     ordered = sorted(pieces, key=lambda p: (p.method != OURS, -len(p.trial.tasks)))
-    with single_threaded():
-        if workers <= 1:
-            yield from ((piece, piece.run()) for piece in ordered)
-            return
-        with ProcessPoolExecutor(min(workers, len(ordered))) as pool:
-            waiting = {pool.submit(piece.run): piece for piece in ordered}
-            try:
-                for future in as_completed(waiting):
-                    yield waiting[future], future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    return in_processes(ordered, _Piece.run, workers)
 
 
 # --------------------------------------------------------------------------- report

@@ -1,9 +1,13 @@
 """Work in several processes, each library in one thread: more threads than cores only get in each other's way."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -21,3 +25,22 @@ def single_threaded() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def in_processes(pieces: Sequence[P], work: Callable[[P], R], workers: int) -> Iterator[tuple[P, R]]:
+    """Each piece with what came of it, as it is done; in this process if there is one worker or one piece.
+
+    They are begun in their order. If one fails, or nobody asks on, those that were not begun are cancelled.
+    """
+    with single_threaded():
+        if workers <= 1 or len(pieces) <= 1:
+            yield from ((piece, work(piece)) for piece in pieces)
+            return
+        with ProcessPoolExecutor(min(workers, len(pieces))) as pool:
+            waiting = {pool.submit(work, piece): piece for piece in pieces}
+            try:
+                for future in as_completed(waiting):
+                    yield waiting[future], future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
