@@ -120,27 +120,22 @@ class Preprov:
             self.pass_seconds.append(0.0)
         if self._full() and view.waiting > 0:
             self._order.apply(now)
-        planned = now - self._last >= self._plan_every_s() - 1e-3 or (self._alone and self._unforeseen(now, view))
-        if not planned and not self._wakes(now, view):
+        alone = not reacts(self.ctx, self._pool)
+        every_s = min(self._every_s, _ALONE_S) if alone else self._every_s
+        planned = now - self._last >= every_s - 1e-3 or (alone and self._unforeseen(now, view))
+        if not planned and (alone or not self._wakes(now, view)):
             return []  # not timed either: asking for the CPU time costs more than finding nothing to do
         began = thread_time()
         if planned:
             self._last = now
             self._plan(now)
-        if not self._alone:
-            self._react(now, view)
+        if not alone and (not planned or self._wakes(now, view)):
+            self._react(now)
         self.pass_seconds[-1] += thread_time() - began
         return []
 
     def _full(self) -> bool:
         return not self._in_turn and len(self._core.existing) >= self._most
-
-    @property
-    def _alone(self) -> bool:
-        return not reacts(self.ctx, self._pool)
-
-    def _plan_every_s(self) -> float:
-        return min(self._every_s, _ALONE_S) if self._alone else self._every_s
 
     def _plan(self, now: float) -> None:
         self._tell()
@@ -151,8 +146,6 @@ class Preprov:
 
     def _wakes(self, now: float, view: View) -> bool:
         """True if a reaction could find something to do: runs came, the last look is old, nodes idle, work waits."""
-        if self._alone:
-            return False
         return self._stale(now) or bool(view.idle()) or (view.waiting > 0 and self._core.uncovered())
 
     def _stale(self, now: float) -> bool:
@@ -162,10 +155,8 @@ class Preprov:
     def _came(self, now: float) -> int:
         return int(np.searchsorted(self._submits, now, side="right"))
 
-    def _react(self, now: float, view: View) -> None:
+    def _react(self, now: float) -> None:
         """What `preprov up` does at each tick."""
-        if not self._wakes(now, view):
-            return
         ctx, pool = self.ctx, self._pool
         leads = current_leads(ctx, pool)
         if self._stale(now):
