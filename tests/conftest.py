@@ -2,11 +2,19 @@
 
 import os
 import shutil
+import sqlite3
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from preprov.store.database import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -68,6 +76,44 @@ def preprov_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("PREPROV_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated_once() -> Iterator[Callable[["Store"], str]]:
+    """An empty SQLite store gets the statements that the migrations came to for the first one, instead of running them.
+
+    In this process only. Gives what runs them; a test of the migrations asks for `migrations`.
+    """
+    from preprov.store.database import Store, open_store
+
+    migrate = Store.upgrade
+
+    @cache
+    def statements() -> list[str]:
+        first = open_store(f"sqlite:///{_scratch}/first.db", Path(_scratch), check=False)
+        migrate(first)
+        first.close()
+        with closing(sqlite3.connect(f"{_scratch}/first.db")) as made:
+            return list(made.iterdump())[1:-1]  # without its BEGIN and COMMIT
+
+    def upgrade(store: Store) -> str:
+        if not store._db.is_sqlite:
+            return migrate(store)
+        with store._db.connection() as connection:
+            empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
+            for statement in statements() if empty else ():
+                connection.exec_driver_sql(statement)
+        return store.head if empty else migrate(store)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "upgrade", upgrade)
+        yield migrate
+
+
+@pytest.fixture
+def migrations(migrated_once: Callable[["Store"], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every store of this test is made by the migrations themselves."""
+    monkeypatch.setattr("preprov.store.database.Store.upgrade", migrated_once)
 
 
 @pytest.fixture(scope="session")

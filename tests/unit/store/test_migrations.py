@@ -1,5 +1,7 @@
 """The schema can go up, down and up again, and is what the rows say."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 from preprov.store import migrate
+from preprov.store.database import Store
 from preprov.store.engine import Database, resolve
 from preprov.store.rows import Row
 
@@ -64,3 +67,14 @@ def test_a_failing_migration_leaves_the_schema_as_it_was(db: Database, monkeypat
     monkeypatch.undo()
     migrate.move(db)
     assert differences(db) == []
+
+
+def test_a_store_of_a_test_is_what_the_migrations_make(store: Store, tmp_path_factory: pytest.TempPathFactory) -> None:
+    db = Database(resolve("", tmp_path_factory.mktemp("migrated")))
+    migrate.move(db)
+
+    def content(database: Database) -> list[str]:
+        with closing(sqlite3.connect(str(database.url.database))) as raw:
+            return list(raw.iterdump())
+
+    assert content(store._db) == content(db)

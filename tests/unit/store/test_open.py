@@ -14,6 +14,7 @@ from preprov.store.engine import Database, resolve
 from tests.processes import join, start
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
+pytestmark = pytest.mark.usefixtures("migrations")
 
 
 def test_a_fresh_store_is_made_ready(tmp_path: Path) -> None:
