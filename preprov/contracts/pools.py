@@ -23,6 +23,7 @@ class Capabilities:
         marks_launches: a node carries the token and the tags of the launch that made it; else its count tells.
         steps_down: a hibernated node can be made a stopped one without waking it.
         sets_targets: the vendor itself keeps so many nodes in standby (`SetsTargets`).
+        reacts: nodes may wake and sleep at every tick, seconds apart; else the group goes by plans alone.
     """
 
     standby_states: frozenset[Standby]
@@ -37,6 +38,7 @@ class Capabilities:
     marks_launches: bool = True
     steps_down: bool = True
     sets_targets: bool = False
+    reacts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from preprov.control.adopting import unrecorded
 from preprov.control.context import Context
 from preprov.control.gating import GUARDED
 from preprov.control.guarding import check_guards
-from preprov.control.observing import committed_by_node, observe
+from preprov.control.observing import committed_by_node, observe_launched
 from preprov.control.preflight import fitting
 from preprov.control.trust import ACTS, Trust, foreign, may_act, trust, writers
 from preprov.control.waves import in_parts
@@ -79,7 +79,7 @@ def apply_stored(ctx: Context, pool: Pool, plan: CapacityPlan) -> tuple[ActionRe
     Raises:
         StalePlanError: its time is over, or the pool has changed since.
     """
-    observation = observe(ctx, pool)
+    observation = observe_launched(ctx, pool)
     if plan.observed and plan.observed != fingerprint(observation):
         raise StalePlanError(
             f"pool {pool.name} has changed since plan {plan.plan_id} was made",

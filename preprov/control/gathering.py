@@ -9,15 +9,15 @@ from preprov.control.covering import foreseen
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.ingesting import source_age_s
 from preprov.control.lanes import largest_of, parted, together
-from preprov.control.observing import observe
+from preprov.control.observing import observe_launched
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import interruptions
 from preprov.control.readying import busy_until
 from preprov.control.sharing import counts_money, shared_rooms, spent_today
-from preprov.control.trust import in_force
+from preprov.control.trust import ACTS, in_force, writers
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Pool, PoolObservation
+from preprov.model.pools import Group, Pool, PoolObservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.leads import Leads, Telling
@@ -31,14 +31,19 @@ _LEADS_BACK: Final = timedelta(days=90)
 _SEEN_LATELY: Final = timedelta(minutes=15)
 
 
-_REACTING: Final = frozenset({"sim", "local"})
-"""Providers whose nodes are woken and put away by name within seconds; the clouds' groups go by plans so far."""
-
-
 def reacts(ctx: Context, pool: Pool) -> bool:
     """True where nodes wake and sleep between plans."""
-    by_name = all(g.provider in _REACTING for g in pool.groups)
-    return by_name and ctx.live and in_force(ctx, pool) in (Mode.FLOOR, Mode.FULL) and reacts_in(pool)
+    if not ctx.live or in_force(ctx, pool) not in ACTS or not reacts_in(pool):
+        return False
+    return all(_between_plans(ctx, pool, g) for g in pool.groups)
+
+
+def _between_plans(ctx: Context, pool: Pool, group: Group) -> bool:
+    """True if the group declares so, and nobody else moves its count: there the plan's floor is all that is written."""
+    provider = ctx.providers.get(group.provider)
+    if provider is None or not provider.capabilities(pool, group.name).reacts:
+        return False
+    return not writers(ctx, pool, group).names
 
 
 def plan_inputs(
@@ -112,7 +117,7 @@ def inputs_of(ctx: Context, pool: Pool) -> PlanInputs:
     What waits there is as its own last pass found it.
     """
     now = ctx.clock.now()
-    observation = observe(ctx, pool)
+    observation = observe_launched(ctx, pool)
     forecast_id, demand = current_demand(ctx, pool)
     rows = ctx.ports.history.snapshots(pool.name, since=now - _SEEN_LATELY, until=now)
     waiting = rows[-1].waiting if rows else ZERO

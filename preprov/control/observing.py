@@ -1,14 +1,20 @@
 """Ask the providers what exists, and keep what is worth learning from it."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
 
 from preprov.contracts import LeadObservation, PoolSnapshot
 from preprov.control.context import Context
 from preprov.model.errors import PoolError
+from preprov.model.plans import ActionKind, ActionRecord
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources, sum_of
+
+_LISTED_WITHIN: Final = timedelta(minutes=2)
+"""After so long a node that no listing shows is gone."""
 
 
 def observe(ctx: Context, pool: Pool) -> PoolObservation:
@@ -33,6 +39,34 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
         problems.extend(seen.problems)
         complete = complete and seen.complete
     return PoolObservation(pool.name, ctx.clock.now(), tuple(nodes), complete, tuple(problems))
+
+
+def observe_launched(ctx: Context, pool: Pool) -> PoolObservation:
+    """The same, with the nodes that launches of the last moments named and that no listing shows yet: they warm.
+
+    Listings lag behind by as much as a minute. Without these, whoever decides again within seconds would launch again.
+    """
+    seen = observe(ctx, pool)
+    late = tuple(_unlisted(ctx, pool, seen))
+    return replace(seen, nodes=(*seen.nodes, *late)) if late else seen
+
+
+def _unlisted(ctx: Context, pool: Pool, seen: PoolObservation) -> Iterator[Node]:
+    """Nodes of launches that were done lately, less those that are listed and those that were ended since."""
+    launched: dict[str, ActionRecord] = {}
+    for r in ctx.ports.audit.records(pool.name, since=seen.at - _LISTED_WITHIN) if ctx.live else ():
+        if r.result == "done" and r.action.kind is ActionKind.LAUNCH:
+            launched |= dict.fromkeys(r.node_ids, r)
+        elif r.result == "done" and r.action.kind is ActionKind.TERMINATE:
+            launched = {i: of for i, of in launched.items() if i not in r.node_ids}
+    groups = {g.name: g for g in pool.groups}
+    for node_id in sorted(launched.keys() - {n.node_id for n in seen.nodes}):
+        r = launched[node_id]
+        group = groups.get(r.action.group)
+        if group is not None:
+            offering = next((o for o in group.offerings if o.key == r.action.offering), group.offerings[0])
+            token = r.action.action_id
+            yield Node(node_id, pool.name, group.name, offering, Phase.WARMING, r.at, r.at, token=token)
 
 
 def learn_leads(ctx: Context, pool: Pool, observation: PoolObservation, known: set[tuple[str, datetime]]) -> int:

@@ -14,7 +14,7 @@ from preprov.control.gathering import current_leads, inputs_of, plan_inputs, rea
 from preprov.control.gating import note_guards
 from preprov.control.heeding import heed
 from preprov.control.ingesting import source_age_s
-from preprov.control.observing import learn_leads, observe, snapshot
+from preprov.control.observing import learn_leads, observe_launched, snapshot
 from preprov.control.orphans import collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
 from preprov.control.reacting import carry_out, reaction, why_blocked
@@ -85,23 +85,24 @@ def pool_pass(
     ttl_s = LEASE_S * float(getattr(ctx.clock, "speed", 1.0))
     with ctx.ports.leases.hold(pool.name, ctx.holder, ttl_s, ctx.clock.now()):
         records = recover(ctx, pool) if plan else ()
-        observation = observe(ctx, pool)
+        observation = observe_launched(ctx, pool)
         records = (*records, *heed(ctx, pool, observation))
         dispatched = dispatch(ctx, pool, observation) if serve else None
         if plan or (dispatched and dispatched.started):
             tend(ctx, pool)
         made, demand = None, None
+        waiting = dispatched.waiting if dispatched else waiting
         if plan:
             wave = dispatched.wave if dispatched else None
-            waiting = dispatched.waiting if dispatched else waiting
             with limits_held(ctx, pool):
                 made, demand, acted = _plan_and_act(
                     ctx, pool, observation, waiting, kinds, wave=wave, foresee=foresee, ordered=serve or order
                 )
             records = (*records, *acted)
         if react and reacts(ctx, pool):
-            seen = observe(ctx, pool) if records else observation
-            records = (*records, *_react(ctx, pool, seen, dispatched, kinds, anew=plan))
+            seen = observe_launched(ctx, pool) if records else observation
+            may = kinds - {ActionKind.LAUNCH} if any(r.action.kind is ActionKind.LAUNCH for r in records) else kinds
+            records = (*records, *_react(ctx, pool, seen, waiting, may, anew=plan))
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
     )
@@ -155,13 +156,15 @@ def _react(
     ctx: Context,
     pool: Pool,
     observation: PoolObservation,
-    dispatched: DispatchResult | None,
+    waiting: Resources,
     kinds: frozenset[ActionKind],
     *,
     anew: bool,
 ) -> tuple[ActionRecord, ...]:
-    """Wake and put away; `anew`: a plan was due, so work may have come that the last look did not know."""
-    waiting = dispatched.waiting if dispatched else ZERO
+    """Wake and put away; `anew`: a plan was due, so work may have come that the last look did not know.
+
+    A pass that has launched launches no more: it began as much of a wave as one may.
+    """
     found = reaction(
         ctx,
         pool,
@@ -219,7 +222,7 @@ def plan_for(
 
 def make_plan_now(ctx: Context, pool: Pool) -> tuple[CapacityPlan, DemandCurve]:
     """Plan for the present of the context without acting, and keep the plan so that it can be applied or explained."""
-    observation = observe(ctx, pool)
+    observation = observe_launched(ctx, pool)
     forecast_id, demand = current_demand(ctx, pool)
     plan = plan_for(ctx, pool, observation, demand, forecast_id).plan
     ctx.ports.plans.save(plan)
@@ -232,7 +235,7 @@ def order_now(ctx: Context, pool: Pool, *, most: int | None = None) -> Proposal 
     Args:
         most: as if there were no more nodes than that.
     """
-    observation = observe(ctx, pool)
+    observation = observe_launched(ctx, pool)
     forecast_id, demand = current_demand(ctx, pool)
     capped = pool if most is None else replace(pool, guards=replace(pool.guards, max_nodes=most))
     outcome = plan_for(ctx, capped, observation, demand, forecast_id)

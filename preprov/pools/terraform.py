@@ -44,7 +44,10 @@ class TerraformProvider:
     # ---- what exists
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        """A count and a standby count; the vendor chooses the nodes, and nothing ends a raise by itself."""
+        """A count and a standby count; the vendor chooses the nodes, and nothing ends a raise by itself.
+
+        Nothing wakes between plans: each change is a run of Terraform, or a pull request.
+        """
         declared = pool.group(group).standby_states
         return Capabilities(
             standby_states=declared,
@@ -56,6 +59,7 @@ class TerraformProvider:
             marks_launches=False,
             steps_down=False,
             sets_targets=bool(declared & {Standby.HIBERNATED, Standby.STOPPED}),
+            reacts=False,
         )
 
     def observe(self, pool: Pool) -> PoolObservation:

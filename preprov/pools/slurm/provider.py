@@ -58,7 +58,11 @@ class SlurmProvider:
     # ---- what exists
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        """What the vendor can keep; nodes of one partition are alike."""
+        """What the vendor can keep; nodes of one partition are alike.
+
+        Between plans Slurm itself wakes nodes for its jobs and suspends idle ones: two reactions would work against
+        each other.
+        """
         ours = slurm_group(pool, group)
         theirs = self._vendor(ours.vendor).capabilities(ours.theirs, group)
         return Capabilities(
@@ -67,6 +71,7 @@ class SlurmProvider:
             chooses_offering=False,
             preloads=False,
             steps_down=theirs.steps_down,
+            reacts=False,
         )
 
     def observe(self, pool: Pool) -> PoolObservation:

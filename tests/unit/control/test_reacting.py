@@ -1,10 +1,16 @@
 """Reactions as the long-lived loop makes them: what comes unforeseen is learnt, and nodes are kept ready for it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from preprov.contracts import Capabilities
+from preprov.control.gathering import reacts
 from preprov.control.reacting import Surprises
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Objective
+from preprov.model.pools import Objective, Pool
+from preprov.sim.cloud import Faults, SimCloud
 from tests.unit.control.world import START, dag, make_pool, make_world, task
 
 
@@ -48,3 +54,47 @@ def test_reactions_note_what_came_as_they_go():
     assert seen.counts[1] >= 3, "each burst came above what was foreseen a lead time before"
     kinds = {r.action.kind for r in world.ctx.ports.audit.records("p")}
     assert kinds >= {ActionKind.LAUNCH, ActionKind.TERMINATE}
+
+
+class Slow(SimCloud):
+    """One that says that it goes by plans."""
+
+    def capabilities(self, pool: Pool, group: str) -> Capabilities:
+        return replace(super().capabilities(pool, group), reacts=False)
+
+
+class Shared(SimCloud):
+    """One whose counts somebody else writes too."""
+
+    def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
+        return ("autoscaler cpu",)
+
+    def examine(self, pool: Pool) -> tuple[()]:
+        return ()
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(SimCloud, True), (Slow, False), (Shared, False)])
+def test_a_pool_reacts_where_its_provider_declares_it_and_nobody_else_writes(kind: type[SimCloud], expected: bool):
+    world = make_world()
+    ctx = replace(world.ctx, providers={"sim": kind(world.clock)})
+    assert reacts(ctx, world.pool) is expected
+
+
+@pytest.mark.parametrize("lag_s", [5.0, 40.0, 90.0])
+def test_what_is_launched_and_not_listed_yet_is_not_launched_again(lag_s: float):
+    world = make_world()
+    world.cloud.faults = Faults(listing_lag_s=lag_s)
+    world.submit(dag("d", task("t", seconds=600, cpu=4), task("u", seconds=600, cpu=4)))
+    world.run_for(180, every=5)
+    launched = [r for r in world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.LAUNCH]
+    assert sum(len(r.node_ids) for r in launched if r.result == "done") == 2
+    assert world.nodes() == 2
+
+
+def test_what_was_launched_and_is_never_listed_is_given_up():
+    world = make_world()
+    world.cloud.faults = Faults(listing_lag_s=1e6)
+    world.submit(dag("d", task("t", seconds=60, cpu=4)))
+    world.run_for(300, every=10)
+    launched = [r for r in world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.LAUNCH]
+    assert len([r for r in launched if r.result == "done"]) > 1, "two minutes without a sign of it are enough"
