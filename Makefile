@@ -11,6 +11,8 @@ LOCKED := pyproject.toml uv.lock scripts/uv
 # All paths are relative, so that a clone may lie under a folder with spaces in its name.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
+# A container often says 1; every command that a test starts would then compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-integration lint docs bench bench-replay bench-slurm clean

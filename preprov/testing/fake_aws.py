@@ -118,7 +118,7 @@ class FakeAws:
                 """Say nothing."""
 
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=Quiet)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         self.metadata.__enter__()
         return self
 
