@@ -1,5 +1,6 @@
 """The three fake clouds as one: a pool of each under the real control code, and what can go wrong there by one name."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,14 @@ class Cloud:
     def short(self, on: bool) -> None:
         """There are no machines."""
         raise NotImplementedError
+
+    @contextmanager
+    def throttled(self, calls_per_s: int) -> Iterator[None]:
+        """More calls are refused; the SDK's pauses between its attempts pass on the clock."""
+        with pauses_on(self.clock):
+            self.throttle(calls_per_s)
+            yield
+            self.throttle(None)
 
     def throttle(self, calls_per_s: int | None) -> None:
         """More calls are refused."""
@@ -262,6 +271,14 @@ def planned(pool: Pool, **more: Any) -> Pool:
 
 
 _LEAD = LeadTime(90.0, 120.0)
+
+
+@contextmanager
+def pauses_on(clock: VirtualClock) -> Iterator[None]:
+    """What sleeps in this process sleeps on that clock: an SDK, between its attempts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "sleep", clock.sleep)
+        yield
 
 
 @contextmanager

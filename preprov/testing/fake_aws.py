@@ -6,7 +6,6 @@ clock it is given. `calls` holds every request that came in.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ class AwsFaults:
         short: (instance type, zone) of which there are no machines; "*" = any.
         left: machines that can be had in all; None = no end of them.
         denied: actions (`ec2:CreateFleet`) that the credentials lack the right to. expired: no credentials are good.
-        calls_per_second: more than that, by wall time, are throttled.
+        calls_per_second: more than that, by the clock, are throttled.
         listing_lag_s: a new machine is not listed before it is this old.
         lose_answers: action -> how many of its answers get lost after it was carried out.
         spoiled: keys of images and datasets whose check fails on every machine.
@@ -211,12 +210,11 @@ class FakeAws:
             raise Refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         rate = self.faults.calls_per_second
         if rate is not None:
-            wall = time.monotonic()
-            while self._recent and wall - self._recent[0] > 1.0:
+            while self._recent and self.now - self._recent[0] > 1.0:
                 self._recent.popleft()
             if len(self._recent) >= rate:
                 raise Refusal("RequestLimitExceeded" if call.service == "ec2" else "Throttling", "Rate exceeded", 503)
-            self._recent.append(wall)
+            self._recent.append(self.now)
 
     def moto(self, call: Call, body: bytes | None = None) -> Answer:
         """Have moto answer."""

@@ -86,10 +86,9 @@ def test_killed_between_request_and_response(cloud: Cloud) -> None:
 
 
 def test_throttled_at_two_calls_a_second(cloud: Cloud) -> None:
-    cloud.throttle(2)
     ctx = cloud.context()
-    records = cloud.passes(ctx, cores(cloud, 2), minutes=1.5, every_s=30)
-    cloud.throttle(None)
+    with cloud.throttled(2):
+        records = cloud.passes(ctx, cores(cloud, 2), minutes=1.5, every_s=30)
     cloud.clock.sleep(120)
     cloud.until(ctx, cores(cloud, 2), lambda: len(cloud.ready()) == 2, "two nodes")
     assert cloud.machines() == 2

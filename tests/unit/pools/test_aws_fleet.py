@@ -17,6 +17,7 @@ from preprov.model.errors import (
 from preprov.model.notes import FENCE
 from preprov.model.pools import CapacityType, Phase
 from tests.awsworld import T0, TYPE, ZONE, AwsWorld, aws_world
+from tests.clouds import pauses_on
 
 OTHER = "us-east-1b"
 
@@ -137,7 +138,8 @@ def test_throttling_is_retryable_and_makes_an_observation_incomplete(world: AwsW
 
 def test_a_throttled_call_is_tried_again_by_the_sdk(world: AwsWorld) -> None:
     world.cloud.faults.calls_per_second = 2
-    ids = world.provider.launch(world.request(2, pool=world.with_options(attempts=20)))
+    with pauses_on(world.clock):
+        ids = world.provider.launch(world.request(2, pool=world.with_options(attempts=20)))
     assert sorted(alive(world)) == sorted(ids)
 
 

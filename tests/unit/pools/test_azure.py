@@ -25,6 +25,7 @@ from preprov.pools.azure.options import azure_group
 from preprov.pools.rights import AZURE
 from preprov.testing.fake_cloud import ApiError
 from tests.azureworld import ALL, SIZE, AzureWorld, azure_world
+from tests.clouds import pauses_on
 
 pytestmark = pytest.mark.slow
 
@@ -317,11 +318,12 @@ def test_images_need_a_gallery(world: AzureWorld) -> None:
 
 def test_throttled_at_two_calls_a_second_nothing_is_doubled(world: AzureWorld) -> None:
     world.fake.faults.calls_per_s = 2
-    for _ in range(6):
-        with suppress(ThrottledError, ConflictError):
-            if len(world.provider.launch(ask(world, 2))) == 2:
-                break
-        world.clock.sleep(1)
+    with pauses_on(world.clock):
+        for _ in range(6):
+            with suppress(ThrottledError, ConflictError):
+                if len(world.provider.launch(ask(world, 2))) == 2:
+                    break
+            world.clock.sleep(1)
     world.fake.faults.calls_per_s = None
     world.clock.sleep(120)  # what was begun is made by now, and can be written to
     assert len(world.provider.launch(ask(world, 2))) == 2

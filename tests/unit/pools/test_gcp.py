@@ -24,6 +24,7 @@ from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import gcp_group
 from preprov.pools.rights import GCP
 from preprov.testing.fake_cloud import ApiError
+from tests.clouds import pauses_on
 from tests.gcpworld import GcpWorld, gcp_world
 
 pytestmark = pytest.mark.slow
@@ -339,11 +340,12 @@ def an_image(world: GcpWorld) -> None:
 
 def test_throttled_at_two_calls_a_second_nothing_is_doubled(world: GcpWorld) -> None:
     world.fake.faults.calls_per_s = 2
-    for _ in range(10):
-        with suppress(ThrottledError):
-            if len(world.provider.launch(ask(world, 2))) == 2:
-                break
-        world.clock.sleep(1)
+    with pauses_on(world.clock):
+        for _ in range(10):
+            with suppress(ThrottledError):
+                if len(world.provider.launch(ask(world, 2))) == 2:
+                    break
+            world.clock.sleep(1)
     world.fake.faults.calls_per_s = None
     assert len(world.provider.launch(ask(world, 2))) == 2
     assert len(world.mig.members) == 2
