@@ -1,6 +1,6 @@
 """Runs, tasks and their usage, as the store keeps them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -8,6 +8,7 @@ from typing import Protocol
 from preprov.contracts.sources import SourceBatch
 from preprov.model.agent import Usage
 from preprov.model.series import SeriesHistory
+from preprov.model.usage import UsageSummary
 from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun
 from preprov.model.worktable import WorkTable
 
@@ -114,4 +115,12 @@ class SampleStore(Protocol):
 
     def samples(self, claimant: str) -> tuple[Usage, ...]:
         """In time order."""
+        ...
+
+    def series(self, claimants: Collection[str]) -> Mapping[str, tuple[Usage, ...]]:
+        """As `samples`, of many at once; those without any are left out."""
+        ...
+
+    def summaries(self, claimants: Collection[str]) -> Mapping[str, UsageSummary]:
+        """What each used, in short; those without any sample are left out."""
         ...

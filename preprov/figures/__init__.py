@@ -3,7 +3,7 @@
 from preprov.figures.comparisons import demand_backtest, forecast_backtest, frontiers, wait_histogram
 from preprov.figures.demand import Level, forecast_fan, forecast_parts
 from preprov.figures.nodes import PHASE_COLOURS, Busy, Stretch, node_timeline, nodes_over_time, plan_against_actual
-from preprov.figures.profiles import sizing_backtest
+from preprov.figures.profiles import sizing_backtest, task_curves, task_requests
 
 __all__ = [
     "PHASE_COLOURS",
@@ -19,5 +19,7 @@ __all__ = [
     "nodes_over_time",
     "plan_against_actual",
     "sizing_backtest",
+    "task_curves",
+    "task_requests",
     "wait_histogram",
 ]

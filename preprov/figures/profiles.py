@@ -1,9 +1,10 @@
-"""Pictures of single tasks: what sizing wastes."""
+"""Pictures of single tasks: what sizing wastes, what they ask for, what they use over time."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from preprov.figures.canvas import DEMAND, SERIES, drawing
+from preprov.figures.canvas import ACTUAL, DEMAND, FANS, SERIES, drawing, legend
+from preprov.model.usage import ResourceCurve, UsageRun
 
 
 def sizing_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
@@ -28,4 +29,53 @@ def sizing_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
         for ax in (waste, failures):
             ax.set_xticks(range(len(workflows)), list(workflows))
         figure.legend(loc="outside lower center", ncols=len(names), fontsize=8)
+    return done()
+
+
+def task_requests(report: Mapping[str, Any], *, most: int = 16, fmt: str = "png") -> bytes:
+    """Memory and cores of the tasks that would free the most: asked for, used, to be asked for.
+
+    Args:
+        report: of `control.rightsizing`. most: tasks drawn. fmt: "png" or "svg".
+    """
+    tasks = list(reversed(report["tasks"][:most]))
+    names = [f"{t['dag']}/{t['task']}" for t in tasks]
+    rows = range(len(tasks))
+    with drawing("task_requests", fmt, (10.0, 1.4 + 0.32 * max(len(tasks), 3))) as (figure, done):
+        for ax, kind, unit in zip(figure.subplots(1, 2, sharey=True), ("memory", "cpu"), ("GiB", "cores"), strict=True):
+            ax.barh(rows, [t[f"asked_{kind}"] for t in tasks], 0.7, color="#dde3ea", label="asked for")
+            ax.barh(rows, [t[f"{kind}_p99"] for t in tasks], 0.4, color=DEMAND, label="used (p99)")
+            ax.plot([t[f"ask_{kind}"] for t in tasks], list(rows), "D", ms=5, color=ACTUAL, label="to be asked for")
+            ax.set_title(f"{kind}, {unit}")
+            ax.set_yticks(list(rows), names, fontsize=8)
+            ax.set_xlim(left=0)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return done()
+
+
+def task_curves(curves: Mapping[str, ResourceCurve], actual: UsageRun | None, *, title: str, fmt: str = "png") -> bytes:
+    """Use over time with its quantile bands; what a run really used over it.
+
+    Args:
+        curves: by resource. actual: a run of the task. title: above it. fmt: "png" or "svg".
+    """
+    names = list(curves) or [r for r in ("memory", "cpu") if actual is not None]
+    with drawing("task_curves", fmt, (9.0, 2.6 * max(len(names), 1))) as (figure, done):
+        for ax, name in zip(
+            figure.subplots(max(len(names), 1), 1, sharex=True, squeeze=False)[:, 0], names, strict=False
+        ):
+            curve = curves.get(name)
+            if curve is not None:
+                at = dict(zip(curve.levels.tolist(), curve.values.T, strict=True))
+                for low, high, shade in FANS:
+                    ax.fill_between(curve.at, at[low], at[high], color=DEMAND, alpha=shade, lw=0)
+                ax.plot(curve.at, at[0.5], color=DEMAND, lw=1.6, label="expected (median, 50, 80, 90 %)")
+            if actual is not None:
+                used = actual.memory if name == "memory" else actual.cpu
+                ax.plot(actual.at, used, color=ACTUAL, lw=1.4, marker=".", ms=3, label="this run")
+            ax.set_ylabel("GiB" if name == "memory" else "cores")
+            ax.set_ylim(bottom=0)
+            ax.set_title(f"{title}: {name}")
+            legend(ax)
+        ax.set_xlabel("seconds since its start")
     return done()

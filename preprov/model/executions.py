@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from preprov.model.errors import WorkError
 
 EXECUTION_COLUMNS: Final = {
+    "tenant": "object",  # whose it is, "" if not said
     "workflow": "object",  # what the task is a part of
     "process": "object",  # which of its tasks
     "tag": "object",  # which sample or slice it works on, "" if not said
@@ -27,11 +28,12 @@ EXECUTION_COLUMNS: Final = {
     "memory": "float64",  # asked for, GiB
     "input_bytes": "float64",  # known before it starts
     "cpu": "float64",  # mean cores in use; from here on what only the run itself can tell
+    "cpu_p95": "float64",  # cores that it did not exceed for 95 % of its time
     "peak": "float64",  # highest resident memory, GiB
     "read_bytes": "float64",
     "written_bytes": "float64",
 }
-AFTER_THE_RUN: Final = ("runtime_s", "ended", "cpu", "peak", "read_bytes", "written_bytes")
+AFTER_THE_RUN: Final = ("runtime_s", "ended", "cpu", "cpu_p95", "peak", "read_bytes", "written_bytes")
 """Columns that nobody knows before the run has ended: never features of the run itself."""
 
 

@@ -35,6 +35,20 @@ class UsageRun:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageSummary:
+    """What one task instance used, in short.
+
+    Attributes:
+        samples: how many there are. cpu_mean, cpu_p95: cores. memory_peak: GiB. NaN = not observed.
+    """
+
+    samples: int
+    cpu_mean: float = float("nan")
+    cpu_p95: float = float("nan")
+    memory_peak: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """From when on about how much is in use."""
 

@@ -1,14 +1,18 @@
 """What happened and what was decided, in memory: forecasts, plans, audit rows, lead times, snapshots, samples."""
 
+import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+
+import numpy as np
 
 from preprov.contracts import LeadObservation, PoolSnapshot
 from preprov.model.agent import Usage
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Standby
+from preprov.model.usage import UsageSummary
 
 
 class MemoryForecasts:
@@ -173,3 +177,22 @@ class MemorySamples:
     def samples(self, claimant: str) -> tuple[Usage, ...]:
         """In time order."""
         return tuple(sorted(self._rows.get(claimant, ()), key=lambda u: u.at))
+
+    def series(self, claimants: Collection[str]) -> Mapping[str, tuple[Usage, ...]]:
+        """Of many at once."""
+        return {c: self.samples(c) for c in claimants if c in self._rows}
+
+    def summaries(self, claimants: Collection[str]) -> Mapping[str, UsageSummary]:
+        """In short."""
+        return {c: _summary(rows) for c, rows in self.series(claimants).items()}
+
+
+def _summary(rows: Sequence[Usage]) -> UsageSummary:
+    cpu = [u.cpu for u in rows if u.cpu is not None]
+    memory = [u.memory for u in rows if u.memory is not None]
+    return UsageSummary(
+        len(rows),
+        float(np.mean(cpu)) if cpu else math.nan,
+        float(np.quantile(cpu, 0.95)) if cpu else math.nan,
+        max(memory, default=math.nan),
+    )

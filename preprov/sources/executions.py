@@ -19,6 +19,7 @@ from preprov.sources.table_files import LoadedTable, column_names, load_table, r
 
 _GIB: Final = 2.0**30
 _THEIRS: Final[Mapping[str, tuple[str, ...]]] = {
+    "tenant": ("tenant",),
     "workflow": ("workflow", "Workflow"),
     "process": ("process", "Task", "task"),
     "name": ("name",),
@@ -34,13 +35,14 @@ _THEIRS: Final[Mapping[str, tuple[str, ...]]] = {
     "memory": ("memory",),
     "input_bytes": ("input_size", "TaskInputSize"),
     "cpu": ("%cpu",),
+    "cpu_p95": ("cpu_p95",),
     "peak": ("peak_rss",),
     "rss": ("rss",),
     "read_bytes": ("rchar",),
     "written_bytes": ("wchar",),
 }
 """Our column -> what it is called in the files, the first that is there."""
-_TEXTS: Final = ("workflow", "process", "tag", "code", "machine")
+_TEXTS: Final = ("tenant", "workflow", "process", "tag", "code", "machine")
 _SIZES: Final = ("memory", "peak", "rss", "input_bytes", "read_bytes", "written_bytes")
 _GOOD: Final = frozenset(("COMPLETED", "CACHED", ""))
 _SIZE: Final = re.compile(r"^\s*([\d.]+)\s*([KMGTP]?)i?B?\s*$", re.IGNORECASE)
@@ -125,6 +127,7 @@ def _frame(table: Mapping[str, Any], n: int, only: str) -> pd.DataFrame:
         out[name] = _parsed(table[name], _bytes) if name in table else np.full(n, np.nan)
     out["cpus"] = numbers(table["cpus"])[0] if "cpus" in table else np.full(n, np.nan)
     out["cpu"] = (_parsed(table["cpu"], _percent) if "cpu" in table else np.full(n, np.nan)) / 100
+    out["cpu_p95"] = numbers(table["cpu_p95"])[0] if "cpu_p95" in table else np.full(n, np.nan)
     out["runtime_s"] = _runtime(table, out)
     out["submitted"] = np.where(np.isfinite(out["submitted"]), out["submitted"], out["started"])
     measured = np.where(out["peak"] > 0, out["peak"], out.pop("rss"))

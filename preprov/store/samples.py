@@ -4,8 +4,9 @@ A file is written under another name and renamed, so that a half-written one is 
 and then; while that happens a sample may stand in two files, and readers take it once.
 """
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 from preprov.model.agent import Usage
 from preprov.model.errors import StoreError, StoreUnavailableError
+from preprov.model.usage import UsageSummary
 
 COMPACT_FILES: Final = 64
 _SMALL_BYTES: Final = 32 * 2**20
@@ -50,12 +52,31 @@ class ParquetSampleStore:
 
     def samples(self, claimant: str) -> tuple[Usage, ...]:
         """In time order."""
+        return self.series((claimant,)).get(claimant, ())
+
+    def series(self, claimants: Collection[str]) -> Mapping[str, tuple[Usage, ...]]:
+        """As `samples`, of many at once; those without any are left out."""
+        out: dict[str, list[Usage]] = {}
+        for claimant, *row in self._read(claimants, _in_order):
+            out.setdefault(claimant, []).append(Usage(*row))
+        return {claimant: tuple(usage) for claimant, usage in out.items()}
+
+    def summaries(self, claimants: Collection[str]) -> Mapping[str, UsageSummary]:
+        """What each used, in short; those without any sample are left out."""
+        rows = self._read(claimants, _in_short)
+        return {c: UsageSummary(n, *(math.nan if v is None else v for v in told)) for c, n, *told in rows}
+
+    def _read(self, claimants: Collection[str], ask: Callable[[Any], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+        """What is asked about the samples of these claimants, each sample once."""
+        wanted = sorted(set(claimants))
+        if not wanted:
+            return []
         for _ in range(3):
             files = sorted(self._folder.glob("*/*.parquet"))
             if not files:
-                return ()
+                return []
             try:
-                return tuple(Usage(*row) for row in _select(files, claimant))
+                return _select(files, wanted, ask)
             except StoreError:
                 if all(f.exists() for f in files):
                     raise
@@ -131,15 +152,27 @@ def _duckdb() -> Iterator[Any]:
         raise StoreError(f"usage samples cannot be read: {told}", hint="move the file it names elsewhere") from error
 
 
-def _select(files: list[Path], claimant: str) -> list[tuple[float, ...]]:
-    with _duckdb() as connection:
-        from duckdb import ColumnExpression, ConstantExpression
+def _select(
+    files: list[Path], claimants: list[str], ask: Callable[[Any], list[tuple[Any, ...]]]
+) -> list[tuple[Any, ...]]:
+    import pyarrow as pa
 
-        mine = connection.read_parquet([str(f) for f in files]).filter(
-            ColumnExpression("claimant") == ConstantExpression(claimant)
-        )
-        fields = mine.select(*(ColumnExpression(name) for name in _COLUMNS[1:]))
-        rows: list[tuple[float, ...]] = fields.distinct().order("ts").fetchall()
+    with _duckdb() as connection:
+        wanted = connection.from_arrow(pa.table({"claimant": pa.array(claimants, pa.string())}))
+        mine = connection.read_parquet([str(f) for f in files]).join(wanted, "claimant", how="semi")
+        return ask(mine.distinct())
+
+
+def _in_order(mine: Any) -> list[tuple[Any, ...]]:
+    from duckdb import ColumnExpression
+
+    rows: list[tuple[Any, ...]] = mine.select(*(ColumnExpression(c) for c in _COLUMNS)).order("claimant, ts").fetchall()
+    return rows
+
+
+def _in_short(mine: Any) -> list[tuple[Any, ...]]:
+    told = "claimant, count(*), avg(cpu), quantile_cont(cpu, 0.95), max(memory)"
+    rows: list[tuple[Any, ...]] = mine.aggregate(told, "claimant").order("claimant").fetchall()
     return rows
 
 

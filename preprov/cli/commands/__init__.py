@@ -22,6 +22,7 @@ from preprov.cli.commands import (
     serve,
     slurm,
     source,
+    task,
     token,
     up,
     whatif,
@@ -57,6 +58,7 @@ def attach(app: typer.Typer) -> None:
         window,
         serve,
         slurm,
+        task,
         token,
         why,
     ):

@@ -37,7 +37,7 @@ from preprov.cli.documents.pools import (
     Schema,
     Why,
 )
-from preprov.cli.documents.profiles import CurvesBacktest, RuntimeBacktest, SizingBacktest
+from preprov.cli.documents.profiles import CurvesBacktest, RuntimeBacktest, SizingBacktest, TaskShow, TaskSizing
 from preprov.cli.documents.replays import Replay, Scorecard, WhatIf
 from preprov.cli.documents.reports import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.documents.runs import OneRun, Runs, Submitted
@@ -73,6 +73,8 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "source add": SourceAdded,
     "route check": RouteCheck,
     "submit": Submitted,
+    "task show": TaskShow,
+    "task sizing": TaskSizing,
     "run list": Runs,
     "run show": OneRun,
     "pool list": Pools,

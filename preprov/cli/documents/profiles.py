@@ -130,3 +130,98 @@ class RuntimeBacktest(Envelope):
     summary: RuntimeSummary
     folds: list[RuntimeFold]
     rejects: int
+
+
+class NodeRoom(Part):
+    """The node that shares are of."""
+
+    cpu: float
+    memory: float = Field(description="GiB.")
+    usd_per_hour: float | None
+
+
+class TaskNeed(Part):
+    """What one task asks for, uses and should ask for: cores and GiB; null = not known."""
+
+    tenant: str
+    dag: str
+    task: str
+    runs: int
+    measured: int = Field(description="Runs of which a peak is known.")
+    asked_cpu: float | None
+    asked_memory: float | None
+    cpu_p50: float | None = Field(description="Of cores that runs do not exceed for 95 % of their time.")
+    cpu_p99: float | None
+    memory_p50: float | None = Field(description="Of the highest memory.")
+    memory_p99: float | None
+    ask_cpu: float | None
+    ask_memory: float | None
+    hours: float
+    node_hours_asked: float = Field(description="Hours times the share of a node that was asked for.")
+    node_hours_needed: float
+    too_small: int = Field(description="Runs that ask_memory would not have held.")
+    share_of_all: float
+
+
+class TaskPart(Part):
+    """Tasks of a DAG, of a tenant, or all together."""
+
+    name: str
+    tasks: int
+    runs: int
+    node_hours_asked: float
+    node_hours_needed: float
+    saved_share: float
+    saved_usd: float | None
+
+
+class TaskSizing(Envelope):
+    """task sizing."""
+
+    node: NodeRoom
+    tasks: list[TaskNeed]
+    dags: list[TaskPart]
+    tenants: list[TaskPart]
+    all: TaskPart
+    rejects: int
+    patch: str = Field(description="Of --patch.")
+
+
+class CurvePhase(Part):
+    """From when on about how much is in use."""
+
+    start_s: float
+    amount: float
+
+
+class TaskCurve(Part):
+    """One resource over time."""
+
+    resource: str
+    unit: str
+    levels: list[float]
+    at_s: list[float]
+    values: list[list[float]] = Field(description="By time, then by level.")
+    peak: list[float] = Field(description="Quantiles of the highest use.")
+    runtime_s: list[float] = Field(description="Quantiles of how long it runs.")
+    phases: list[CurvePhase]
+
+
+class TaskActual(Part):
+    """What a run used."""
+
+    claimant: str
+    duration_s: float
+    at_s: list[float]
+    memory: list[float | None]
+    cpu: list[float | None]
+
+
+class TaskShow(Envelope):
+    """task show."""
+
+    dag: str
+    task: str
+    runs: int
+    curves: list[TaskCurve]
+    actual: TaskActual | None

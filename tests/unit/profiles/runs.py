@@ -21,6 +21,7 @@ def _row(number: int, said: dict[str, Any]) -> dict[str, Any]:
     at = said.setdefault("submitted", START + 60.0 * number)
     runtime = said.setdefault("runtime_s", 600.0)
     usual = {
+        "tenant": "",
         "workflow": "W",
         "process": "P",
         "tag": f"S{number}",
@@ -32,6 +33,7 @@ def _row(number: int, said: dict[str, Any]) -> dict[str, Any]:
         "memory": 8.0,
         "input_bytes": np.nan,
         "cpu": 1.0,
+        "cpu_p95": np.nan,
         "peak": 4.0,
         "read_bytes": np.nan,
         "written_bytes": np.nan,

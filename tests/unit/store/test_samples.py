@@ -1,11 +1,16 @@
 """Usage samples in Parquet."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from preprov.contracts import SampleStore
 from preprov.model.agent import Usage
 from preprov.model.errors import StoreError, StoreUnavailableError
+from preprov.model.usage import UsageSummary
+from preprov.sim.facts import MemorySamples
 from preprov.store import samples as module
 from preprov.store.samples import ParquetSampleStore
 
@@ -83,10 +88,10 @@ def test_a_file_that_vanishes_while_it_is_read_is_looked_for_again(
     select = module._select
     first = [True]
 
-    def racing(names: list[Path], claimant: str) -> list[tuple[float, ...]]:
+    def racing(names: list[Path], claimants: list[str], ask: Callable[[object], list[tuple[object, ...]]]) -> object:
         if first.pop() if first else False:
             samples.compact("p")
-        return select(names, claimant)
+        return select(names, claimants, ask)
 
     monkeypatch.setattr(module, "_select", racing)
     assert [u.at for u in samples.samples("c")] == [0.0, 1.0, 2.0]
@@ -113,7 +118,7 @@ def test_samples_that_are_never_still_may_be_asked_for_again(
 ) -> None:
     samples.append("p", [("c", Usage(1.0))])
 
-    def always_gone(names: list[Path], claimant: str) -> list[tuple[float, ...]]:
+    def always_gone(names: list[Path], *_asked: object) -> object:
         names[0].rename(names[0].with_name(f"{names[0].stem}-again.parquet"))
         raise StoreError("no such file")
 
@@ -140,3 +145,21 @@ def test_claimants_are_taken_literally(samples: ParquetSampleStore) -> None:
     samples.append("p", [('it\'s "odd"; DROP TABLE x', Usage(1.0)), ("%", Usage(2.0))])
     assert samples.samples('it\'s "odd"; DROP TABLE x') == (Usage(1.0),)
     assert samples.samples("%") == (Usage(2.0),)
+
+
+@pytest.mark.parametrize("make", [ParquetSampleStore, lambda _folder: MemorySamples()])
+def test_many_tasks_are_asked_about_at_once(make: Callable[[Path], SampleStore], tmp_path: Path) -> None:
+    store = make(tmp_path)
+    store.append("p", [("a", Usage(2.0, cpu=4.0, memory=3.0)), ("a", Usage(1.0, cpu=2.0)), ("b", Usage(1.0))])
+    store.append("q", [("a", Usage(3.0, cpu=0.0, memory=1.0)), ("c", Usage(1.0, cpu=1.0))])
+
+    assert [u.at for u in store.series(["a", "b", "nobody"])["a"]] == [1.0, 2.0, 3.0]
+    assert set(store.series(["a", "b", "nobody"])) == {"a", "b"}
+    told = store.summaries(["a", "b", "nobody"])
+    assert set(told) == {"a", "b"}
+    assert told["a"] == UsageSummary(3, cpu_mean=2.0, cpu_p95=pytest.approx(3.8), memory_peak=3.0)
+    assert told["b"].samples == 1
+    assert math.isnan(told["b"].cpu_mean)
+    assert math.isnan(told["b"].memory_peak)
+    assert store.series([]) == {}
+    assert store.summaries(()) == {}

@@ -1,0 +1,171 @@
+"""What the tasks of a pool, or of a trace, ask for and should; and what one task is expected to use over time."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from preprov.control.context import Context
+from preprov.control.measuring import Instance, executions, usage_runs
+from preprov.model.errors import ForecastError
+from preprov.model.executions import Executions
+from preprov.model.pools import Offering, Pool
+from preprov.model.signature import names_of
+from preprov.model.usage import ResourceCurve, UsageRun
+from preprov.profiles.aligned import RESOURCES, features
+from preprov.profiles.curve_sizer import CurveSizer
+from preprov.profiles.requests import FAILURES, FEWEST, Need, Room, needs, parts, whole
+from preprov.profiles.waste import Price
+
+FAILURE_PRICE: Final = 2.0
+"""What a failed attempt is held to cost, 1 being what was allocated to it: it makes people look, too."""
+_STEPS: Final = 4
+_AS_LONG_AS_KEPT: Final = timedelta(days=400)
+
+
+@dataclass(frozen=True)
+class RightSizing:
+    """A report.
+
+    Attributes:
+        needs: every task, the one that would free the most first. room: of the node that shares are of.
+        usd_per_hour: of that node; None = no price known.
+    """
+
+    needs: Sequence[Need]
+    room: Room
+    usd_per_hour: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """tasks, dags, tenants, all: amounts in cores and GiB, hours of a whole node, USD."""
+        return {
+            "node": {**asdict(self.room), "usd_per_hour": self.usd_per_hour},
+            "tasks": [self._task(n) for n in self.needs],
+            "dags": [self._part(p) for p in parts(self.needs, "dag")],
+            "tenants": [self._part(p) for p in parts(self.needs, "tenant")],
+            "all": self._part(whole(self.needs)),
+        }
+
+    def _task(self, n: Need) -> dict[str, Any]:
+        told = asdict(n)
+        for name in ("cpu", "memory"):
+            told[f"{name}_p50"], told[f"{name}_p99"] = told.pop(name)
+        return told | {"share_of_all": n.node_hours_asked / max(whole(self.needs).node_hours_asked, 1e-12)}
+
+    def _part(self, p: Any) -> dict[str, Any]:
+        freed = p.node_hours_asked - p.node_hours_needed
+        usd = None if self.usd_per_hour is None else freed * self.usd_per_hour
+        return asdict(p) | {"saved_share": p.saved, "saved_usd": usd}
+
+
+def of_pool(
+    ctx: Context, pool: Pool, *, since: datetime, dag: str | None = None, failures: float = FAILURES
+) -> RightSizing:
+    """Of the tasks that were served here.
+
+    Args:
+        ctx: the context. pool: whose tasks. since: submitted then or later. dag: only this one.
+        failures: the largest share of a task's runs that may have too little memory.
+
+    Raises:
+        ForecastError: none of them has ended well.
+    """
+    offering = _node(pool)
+    room = Room(offering.allocatable.cpu, offering.allocatable.memory)
+    ran = executions(ctx, pool, since=since, until=ctx.clock.now(), dag=dag)
+    if not len(ran):
+        what = f"no task of pool {pool.name}" if dag is None else f"no task of DAG {dag}"
+        raise ForecastError(f"{what} has ended well since {since:%Y-%m-%dT%H:%MZ}", hint="--last 90d, or --trace FILE")
+    usd = ctx.prices.usd_per_hour(offering, ctx.clock.now())
+    return RightSizing(needs(ran, room, _price(room), failures=failures, seed=ctx.seed), room, usd)
+
+
+def of_trace(ran: Executions, room: Room, *, dag: str | None = None, failures: float = FAILURES) -> RightSizing:
+    """Of tasks that ran elsewhere.
+
+    Raises:
+        ForecastError: there are none of that DAG.
+    """
+    kept = ran if dag is None else ran.where(ran.column("workflow") == dag)
+    if not len(kept):
+        told = ", ".join(name for name, _ in ran.workflows())
+        raise ForecastError(f"the trace holds no workflow {dag}", where="--dag", hint=told)
+    return RightSizing(needs(kept, room, _price(room), failures=failures), room, None)
+
+
+def _price(room: Room) -> Price:
+    return Price(failure=FAILURE_PRICE, cap=room.memory)
+
+
+@dataclass(frozen=True)
+class TaskShown:
+    """What one task uses over time.
+
+    Attributes:
+        dag, task: its names. runs: that it rests on. curves: by resource, of those that were observed.
+        actual: the run that was asked about, None if it was a task. claimant: its name.
+    """
+
+    dag: str
+    task: str
+    runs: int
+    curves: dict[str, ResourceCurve]
+    actual: UsageRun | None = None
+    claimant: str = ""
+
+
+def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
+    """What a task is expected to use, and what a run of it used; such a run is foretold by what had ended before it.
+
+    Args:
+        ctx: the context. pool: where it is served.
+        what: RUN/TASK, DAG/TASK, or a signature (tenant/DAG/TASK/digest).
+
+    Raises:
+        ForecastError: there is no such task, or too few of its runs were watched.
+    """
+    names = names_of(what)
+    run = ctx.ports.work.run(names[0]) if len(names) == 2 and names[0] else None
+    if len(names) not in (2, 3, 4):
+        raise ForecastError(f"{what!r} names no task", hint="RUN/TASK, DAG/TASK or TENANT/DAG/TASK")
+    dag, task = (run.dag_id, names[1]) if run is not None else names[-2:] if len(names) == 2 else names[1:3]
+    now = ctx.clock.now()
+    every = usage_runs(ctx, pool, dag=dag, task=task, since=now - _AS_LONG_AS_KEPT, until=now)
+    mine = [(i, u) for i, u in every if run is not None and i.run.run_id == run.run_id]
+    before = [(i, u) for i, u in every if run is None or i.ended_at <= run.submitted_at]
+    if len(before) < FEWEST and not mine:
+        raise ForecastError(
+            f"{len(before)} run(s) of {dag}/{task} were watched in pool {pool.name}; {FEWEST} are needed",
+            where=what,
+            hint="preprov run list, preprov task sizing",
+        )
+    return _shown(dag, task, before, mine, pool)
+
+
+def _shown(
+    dag: str,
+    task: str,
+    before: Sequence[tuple[Instance, UsageRun]],
+    mine: Sequence[tuple[Instance, UsageRun]],
+    pool: Pool,
+) -> TaskShown:
+    sizer = CurveSizer(_STEPS, _node(pool).allocatable.memory)
+    for _, run in before:
+        sizer.learn(run)
+    asked = mine[0][1] if mine else before[-1][1]
+    curves = {}
+    for resource in RESOURCES if len(before) >= FEWEST else ():
+        if any(_observed(u, resource) for _, u in before):
+            curves[resource] = sizer.curve(features(asked), resource)
+    return TaskShown(dag, task, len(before), curves, mine[0][1] if mine else None, mine[0][0].claimant if mine else "")
+
+
+def _observed(run: UsageRun, resource: str) -> bool:
+    values = run.memory if resource == "memory" else run.cpu
+    return bool((values == values).any())
+
+
+def _node(pool: Pool) -> Offering:
+    """The offering that shares and prices are of: the largest."""
+    every = [o for g in pool.groups for o in g.offerings]
+    return max(every, key=lambda o: (o.allocatable.cpu, o.allocatable.memory))

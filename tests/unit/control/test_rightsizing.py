@@ -1,0 +1,140 @@
+"""What tasks that were served here used, and what they should ask for."""
+
+import math
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from preprov.control.measuring import executions, usage_runs
+from preprov.control.rightsizing import of_pool, show_task
+from preprov.model.agent import Usage
+from preprov.model.errors import ForecastError
+from preprov.model.resources import Resources
+from preprov.model.time import epoch
+from preprov.model.work import State, TaskSpec
+from tests.unit.control.world import START, World, dag, make_pool, make_world, task
+
+GREEDY = TaskSpec("greedy", ("true",), request=Resources(cpu=2, memory=12), runtime_hint_s=60)
+
+
+def watched(world: World, runs: int, *, peak: float = 3.0, cores: float = 0.5) -> list[str]:
+    """Runs one after the other, each watched every ten seconds: a rise to the peak, then half of it."""
+    made = []
+    for i in range(runs):
+        (run,) = world.submit(dag("etl", GREEDY))
+        world.run_for(300)
+        (served,) = world.ctx.ports.work.task_runs([run.run_id])
+        assert served.state is State.SUCCEEDED
+        assert served.started_at is not None
+        begun = epoch(served.started_at)
+        height = peak * (1 + 0.01 * i)
+        usage = [
+            Usage(begun + s, cpu=cores, memory=height * min(s, 30) / 30 if s <= 30 else height / 2)
+            for s in range(0, 61, 10)
+        ]
+        world.ctx.ports.samples.append("p", [(served.claimant(0), u) for u in usage])
+        made.append(run.run_id)
+    return made
+
+
+def test_a_task_that_asks_for_four_times_its_use_is_told_so_and_what_would_be_free():
+    world = make_world()
+    watched(world, 5)
+    report = of_pool(world.ctx, world.pool, since=START)
+    (need,) = report.needs
+    assert (need.dag, need.task, need.runs, need.measured) == ("etl", "greedy", 5, 5)
+    assert (need.asked_cpu, need.asked_memory) == (2.0, 12.0)
+    assert need.memory[1] == pytest.approx(3.12, abs=0.01)
+    assert 3.12 <= need.ask_memory <= 4.5
+    assert need.ask_cpu == 0.5
+    assert need.too_small == 0
+    told = report.as_dict()
+    # a node has 16 GiB and 4 cores: 12 GiB are three quarters of it
+    assert need.node_hours_asked == pytest.approx(need.hours * 0.75)
+    assert need.node_hours_needed == pytest.approx(need.hours * need.ask_memory / 16)
+    assert told["all"]["saved_share"] == pytest.approx(1 - need.ask_memory / 12)
+    freed = need.node_hours_asked - need.node_hours_needed
+    assert told["all"]["saved_usd"] == pytest.approx(freed * 0.2)
+    assert told["tasks"][0]["share_of_all"] == pytest.approx(1.0)
+
+
+def test_nothing_is_said_of_a_task_that_was_watched_twice_or_never():
+    world = make_world()
+    watched(world, 2)
+    world.submit(dag("blind", task("t")))
+    world.run_for(300)
+    twice, never = sorted(of_pool(world.ctx, world.pool, since=START).needs, key=lambda n: -n.measured)
+    assert (twice.measured, never.measured) == (2, 0)
+    assert math.isnan(twice.ask_memory)
+    assert math.isnan(never.memory[0])
+    assert twice.node_hours_needed == twice.node_hours_asked
+
+
+def test_what_failed_or_is_not_over_teaches_nothing():
+    world = make_world()
+    watched(world, 3)
+    before = executions(world.ctx, world.pool, since=START, until=world.clock.now())
+    world.submit(dag("etl", GREEDY))
+    world.run_for(30)
+    assert len(executions(world.ctx, world.pool, since=START, until=world.clock.now())) == len(before) == 3
+    late = executions(world.ctx, world.pool, since=START, until=START + timedelta(seconds=400))
+    assert len(late) == 1
+
+
+def test_of_an_unknown_dag_there_is_a_clear_error():
+    world = make_world()
+    watched(world, 1)
+    with pytest.raises(ForecastError, match="no task of DAG none"):
+        of_pool(world.ctx, world.pool, since=START, dag="none")
+
+
+def test_a_run_is_foretold_by_those_that_had_ended_before_it():
+    world = make_world()
+    runs = watched(world, 5)
+    shown = show_task(world.ctx, world.pool, f"{runs[4]}/greedy")
+    assert (shown.dag, shown.task, shown.runs) == ("etl", "greedy", 4)
+    assert shown.actual is not None
+    assert shown.claimant == f"{runs[4]}/greedy#0"
+    assert float(np.nanmax(shown.actual.memory)) == pytest.approx(3.12)
+    memory = shown.curves["memory"]
+    assert memory.runs == 4
+    assert memory.values[:, memory.levels.tolist().index(0.5)].max() == pytest.approx(3.05, abs=0.1)
+    assert [round(p.amount) for p in memory.phases][-1] == 2
+    assert shown.curves["cpu"].peak.max() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["etl/greedy", "default/etl/greedy"])
+def test_a_task_is_shown_by_all_its_runs(name: str):
+    world = make_world()
+    watched(world, 4)
+    shown = show_task(world.ctx, world.pool, name)
+    assert (shown.runs, shown.actual) == (4, None)
+    assert set(shown.curves) == {"memory", "cpu"}
+
+
+def test_a_task_that_was_hardly_watched_or_is_none_is_refused():
+    world = make_world()
+    watched(world, 2)
+    with pytest.raises(ForecastError, match=r"2 run\(s\) of etl/greedy were watched in pool p; 3 are needed"):
+        show_task(world.ctx, world.pool, "etl/greedy")
+    with pytest.raises(ForecastError, match="names no task"):
+        show_task(world.ctx, world.pool, "etl")
+
+
+def test_samples_of_other_times_are_not_of_the_run():
+    world = make_world()
+    (run,) = watched(world, 1)
+    (served,) = world.ctx.ports.work.task_runs([run])
+    assert served.started_at is not None
+    world.ctx.ports.samples.append("p", [(f"{run}/greedy#0", Usage(epoch(served.started_at) - 500, memory=99.0))])
+    ((_, usage),) = usage_runs(world.ctx, world.pool, dag="etl", task="greedy", since=START, until=world.clock.now())
+    assert usage.memory.max() == pytest.approx(3.0)
+    assert usage.at.min() >= 0
+
+
+def test_the_largest_offering_is_the_node_that_shares_are_of():
+    pool = make_pool()
+    world = make_world(pool)
+    watched(world, 3)
+    assert of_pool(world.ctx, pool, since=START).room.memory == 16
