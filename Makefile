@@ -15,7 +15,7 @@ export DO_NOT_TRACK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration lint docs bench bench-replay bench-slurm clean
+.PHONY: help demo test test-integration lint docs dashboards bench bench-replay bench-slurm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: .venv/.synced-dev ## ruff, formatting, strict types, the import rule
 docs: .venv/.synced-dev ## generate the reference
 	@if [ -f scripts/generate_reference.py ]; then set -x; $(BIN)/python scripts/generate_reference.py $(ARGS); \
 	else set -x; $(BIN)/python -m preprov.cli.reference $(ARGS); fi
+
+dashboards: .venv/.synced-test ## write the Grafana dashboard that dashboards/build.py describes
+	$(BIN)/python -m dashboards.build $(ARGS)
 
 bench: .venv/.synced-bench ## every figure of the README, as JSON and pictures
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(ARGS)

@@ -97,6 +97,10 @@ class WorkStore(Protocol):
         """All tasks of these runs, parents before children."""
         ...
 
+    def started(self, pool: str, *, since: datetime, until: datetime) -> tuple[TaskRun, ...]:
+        """Tasks of runs served here that started in [since, until), as they are now, in the order of their start."""
+        ...
+
     def save_tasks(self, tasks: Sequence[TaskRun]) -> None:
         """Write states and times of live tasks (one transaction). A final state is never overwritten."""
         ...

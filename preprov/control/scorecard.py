@@ -82,11 +82,11 @@ def scorecard(ctx: Context, pool: Pool, since: datetime) -> Scorecard:
 def realised(ctx: Context, pool: Pool, since: datetime, until: datetime) -> Realised:
     """From the snapshots of each pass, and from the tasks that started."""
     rows = ctx.ports.history.snapshots(pool.name, since=since, until=until)
-    lengths = _watched(rows)
+    lengths = watched(rows)
     hours = np.array([s.total_seconds() / 3600 for s in lengths])
     days = float(hours.sum()) / 24
     rates = np.array([np.nan if r.usd_per_hour is None else r.usd_per_hour for r in rows[: len(hours)]])
-    shares = np.array([_idle_share(r, pool) for r in rows[: len(hours)]])
+    shares = np.array([idle_share(r, pool) for r in rows[: len(hours)]])
     nodes = np.array([_nodes(r) for r in rows[: len(hours)]])
     waits, weights = _waits(ctx, pool, since, until)
     count = float(weights.sum())
@@ -104,7 +104,8 @@ def realised(ctx: Context, pool: Pool, since: datetime, until: datetime) -> Real
     )
 
 
-def _watched(rows: Sequence[PoolSnapshot]) -> list[timedelta]:
+def watched(rows: Sequence[PoolSnapshot]) -> list[timedelta]:
+    """(N - 1,) for how long each snapshot stands; not at all where nobody looked for long."""
     gaps = [b.at - a.at for a, b in pairwise(rows)]
     return [g if g <= _SILENT else timedelta(0) for g in gaps]
 
@@ -114,7 +115,7 @@ def _nodes(row: PoolSnapshot) -> int:
     return sum(n for phases in row.nodes.values() for phase, n in phases.items() if phase in _RUNNING)
 
 
-def _idle_share(row: PoolSnapshot, pool: Pool) -> float:
+def idle_share(row: PoolSnapshot, pool: Pool) -> float:
     """Share of what exists that no task used: one less the larger of the used shares of cpu and memory.
 
     Of ready nodes only a share may be ready: what warms or is kept serves nobody and is idle as well.
@@ -128,12 +129,8 @@ def _idle_share(row: PoolSnapshot, pool: Pool) -> float:
 
 def _waits(ctx: Context, pool: Pool, since: datetime, until: datetime) -> tuple[np.ndarray, np.ndarray]:
     """(provision wait, instances) of the tasks of runs served here that started in [since, until)."""
-    runs = [r.run_id for r in ctx.ports.work.runs(pool.name) if r.submitted_at < until]
-    tasks = [
-        t
-        for t in ctx.ports.work.task_runs(runs)
-        if t.started_at is not None and since <= t.started_at < until and t.provision_wait_s is not None
-    ]
+    started = ctx.ports.work.started(pool.name, since=since, until=until)
+    tasks = [t for t in started if t.provision_wait_s is not None]
     waits = np.array([t.provision_wait_s for t in tasks], dtype=np.float64)
     return waits, np.array([t.spec.instances for t in tasks], dtype=np.float64)
 

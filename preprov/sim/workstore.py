@@ -271,6 +271,12 @@ class MemoryWorkStore:
         """All tasks of these runs, parents before children."""
         return self._live.tasks(run_ids)
 
+    def started(self, pool: str, *, since: datetime, until: datetime) -> tuple[TaskRun, ...]:
+        """Tasks that started in [since, until)."""
+        tasks = self._live.tasks([r.run_id for r in self._live.runs(pool, live=False)])
+        found = [(t.started_at, t) for t in tasks if t.started_at is not None and since <= t.started_at < until]
+        return tuple(t for _, t in sorted(found, key=lambda row: (row[0], row[1].run_id, row[1].task_id)))
+
     def save_tasks(self, tasks: Sequence[TaskRun]) -> None:
         """Write tasks; final ones stay."""
         self._live.save_tasks(tasks)

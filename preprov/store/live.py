@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, cast
 from uuid import uuid4
 
-from sqlalchemy import bindparam, func, update
+from sqlalchemy import bindparam, func, or_, update
 from sqlmodel import Session, col, select
 
 from preprov.model.errors import StoreError
@@ -201,6 +201,22 @@ def list_tasks(session: Session, run_ids: Sequence[str]) -> tuple[TaskRun, ...]:
         for task, run in session.exec(wanted):
             by_run[run.run_id].append(_task(task, run))
     return tuple(t for tasks in by_run.values() for t in tasks)
+
+
+def started(session: Session, pool: str, since: datetime, until: datetime) -> tuple[TaskRun, ...]:
+    """Tasks that started in [since, until). One that did is of a run that had not ended before."""
+    wanted = (
+        select(LiveTaskRow, LiveRunRow)
+        .join(LiveRunRow, col(LiveRunRow.id) == col(LiveTaskRow.run))
+        .where(
+            col(LiveRunRow.pool) == pool,
+            or_(col(LiveRunRow.ended_at).is_(None), col(LiveRunRow.ended_at) >= since),
+            col(LiveTaskRow.started_at) >= since,
+            col(LiveTaskRow.started_at) < until,
+        )
+        .order_by(col(LiveTaskRow.started_at), col(LiveRunRow.run_id), col(LiveTaskRow.task_id))
+    )
+    return tuple(_task(task, run) for task, run in session.exec(wanted))
 
 
 def _portions(names: list[str], size: int = 500) -> list[list[str]]:

@@ -117,6 +117,11 @@ class SqlWorkStore:
         with self._db.read() as session:
             return live.list_tasks(session, run_ids)
 
+    def started(self, pool: str, *, since: datetime, until: datetime) -> tuple[TaskRun, ...]:
+        """Tasks of runs served here that started in [since, until), in the order of their start."""
+        with self._db.read() as session:
+            return live.started(session, pool, since, until)
+
     def save_tasks(self, tasks: Sequence[TaskRun]) -> None:
         """Write states and times of live tasks; a final state is never overwritten."""
         with self._db.write() as session:

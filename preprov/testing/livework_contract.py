@@ -122,6 +122,27 @@ class LiveWorkContract(PortsContract):
         ports.work.save_run(run.run_id, State.RUNNING, None)
         assert ports.work.runs(live=True) == (replace(run, state=State.RUNNING),)
 
+    def test_what_started_within_a_stretch_of_time_is_found(self, ports: Ports) -> None:
+        """By its start, whether its run is over or not; the end of the stretch is left out."""
+        first, second = (ports.work.submit(A_DAG, POOL, T0, run_id=name) for name in ("one", "two"))
+        assert first is not None
+        assert second is not None
+        for run, begin in ((first, 2), (second, 1)):
+            extract, clean, _ = ports.work.task_runs([run.run_id])
+            ports.work.save_tasks(
+                [
+                    replace(extract, state=State.RUNNING, started_at=T0 + minutes(begin), provision_wait_s=3.0),
+                    replace(clean, state=State.RUNNING, started_at=T0 + minutes(begin + 5)),
+                ]
+            )
+        ports.work.save_run("one", State.CANCELLED, T0 + minutes(8), "asked for")
+        found = ports.work.started(POOL, since=T0 + minutes(1), until=T0 + minutes(7))
+        assert [(t.run_id, t.task_id) for t in found] == [("two", "extract"), ("one", "extract"), ("two", "clean")]
+        assert found[0].provision_wait_s == 3.0
+        late = ports.work.started(POOL, since=T0 + minutes(7), until=T0 + minutes(20))
+        assert [(t.run_id, t.task_id) for t in late] == [("one", "clean")]
+        assert ports.work.started("other", since=T0, until=T0 + minutes(20)) == ()
+
     def test_a_final_state_is_never_overwritten(self, ports: Ports) -> None:
         """Nor is anything else of it."""
         run = ports.work.submit(A_DAG, POOL, T0)

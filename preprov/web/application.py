@@ -9,6 +9,7 @@ from preprov.app import App
 from preprov.web import problems
 from preprov.web.documents import PROBLEM
 from preprov.web.limits import SizeLimit, Throttle
+from preprov.web.outcomes import Outcomes
 from preprov.web.routes import capacity, events, health, metrics, reservations
 from preprov.web.security import Responses
 
@@ -36,10 +37,16 @@ def create_api(app: App, limits: Limits | None = None) -> FastAPI:
     """The ASGI application over a wired app, which has to stay open as long as it is served."""
     limits = limits or Limits()
     api = routed()
-    api.state.preprov = app
-    api.state.throttle = Throttle(limits.rate, limits.burst)
+    wire(api, app, limits)
     api.add_middleware(SizeLimit, limit=limits.body)
     return api
+
+
+def wire(api: FastAPI, app: App, limits: Limits) -> None:
+    """Give the endpoints what they answer from."""
+    api.state.preprov = app
+    api.state.outcomes = Outcomes(app.ctx.clock.now())
+    api.state.throttle = Throttle(limits.rate, limits.burst)
 
 
 def routed() -> FastAPI:

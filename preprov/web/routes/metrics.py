@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from preprov.control.context import Context
 from preprov.model.reservations import Purpose, ReservationState
 from preprov.planning.held import held_by_tenant
+from preprov.web.outcomes import Outcomes
 from preprov.web.routes.capacity import SEEN_LATELY
 from preprov.web.security import Caller, Scraper
 
@@ -18,17 +20,18 @@ router = APIRouter(tags=["metrics"])
 
 
 class StoreCollector(Collector):
-    """Gauges of every pool, read from the store as they are asked for: a flow of seconds cannot be scraped itself."""
+    """Every pool, read from the store as it is asked for: a flow of seconds cannot be scraped itself."""
 
-    def __init__(self, caller: Caller) -> None:
-        self.caller = caller
+    def __init__(self, caller: Caller, outcomes: Outcomes) -> None:
+        self.caller, self.outcomes = caller, outcomes
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """All families."""
         ctx = self.caller.ctx
         pools = [p.name for p in self.caller.pools()]
         yield from _snapshots(ctx, pools)
         yield from _reservations(ctx, pools)
+        yield from self.outcomes.collect(ctx, self.caller.pools())
 
 
 def _snapshots(ctx: Context, pools: list[str]) -> Iterator[GaugeMetricFamily]:
@@ -81,8 +84,8 @@ def _reservations(ctx: Context, pools: list[str]) -> Iterator[GaugeMetricFamily]
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
-def metrics(caller: Scraper) -> Response:
+def metrics(caller: Scraper, request: Request) -> Response:
     """Needs a token of scope `metrics` (`authorization.credentials_file` in the scrape configuration)."""
     registry = CollectorRegistry()
-    registry.register(StoreCollector(caller))
+    registry.register(StoreCollector(caller, request.app.state.outcomes))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -16,8 +16,7 @@ from schemathesis.specs.openapi.checks import (
 from preprov.app import open_app
 from preprov.control.access import create_token
 from preprov.model.access import Scope
-from preprov.web.application import routed
-from preprov.web.limits import Throttle
+from preprov.web.application import Limits, routed, wire
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +50,7 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.chdir(home)
         patch.setenv("PREPROV_HOME", str(home))
         with open_app() as app:
-            API.state.preprov, API.state.throttle = app, Throttle(1e9, 1e9)
+            wire(API, app, Limits(rate=1e9, burst=1e9))
             yield create_token(app.ctx, "red", [s for s in Scope if s is not Scope.NODE])[1]
 
 

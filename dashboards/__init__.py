@@ -1,0 +1,1 @@
+"""Grafana dashboards and Prometheus alerts over what `preprov serve` shows at /metrics."""
