@@ -116,6 +116,14 @@ def migrations(migrated_once: Callable[["Store"], str], monkeypatch: pytest.Monk
     monkeypatch.setattr("preprov.store.database.Store.upgrade", migrated_once)
 
 
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models learn with few trees, where their number is not what is asked about: most of a fit's time goes there."""
+    from preprov.demand.forecasting.registry import Effort
+
+    monkeypatch.setattr(Effort.__init__, "__defaults__", (12, 1_500))
+
+
 @pytest.fixture(scope="session")
 def traces() -> Path:
     """The folder of public traces: $PREPROV_TRACES, ./traces or ../shared/data."""

@@ -22,6 +22,7 @@ from preprov.model.pools import Group, Node, Phase, Pool, Preload
 log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 10.0
+_LOOK_IMAGE_S: Final = 30.0  # a cloud takes minutes for one, and every look is four calls
 _LEASE_S: Final = 60.0
 _IMAGE_S: Final = 3 * 3600.0
 _FORGOTTEN: Final = timedelta(hours=4)
@@ -299,7 +300,7 @@ def _finished(ctx: Context, provider: BakesImages, pool: Pool, group: Group, dig
         if found and not told:
             say(f"image {found[0].image_id} is being made")
             told = True
-        ctx.clock.sleep(_LOOK_S)
+        ctx.clock.sleep(_LOOK_IMAGE_S)
 
 
 def _close(ctx: Context, pool: Pool, group: Group, benches: list[str], why: str) -> None:

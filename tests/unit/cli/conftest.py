@@ -25,7 +25,7 @@ class Result:
 
 
 @pytest.fixture
-def preprov(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def preprov(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_trees: None) -> Callable[..., Result]:
     """Run a command in a folder of its own; returns its code and what it printed."""
     monkeypatch.chdir(tmp_path)
 
