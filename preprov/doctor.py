@@ -10,12 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from preprov.contracts import Examined, Finding, PoolProvider
+from preprov.contracts import BakesImages, Examined, Finding, PoolProvider
+from preprov.control.baking import forgotten_benches
 from preprov.control.context import Context
 from preprov.control.preflight import preflight
 from preprov.model.errors import PreprovError
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Pool
+from preprov.model.pools import Node, Pool
 
 State = Literal["ok", "warn", "bad"]
 
@@ -54,7 +55,7 @@ def _pools() -> tuple[Check, ...]:
             asked = [(p, x) for x in app.ctx.providers.values() for p in app.ctx.pools.values() if _uses(p, x)]
             found = [f for pool, x in asked if isinstance(x, Examined) for f in x.examine(pool)]
             found += [f for pool in app.ctx.pools.values() for f in preflight(app.ctx, pool)]
-            found += teardowns(app.ctx)
+            found += [*teardowns(app.ctx), *benches(app.ctx)]
     except PreprovError:
         return ()
     return tuple(Check(f.what, f.state, f.found, f.hint) for f in found)
@@ -71,6 +72,27 @@ def teardowns(ctx: Context) -> list[Finding]:
         for node, r in last.items()
         if r.result == "failed"
     ]
+
+
+def benches(ctx: Context) -> list[Finding]:
+    """Machines that images were to be made of, and that were never ended; where that cannot be asked is told before."""
+    out = []
+    for pool in ctx.pools.values():
+        for group in pool.groups:
+            if not isinstance(ctx.providers.get(group.provider), BakesImages):
+                continue
+            try:
+                found = forgotten_benches(ctx, pool, group)
+            except PreprovError:
+                continue
+            out += [_forgotten(pool, n, ctx.clock.now() - n.created_at) for n in found]
+    return out
+
+
+def _forgotten(pool: Pool, node: Node, age: timedelta) -> Finding:
+    said = f"launched {age / timedelta(hours=1):.0f} h ago to make an image of, never ended, and still paid for"
+    hint = f"preprov image prune {pool.name}; in mode full a pass ends it"
+    return Finding(f"{pool.name}/{node.group}: bench {node.node_id}", "warn", said, hint)
 
 
 def _uses(pool: Pool, provider: PoolProvider) -> bool:

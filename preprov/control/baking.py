@@ -5,7 +5,7 @@ it again: the launch by its token, the image by the digest of what is on it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -78,6 +78,16 @@ def images_of(ctx: Context, pool: Pool, group: Group) -> tuple[tuple[Image, ...]
     return provider.images(pool, group.name), provider.benches(pool, group.name)
 
 
+def forgotten_benches(ctx: Context, pool: Pool, group: Group) -> tuple[Node, ...]:
+    """Benches so old that nobody makes an image of them any more: they are still paid for.
+
+    Raises:
+        PoolError: the cloud could not be asked.
+    """
+    benches, now = _provider(ctx, group).benches(pool, group.name), ctx.clock.now()
+    return tuple(replace(n, group=group.name) for n in benches if now - n.created_at > _FORGOTTEN)
+
+
 def bake(ctx: Context, pool: Pool, group: Group, *, within_s: float = 3600.0, say: Say = log.info) -> Baked:
     """Have an image of what the pool preloads; nothing is launched where there is one.
 
@@ -147,8 +157,8 @@ def prune(ctx: Context, pool: Pool, group: Group, *, keep: int = 2, dry: bool = 
         GuardError: halted.
     """
     _not_halted(ctx, pool)
-    provider, now = _provider(ctx, group), ctx.clock.now()
-    found, benches = images_of(ctx, pool, group)
+    provider = _provider(ctx, group)
+    found = provider.images(pool, group.name)
     newest = [i.image_id for i in found if i.state == "ready"][:keep]
     deleted, kept = [], []
     for image in found:
@@ -163,7 +173,7 @@ def prune(ctx: Context, pool: Pool, group: Group, *, keep: int = 2, dry: bool = 
             kept.append((image, why))
         else:
             deleted.append(image)
-    stale = [n.node_id for n in benches if now - n.created_at > _FORGOTTEN]
+    stale = [n.node_id for n in forgotten_benches(ctx, pool, group)]
     if not dry:
         _close(ctx, pool, group, stale, "nobody makes an image of it any more")
     return Pruned(group.name, tuple(deleted), tuple(kept), tuple(stale))

@@ -15,7 +15,7 @@ from preprov.control.gating import note_guards
 from preprov.control.heeding import heed
 from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe_launched, snapshot
-from preprov.control.orphans import collect_orphans
+from preprov.control.orphans import collect_benches, collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
 from preprov.control.reacting import carry_out, reaction, why_blocked
 from preprov.control.sharing import jointly, limits_held
@@ -145,7 +145,7 @@ def _plan_and_act(
     acted = (*acted, *keep_floors(ctx, pool, plan, observation, outcome.votes))
     gone = {i for r in acted if r.result == "done" and not r.action.kind.raises for i in r.node_ids}
     keep(ctx, pool, observation, gone, outcome.votes.keys())
-    acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id))
+    acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id), *collect_benches(ctx, pool))
     target = sum(running_target(plan, g.name) for g in pool.groups)
     reservations = ctx.ports.ledger.reservations(pool.name)
     ctx.ports.history.record(snapshot(ctx, pool, observation, reservations, target=target, waiting=waiting))

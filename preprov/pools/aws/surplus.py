@@ -1,21 +1,43 @@
 """End what an Auto Scaling group has beyond a count: idle nodes by name, and failed ones that its hooks still hold."""
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from preprov.model.notes import PROTECTED
 from preprov.model.pools import Node, Phase
 from preprov.pools.aws import hooks
+from preprov.pools.aws.clients import Json
 from preprov.pools.aws.options import AwsGroup
-from preprov.pools.aws.view import Seen, node
+from preprov.pools.aws.view import Member, Seen, node
 from preprov.pools.aws.writes import Tools
 
-if TYPE_CHECKING:
-    from preprov.pools.aws.asg import ScalingGroup
+
+class Ending(Protocol):
+    """The group whose nodes are ended."""
+
+    def described(self) -> Json:
+        """As Auto Scaling describes it, now."""
+        ...
+
+    def members(self) -> dict[str, Member]:
+        """Its instances, those of the warm pool too."""
+        ...
+
+    def protect(self, ids: Sequence[str], *, on: bool) -> None:
+        """Protect nodes in service from scale-in, or not."""
+        ...
+
+    def check_end(self, seen: Mapping[str, Seen]) -> None:
+        """All these nodes run nothing and begin nothing any more."""
+        ...
+
+    def terminate(self, seen: Mapping[str, Seen]) -> None:
+        """End nodes for which `check_end` has been called."""
+        ...
 
 
 def end_surplus(
-    scaling: "ScalingGroup", tools: Tools, group: AwsGroup, wanted: int, held: Collection[str]
+    scaling: Ending, tools: Tools, group: AwsGroup, wanted: int, held: Collection[str]
 ) -> tuple[list[str], int]:
     """End idle nodes in service beyond a count; busy ones are protected, and lose that when they are idle.
 
@@ -51,9 +73,7 @@ def end_surplus(
     return said, left
 
 
-def _here(
-    scaling: "ScalingGroup", tools: Tools, group: AwsGroup
-) -> tuple[Mapping[str, Seen], Mapping[str, Node | None]]:
+def _here(scaling: Ending, tools: Tools, group: AwsGroup) -> tuple[Mapping[str, Seen], Mapping[str, Node | None]]:
     """Members in service, on their way to it, or held by a hook."""
     members = {
         i: m for i, m in scaling.members().items() if m.waits or m.lifecycle.startswith(("InService", "Pending"))

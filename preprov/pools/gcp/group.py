@@ -13,6 +13,7 @@ from preprov.model.pools import CapacityType, Group, Pool, Standby
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import GcpGroup
+from preprov.pools.gcp.resize import all_or_none
 from preprov.pools.gcp.view import NAMESPACE, NOTES, as_guest, machine, name_of, read_notes
 from preprov.pools.machines.machine import Machine
 from preprov.pools.machines.orders import launch_name, launch_uuid
@@ -164,8 +165,6 @@ class ManagedGroup:
         return tuple(made)
 
     def _all_or_none(self, request: LaunchRequest, instances: Sequence[Any]) -> None:
-        from preprov.pools.gcp.resize import all_or_none
-
         try:
             all_or_none(self, self._tools.clock, f"launch-{launch_name(request)}", instances, launch_uuid(request))
         except InsufficientCapacityError as e:

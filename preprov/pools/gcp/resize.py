@@ -2,19 +2,38 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from preprov.contracts import Clock
 from preprov.model.errors import ConflictError, InsufficientCapacityError, PoolError
 from preprov.pools.gcp.errors import typed
-from preprov.pools.gcp.group import ManagedGroup
+from preprov.pools.gcp.options import GcpGroup
 
 _KIND: Final = "InstanceGroupManagerResizeRequests"
 _GRANTED: Final = frozenset({"CREATING", "SUCCEEDED"})
 _LOOK_S: Final = 2.0
 
 
-def all_or_none(group: ManagedGroup, clock: Clock, name: str, instances: Sequence[Any], request_id: str) -> None:
+class Asked(Protocol):
+    """The group that is asked."""
+
+    options: GcpGroup
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        ...
+
+    def order(self, kind: str, method: str, **fields: Any) -> None:
+        """One call that writes to the group, over when its operation is."""
+        ...
+
+    def ask(self, kind: str, method: str, **fields: Any) -> Any:
+        """One call that reads."""
+        ...
+
+
+def all_or_none(group: Asked, clock: Clock, name: str, instances: Sequence[Any], request_id: str) -> None:
     """Ask for these instances under a name of the request, and return when they are granted.
 
     A request that is not granted while a launch is watched is cancelled, so that no machine comes when nobody waits for
@@ -41,7 +60,7 @@ def all_or_none(group: ManagedGroup, clock: Clock, name: str, instances: Sequenc
         clock.sleep(_LOOK_S)
 
 
-def _cancelled(group: ManagedGroup, name: str) -> bool:
+def _cancelled(group: Asked, name: str) -> bool:
     """True if it is cancelled; False if it was granted meanwhile."""
     try:
         group.order(_KIND, "cancel_unary", resize_request=name)

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from preprov import doctor
 from preprov.contracts import BakesImages
 from preprov.control.baking import Baked, bake, baking_groups, images_of, prune, roll_out
 from preprov.control.context import Context
 from preprov.model.errors import ConfigError, GuardError, PoolError, PreprovError
-from preprov.model.pools import Group, Guards, Preload
+from preprov.model.plans import ActionKind
+from preprov.model.pools import Group, Guards, Mode, Preload
 from preprov.model.work import DatasetRef
 from tests.clouds import CLOUDS, DATASET, Aws, Azure, Cloud, Gcp, cloud_of
 from tests.unit.control.world import make_world
@@ -198,6 +200,29 @@ def test_a_forgotten_bench_is_ended_by_prune(gcp: Cloud) -> None:
     assert len(prune(gcp.context(), gcp.pool, group_of(gcp)).closed) == 1
     gcp.clock.sleep(120)
     assert gcp.machines() == 0
+
+
+def test_a_forgotten_bench_is_told_and_in_mode_full_ended_by_a_pass(cloud: Cloud) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        baked(cloud, cloud.context(Dies(cloud.provider(), "open_bench")))
+    assert doctor.benches(cloud.context()) == []
+    cloud.clock.sleep(5 * 3600)
+    (finding,) = doctor.benches(cloud.context())
+    assert finding.state == "warn"
+    assert "launched 5 h ago" in finding.found
+    full, cloud.pool = cloud.pool, replace(cloud.pool, mode=Mode.FLOOR)
+    assert cloud.one_pass(cloud.context()).records == ()
+    assert benches(cloud) == 1, "below mode full it is only reported"
+    cloud.pool = full
+    ctx = cloud.context()
+    (record,) = cloud.one_pass(ctx).records
+    assert (record.result, record.action.kind) == ("done", ActionKind.TERMINATE)
+    assert "nobody makes one any more" in record.action.reason
+    assert cloud.one_pass(ctx).records == (), "it was looked for a moment ago"
+    cloud.clock.sleep(120)
+    assert cloud.machines() == 0
+    assert doctor.benches(cloud.context()) == []
+    assert baked(cloud).made, "the next bench is another one"
 
 
 def test_halted_nothing_is_baked_rolled_out_or_deleted(gcp: Cloud) -> None:
