@@ -253,15 +253,15 @@ def picture_format(path: Path) -> str:
     return fmt
 
 
-def write_picture(path: Path, picture: bytes) -> None:
+def write_picture(path: Path, picture: bytes, *, option: str = "--picture") -> None:
     """Put it there whole or not at all, and say so."""
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(picture)
         part.replace(path)
     except OSError as e:
-        raise ConfigError(f"cannot write {path}: {e.strerror}", where="--picture") from None
-    say(f"picture: {path}")
+        raise ConfigError(f"cannot write {path}: {e.strerror}", where=option) from None
+    say(f"{option[2:]}: {path}")
 
 
 def confirm(question: str, yes: bool) -> None:

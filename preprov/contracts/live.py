@@ -18,6 +18,7 @@ import numpy as np
 from preprov.contracts.base import Progress
 from preprov.contracts.pools import Finding
 from preprov.contracts.sources import Reject
+from preprov.model.waits import SlotLimit
 from preprov.model.work import Schedule
 from preprov.model.worktable import Array, WorkTable
 
@@ -32,7 +33,7 @@ class SeenRuns:
     Attributes:
         work: the runs; what has not happened yet is NaN. A request of NaN was not stated (a route may say what is then
             taken), one of 0 takes nothing: a sensor, a task that is deferred. Run ids are unique within the source and
-            stay the same for as long as the run exists.
+            stay the same for as long as the run exists. Where tasks wait for slots it has WAIT_COLUMNS too.
         over: (R,) bool, runs of which nothing changes any more, unless somebody begins them anew.
         queues: (T,) object, what routes call the queue of each task; "" = none.
     """
@@ -93,6 +94,7 @@ class SyncBatch:
             not named it is the queues of `shapes`, else "".
         shapes: one run for each DAG, by which a first run can be foreseen, in place of the earlier ones; None = as they
             were.
+        limits: every limit that its owner keeps, in place of those told before; None = as they were.
         cursor: where to go on once this batch is kept; None = where it was.
         notebook: keys to keep (None = to drop).
         notes: what a person should know; rejects: what could not be read.
@@ -105,6 +107,7 @@ class SyncBatch:
     schedules: tuple[Schedule, ...] | None = None
     dag_queues: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shapes: SeenRuns | None = None
+    limits: tuple[SlotLimit, ...] | None = None
     cursor: str | None = None
     notebook: Mapping[str, str | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -177,6 +180,7 @@ class RoutedBatch:
     gone: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] | None = None
     shapes: Mapping[str, WorkTable] | None = None
+    limits: tuple[SlotLimit, ...] | None = None
     cursor: str | None = None
     notebook: Mapping[str, str | None] = field(default_factory=dict)
     zone: str = "UTC"
@@ -267,6 +271,10 @@ class SourceStore(Protocol):
 
     def shapes(self, pool: str, dag_ids: Sequence[str]) -> WorkTable:
         """A run for each of these DAGs that a source described; the others are left out."""
+        ...
+
+    def limits(self) -> tuple[SlotLimit, ...]:
+        """Limits that all sources told of, each with its source, by key."""
         ...
 
     def claimed(self, since: datetime) -> tuple[Claimed, ...]:

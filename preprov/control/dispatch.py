@@ -1,6 +1,6 @@
 """Hand warm nodes to ready tasks: reserve softly, commit, start, release."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -156,7 +156,8 @@ def _place(
     placement = assign(
         pool, observation, books, rooms, list(zip((t for t, _ in ordered), requests, strict=True)), ctx.tenants, now
     )
-    _remember_short(ctx, pool, placement.unplaced, now)
+    _remember(ctx, pool, "short", wanting, placement.unplaced, now)
+    _remember(ctx, pool, "held", wanting, wanting.keys() - placement.placed.keys() - placement.unplaced.keys(), now)
     started = []
     for claimant, (node_id, under) in placement.placed.items():
         task, i = wanting[claimant]
@@ -196,22 +197,35 @@ def _on_disks(rooms: Sequence[NodeRoom]) -> frozenset[str]:
     return frozenset(key for r in rooms if not r.free.is_zero for key in r.preloaded)
 
 
-def _remember_short(ctx: Context, pool: Pool, unplaced: Mapping[str, str], now: datetime) -> None:
-    """Note which claimants no node had room for: their wait is a provision wait, any other is not."""
-    key = (pool.name, "short")
-    held = ctx.memo.get(key)
-    before: frozenset[str] = held[1] if held else frozenset()  # type: ignore[assignment]
-    ctx.memo[key] = (now, before | frozenset(unplaced))
+def _remember(
+    ctx: Context, pool: Pool, what: str, wanting: Collection[str], claimants: Collection[str], now: datetime
+) -> None:
+    """Note when claimants last waited: "short" = no node had room, a provision wait; "held" = not theirs to start yet.
+
+    Those that want nothing any more are forgotten.
+    """
+    before = {c: at for c, at in _remembered(ctx, pool, what).items() if c in wanting}
+    ctx.memo[(pool.name, what)] = (now, {**before, **dict.fromkeys(claimants, now)})
 
 
-def _provision_wait(ctx: Context, pool: Pool, task: TaskRun, instance: int, now: datetime) -> float:
-    held = ctx.memo.get((pool.name, "short"))
-    short: frozenset[str] = held[1] if held else frozenset()  # type: ignore[assignment]
+def _remembered(ctx: Context, pool: Pool, what: str) -> dict[str, datetime]:
+    held = ctx.memo.get((pool.name, what))
+    return held[1] if held else {}  # type: ignore[return-value]
+
+
+def _waited(ctx: Context, pool: Pool, task: TaskRun, instance: int, now: datetime) -> tuple[float, datetime | None]:
+    """(seconds of provision wait, when nothing but room was wanting) of an instance that starts now."""
     claimant = task.claimant(instance)
-    if claimant not in short or task.ready_at is None:
-        return 0.0
-    ctx.memo[(pool.name, "short")] = (now, short - {claimant})
-    return max((now - task.ready_at).total_seconds(), 0.0)
+    short, held = (
+        _remembered(ctx, pool, "short").pop(claimant, None),
+        _remembered(ctx, pool, "held").pop(claimant, None),
+    )
+    if task.ready_at is None:
+        return 0.0, None
+    wait_s = 0.0 if short is None else max((now - task.ready_at).total_seconds(), 0.0)
+    if held is None:
+        return wait_s, task.ready_at
+    return wait_s, held if short is not None and short > held else now
 
 
 def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskRun, int]]:
@@ -249,12 +263,14 @@ def _start(
         log.warning("not started", claimant=task.claimant(instance), node=node.node_id, why=str(e))
         return False
     if task.state is not State.RUNNING:
+        wait_s, slot_at = _waited(ctx, pool, task, instance, now)
         first = replace(
             task,
             state=State.RUNNING,
             started_at=task.started_at or now,
             node_id=node.node_id,
-            provision_wait_s=_provision_wait(ctx, pool, task, instance, now),
+            provision_wait_s=wait_s,
+            slot_at=slot_at,
         )
         ctx.ports.work.save_tasks([first])
         if run.state is State.PENDING:

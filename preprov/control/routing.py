@@ -98,6 +98,7 @@ class Router:
             gone=batch.gone,
             schedules=schedules,
             shapes=shapes,
+            limits=batch.limits,
             cursor=batch.cursor,
             notebook=batch.notebook,
             zone=zone,
@@ -144,7 +145,10 @@ class Router:
             amount = np.array([said.get(k, getattr(USUAL, k)) for k in KINDS])
             amounts[i, silent[i]] = amount[silent[i]]
         amounts[~own] = 0.0
-        return replace(work, tasks=work.tasks.assign(**{k: amounts[:, j] for j, k in enumerate(KINDS)}))
+        tasks = work.tasks.assign(**{k: amounts[:, j] for j, k in enumerate(KINDS)})
+        if work.tells_waits:  # its wait is counted where it belongs
+            tasks["attempt"] = np.where(own, tasks["attempt"].to_numpy(), 0)
+        return replace(work, tasks=tasks)
 
     def _landing(self, work: WorkTable, routes: Sequence[Route], own: Array, run: Array, keep: Array) -> WorkTable:
         """Runs with the time by which a route wants them to have finished."""

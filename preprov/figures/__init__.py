@@ -4,6 +4,7 @@ from preprov.figures.comparisons import demand_backtest, forecast_backtest, fron
 from preprov.figures.demand import Level, forecast_fan, forecast_parts
 from preprov.figures.nodes import PHASE_COLOURS, Busy, Stretch, node_timeline, nodes_over_time, plan_against_actual
 from preprov.figures.profiles import sizing_backtest, task_curves, task_requests
+from preprov.figures.waits import waits_by_cause
 
 __all__ = [
     "PHASE_COLOURS",
@@ -22,4 +23,5 @@ __all__ = [
     "task_curves",
     "task_requests",
     "wait_histogram",
+    "waits_by_cause",
 ]

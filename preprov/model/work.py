@@ -251,6 +251,8 @@ class TaskRun:
     """Instances that ended well; the task has succeeded when all have."""
     provision_wait_s: float | None = None
     """How long it was ready and no node had room for it; None until it started, 0 if a ready node took it at once."""
+    slot_at: datetime | None = None
+    """When no quota held it back any more; None until it started."""
 
     def claimant(self, instance: int) -> str:
         """Name of one instance of this attempt: what a scheduler starts once and a reservation is held for."""

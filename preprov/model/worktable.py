@@ -3,7 +3,7 @@
 Times are seconds since the epoch (UTC) as float64, NaN where not known; that is an aware instant by construction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -48,6 +48,15 @@ TASK_COLUMNS: Final = {
     "ended_at": "float64",  # observed end; NaN if it was never seen
     "runtime_s": "float64",  # true runtime; known to the system only once the task ended
 }
+WAIT_COLUMNS: Final = {
+    "slot_at": "float64",  # when it had passed every limit; NaN = nobody says
+    "slot_of": "object",  # `waits.limit_key` of what its slot is of, or of what it was last said to wait for; "" = none
+    "slots": "float64",  # how many of them it takes
+    "node": "object",  # where it ran, as its place calls that; "" = nobody says
+    "attempt": "int64",  # which of its attempts the times are of; 0 = nobody says, or it belongs to another pool
+}
+"""Further columns of tasks, all of them or none: on what a task waited, told by places that have their own limits."""
+NOT_TOLD: Final = {"slot_at": np.nan, "slot_of": "", "slots": 1.0, "node": "", "attempt": 0}
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 
 
@@ -57,7 +66,7 @@ class WorkTable:
 
     Attributes:
         runs: (R rows) columns RUN_COLUMNS, default index.
-        tasks: (T rows) columns TASK_COLUMNS, default index, grouped by run in ascending order.
+        tasks: (T rows) columns TASK_COLUMNS, perhaps WAIT_COLUMNS, default index, grouped by run in ascending order.
         parents: (E,) int64, position of the parent task.
         children: (E,) int64, position of the child task.
         known_at: epoch seconds; nothing here is of later than this (see `as_of`). None = nobody cut it.
@@ -106,6 +115,8 @@ class WorkTable:
             return cls.empty()
         if len(tables) == 1:
             return tables[0]
+        if len({t.tells_waits for t in tables}) > 1:
+            tables = [t.with_waits() for t in tables]
         run_at = np.cumsum([0, *(len(t.runs) for t in tables)])
         task_at = np.cumsum([0, *(len(t.tasks) for t in tables)])
         return cls(
@@ -120,6 +131,18 @@ class WorkTable:
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    @property
+    def tells_waits(self) -> bool:
+        """True if its tasks have WAIT_COLUMNS."""
+        return "slot_at" in self.tasks.columns
+
+    def with_waits(self) -> "WorkTable":
+        """With WAIT_COLUMNS: what nobody told stands there as such."""
+        if self.tells_waits:
+            return self
+        blank = {c: np.full(len(self.tasks), NOT_TOLD[c], dtype=kind) for c, kind in WAIT_COLUMNS.items()}
+        return replace(self, tasks=self.tasks.assign(**blank))
 
     def select_runs(self, keep: Array) -> "WorkTable":
         """The runs where `keep` (R,) bool is true, with their tasks and edges."""
@@ -191,9 +214,11 @@ class WorkTable:
         _, end = known.spans()
         tasks = known.tasks.copy(deep=False)  # columns that say nothing of times are shared: history is long
         tasks["runtime_s"] = np.where(end <= now, tasks["runtime_s"].to_numpy(), np.nan)
-        for column in ("ready_at", "started_at", "ended_at"):
+        for column in ("ready_at", "started_at", "ended_at", *(("slot_at",) if known.tells_waits else ())):
             times = tasks[column].to_numpy()
             tasks[column] = np.where(times <= now, times, np.nan)
+        if known.tells_waits:
+            tasks["node"] = np.where(np.isnan(tasks["started_at"].to_numpy()), "", tasks["node"].to_numpy(object))
         out = WorkTable(known.runs, tasks, known.parents, known.children, now)
         out.__dict__["_nominal"] = known._nominal
         return out

@@ -17,6 +17,7 @@ from preprov.contracts import (
     SourceStatus,
 )
 from preprov.model.time import epoch
+from preprov.model.waits import SlotLimit
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 
@@ -35,6 +36,7 @@ class _Source:
     runs: dict[tuple[str, str], PoolRuns] = field(default_factory=dict)  # (run id, pool) -> that run alone
     schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
     shapes: Mapping[str, WorkTable] = field(default_factory=dict)
+    limits: tuple[SlotLimit, ...] = ()
 
 
 class MemorySourceStore:
@@ -69,6 +71,7 @@ class MemorySourceStore:
         held.pools |= ({*batch.parts, *(batch.shapes or ())} | {p for p, _ in held.schedules}) - {UNROUTED}
         held.cursor = held.cursor if batch.cursor is None else batch.cursor
         held.shapes = held.shapes if batch.shapes is None else batch.shapes
+        held.limits = held.limits if batch.limits is None else batch.limits
         for key, value in batch.notebook.items():
             held.notebook.pop(key, None)
             if value is not None:
@@ -110,6 +113,11 @@ class MemorySourceStore:
             work = held.shapes.get(pool, WorkTable.empty())
             found.append(work.select_runs(work.runs["dag_id"].isin(list(dag_ids)).to_numpy()))
         return WorkTable.concat(found)
+
+    def limits(self) -> tuple[SlotLimit, ...]:
+        """Limits that all sources told of."""
+        found = (replace(f, source=name) for name, held in self._sources.items() for f in held.limits)
+        return tuple(sorted(found, key=lambda f: f.key))
 
     def claimed(self, since: datetime) -> tuple[Claimed, ...]:
         """What runs submitted since then held."""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from preprov.model.errors import WorkError
-from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable
+from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
 
 BLOCK_TASKS: Final = 100_000
 
@@ -38,6 +38,7 @@ def encode(work: WorkTable, block_tasks: int = BLOCK_TASKS) -> Iterator[Block]:
     run_of_edge = run_of_task[work.children]
     by_run = np.argsort(run_of_edge, kind="stable")
     sorted_runs = run_of_edge[by_run]
+    columns = TASK_COLUMNS | WAIT_COLUMNS if work.tells_waits else TASK_COLUMNS
     for lo, hi in _cuts(first_task, block_tasks):
         a, b = int(first_task[lo]), int(first_task[hi])
         runs, tasks = work.runs.iloc[lo:hi], work.tasks.iloc[a:b]
@@ -49,9 +50,7 @@ def encode(work: WorkTable, block_tasks: int = BLOCK_TASKS) -> Iterator[Block]:
             run_count=hi - lo,
             task_count=b - a,
             runs=_to_parquet({c: runs[c].to_numpy() for c in RUN_COLUMNS}, RUN_COLUMNS),
-            tasks=_to_parquet(
-                {c: tasks[c].to_numpy() for c in TASK_COLUMNS} | {"run": run_of_task[a:b] - lo}, TASK_COLUMNS
-            ),
+            tasks=_to_parquet({c: tasks[c].to_numpy() for c in columns} | {"run": run_of_task[a:b] - lo}, columns),
             edges=_to_parquet({"parent": work.parents[edges] - a, "child": work.children[edges] - a}, _EDGES),
         )
 
@@ -73,12 +72,16 @@ def decode(blocks: Sequence[tuple[bytes, bytes, bytes]]) -> WorkTable:
     """Blocks (runs, tasks, edges) one after the other as one table."""
     if not blocks:
         return WorkTable.empty()
+    told = [_tells_waits(tasks) for _, tasks, _ in blocks]
+    if any(told) and not all(told):  # blocks of an earlier preprov among later ones
+        return WorkTable.concat([decode([b]) for b in blocks])
+    of_task = TASK_COLUMNS | WAIT_COLUMNS if told[0] else TASK_COLUMNS
     run_at = task_at = 0
     runs, tasks, edges = [], [], []
     for run_bytes, task_bytes, edge_bytes in blocks:
         r, t, e = (
             _from_parquet(data, columns)
-            for data, columns in ((run_bytes, RUN_COLUMNS), (task_bytes, TASK_COLUMNS), (edge_bytes, _EDGES))
+            for data, columns in ((run_bytes, RUN_COLUMNS), (task_bytes, of_task), (edge_bytes, _EDGES))
         )
         t["run"] = t["run"] + run_at
         edges.append({k: v + task_at for k, v in e.items()})
@@ -88,6 +91,12 @@ def decode(blocks: Sequence[tuple[bytes, bytes, bytes]]) -> WorkTable:
         task_at += len(t["run"])
     joined = _join(edges)
     return WorkTable(pd.DataFrame(_join(runs)), pd.DataFrame(_join(tasks)), joined["parent"], joined["child"])
+
+
+def _tells_waits(tasks: bytes) -> bool:
+    import pyarrow.parquet as pq
+
+    return "slot_at" in pq.read_schema(io.BytesIO(tasks)).names
 
 
 def decode_run_ids(data: bytes) -> list[str]:

@@ -261,6 +261,7 @@ def _task(row: LiveTaskRow, run: LiveRunRow) -> TaskRun:
         reason=row.reason,
         done=tuple(json.loads(row.done)),
         provision_wait_s=row.provision_wait_s,
+        slot_at=row.slot_at,
     )
 
 
@@ -312,6 +313,7 @@ def _changes(task: TaskRun, place: tuple[int, int]) -> dict[str, Any]:
         "reason": task.reason,
         "done": json.dumps(task.done),
         "provision_wait_s": task.provision_wait_s,
+        "slot_at": task.slot_at,
     }
 
 

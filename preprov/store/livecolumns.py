@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, select
 
 from preprov.model.resources import KINDS
+from preprov.model.waits import Cause, limit_key
 from preprov.model.work import State
-from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable
+from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
 from preprov.store.live import FINAL
 from preprov.store.rows import LiveRunRow, LiveTaskRow
 
@@ -28,7 +29,7 @@ def read_rows(session: Session, within: Sequence[ColumnElement[bool]]) -> WorkTa
     if not runs:
         return WorkTable.empty()
     table = LiveTaskRow.__table__  # type: ignore[attr-defined]
-    names = ("run", "position", "parents", "state", *_TASK_FIELDS, *_TIMES)
+    names = ("run", "position", "parents", "state", *_TASK_FIELDS, *_TIMES, *_WAITS)
     wanted = (
         select(*(table.c[n] for n in names))
         .join(LiveRunRow, col(LiveRunRow.id) == table.c.run)
@@ -50,6 +51,7 @@ def read_rows(session: Session, within: Sequence[ColumnElement[bool]]) -> WorkTa
 
 _TASK_FIELDS: Final = ("task_id", "signature", "operator", "instances", *KINDS, "gang", "hint_s")
 _TIMES: Final = ("ready_at", "started_at", "ended_at")
+_WAITS: Final = ("slot_at", "node_id", "attempt", "provision_wait_s")
 
 
 def _within(pool: str, since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
@@ -102,4 +104,23 @@ def _task_frame(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRo
         "ended_at": np.where(never, end, ended),
         "runtime_s": np.where(succeeded, ended - started, np.nan),
     }
-    return pd.DataFrame({n: columns[n] for n in TASK_COLUMNS}).astype(TASK_COLUMNS)
+    columns |= _waits(tasks, run, runs)
+    kinds = TASK_COLUMNS | WAIT_COLUMNS
+    return pd.DataFrame({n: columns[n] for n in kinds}).astype(kinds)
+
+
+def _waits(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRow]) -> dict[str, Any]:
+    """What tasks waited on: WAIT_COLUMNS."""
+    slot = np.array([_seconds(t) for t in tasks["slot_at"]])
+    held = slot > np.array([_seconds(t) for t in tasks["ready_at"]])
+    waits = []
+    for quota, short, r in zip(held, tasks["provision_wait_s"], run, strict=True):
+        cause, name = (Cause.QUOTA, runs[r].tenant) if quota else (Cause.ROOM, runs[r].pool)
+        waits.append(limit_key(cause, "", name) if quota or short else "")
+    return {
+        "slot_at": slot,
+        "slot_of": np.array(waits, dtype=object),
+        "slots": np.ones(len(run)),
+        "node": np.array([n or "" for n in tasks["node_id"]], dtype=object),
+        "attempt": list(tasks["attempt"]),
+    }

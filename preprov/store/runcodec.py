@@ -1,7 +1,8 @@
 """One run of a WorkTable as JSON and back exactly: for runs that still change, one by one.
 
 [run columns in the order of RUN_COLUMNS, [task columns in that of TASK_COLUMNS without `run`], parents, children,
-queues, own]; positions are counted within the run. JSON's own NaN stands for what is not known.
+queues, own], and [task columns in the order of WAIT_COLUMNS] where these were told; positions are counted within the
+run. JSON's own NaN stands for what is not known.
 """
 
 import json
@@ -13,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from preprov.contracts import PoolRuns
-from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable
+from preprov.model.worktable import NOT_TOLD, RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
 
+_SHORT: Final = 6
+"""Parts of a run of which nobody told what it waited on."""
 _TASK_NAMES: Final = tuple(c for c in TASK_COLUMNS if c != "run")
 
 
@@ -43,6 +46,7 @@ def dump_runs(part: PoolRuns) -> Iterator[KeptRun]:
     work, over = part.runs.work, part.runs.over
     runs = {c: work.runs[c].tolist() for c in RUN_COLUMNS}
     tasks = {c: work.tasks[c].tolist() for c in _TASK_NAMES}
+    waits = [work.tasks[c].tolist() for c in WAIT_COLUMNS] if work.tells_waits else []
     queues, own = part.runs.queues.tolist(), part.own.tolist()
     first = np.searchsorted(work.tasks["run"].to_numpy(), np.arange(len(work.runs) + 1))
     order = np.argsort(work.tasks["run"].to_numpy()[work.children], kind="stable")
@@ -59,6 +63,7 @@ def dump_runs(part: PoolRuns) -> Iterator[KeptRun]:
             (children[e] - a).tolist(),
             queues[a:b],
             own[a:b],
+            *([[told[a:b] for told in waits]] if waits else ()),
         ]
         times = [t for c in ("started_at", "ended_at") for t in tasks[c][a:b] if t == t]
         yield KeptRun(
@@ -95,23 +100,34 @@ def load_runs(contents: Sequence[str]) -> WorkTable:
     """The runs, in the order given, as one table."""
     if not contents:
         return WorkTable.empty()
+    parsed = [json.loads(c) for c in contents]
+    told = any(len(run) > _SHORT for run in parsed)
     rows: list[list[Any]] = []
     tasks: dict[str, list[Any]] = {c: [] for c in _TASK_NAMES}
     run: list[int] = []
     parents: list[int] = []
     children: list[int] = []
-    for number, content in enumerate(contents):
-        row, columns, ps, cs, queues, _ = json.loads(content)
+    waits: list[list[Any]] = [[] for _ in WAIT_COLUMNS]
+    for number, content in enumerate(parsed):
+        row, columns, ps, cs, queues = content[: _SHORT - 1]
         at = len(run)
         rows.append(row)
         for name, values in zip(_TASK_NAMES, columns, strict=True):
             tasks[name].extend(values)
+        if told:
+            given = content[_SHORT] if len(content) > _SHORT else [[v] * len(queues) for v in NOT_TOLD.values()]
+            for column, values in zip(waits, given, strict=True):
+                column.extend(values)
         run.extend([number] * len(queues))
         parents.extend(p + at for p in ps)
         children.extend(c + at for c in cs)
+    frame = pd.DataFrame({"run": run, **tasks}, columns=list(TASK_COLUMNS)).astype(TASK_COLUMNS)
+    if told:
+        further = {c: np.array(v, dtype=WAIT_COLUMNS[c]) for c, v in zip(WAIT_COLUMNS, waits, strict=True)}
+        frame = frame.assign(**further)
     return WorkTable(
         pd.DataFrame(rows, columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS),
-        pd.DataFrame({"run": run, **tasks}, columns=list(TASK_COLUMNS)).astype(TASK_COLUMNS),
+        frame,
         np.array(parents, dtype=np.int64),
         np.array(children, dtype=np.int64),
     )

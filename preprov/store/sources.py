@@ -20,11 +20,12 @@ from preprov.contracts import (
     SourceStatus,
 )
 from preprov.model.time import aware, epoch
+from preprov.model.waits import Cause, SlotLimit
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 from preprov.store import history, sourceruns
 from preprov.store.engine import Database
-from preprov.store.rows import ScheduleRow, SourceNoteRow, SourceRow, SourceRunRow, SourceShapeRow
+from preprov.store.rows import ScheduleRow, SourceLimitRow, SourceNoteRow, SourceRow, SourceRunRow, SourceShapeRow
 from preprov.store.runcodec import dump_runs, load_runs
 
 _SOME: Final = 500
@@ -68,6 +69,8 @@ class SqlSourceStore:
             notes = () if batch.schedules is None else _replace_schedules(session, source, batch.schedules)
             if batch.shapes is not None:
                 _replace_shapes(session, source, batch)
+            if batch.limits is not None:
+                _replace_limits(session, source, batch.limits)
             for key, value in batch.notebook.items():
                 _note(session, source, key, value)
         sourceruns.fold(self._db, epoch(aware(at)))
@@ -137,6 +140,13 @@ class SqlSourceStore:
                 found.update((dag_id, content) for dag_id, content in rows)
         return load_runs([found[d] for d in sorted(found)])
 
+    def limits(self) -> tuple[SlotLimit, ...]:
+        """Limits that all sources told of."""
+        with self._db.read() as session:
+            rows = session.exec(select(SourceLimitRow)).all()
+        found = (SlotLimit(Cause(r.cause), r.name, r.slots, r.per_run, r.source) for r in rows)
+        return tuple(sorted(found, key=lambda f: f.key))
+
     def claimed(self, since: datetime) -> tuple[Claimed, ...]:
         """What runs submitted since then held."""
         fields = (SourceRunRow.source, SourceRunRow.pool, SourceRunRow.dag_id, SourceRunRow.tenant)
@@ -189,6 +199,16 @@ def _replace_schedules(session: Session, source: str, schedules: Iterable[Schedu
             by = f"source {owner}" if owner else "a submission or a file"
             notes.append(f"the schedule of {place[1]} in pool {place[0]} was declared by {by} before: left as it is")
     return tuple(notes)
+
+
+def _replace_limits(session: Session, source: str, limits: Iterable[SlotLimit]) -> None:
+    session.execute(delete(SourceLimitRow).where(col(SourceLimitRow.source) == source))
+    rows = [
+        {"source": source, "cause": str(f.cause), "name": f.name, "slots": f.slots, "per_run": f.per_run}
+        for f in limits
+    ]
+    if rows:
+        session.execute(insert(SourceLimitRow), rows)
 
 
 def _replace_shapes(session: Session, source: str, batch: RoutedBatch) -> None:

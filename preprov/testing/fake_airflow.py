@@ -34,6 +34,8 @@ class FakeTask:
     tries: int = 0
     queue: str = "default"
     pool: str = "default_pool"
+    pool_slots: int = 1
+    hostname: str = ""
     operator: str = "PythonOperator"
     executor_config: str = "{}"
     updated: float = 0.0
@@ -69,6 +71,7 @@ class FakeDag:
     paused: bool = False
     next_run: float | None = None
     max_active_runs: int = 16
+    max_active_tasks: int = 16
     owner: str = "airflow"
     version: int = 1
     end_date: float | None = None
@@ -84,6 +87,7 @@ class FakeAirflow:
         self.dags: dict[str, FakeDag] = {}
         self.runs: dict[tuple[str, str], FakeRun] = {}
         self.variables: dict[str, str] = {}
+        self.pools: dict[str, int] = {"default_pool": 128}
         self.skew_s = 0.0
         self.latency_s = 0.0
         self.asked = 0
@@ -272,7 +276,7 @@ class FakeAirflow:
                 paged = {"limit": [str(body.get("page_limit", 100))], "offset": [str(body.get("page_offset", 0))]}
                 return self._page("task_instances", self._of_runs(body), paged, self._task)
             case ["pools"]:
-                return {"pools": [{"name": "default_pool", "slots": 128}], "total_entries": 1}
+                return self._page("pools", [{"name": n, "slots": s} for n, s in self.pools.items()], params)
             case ["variables", name] if name in self.variables:
                 return {"key": name, "value": self.variables[name]}
             case ["dags", dag_id, *rest] if dag_id in self.dags:
@@ -338,7 +342,7 @@ class FakeAirflow:
             "dag_id": d.dag_id,
             "is_paused": d.paused,
             "max_active_runs": d.max_active_runs,
-            "max_active_tasks": 16,
+            "max_active_tasks": d.max_active_tasks,
             "owners": [d.owner],
             "tags": [],
         }
@@ -395,7 +399,8 @@ class FakeAirflow:
             "try_number": t.tries,
             "max_tries": 0,
             "pool": t.pool,
-            "pool_slots": 1,
+            "pool_slots": t.pool_slots,
+            "hostname": t.hostname,
             "queue": t.queue,
             "priority_weight": 1,
             "operator": t.operator,

@@ -9,8 +9,9 @@ import pytest
 
 from preprov.contracts import PoolRuns, Ports, RoutedBatch, SeenRuns, SourceBatch
 from preprov.model.time import epoch
+from preprov.model.waits import Cause, SlotLimit, limit_key
 from preprov.model.work import Schedule
-from preprov.model.worktable import RUN_COLUMNS, WorkTable
+from preprov.model.worktable import RUN_COLUMNS, WAIT_COLUMNS, WorkTable
 from preprov.testing.store_examples import POOL, T0, PortsContract, assert_same_work, history, minutes
 
 SOURCE = "prod"
@@ -39,6 +40,31 @@ def unfinished(work: WorkTable) -> WorkTable:
     """The same runs before anything has happened in them."""
     nothing = dict.fromkeys(("ready_at", "started_at", "ended_at", "runtime_s"), np.nan)
     return replace(work, tasks=work.tasks.assign(**nothing))
+
+
+def with_waits(work: WorkTable) -> WorkTable:
+    """The work, with something told of what each task waited on."""
+    n = len(work)
+    waits = {
+        "slot_at": np.where(np.arange(n) % 3, work.tasks["ready_at"].to_numpy() + 0.1, np.nan),
+        "slot_of": np.array([limit_key(Cause.AIRFLOW_POOL, SOURCE, "dü/x")] * n, dtype=object),
+        "slots": np.full(n, 2.0),
+        "node": np.array(["n1", ""] * n, dtype=object)[:n],
+        "attempt": np.arange(n) % 3 + 1,
+    }
+    return replace(work, tasks=work.tasks.assign(**waits))
+
+
+def assert_same_waits(found: WorkTable, told: WorkTable) -> None:
+    """Of the runs in `told` what was told, of all others that nothing was."""
+    assert found.tells_waits
+    run = found.runs["run_id"].to_numpy()[found.tasks["run"].to_numpy()]
+    mine = np.isin(run, told.runs["run_id"].to_numpy())
+    for name, kind in WAIT_COLUMNS.items():
+        assert str(found.tasks[name].dtype) == kind
+        np.testing.assert_array_equal(found.tasks[name].to_numpy()[mine], told.tasks[name].to_numpy())
+    assert set(found.tasks["attempt"][~mine]) == {0}
+    assert found.tasks["slot_at"][~mine].isna().all()
 
 
 class SyncContract(PortsContract):
@@ -214,6 +240,26 @@ class SyncContract(PortsContract):
         assert len(ports.sources.shapes("other", ["dag-1"]).runs) == 0
         ports.sources.apply(SOURCE, RoutedBatch(shapes={}), T0)
         assert len(ports.sources.shapes(POOL, ["dag-1"]).runs) == 0
+
+    def test_limits_are_replaced_as_a_whole_and_told_with_their_source(self, ports: Ports) -> None:
+        """None leaves them; each source has its own."""
+        pool, runs = SlotLimit(Cause.AIRFLOW_POOL, "dwh", 8.0), SlotLimit(Cause.MAX_ACTIVE_TASKS, "etl", 16.0, True)
+        assert ports.sources.limits() == ()
+        ports.sources.apply(SOURCE, RoutedBatch(limits=(pool, runs)), T0)
+        ports.sources.apply("test", RoutedBatch(limits=(replace(pool, slots=2.5),)), T0)
+        ports.sources.apply(SOURCE, RoutedBatch(), T0)
+        mine = (replace(pool, source=SOURCE), replace(runs, source=SOURCE))
+        theirs = replace(pool, slots=2.5, source="test")
+        assert ports.sources.limits() == tuple(sorted((*mine, theirs), key=lambda f: f.key))
+        ports.sources.apply(SOURCE, RoutedBatch(limits=()), T0)
+        assert ports.sources.limits() == (theirs,)
+
+    def test_what_tasks_waited_on_is_kept_beside_work_of_which_nobody_told_it(self, ports: Ports) -> None:
+        """To the bit; where it is not told, it says so."""
+        plain, told = history(10), with_waits(history(30, first=10))
+        ports.sources.apply(SOURCE, batch((plain, True)), T0)
+        ports.sources.apply(SOURCE, batch((told, True)), T0)
+        assert_same_waits(ports.work.work(POOL), told)
 
     def test_what_work_held_is_counted_wherever_it_goes(self, ports: Ports) -> None:
         """Also what no route sends anywhere, which is no work of any pool; folded or not."""

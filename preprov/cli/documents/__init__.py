@@ -43,6 +43,7 @@ from preprov.cli.documents.reports import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.documents.runs import OneRun, Runs, Submitted
 from preprov.cli.documents.slurm import SlurmConfig, SlurmPower
 from preprov.cli.documents.sources import RouteCheck, SourceAdded, Sources, SourceSync, SourceTest
+from preprov.cli.documents.waits import Waits
 
 __all__ = ["DOCUMENTS", "Error"]
 
@@ -118,6 +119,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "token create": MadeToken,
     "token list": Tokens,
     "token revoke": OneToken,
+    "waits": Waits,
     "why node": Why,
     "why run": Why,
     "why action": Why,

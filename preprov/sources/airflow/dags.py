@@ -9,6 +9,7 @@ from typing import Final
 from preprov.contracts import SeenRuns, SyncBatch
 from preprov.model.errors import SourceError
 from preprov.model.time import epoch
+from preprov.model.waits import Cause, SlotLimit
 from preprov.model.work import Schedule
 from preprov.sources.airflow import shapes, timetables
 from preprov.sources.airflow.client import AirflowClient
@@ -16,6 +17,7 @@ from preprov.sources.airflow.facts import DagFacts, RunFacts, TaskFacts
 from preprov.sources.airflow.fetching import Fetcher
 from preprov.sources.airflow.runs import Telling, shape_of, table
 from preprov.sources.airflow.shapes import PREFIX, DagShape
+from preprov.sources.text import clean
 
 _LIST_EVERY_S: Final = 60.0
 _SHAPES_A_PASS: Final = 20
@@ -41,6 +43,8 @@ class Dags:
         self._listed_at = float("-inf")
         self._unwritten: dict[str, str | None] = {}
         self._told: tuple[Schedule, ...] | None = None
+        self._slots: tuple[SlotLimit, ...] = ()
+        self._limits_told: tuple[SlotLimit, ...] | None = None
         self._new_shapes = False
         self._absent: set[str] = set()
 
@@ -52,7 +56,7 @@ class Dags:
 
     def tell_again(self) -> None:
         """Whatever was told last, nobody may have kept it."""
-        self._told, self._new_shapes = None, True
+        self._told, self._limits_told, self._new_shapes = None, None, True
         self._unwritten = {PREFIX + d: s.dump() for d, s in self._shapes.items()} | {
             k: v for k, v in self._unwritten.items() if v is None
         }
@@ -69,6 +73,7 @@ class Dags:
         self._listed = {dag.dag_id: dag for dag in found}
         self._listed_at = now
         self._exported = self._read_exported(variable)
+        self._slots = self._read_pools()
         for dag_id in set(self._shapes) - set(self._listed):
             if not self.exists(dag_id):
                 del self._shapes[dag_id]
@@ -90,6 +95,32 @@ class Dags:
             return {}
         except (ValueError, TypeError, AttributeError):
             return {}
+
+    def _read_pools(self) -> tuple[SlotLimit, ...]:
+        """Airflow's pools; none if we may not see them."""
+        try:
+            pages = list(self._client.pages("pools", "pools", {}))
+        except SourceError as error:
+            if error.retryable:
+                raise
+            return ()
+        found = ((str(p.get("name") or ""), p.get("slots")) for page in pages for p in page)
+        return tuple(
+            SlotLimit(Cause.AIRFLOW_POOL, clean(name), float(slots))
+            for name, slots in sorted(found, key=lambda f: f[0])
+            if name and isinstance(slots, int | float) and slots >= 0  # -1: as many as one likes
+        )
+
+    def limits(self) -> tuple[SlotLimit, ...]:
+        """Airflow pools, and what each DAG may have active: from 3 on so many tasks of each run, before of all."""
+        per_run = self._client.version == "v2"
+        out = list(self._slots)
+        for d in self._listed.values():
+            if d.max_active_tasks is not None:
+                out.append(SlotLimit(Cause.MAX_ACTIVE_TASKS, d.dag_id, d.max_active_tasks, per_run))
+            if d.max_active_runs is not None:
+                out.append(SlotLimit(Cause.MAX_ACTIVE_RUNS, d.dag_id, d.max_active_runs))
+        return tuple(out)
 
     def _watch_timetables(self, now: float) -> None:
         """A timetable that changed, and one that was taken up again after a pause, holds from now on."""
@@ -190,10 +221,12 @@ class Dags:
         found = tuple(self._schedule(d, now, how) for d in self._listed.values())
         schedules = None if found == self._told else found
         told, self._told = self._shapes_told(how), found
-        if schedules is None and told is None and not self._unwritten:
+        slots = self.limits()
+        limits, self._limits_told = None if slots == self._limits_told else slots, slots
+        if schedules is None and told is None and limits is None and not self._unwritten:
             return None
         queues = {d: tuple(sorted({t.queue for t in s.tasks})) or ("",) for d, s in self._shapes.items()}
-        return SyncBatch(schedules=schedules, dag_queues=queues, shapes=told, notebook=self.written())
+        return SyncBatch(schedules=schedules, dag_queues=queues, shapes=told, limits=limits, notebook=self.written())
 
     def _schedule(self, dag: DagFacts, now: datetime, how: Telling) -> Schedule:
         exported = [t for t in self._exported.get(dag.dag_id, ()) if epoch(t) > epoch(now) - 86400]

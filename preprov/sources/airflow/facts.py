@@ -79,6 +79,7 @@ class TaskFacts:
     """A task instance; times in epoch seconds, NaN = not yet.
 
     Attributes:
+        pool, slots: Airflow pool, and how many of its slots. host: of the worker, as the worker calls it.
         cpu, memory, gpu: cores, GiB and devices that its executor config asks for; NaN = it does not say.
     """
 
@@ -98,6 +99,7 @@ class TaskFacts:
     cpu: float
     memory: float
     gpu: float
+    host: str = ""
 
     @classmethod
     def of(cls, j: Json) -> "TaskFacts":
@@ -124,6 +126,7 @@ class TaskFacts:
             cpu=asks[0],
             memory=asks[1],
             gpu=asks[2],
+            host=clean(j.get("hostname")),
         )
 
 

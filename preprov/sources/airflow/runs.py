@@ -10,11 +10,13 @@ import pandas as pd
 
 from preprov.contracts import SeenRuns
 from preprov.model.resources import KINDS
+from preprov.model.waits import Cause, limit_key
 from preprov.model.work import Trigger
-from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable
+from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
 from preprov.sources.airflow.facts import NAN, RunFacts, TaskFacts
 from preprov.sources.airflow.shapes import DagShape, edges
 
+_TASKS: Final = TASK_COLUMNS | WAIT_COLUMNS
 _TRIGGERS: Final = {
     "scheduled": Trigger.SCHEDULED,
     "asset_triggered": Trigger.DATASET,
@@ -96,7 +98,7 @@ def table(seen: Sequence[Seen], how: Telling) -> SeenRuns:
         runs.append(_run(one, submit, how))
     work = WorkTable(
         pd.DataFrame(runs, columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS),
-        pd.DataFrame(tasks, columns=list(TASK_COLUMNS)).astype(TASK_COLUMNS),
+        pd.DataFrame(tasks, columns=list(_TASKS)).astype(_TASKS),
         np.array(parents, dtype=np.int64),
         np.array(children, dtype=np.int64),
     )
@@ -177,6 +179,23 @@ def _task(one: Seen, t: TaskFacts, submit: float, how: Telling) -> dict[str, Any
         "started_at": started,
         "ended_at": ended,
         "runtime_s": runtime,
+        **_waits(t, started, how),
+    }
+
+
+def _waits(t: TaskFacts, started: float, how: Telling) -> dict[str, Any]:
+    """On what it waits: an Airflow pool until it is queued, from then on a worker.
+
+    A task that comes back from where it waited outside of a worker is queued anew, long after it began.
+    """
+    slot = t.queued + how.shift_s
+    ran = t.started == t.started
+    return {
+        "slot_at": min(slot, started) if ran and slot == slot else slot,
+        "slot_of": limit_key(Cause.AIRFLOW_POOL, how.source, t.pool) if t.pool else "",
+        "slots": float(t.slots),
+        "node": t.host if ran else "",
+        "attempt": max(t.tries, 1),
     }
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from preprov.contracts import SeenRuns
 from preprov.model.time import Timescale, epoch
 from preprov.model.work import Trigger
-from preprov.model.worktable import WorkTable
+from preprov.model.worktable import WAIT_COLUMNS, WorkTable
 from preprov.sources.building import labels, runs_frame, tasks_frame
 from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronTurns
-from preprov.sources.slurm.units import Unit, UnitTask
+from preprov.sources.slurm.units import Unit, UnitTask, waits_for
 from preprov.sources.text import clean
 
 _FAR_S: Final = 3650 * 86_400.0
@@ -27,10 +27,20 @@ class RunBuilder:
 
     Args:
         scale: how wall time is shown. tenant: of a submission without an account. crons: turns of the crontab.
+        source: key of the source. given: job number -> when nodes were given to it, where that was seen.
     """
 
-    def __init__(self, scale: Timescale, tenant: str, zone: str, crons: CronTurns) -> None:
+    def __init__(
+        self,
+        scale: Timescale,
+        tenant: str,
+        zone: str,
+        crons: CronTurns,
+        source: str = "",
+        given: Mapping[int, float] | None = None,
+    ) -> None:
         self._scale, self._tenant, self._zone, self._crons = scale, tenant, zone, crons
+        self._source, self._given = source, given or {}
 
     def build(self, runs: Mapping[int, Sequence[Unit]], chains: Chains) -> SeenRuns:
         """Runs of these units, which are whole: run -> its units, the first submission first."""
@@ -108,7 +118,17 @@ class RunBuilder:
             "ended_at": max(ended, begun) if ended == ended and begun == begun else ended,
             "runtime_s": _NAN if task.runtime_s is None else task.runtime_s * self._scale.speed,
             "queue": clean(unit.partition),
+            "slot_at": self.at(self._slot(task)),
+            "slot_of": waits_for(task.reason, self._source, clean(unit.partition)),
+            "slots": 1.0,
+            "node": task.host if task.started_at else "",
+            "attempt": task.attempt,
         }
+
+    def _slot(self, task: UnitTask) -> float | None:
+        """When nodes were given to it; Slurm itself forgets that once they have booted."""
+        slot = task.slot_at if task.slot_at is not None else self._given.get(task.job_id)
+        return slot if slot is None or task.started_at is None else min(slot, task.started_at)
 
     def at(self, wall: float | None) -> float:
         """Epoch seconds of the clock; NaN for None."""
@@ -160,10 +180,11 @@ class _Table:
         }
         tasks["run"], tasks["instances"] = column(self.tasks, "run", "int64"), column(self.tasks, "instances", "int64")
         tasks["gang"] = column(self.tasks, "gang", "bool")
+        waits = {n: column(self.tasks, n, kind) for n, kind in WAIT_COLUMNS.items()}
         edges = np.array(sorted(set(self.edges)), dtype=np.int64).reshape(-1, 2)
         work = WorkTable(
             runs_frame(len(self.runs), {**runs, "timing": "observed"}),
-            tasks_frame(len(self.tasks), tasks),
+            tasks_frame(len(self.tasks), tasks).assign(**waits),
             edges[:, 0].copy(),
             edges[:, 1].copy(),
         )

@@ -73,6 +73,7 @@ class SlurmSource:
         self._wall = wall
         self._scale = Timescale.between(wall(), clock.now(), speed)
         self._kept: dict[int, int] = {}
+        self._given: dict[int, float] = {}
 
     @property
     def key(self) -> str:
@@ -98,11 +99,12 @@ class SlurmSource:
             self._kept.clear()
         lines, rejects = self._crontabs()
         turns = CronTurns(lines, second_s=self._scale.speed)
-        builder = RunBuilder(self._scale, self._settings.tenant, self._settings.zone, turns)
+        builder = RunBuilder(self._scale, self._settings.tenant, self._settings.zone, turns, self.key, self._given)
         seen = Sighting(self._reader, Chains.read(state.notebook))
         declared = turns.schedules(self._settings.tenant, now) if self._settings.crontabs else None
         yield SyncBatch(schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects))
         seen.queued, rejects = of_queue(self._ask(seen.queue))
+        self._note_given(seen.queued)
         yield from self._runs(seen, builder, seen.live(), rejects)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, ()))
         begin = since
@@ -118,6 +120,14 @@ class SlurmSource:
         yield from self._runs(seen, builder, seen.queued, ())  # the accounting may not know yet what ended just now
         yield from self._untold(seen, builder, state)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, seen.settled(wall, state.open)))
+
+    def _note_given(self, queued: Mapping[int, Unit]) -> None:
+        """Remember when jobs were given nodes that boot for them, for as long as the queue knows these jobs."""
+        tasks = [t for unit in queued.values() for t in unit.tasks.values()]
+        kept = {t.job_id: self._given[t.job_id] for t in tasks if t.job_id in self._given}
+        kept.update({t.job_id: t.slot_at for t in tasks if t.slot_at is not None})
+        self._given.clear()
+        self._given.update(kept)
 
     def _since(self, state: SourceState, wall: float) -> float:
         if not state.cursor:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from preprov.contracts import Reject
+from preprov.model.waits import Cause, limit_key
 from preprov.slurm.accounting import AccountedJob
+from preprov.slurm.errors import SlurmError
+from preprov.slurm.hostlist import expand
 from preprov.slurm.records import SlurmJob, gib
 
 _MOST_ELEMENTS: Final = 100_000
@@ -41,6 +44,8 @@ class UnitTask:
         index: of the array element or het component, -1 for a plain job. job_id: what Slurm calls it now.
         ready_at, started_at, ended_at: epoch seconds, wall; None = has not come. runtime_s: without suspensions.
         cpu, memory_gib, gpu: of ONE of its `nodes` nodes.
+        slot_at: when nodes were given to it, which may have had to boot first; None = not told apart from its start.
+        reason: why it last waited, as Slurm says. host: its first node. attempt: which one, requeues counted.
     """
 
     index: int
@@ -55,6 +60,10 @@ class UnitTask:
     nodes: int = 1
     hint_s: float | None = None
     over: bool = False
+    slot_at: float | None = None
+    reason: str = ""
+    host: str = ""
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +211,10 @@ def _queued(job: SlurmJob) -> Iterator[UnitTask]:
         nodes=job.node_count,
         hint_s=_hint(job.time_limit_s),
         over=over,
+        slot_at=job.started_at if "CONFIGURING" in job.flags else None,
+        reason=job.reason,
+        host=_host(job.nodes),
+        attempt=job.restarts + 1,
     )
     if pending and job.array_job_id and job.array_task is None:
         for index in elements(job.array_tasks):
@@ -232,6 +245,9 @@ def _accounted(job: AccountedJob) -> UnitTask:
         nodes=job.node_count,
         hint_s=_hint(job.time_limit_s),
         over=job.is_over,
+        reason=job.reason,
+        host=_host(job.nodes),
+        attempt=job.restarts + 1,
     )
 
 
@@ -239,6 +255,25 @@ def _index(job: SlurmJob | AccountedJob) -> int:
     if job.array_job_id:
         return job.array_task if job.array_task is not None else -1
     return job.het_offset if job.het_job_id else -1
+
+
+def _host(nodes: str) -> str:
+    """The first of a host list; "" of what is none, such as "None assigned"."""
+    if "[" not in nodes:
+        first = nodes.partition(",")[0].strip()
+        return "" if " " in first or first == "None" else first
+    try:
+        return next(iter(expand(nodes)), "")
+    except SlurmError:
+        return ""
+
+
+def waits_for(reason: str, source: str, partition: str) -> str:
+    """`waits.limit_key` of a reason that Slurm gives for a job that waits; "" if it names no limit and no lack."""
+    if reason.startswith(_LIMITED):
+        return limit_key(Cause.SLURM_LIMIT, source, reason)
+    cause = {"Priority": Cause.SLURM_PRIORITY, "Resources": Cause.ROOM}.get(reason)
+    return limit_key(cause, source, partition) if cause else ""
 
 
 def _hint(limit_s: float | None) -> float | None:

@@ -15,7 +15,7 @@ from preprov.store.rows.learning import (
     QuarantinedDayRow,
 )
 from preprov.store.rows.prices import OfferingPriceRow
-from preprov.store.rows.sources import SourceNoteRow, SourceRow, SourceRunRow, SourceShapeRow
+from preprov.store.rows.sources import SourceLimitRow, SourceNoteRow, SourceRow, SourceRunRow, SourceShapeRow
 from preprov.store.rows.work import (
     DagTemplateRow,
     DemandSeriesRow,
@@ -58,6 +58,7 @@ __all__ = [
     "Row",
     "ScheduleRow",
     "SnapshotRow",
+    "SourceLimitRow",
     "SourceNoteRow",
     "SourceRow",
     "SourceRunRow",

@@ -68,6 +68,18 @@ class SourceShapeRow(Row, table=True):
     content: str
 
 
+class SourceLimitRow(Row, table=True):
+    """A limit that a source keeps; `cause` as of `model.waits`."""
+
+    __tablename__ = "source_limit"
+
+    source: str = Field(primary_key=True)
+    cause: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    slots: float
+    per_run: bool
+
+
 class SourceNoteRow(Row, table=True):
     """What a source keeps for itself."""
 

@@ -171,3 +171,4 @@ class LiveTaskRow(Row, table=True):
     reason: str = ""
     done: str = "[]"
     provision_wait_s: float | None = None
+    slot_at: datetime | None = instant(default=None)

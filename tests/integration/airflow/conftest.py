@@ -198,10 +198,16 @@ def end(child: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.fixture(scope="module")
-def preprov(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preprov]:
+def pool_section() -> str:
+    """What preprov is configured with."""
+    return POOL
+
+
+@pytest.fixture(scope="module")
+def preprov(tmp_path_factory: pytest.TempPathFactory, pool_section: str) -> Iterator[Preprov]:
     """Nothing of it stays, however the tests ended: `up` leaves its nodes to the next `up`, so they are ended here."""
     folder = tmp_path_factory.mktemp("p")
-    (folder / "preprov.toml").write_text(POOL)
+    (folder / "preprov.toml").write_text(pool_section)
     made = Preprov(folder, free_port(), "", [])
     with cleared(folder / "home"):
         try:
@@ -255,10 +261,12 @@ class Airflow:
 
 
 @contextmanager
-def standalone(programs: Path, home: Path, preprov: Preprov, settings: Mapping[str, str], log: Path) -> Iterator[None]:
+def standalone(
+    programs: Path, home: Path, preprov: Preprov, settings: Mapping[str, str], log: Path, dags: str = DAGS
+) -> Iterator[None]:
     """Airflow's `standalone` on SQLite, with the provider, our DAGs and the examples, connected to preprov."""
     (home / "dags").mkdir()
-    (home / "dags" / "ours.py").write_text(DAGS)
+    (home / "dags" / "ours.py").write_text(dags)
     for example in (PROVIDER / "preprov_provider" / "example_dags").glob("example_preprov*.py"):
         (home / "dags" / example.name).write_text(example.read_text())
     common = {
@@ -293,7 +301,16 @@ def standalone(programs: Path, home: Path, preprov: Preprov, settings: Mapping[s
 def airflow(airflow_bin: Path, preprov: Preprov, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """The current one; its tokens expire after a minute."""
     home, port = tmp_path_factory.mktemp("af"), free_port()
-    settings = {
+    settings = settings_of_3(port)
+    made = Airflow(f"http://127.0.0.1:{port}", home / "standalone.log")
+    with standalone(airflow_bin, home, preprov, settings, made.log):
+        wait_for("Airflow", lambda: httpx.get(f"{made.url}/api/v2/version").is_success)
+        wait_for("its DAGs", lambda: len(made.call("GET", "dags").get("dags", [])) >= 5)
+        yield made
+
+
+def settings_of_3(port: int) -> dict[str, str]:
+    return {
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "API__PORT": str(port),
@@ -303,11 +320,6 @@ def airflow(airflow_bin: Path, preprov: Preprov, tmp_path_factory: pytest.TempPa
         "WORKERS__EXECUTION_API_TIMEOUT": "60",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
     }
-    made = Airflow(f"http://127.0.0.1:{port}", home / "standalone.log")
-    with standalone(airflow_bin, home, preprov, settings, made.log):
-        wait_for("Airflow", lambda: httpx.get(f"{made.url}/api/v2/version").is_success)
-        wait_for("its DAGs", lambda: len(made.call("GET", "dags").get("dags", [])) >= 5)
-        yield made
 
 
 @pytest.fixture(scope="module")

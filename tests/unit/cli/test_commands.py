@@ -206,3 +206,22 @@ def test_a_backtest_of_a_series_with_its_peers(preprov, tmp_path):
     assert set(scores["peers"]) == {"last", "snaive24"}
     assert scores["wql"] < scores["peers"]["last"]["wql"], "a daily pattern is worth more than the last value"
     assert preprov("backtest", "forecast", "nowhere.parquet").code == 1
+
+
+def test_waits_are_told_drawn_and_written(preprov, tmp_path):
+    """Of a log of which nobody told what its tasks waited on, and of a DAG of two tasks that follow each other."""
+    (tmp_path / "nights.csv").write_text(nights())
+    preprov("ingest", "dags", "nights.csv", "--pool", "bi", "--tz", "UTC")
+    words = ("waits", "--last", "7d", "--at", "2025-03-06T00:00Z")
+    document = preprov(*words, "-o", "json").json
+    valid(document)
+    assert document["pools"] == ["bi"]
+    assert len(document["tonight"]) == 24
+    told = preprov(*words, "--picture", "w.svg", "--report", "w.html")
+    assert (told.code, "The next hours" in told.out) == (0, True)
+    assert (tmp_path / "w.svg").read_text().startswith("<?xml")
+    page = (tmp_path / "w.html").read_text()
+    assert "<svg" in page
+    assert "Where the waiting comes from" in page
+    assert preprov("waits", "--picture", "w.pdf").code == 2
+    assert preprov("waits", "--last", "nonsense").code == 2

@@ -1,0 +1,317 @@
+"""Where the waiting comes from: all pools' work of the past days taken apart, and the coming night's bottlenecks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from preprov.control.context import Context
+from preprov.demand.waiting.attribution import CAUSES, COLUMN, Waits, attribute
+from preprov.demand.waiting.nodes import Warming
+from preprov.demand.waiting.tonight import foresee
+from preprov.model.time import epoch, from_epoch
+from preprov.model.waits import FAMILIES, FAMILY, NODES_HELP, Cause, SlotLimit, limit_key, of_key
+from preprov.model.work import Schedule
+from preprov.model.worktable import PENDING, READY, Array, WorkTable
+
+_MARGIN: Final = timedelta(days=1)
+"""Runs that were submitted so long before may still hold slots, or begin tasks, within the days in question."""
+_AHEAD_H: Final = 24
+_WORTH_S: Final = 60.0
+"""An hour in which all tasks together wait for less has no bottleneck."""
+
+
+@dataclass(frozen=True)
+class CauseTotal:
+    """What tasks waited on one thing: `name` within `source`, as its owner calls it. slots: now, where it has some."""
+
+    cause: Cause
+    source: str
+    name: str
+    hours: float
+    tasks: int
+    slots: float | None = None
+
+    @property
+    def family(self) -> str:
+        """The coarse word."""
+        return FAMILY[self.cause]
+
+    def words(self) -> str:
+        """For people."""
+        what = str(self.cause).replace("_", " ").replace("airflow pool", "Airflow pool")
+        slots = "" if self.slots is None else f" ({self.slots:g} slots)"
+        return f"{what} {self.name}{slots}" if self.name else what
+
+
+@dataclass(frozen=True)
+class DagTotal:
+    """What tasks of a DAG waited in all, by family; `worst` is where most of it came from."""
+
+    dag_id: str
+    tasks: int
+    hours: float
+    by_family: Mapping[str, float]
+    worst: CauseTotal
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """An hour to come.
+
+    Attributes:
+        limit: what makes tasks wait most, None = nothing that limits will. limit_hours: for how long, together.
+        node_hours: what tasks waited in this hour of the day for nodes, a day, of late.
+    """
+
+    at: datetime
+    limit: CauseTotal | None
+    limit_hours: float
+    node_hours: float
+
+    @property
+    def nodes_help(self) -> bool | None:
+        """Whether more nodes, or warmer ones, would spare most of the waiting; None = there is hardly any."""
+        if max(self.limit_hours, self.node_hours) * 3600.0 < _WORTH_S:
+            return None
+        return self.node_hours >= self.limit_hours
+
+    def words(self) -> str:
+        """A sentence."""
+        if self.nodes_help is None:
+            return "no bottleneck"
+        if self.nodes_help or self.limit is None:
+            return "the bottleneck is nodes that are not ready; warm ones help"
+        return f"the bottleneck is {self.limit.words()}; nodes will not help"
+
+
+@dataclass(frozen=True)
+class WaitReport:
+    """Where the waiting came from in [since, until].
+
+    Attributes:
+        tasks: that started. hours: they waited in all. causes, dags: longest first.
+        timeline: (hours of the period, families) hours of waiting by the hour in which it ended; `starts` of them.
+        waiting, waiting_hours: tasks that could start and have not, and for how long so far.
+        tonight: the coming hours.
+    """
+
+    since: datetime
+    until: datetime
+    pools: tuple[str, ...]
+    tasks: int
+    hours: float
+    causes: tuple[CauseTotal, ...]
+    dags: tuple[DagTotal, ...]
+    starts: tuple[datetime, ...]
+    timeline: Array
+    waiting: int
+    waiting_hours: float
+    tonight: tuple[Bottleneck, ...]
+
+    def of_family(self, family: str) -> float:
+        """Hours."""
+        return sum(c.hours for c in self.causes if c.family == family)
+
+    @property
+    def unknown(self) -> float:
+        """Share of the waiting that nothing explains."""
+        return self.of_family("unknown") / self.hours if self.hours > 0 else 0.0
+
+
+def report(ctx: Context, pools: Sequence[str], since: datetime, *, zone: str = "UTC") -> WaitReport:
+    """Of tasks of these pools that started since then.
+
+    Args:
+        ctx: the context. pools: names; work of the others counts where it held the same slots.
+        since: begin. zone: whose hours of the day the coming hours are compared with.
+    """
+    now = ctx.clock.now()
+    work, pool_of = _gathered(ctx, set(pools), since - _MARGIN, now)
+    limits = ctx.ports.sources.limits()
+    found = attribute(work, limits, _warmings(ctx, since - _MARGIN), epoch(since), epoch(now))
+    kept = np.array([pool_of[i] in pools for i in found.task], dtype=bool)
+    found = Waits(found.task[kept], found.could[kept], found.started[kept], found.seconds[kept], found.limit[kept])
+    names = _names(work, pool_of, found)
+    starts, timeline = _timeline(found, since, now)
+    waiting = _waiting(work, pool_of, set(pools), now)
+    schedules = [s for pool in ctx.ports.work.pools() for s in ctx.ports.work.schedules(pool)]
+    return WaitReport(
+        since,
+        now,
+        tuple(pools),
+        len(found.task),
+        float(found.seconds.sum()) / 3600.0,
+        _causes(found, names, limits),
+        _dags(work, found, names, limits),
+        starts,
+        timeline,
+        len(waiting),
+        float(waiting.sum()) / 3600.0,
+        _tonight(found, work, _once(schedules), limits, now, since, zone),
+    )
+
+
+# --------------------------------------------------------------------------- what is known
+
+
+def _gathered(ctx: Context, asked: set[str], since: datetime, now: datetime) -> tuple[WorkTable, Array]:
+    """Work of all pools, each task once, as known now; and the pool each belongs to ("" = none that we know)."""
+    parts, owners = [], []
+    for pool in sorted(ctx.ports.work.pools().keys() | asked):
+        work = ctx.ports.work.work(pool, since=since, until=now).as_of(now).with_waits()
+        asks = (work.tasks["cpu"].to_numpy() > 0) | (work.tasks["memory"].to_numpy() > 0)
+        own = (work.tasks["attempt"].to_numpy() > 0) | asks
+        parts.append(work)
+        owners.append(np.where(own, pool, ""))
+    if not parts:
+        return WorkTable.empty().with_waits(), np.empty(0, dtype=object)
+    return _each_once(WorkTable.concat(parts).with_waits(), np.concatenate(owners).astype(object))
+
+
+def _each_once(work: WorkTable, pool_of: Array) -> tuple[WorkTable, Array]:
+    """A run that goes to several pools stands in each of them whole: its tasks are put together into the first."""
+    same = ["run_id", "dag_id", "submit"]  # run ids are unique within their source only
+    doubled = work.runs.duplicated(same, keep="first").to_numpy()
+    if not doubled.any():
+        return work, pool_of
+    run = work.tasks["run"].to_numpy()
+    group = work.runs.groupby(same, sort=False).ngroup().to_numpy()
+    names = list(zip(group[run].tolist(), work.tasks["task_id"].tolist(), strict=True))
+    attempts = work.tasks["attempt"].tolist()
+    owner = {n: (p, max(a, 1)) for n, p, a in zip(names, pool_of.tolist(), attempts, strict=True) if p}
+    kept = [owner.get(n, ("", 0)) for n, double in zip(names, doubled[run].tolist(), strict=True) if not double]
+    one = work.select_runs(~doubled)
+    tasks = one.tasks.assign(attempt=np.array([a for _, a in kept], dtype=np.int64))
+    return replace(one, tasks=tasks), np.array([p for p, _ in kept], dtype=object)
+
+
+def _warmings(ctx: Context, since: datetime) -> list[Warming]:
+    seen = (o for o in ctx.ports.leads.observations(since=since) if o.outcome == "ready")
+    return [Warming(o.node_id, epoch(o.at) - o.seconds, epoch(o.at), dict(o.stages)) for o in seen]
+
+
+def _waiting(work: WorkTable, pool_of: Array, pools: set[str], now: datetime) -> Array:
+    """Seconds so far of each task that could start and has not."""
+    states = work.states(now)
+    ready = work.tasks["ready_at"].to_numpy()
+    mine = np.array([p in pools for p in pool_of], dtype=bool)
+    due = work.runs["due"].to_numpy()[work.tasks["run"].to_numpy()] if len(work) else np.empty(0)
+    waits = mine & ((states == READY) | ((states == PENDING) & np.isfinite(ready))) & (due <= epoch(now))
+    out: Array = np.maximum(epoch(now) - ready[waits], 0.0)
+    return out
+
+
+def _once(schedules: Sequence[Schedule]) -> list[Schedule]:
+    """A DAG that goes to several pools is declared in each of them."""
+    return list({(s.dag_id, s.cron, s.every_s): s for s in schedules}.values())
+
+
+# --------------------------------------------------------------------------- put together
+
+
+def _names(work: WorkTable, pool_of: Array, found: Waits) -> Mapping[Cause, list[tuple[str, str]]]:
+    """Cause -> (N,) (source, name) of what a task waited on, if it did on that."""
+    dags = work.runs["dag_id"].to_numpy(dtype=object)[work.tasks["run"].to_numpy()[found.task]].tolist()
+    nodes = work.tasks["node"].to_numpy(dtype=object)[found.task].tolist()
+    keys = [of_key(k) for k in found.limit.tolist()]
+    pools = [("", str(pool_of[i])) for i in found.task]
+    dag = [(source, d) for (_, source, _), d in zip(keys, dags, strict=True)]
+    own = [(source, name) for _, source, name in keys]
+    out = {c: own if FAMILY[c] == "limits" else pools for c in CAUSES}
+    source = [(s, "") for _, s, _ in keys]
+    return {
+        **out,
+        Cause.MAX_ACTIVE_RUNS: dag,
+        Cause.MAX_ACTIVE_TASKS: dag,
+        Cause.WORKERS: [(s, n) for (_, s, _), n in zip(keys, nodes, strict=True)],
+        Cause.SCHEDULER: source,
+        Cause.UNKNOWN: source,
+    }
+
+
+def _causes(
+    found: Waits, names: Mapping[Cause, list[tuple[str, str]]], limits: Sequence[SlotLimit]
+) -> tuple[CauseTotal, ...]:
+    slots = {f.key: f.slots for f in limits}
+    out = []
+    for cause in CAUSES:
+        seconds = found.seconds[:, COLUMN[cause]]
+        total: dict[tuple[str, str], tuple[float, int]] = {}
+        for i in np.flatnonzero(seconds > 0).tolist():
+            held, count = total.get(names[cause][i], (0.0, 0))
+            total[names[cause][i]] = (held + float(seconds[i]), count + 1)
+        out += [
+            CauseTotal(cause, *name, held / 3600.0, count, slots.get(limit_key(cause, *name)))
+            for name, (held, count) in total.items()
+        ]
+    return tuple(sorted(out, key=lambda c: -c.hours))
+
+
+def _dags(
+    work: WorkTable,
+    found: Waits,
+    names: Mapping[Cause, list[tuple[str, str]]],
+    limits: Sequence[SlotLimit],
+) -> tuple[DagTotal, ...]:
+    dags = work.runs["dag_id"].to_numpy(dtype=object)[work.tasks["run"].to_numpy()[found.task]]
+    family = np.array([FAMILIES.index(FAMILY[c]) for c in CAUSES])
+    out = []
+    for dag, rows in pd.Series(np.arange(len(dags))).groupby(dags):
+        at = rows.to_numpy()
+        seconds = found.seconds[at]
+        hours = float(seconds.sum()) / 3600.0
+        if hours <= 0:
+            continue
+        part = Waits(found.task[at], found.could[at], found.started[at], seconds, found.limit[at])
+        worst = _causes(part, {c: [n[i] for i in at] for c, n in names.items()}, limits)[0]
+        by_family = {f: float(seconds[:, family == j].sum()) / 3600.0 for j, f in enumerate(FAMILIES)}
+        out.append(DagTotal(str(dag), len(at), hours, by_family, worst))
+    return tuple(sorted(out, key=lambda d: -d.hours))
+
+
+def _timeline(found: Waits, since: datetime, now: datetime) -> tuple[tuple[datetime, ...], Array]:
+    first = epoch(since) // 3600 * 3600
+    count = max(int(np.ceil((epoch(now) - first) / 3600)), 1)
+    hour = ((found.started - first) // 3600).astype(int)
+    family = [FAMILIES.index(FAMILY[c]) for c in CAUSES]
+    out = np.zeros((count, len(FAMILIES)))
+    for cause in range(len(CAUSES)):
+        np.add.at(out[:, family[cause]], hour, found.seconds[:, cause] / 3600.0)
+    return tuple(from_epoch(first + 3600 * i) for i in range(count)), out
+
+
+def _tonight(
+    found: Waits,
+    work: WorkTable,
+    schedules: Sequence[Schedule],
+    limits: Sequence[SlotLimit],
+    now: datetime,
+    since: datetime,
+    zone: str,
+) -> tuple[Bottleneck, ...]:
+    waits = foresee(work, schedules, limits, now, _AHEAD_H)
+    slots = {f.key: f.slots for f in limits}
+    usual = _node_hours(found, max((now - since) / timedelta(days=1), 1.0), zone)
+    out = []
+    for h in range(_AHEAD_H):
+        at = now + timedelta(hours=h)
+        key = max(waits, key=lambda k: float(waits[k][h]), default="")
+        hours = float(waits[key][h]) / 3600.0 if key else 0.0
+        cause, source, name = of_key(key)
+        limit = None if cause is None or hours <= 0 else CauseTotal(cause, source, name, hours, 0, slots.get(key))
+        out.append(Bottleneck(at, limit, hours, float(usual[at.astimezone(ZoneInfo(zone)).hour])))
+    return tuple(out)
+
+
+def _node_hours(found: Waits, days: float, zone: str) -> Array:
+    """(24,) hours that tasks wait for nodes in each hour of the day, a day."""
+    helped = [i for i, c in enumerate(CAUSES) if FAMILY[c] in NODES_HELP]
+    seconds = found.seconds[:, helped].sum(axis=1)
+    hour = np.array([from_epoch(t).astimezone(ZoneInfo(zone)).hour for t in found.started], dtype=int)
+    out: Array = np.bincount(hour, weights=seconds, minlength=24) / 3600.0 / days
+    return out

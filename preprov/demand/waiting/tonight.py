@@ -1,0 +1,291 @@
+"""The coming hours played once, at usual runtimes, under the limits as they are: who will wait for which of them.
+
+Nodes are taken to be there: what is left of the waiting then is what no node would help.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.demand.schedules import turns
+from preprov.demand.waiting.occupancy import Floats
+from preprov.model.errors import ConfigError
+from preprov.model.time import epoch
+from preprov.model.waits import Cause, SlotLimit, limit_key, of_key
+from preprov.model.work import Schedule
+from preprov.model.worktable import WorkTable
+
+_USUAL_S: Final = 60.0
+"""Of a task that never ended before."""
+
+
+@dataclass
+class _Item:
+    """A task to come. `held`: it runs already, and ends after `runtime`."""
+
+    run: int
+    key: str
+    need: float
+    runtime: float
+    priority: int
+    waits_for: int = 0
+    children: list[int] = field(default_factory=list)
+    held: bool = False
+
+
+@dataclass
+class _Run:
+    """A run to come: its tasks that wait for nothing, and how many of its tasks are left."""
+
+    dag: tuple[str, str]
+    begins: float
+    priority: int
+    roots: list[int] = field(default_factory=list)
+    left: int = 0
+
+
+def foresee(
+    seen: WorkTable, schedules: Sequence[Schedule], limits: Sequence[SlotLimit], at: datetime, hours: int
+) -> Mapping[str, Floats]:
+    """`waits.limit_key` -> (hours,) seconds that tasks will wait for that limit within each hour from `at` on.
+
+    What runs and waits now goes on; each turn of a schedule is a run shaped like the last one of its DAG that ended.
+
+    Args:
+        seen: work as known at `at`.
+    """
+    past = _Past.of(seen.with_waits(), epoch(at))
+    night = _Night({f.key: f for f in limits}, epoch(at), hours)
+    for run in past.open_runs():
+        night.add(past, run, max(float(past.due[run]), night.now), live=True)
+    last = past.last_of_dags()
+    for s in schedules:
+        if s.dag_id in last:
+            for turn in _turns(s, at, at + timedelta(hours=hours)):
+                night.add(past, last[s.dag_id], epoch(turn), live=False)
+    return night.play()
+
+
+def _turns(schedule: Schedule, at: datetime, until: datetime) -> Sequence[datetime]:
+    try:
+        return turns(schedule, at, until)
+    except ConfigError:  # said where the demand is foreseen
+        return ()
+
+
+@dataclass(frozen=True)
+class _Past:
+    """Runs as they were, in plain columns: (R,) of runs, (T,) of tasks; `first` is (R + 1,) each run's first task."""
+
+    first: NDArray[np.int64]
+    due: Floats
+    dag: list[str]
+    priority: list[int]
+    key: list[str]
+    need: Floats
+    started: Floats
+    ended: Floats
+    runtime: Floats
+    edges: Mapping[int, Sequence[tuple[int, int]]]
+
+    @classmethod
+    def of(cls, work: WorkTable, now: float) -> "_Past":
+        """`runtime`: the usual one of tasks of the same signature."""
+        import pandas as pd
+
+        t, run = work.tasks, work.tasks["run"].to_numpy()
+        middle = t["runtime_s"].groupby(t["signature"].to_numpy(dtype=object)).transform("median").to_numpy()
+        edges: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for p, c in zip(work.parents.tolist(), work.children.tolist(), strict=True):
+            edges[int(run[c])].append((p, c))
+        return cls(
+            np.searchsorted(run, np.arange(len(work.runs) + 1)),
+            work.runs["due"].to_numpy(),
+            work.runs["dag_id"].tolist(),
+            work.runs["priority"].tolist(),
+            t["slot_of"].tolist(),
+            t["slots"].to_numpy(),
+            t["started_at"].to_numpy(),
+            t["ended_at"].to_numpy(),
+            np.where(pd.isna(middle), _USUAL_S, middle),
+            edges,
+        )
+
+    def tasks_of(self, run: int) -> range:
+        """Positions."""
+        return range(int(self.first[run]), int(self.first[run + 1]))
+
+    def open_runs(self) -> list[int]:
+        """Runs with anything left to do."""
+        run = np.searchsorted(self.first, np.flatnonzero(np.isnan(self.ended)), side="right") - 1
+        found: list[int] = np.unique(run).tolist()
+        return found
+
+    def last_of_dags(self) -> Mapping[str, int]:
+        """DAG -> the last of its runs that is over."""
+        still = set(self.open_runs())
+        order = np.argsort(self.due, kind="stable").tolist()
+        return {self.dag[r]: r for r in order if r not in still and len(self.tasks_of(r))}
+
+
+class _Night:
+    """Tasks queue for the slots of their limit, the more urgent first; those of a DAG with enough active step aside."""
+
+    def __init__(self, book: Mapping[str, SlotLimit], now: float, hours: int) -> None:
+        self.now, self._hours = now, hours
+        self.items: list[_Item] = []
+        self.runs: list[_Run] = []
+        self._book = book
+        self._free = {k: f.slots for k, f in book.items() if f.cause is not Cause.MAX_ACTIVE_TASKS}
+        self._queues: dict[str, list[tuple[int, float, int]]] = defaultdict(list)
+        self._aside: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        self._active: dict[tuple[object, ...], int] = defaultdict(int)
+        self._behind: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self._since: dict[int, float] = {}
+        self._blamed: dict[int, str] = {}
+        self._events: list[tuple[float, int, str, int]] = []
+        self._waits: dict[str, Floats] = {}
+
+    def add(self, past: _Past, run: int, begins: float, *, live: bool) -> None:
+        """A run like that one is to come; of a live one, what has not ended."""
+        rows = past.tasks_of(run)
+        source = next((of_key(past.key[i])[1] for i in rows if past.key[i]), "")
+        made = _Run((source, past.dag[run]), begins, past.priority[run])
+        place: dict[int, int] = {}
+        for i in rows:
+            if live and np.isfinite(past.ended[i]):
+                continue
+            runs = bool(live and np.isfinite(past.started[i]))
+            so_far = self.now - float(past.started[i]) if runs else 0.0
+            left = max(float(past.runtime[i]) - so_far, 1.0)
+            place[i] = len(self.items)
+            self.items.append(_Item(len(self.runs), past.key[i], float(past.need[i]), left, made.priority, held=runs))
+        for p, c in past.edges.get(run, ()):
+            if p in place and c in place:
+                self.items[place[p]].children.append(place[c])
+                self.items[place[c]].waits_for += 1
+        made.roots = [i for i in place.values() if not self.items[i].waits_for]
+        made.left = len(place)
+        self.runs.append(made)
+
+    def play(self) -> Mapping[str, Floats]:
+        """All of it, up to the last hour."""
+        for number, run in enumerate(self.runs):
+            running = [i for i in run.roots if self.items[i].held]
+            if running:
+                self._take_run(run, -1)
+                for i in running:
+                    self._start(i, self.now)
+                for i in (i for i in run.roots if not self.items[i].held):
+                    self._push(self.now, "ready", i)
+            else:
+                self._push(run.begins, "run", number)
+        until = self.now + self._hours * 3600.0
+        while self._events and self._events[0][0] < until:
+            at, _, what, i = heapq.heappop(self._events)
+            getattr(self, f"_on_{what}")(i, at)
+        for i, since in self._since.items():
+            self._count(self._blamed.get(i, self.items[i].key), since, until)
+        for dag, numbers in self._behind.items():
+            for number in numbers:
+                self._count(limit_key(Cause.MAX_ACTIVE_RUNS, *dag), self.runs[number].begins, until)
+        return self._waits
+
+    def _push(self, at: float, what: str, i: int) -> None:
+        heapq.heappush(self._events, (at, len(self._events) + i, what, i))
+
+    # ------------------------------------------------------------------ runs
+
+    def _take_run(self, run: _Run, by: int) -> None:
+        key = limit_key(Cause.MAX_ACTIVE_RUNS, *run.dag)
+        if key in self._free:
+            self._free[key] += by
+
+    def _on_run(self, number: int, at: float) -> None:
+        run = self.runs[number]
+        if self._free.get(limit_key(Cause.MAX_ACTIVE_RUNS, *run.dag), 1.0) <= 0:
+            self._behind[run.dag].append(number)
+            return
+        self._take_run(run, -1)
+        for i in run.roots:
+            self._on_ready(i, at)
+        if not run.left:
+            self._take_run(run, 1)
+
+    def _end_of_run(self, run: _Run, at: float) -> None:
+        self._take_run(run, 1)
+        if waiting := self._behind[run.dag]:
+            number = waiting.pop(0)
+            self._count(limit_key(Cause.MAX_ACTIVE_RUNS, *run.dag), self.runs[number].begins, at)
+            self._on_run(number, at)
+
+    # ------------------------------------------------------------------ tasks
+
+    def _on_ready(self, i: int, at: float) -> None:
+        item = self.items[i]
+        self._since[i] = at
+        heapq.heappush(self._queues[item.key], (-item.priority, at, i))
+        self._serve(item.key, at)
+
+    def _serve(self, key: str, at: float) -> None:
+        queue = self._queues[key]
+        while queue and self.items[queue[0][2]].need <= self._free.get(key, np.inf):
+            i = heapq.heappop(queue)[2]
+            scope, limit = self._scope(i)
+            if limit is not None and self._active[scope] >= limit.slots:
+                self._blamed[i] = limit.key
+                self._aside[scope].append(i)
+                continue
+            self._count(self._blamed.pop(i, key), self._since.pop(i), at)
+            self._start(i, at)
+
+    def _scope(self, i: int) -> tuple[tuple[object, ...], SlotLimit | None]:
+        run = self.items[i].run
+        dag = self.runs[run].dag
+        limit = self._book.get(limit_key(Cause.MAX_ACTIVE_TASKS, *dag))
+        return (*dag, run if limit is not None and limit.per_run else -1), limit
+
+    def _start(self, i: int, at: float) -> None:
+        item = self.items[i]
+        if item.key in self._free:
+            self._free[item.key] -= item.need
+        self._active[self._scope(i)[0]] += 1
+        self._push(at + item.runtime, "end", i)
+
+    def _on_end(self, i: int, at: float) -> None:
+        item = self.items[i]
+        if item.key in self._free:
+            self._free[item.key] += item.need
+        scope, _ = self._scope(i)
+        self._active[scope] -= 1
+        again = {item.key}
+        if aside := self._aside[scope]:
+            other = aside.pop(0)
+            heapq.heappush(
+                self._queues[self.items[other].key], (-self.items[other].priority, self._since[other], other)
+            )
+            again.add(self.items[other].key)
+        run = self.runs[item.run]
+        run.left -= 1
+        for child in item.children:
+            self.items[child].waits_for -= 1
+            if not self.items[child].waits_for:
+                self._on_ready(child, at)
+        for key in sorted(again):
+            self._serve(key, at)
+        if not run.left:
+            self._end_of_run(run, at)
+
+    def _count(self, key: str, since: float, until: float) -> None:
+        """Add a wait to the hours it falls into; a wait for nothing that limits is none."""
+        if until <= since or (key not in self._book):
+            return
+        per_hour = self._waits.setdefault(key, np.zeros(self._hours))
+        edges = self.now + np.arange(self._hours + 1) * 3600.0
+        per_hour += np.maximum(np.minimum(edges[1:], until) - np.maximum(edges[:-1], since), 0.0)

@@ -1,0 +1,107 @@
+"""Where the waiting comes from, of an Airflow that is read, and of what runs here."""
+
+from datetime import timedelta
+
+import pytest
+
+from preprov.contracts import LeadObservation
+from preprov.control.routing import Route, Router
+from preprov.control.syncing import sync
+from preprov.control.waits import WaitReport, report
+from preprov.model.pools import Standby
+from preprov.model.time import epoch
+from preprov.model.waits import Cause
+from preprov.sources.airflow import AirflowSettings, AirflowSource
+from preprov.sources.airflow.credentials import exchanged
+from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from tests.unit.control.world import START, World, make_world
+
+AGO = epoch(START) - 3600.0
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world()
+
+
+@pytest.fixture
+def airflow(world: World) -> FakeAirflow:
+    made = FakeAirflow(world.clock)
+    made.pools = {"default_pool": 128, "dwh": 1}
+    slots = {"pool": "dwh", "queue": "sql"}
+    tasks = [("extract", ("a", "b"), {}), ("a", (), slots), ("b", (), slots)]
+    made.add_dag(FakeDag("etl", tasks, timetable="0 3 * * *", max_active_tasks=4))
+    return made
+
+
+def goes(airflow: FakeAirflow, run: object, task: str, *times: float, host: str = "w1") -> None:
+    """A task is scheduled, queued, running, done, so many seconds after the run was made."""
+    for state, at in zip(("scheduled", "queued", "running", "success"), times, strict=True):
+        airflow.set_task(run, task, state, at=AGO + at).hostname = host
+
+
+def a_night(airflow: FakeAirflow) -> None:
+    """`extract` waits 60 s for a node, `a` and `b` share one slot: `b` waits 300 s for it."""
+    run = airflow.start_run("etl", "r1", at=AGO)
+    goes(airflow, run, "extract", 1, 2, 62, 162, host="node-7.internal")
+    goes(airflow, run, "a", 163, 164, 165, 464)
+    goes(airflow, run, "b", 163, 464, 465, 500)
+    airflow.end_run(run, at=AGO + 500)
+
+
+def read(world: World, airflow: FakeAirflow, *routes: Route) -> WaitReport:
+    settings = AirflowSettings(
+        "prod", "http://af", exchanged("http://af", "me", lambda: "pw"), requests_per_second=1e6, history_days=2.0
+    )
+    source = AirflowSource(settings, world.clock, transport=airflow.transport())
+    sync(world.ctx, source, Router(routes, default="p"))
+    stages = {"allocate": 10.0, "boot": 20.0, "image": 25.0, "data": 4.0, "join": 1.0}
+    ready = START - timedelta(seconds=3600 - 61)
+    world.ctx.ports.leads.add(
+        LeadObservation(ready, "p", "sim", "g", "", "m", "", Standby.COLD, 60.0, "node-7", stages)
+    )
+    return report(world.ctx, ["p", "q"], START - timedelta(hours=2))
+
+
+@pytest.mark.parametrize("routes", [(), (Route("q", queue="sql"),), (Route("q", dag="etl", queue="def*"),)])
+def test_slots_node_image_and_data_of_an_airflow_are_told_apart_whatever_pools_its_tasks_go_to(
+    world: World, airflow: FakeAirflow, routes: tuple[Route, ...]
+) -> None:
+    a_night(airflow)
+    found = read(world, airflow, *routes)
+    assert found.tasks == 3
+    hours = {(c.cause, c.name): c.hours * 3600 for c in found.causes}
+    assert hours[Cause.AIRFLOW_POOL, "dwh"] == pytest.approx(300.0)
+    assert sum(s for (c, _), s in hours.items() if c is Cause.IMAGE) == pytest.approx(25.0)
+    assert sum(s for (c, _), s in hours.items() if c is Cause.DATA) == pytest.approx(4.0)
+    assert found.of_family("node") * 3600 == pytest.approx(31.0 - 1.0, abs=1.5), "a second of it came before the slot"
+    assert found.unknown == 0
+    assert found.hours * 3600 == pytest.approx(62 + 3 + 303)
+    assert found.timeline.sum() == pytest.approx(found.hours)
+    (dag,) = found.dags
+    assert (dag.dag_id, dag.tasks, dag.worst.words()) == ("etl", 3, "Airflow pool dwh (1 slots)")
+
+
+def test_tonights_bottleneck_is_the_airflow_pool_and_nodes_will_not_help(world: World, airflow: FakeAirflow) -> None:
+    """Its next run is due at three; it is one now."""
+    a_night(airflow)
+    found = read(world, airflow)
+    said = [b.words() for b in found.tonight]
+    assert said[2] == "the bottleneck is Airflow pool dwh (1 slots); nodes will not help"
+    assert found.tonight[2].nodes_help is False
+    assert found.tonight[2].limit_hours * 3600 == pytest.approx(299.0, abs=60)
+    others = {b.words() for b in found.tonight if b is not found.tonight[2]}
+    assert others <= {"no bottleneck", "the bottleneck is nodes that are not ready; warm ones help"}
+
+
+def test_what_still_waits_is_said(world: World, airflow: FakeAirflow) -> None:
+    run = airflow.start_run("etl", "r1", at=AGO)
+    airflow.set_task(run, "extract", "scheduled", at=AGO + 600)
+    found = read(world, airflow)
+    assert (found.tasks, found.waiting, found.waiting_hours) == (0, 1, pytest.approx(3000 / 3600))
+
+
+def test_with_nothing_known_there_is_nothing_to_say(world: World) -> None:
+    found = report(world.ctx, ["p"], START - timedelta(days=1))
+    assert (found.tasks, found.hours, found.unknown, found.causes, found.dags) == (0, 0.0, 0.0, (), ())
+    assert {b.words() for b in found.tonight} == {"no bottleneck"}

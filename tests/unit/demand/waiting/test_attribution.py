@@ -1,0 +1,128 @@
+"""Waits are put down to what really caused them, in nights whose every delay is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprov.demand.waiting.attribution import CAUSES, COLUMN, Waits, attribute
+from preprov.demand.waiting.nodes import Warming
+from preprov.demand.waiting.occupancy import Taken
+from preprov.model.waits import Cause, SlotLimit, limit_key
+from preprov.model.worktable import WorkTable
+from tests.unit.demand.waiting.nights import LIMITS, NOON, SOURCE, STAGES, Night, play
+
+INJECTED = (
+    Cause.AIRFLOW_POOL,
+    Cause.MAX_ACTIVE_TASKS,
+    Cause.MAX_ACTIVE_RUNS,
+    Cause.WORKERS,
+    Cause.ROOM,
+    *STAGES,
+)
+
+
+def taken_apart(night: Night, limits: tuple[SlotLimit, ...] = LIMITS) -> Waits:
+    return attribute(night.work, limits, night.warmings, NOON - 1, NOON + 1e6)
+
+
+def total(found: Waits, cause: Cause) -> float:
+    return float(found.seconds[:, COLUMN[cause]].sum())
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_each_injected_delay_is_found_within_a_tenth_and_hardly_anything_is_unknown(seed: int) -> None:
+    night = play(seed)
+    found = taken_apart(night)
+    assert len(found.task) == len(night.work)
+    for cause in INJECTED:
+        assert night.truth[cause] > 60, f"{cause} is hardly there: the night shows nothing of it"
+        assert total(found, cause) == pytest.approx(night.truth[cause], rel=0.1), cause
+    assert total(found, Cause.UNKNOWN) <= 0.05 * found.seconds.sum()
+    assert found.seconds.sum() == pytest.approx(sum(night.truth.values()), rel=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), runs=st.integers(1, 12))
+def test_the_parts_of_each_wait_add_up_to_it_and_none_is_negative(seed: int, runs: int) -> None:
+    night = play(seed, runs)
+    found = taken_apart(night)
+    assert (found.seconds >= 0).all()
+    np.testing.assert_allclose(found.seconds.sum(axis=1), found.started - found.could, atol=1e-4)
+
+
+def test_a_slot_that_nobody_knows_the_limit_of_is_unknown_beyond_what_a_scheduler_takes() -> None:
+    night = play(1)
+    found = taken_apart(night, ())
+    pool = limit_key(Cause.AIRFLOW_POOL, SOURCE, "dwh")
+    mine = found.limit == pool
+    assert found.seconds[mine][:, COLUMN[Cause.AIRFLOW_POOL]].sum() == 0
+    assert found.seconds[mine][:, COLUMN[Cause.UNKNOWN]].sum() > 60
+
+
+def one(work: WorkTable, **columns: object) -> WorkTable:
+    """The first task alone, otherwise told."""
+    only = work.select_runs(np.arange(len(work.runs)) == 0)
+    tasks = only.tasks.iloc[:1].reset_index(drop=True).assign(**columns)
+    runs = only.runs.assign(due=NOON, submit=NOON)
+    return WorkTable(runs, tasks, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+
+def only_task(**columns: object) -> WorkTable:
+    times = {"ready_at": NOON, "slot_at": np.nan, "started_at": NOON + 100, "ended_at": NOON + 200, "runtime_s": 100.0}
+    return one(play(1, 1).work, **{**times, "slot_of": "", "node": "", **columns})
+
+
+def parts(work: WorkTable, *warmings: Warming) -> dict[Cause, float]:
+    found = attribute(work, LIMITS, warmings, NOON - 1, NOON + 1e6)
+    (row,) = found.seconds
+    return {c: pytest.approx(float(s), abs=1e-3) for c, s in zip(CAUSES, row, strict=True) if s > 0}
+
+
+@pytest.mark.parametrize("cause", [Cause.SLURM_PRIORITY, Cause.SLURM_LIMIT, Cause.ROOM])
+def test_slurm_says_why_a_job_waits_and_is_believed(cause: Cause) -> None:
+    assert parts(only_task(slot_of=limit_key(cause, "hpc", "x"))) == {cause: 100.0}
+
+
+def test_a_slurm_job_waits_for_its_turn_until_a_node_boots_for_it() -> None:
+    work = only_task(slot_of=limit_key(Cause.SLURM_PRIORITY, "hpc", "batch"), node="cn1")
+    way = Warming("cn1", NOON + 40, NOON + 95, {"allocate": 15.0, "boot": 30.0, "image": 10.0})
+    expected = {Cause.SLURM_PRIORITY: 40, Cause.ALLOCATE: 15, Cause.BOOT: 30, Cause.IMAGE: 10, Cause.SCHEDULER: 5}
+    assert parts(work, way) == expected
+    given = parts(replace(work, tasks=work.tasks.assign(slot_at=NOON + 35.0)), way)
+    assert given == {Cause.SLURM_PRIORITY: 35, Cause.ROOM: 5, **{c: expected[c] for c in list(expected)[1:]}}
+
+
+def test_a_node_whose_stages_nobody_timed_booted() -> None:
+    assert parts(only_task(node="n"), Warming("n", NOON, NOON + 100)) == {Cause.BOOT: 100}
+
+
+def test_a_worker_is_known_by_the_first_part_of_its_name() -> None:
+    assert parts(only_task(node="n.example.org"), Warming("n", NOON, NOON + 100)) == {Cause.BOOT: 100}
+
+
+def test_a_node_that_was_ready_before_explains_nothing() -> None:
+    got = parts(only_task(node="n"), Warming("n", NOON - 100, NOON - 10))
+    assert got == {Cause.SCHEDULER: 30, Cause.UNKNOWN: 70}
+
+
+def test_what_came_before_a_second_attempt_is_not_waiting() -> None:
+    assert parts(only_task(attempt=2, ready_at=NOON + 95.0)) == {Cause.SCHEDULER: 5}
+
+
+def test_what_never_ran_and_what_belongs_elsewhere_is_left_out() -> None:
+    never = only_task(started_at=NOON + 100, ended_at=NOON + 100, runtime_s=np.nan)
+    elsewhere = only_task(attempt=0, cpu=0.0, memory=0.0)
+    for work in (never, elsewhere):
+        assert not len(attribute(work, LIMITS, (), NOON - 1, NOON + 1e6).task)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 3)), max_size=12), st.integers(0, 6))
+def test_time_over_a_limit_is_counted_as_by_the_second(spans: list[tuple[int, int, int]], slots: int) -> None:
+    since, until, need = (np.array(c, dtype=float) for c in (zip(*spans, strict=True) if spans else ((), (), ())))
+    when = Taken.of(since, np.fmax(since, until), need).over(slots)
+    level = [sum(n for a, b, n in spans if a <= s < max(a, b)) for s in range(60)]
+    got = when.seconds(np.array([0.0, 10.0]), np.array([60.0, 30.0]))
+    assert got.tolist() == [sum(v > slots for v in level), sum(v > slots for v in level[10:30])]

@@ -1,0 +1,76 @@
+"""The coming night under the limits as they are."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from preprov.demand.waiting.tonight import foresee
+from preprov.model.time import from_epoch
+from preprov.model.waits import Cause, SlotLimit, limit_key
+from preprov.model.work import Schedule
+from preprov.model.worktable import WorkTable
+from tests.unit.demand.waiting.nights import LIMITS, NOON, SOURCE, play
+
+DWH = limit_key(Cause.AIRFLOW_POOL, SOURCE, "dwh")
+AT = from_epoch(NOON // 3600 * 3600 + 86_400)
+
+
+def night(runtime: float = 600.0) -> WorkTable:
+    """One run of each DAG, whose tasks take so long each."""
+    work = play(1, 40).work
+    first = {d: i for i, d in reversed(list(enumerate(work.runs["dag_id"])))}
+    only = work.select_runs(np.isin(np.arange(len(work.runs)), list(first.values())))
+    return replace(only, tasks=only.tasks.assign(runtime_s=runtime))
+
+
+def due(dag: str, *after_h: float) -> Schedule:
+    return Schedule(dag, "p", "", "UTC", turns=tuple(AT + timedelta(hours=h) for h in after_h))
+
+
+def test_tasks_that_share_few_slots_wait_for_each_other_by_the_hour() -> None:
+    """After the first task five become ready at once, for two slots, 600 s each: 2 wait 600 s, 1 waits 1200 s."""
+    found = foresee(night(), [due("load", 2.0)], LIMITS, AT, 6)
+    assert found.keys() == {DWH}
+    assert found[DWH].tolist() == [0, 0, pytest.approx(2 * 600 + 1200), 0, 0, 0]
+
+
+def test_two_runs_at_once_wait_longer_and_into_the_next_hour() -> None:
+    found = foresee(night(), [due("load", 1.5), replace(due("load", 1.5), cron="", zone="UTC")], LIMITS, AT, 6)[DWH]
+    assert found[1] > 2400
+    assert found[2] > 0
+    assert found[0] == 0
+
+
+def test_limits_of_dags_are_told_apart_from_pools() -> None:
+    found = foresee(night(), [due("wide", 0.5), due("often", 3.0, 3.1)], LIMITS, AT, 6)
+    tasks, runs = (
+        limit_key(c, SOURCE, d) for c, d in ((Cause.MAX_ACTIVE_TASKS, "wide"), (Cause.MAX_ACTIVE_RUNS, "often"))
+    )
+    assert set(found) == {tasks, runs}
+    assert found[tasks][:2].sum() == pytest.approx(2 * 600 + 1200)
+    assert found[runs][3] > 0
+
+
+def test_what_runs_now_holds_its_slots() -> None:
+    work = night()
+    loads = work.runs["dag_id"].to_numpy()[work.tasks["run"].to_numpy()] == "load"
+    now = AT.timestamp()
+    running = work.tasks.assign(
+        started_at=np.where(loads, now - 300.0, work.tasks["started_at"]),
+        ended_at=np.where(loads, np.nan, work.tasks["ended_at"]),
+    )
+    live = replace(work, tasks=running, parents=np.empty(0, dtype=np.int64), children=np.empty(0, dtype=np.int64))
+    renamed = replace(live, runs=live.runs.assign(dag_id=live.runs["dag_id"].replace({"load": "now"})))
+    both = WorkTable.concat([work, renamed.select_runs((renamed.runs["dag_id"] == "now").to_numpy())])
+    alone = foresee(work, [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum()
+    beside = foresee(both, [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum()
+    assert beside == pytest.approx(alone + 300.0), "the first task waits until what runs has ended"
+
+
+def test_without_limits_nobody_waits() -> None:
+    assert foresee(night(), [due("load", 1.0)], (), AT, 6) == {}
+    roomy = [replace(f, slots=100.0) for f in LIMITS]
+    assert foresee(night(), [due("load", 1.0), due("wide", 1.0)], roomy, AT, 6) == {}
+    assert foresee(WorkTable.empty(), [due("x", 1.0)], [SlotLimit(Cause.AIRFLOW_POOL, "p", 1)], AT, 6) == {}
