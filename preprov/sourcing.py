@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprov.configfile.sources import AirflowSection, LiveSection, SlurmSection
+from preprov.configfile.sources import AirflowSection, KubernetesSection, LiveSection, SlurmSection
 from preprov.contracts import Clock, LiveSource, WorkSource
 from preprov.model.errors import ConfigError
 
@@ -54,9 +54,13 @@ def live_source(section: LiveSection, clock: Clock) -> LiveSource:
             zone=section.zone,
         )
         return AirflowSource(settings, clock)
+    if isinstance(section, KubernetesSection):
+        return _kubernetes(section)
     if isinstance(section, SlurmSection):
         return _slurm(section, clock)
-    raise ConfigError(f"no place of kind {section.kind!r} can be read", where="[[source]]", hint="airflow, slurm")
+    raise ConfigError(
+        f"no place of kind {section.kind!r} can be read", where="[[source]]", hint="airflow, slurm, kubernetes"
+    )
 
 
 def _airflow_credential(section: AirflowSection) -> "Credential":
@@ -101,3 +105,26 @@ def _slurm(section: SlurmSection, clock: Clock) -> LiveSource:
         token = partial(section.token.read, f"token of source {section.name}")
         answers = SlurmRest(section.url, section.user, token, version=section.api, verify=section.verify)
     return SlurmSource(settings, SlurmReader(answers, budget), clock, speed=float(getattr(clock, "speed", 1.0)))
+
+
+def _kubernetes(section: KubernetesSection) -> LiveSource:
+    from importlib.util import find_spec
+
+    from preprov.clocks import WallClock
+    from preprov.sources.budget import RequestBudget
+    from preprov.sources.kubernetes import KubernetesSettings, KubernetesSource
+    from preprov.sources.kubernetes.client import KubernetesClient
+
+    if find_spec("kubernetes") is None:
+        raise ConfigError(
+            "the Kubernetes client is not installed",
+            where=f"source {section.name}",
+            hint="pip install 'preprov[kubernetes]'",
+        )
+    client = KubernetesClient(
+        RequestBudget(section.requests_per_second, WallClock()),
+        kubeconfig=section.kubeconfig,
+        context=section.context,
+        namespaces=tuple(section.namespaces),
+    )
+    return KubernetesSource(KubernetesSettings(section.name, section.zone, section.tenant), client)

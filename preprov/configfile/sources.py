@@ -124,5 +124,26 @@ class SlurmSection(LiveSection):
         return self
 
 
-SourceSection = Annotated[FileSource | AirflowSection | SlurmSection, Field(discriminator="kind")]
+class KubernetesSection(LiveSection):
+    """A Kubernetes cluster: Jobs, CronJobs, and pods that other controllers run to an end.
+
+    Attributes:
+        kubeconfig: left out, as kubectl finds it, or from within the cluster. context: of that file.
+        namespaces: left out, all.
+        tenant: left out, each namespace is a tenant.
+    """
+
+    kind: Literal["kubernetes"]
+    kubeconfig: Path | None = None
+    context: str = ""
+    namespaces: list[str] = Field(default_factory=list)
+    tenant: str = ""
+
+    @property
+    def where(self) -> str:
+        """Its address."""
+        return self.context or (str(self.kubeconfig) if self.kubeconfig else "the current context")
+
+
+SourceSection = Annotated[FileSource | AirflowSection | SlurmSection | KubernetesSection, Field(discriminator="kind")]
 """One [[source]]; a new kind is one more section here."""

@@ -1,0 +1,196 @@
+"""Lists of a Kubernetes API server by its own Python client, page by page, as plain JSON."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from preprov.model.errors import SourceError, SourceUnavailableError
+from preprov.sources.budget import RequestBudget
+
+Json: TypeAlias = dict[str, Any]
+
+PAGE: Final = 500
+_TIMEOUT_S: Final = (5.0, 30.0)
+_GONE: Final = 410
+_AGAIN: Final = (429, 500, 502, 503, 504)
+_KUEUE: Final = ("kueue.x-k8s.io", "v1beta1", "workloads")
+
+
+class KubernetesClient:
+    """Asks one cluster. The client's own retries are the only ones.
+
+    Args:
+        budget: how often.
+        kubeconfig: a file; None = as `kubectl` finds it, or from within the cluster.
+        context: of that file; "" = its current one.
+        namespaces: that are read; none = all.
+        retries: of a request that is refused for the moment, or not answered.
+    """
+
+    def __init__(
+        self,
+        budget: RequestBudget,
+        *,
+        kubeconfig: Path | None = None,
+        context: str = "",
+        namespaces: tuple[str, ...] = (),
+        retries: int = 3,
+    ) -> None:
+        self._budget, self._kubeconfig, self._context = budget, kubeconfig, context
+        self._retries = retries
+        self._api: Any = None
+        self.namespaces = namespaces
+
+    @property
+    def where(self) -> str:
+        """Its address."""
+        return str(self._connected().configuration.host)
+
+    def jobs(self) -> Iterator[Json]:
+        """All Jobs."""
+        yield from self._all("BatchV1Api", "job")
+
+    def cron_jobs(self) -> Iterator[Json]:
+        """All CronJobs."""
+        yield from self._all("BatchV1Api", "cron_job")
+
+    def pods(self) -> Iterator[Json]:
+        """All pods."""
+        yield from self._all("CoreV1Api", "pod")
+
+    def workloads(self) -> Iterator[Json]:
+        """Kueue's workloads; none where Kueue is not installed, or may not be read."""
+        from kubernetes import client
+
+        api: Any = client.CustomObjectsApi(self._connected())
+        group, version, plural = _KUEUE
+        try:
+            if not self.namespaces:
+                yield from self._pages(partial(api.list_cluster_custom_object, group, version, plural))
+            for name in self.namespaces:
+                yield from self._pages(partial(api.list_namespaced_custom_object, group, version, name, plural))
+        except SourceUnavailableError:
+            raise
+        except SourceError:
+            return
+
+    def version(self) -> str:
+        """Of the server."""
+        from kubernetes import client
+
+        told: Any = self._ask(lambda: client.VersionApi(self._connected()).get_code(_request_timeout=_TIMEOUT_S))
+        return str(told.git_version)
+
+    def may_list(self, group: str, resource: str, namespace: str = "") -> bool:
+        """Whether we may."""
+        from kubernetes import client
+
+        attributes = client.V1ResourceAttributes(group=group, resource=resource, verb="list", namespace=namespace)
+        review = client.V1SelfSubjectAccessReview(
+            spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+        )
+        api = client.AuthorizationV1Api(self._connected())
+        told: Any = self._ask(lambda: api.create_self_subject_access_review(review, _request_timeout=_TIMEOUT_S))
+        return bool(told.status.allowed)
+
+    # ---- inside
+
+    def _connected(self) -> Any:
+        if self._api is None:
+            from kubernetes import client
+            from kubernetes import config as files
+            from urllib3.util import Retry
+
+            config: Any = files
+            made = client.Configuration()
+            try:
+                if self._kubeconfig is None and not self._context and _inside_a_cluster():
+                    config.load_incluster_config(client_configuration=made)
+                else:
+                    file = str(self._kubeconfig) if self._kubeconfig else None
+                    config.load_kube_config(file, context=self._context or None, client_configuration=made)
+            except (config.ConfigException, OSError) as e:
+                hint = "`kubeconfig` and `context` say where the cluster is; `kubectl config get-contexts`"
+                raise SourceError(f"no cluster is configured: {e}", where="kubernetes", hint=hint) from e
+            made.retries = Retry(
+                total=self._retries, status_forcelist=_AGAIN, backoff_factor=0.5, allowed_methods=None,
+                raise_on_status=False,
+            )  # fmt: skip
+            self._api = client.ApiClient(made)
+        return self._api
+
+    def _all(self, api_name: str, kind: str) -> Iterator[Json]:
+        from kubernetes import client
+
+        api = getattr(client, api_name)(self._connected())
+        if not self.namespaces:
+            yield from self._pages(_plain(getattr(api, f"list_{kind}_for_all_namespaces")))
+        for name in self.namespaces:
+            yield from self._pages(_plain(partial(getattr(api, f"list_namespaced_{kind}"), name)))
+
+    def _pages(self, ask: Callable[..., Json]) -> Iterator[Json]:
+        """Every item. A list that took so long that the server forgot it is begun anew: items may come twice."""
+        token = ""
+        while True:
+            more = {"_continue": token} if token else {}
+            try:
+                answer = self._ask(lambda more=more: ask(limit=PAGE, _request_timeout=_TIMEOUT_S, **more))  # type: ignore[misc]
+            except _Forgotten:
+                token = ""
+                continue
+            yield from (i for i in answer.get("items") or () if isinstance(i, dict))
+            token = str((answer.get("metadata") or {}).get("continue") or "")
+            if not token:
+                return
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        where = self.where
+        began = self._budget.take()
+        try:
+            return call()
+        except ApiException as e:
+            raise _refused(e.status, e.reason, where) from e
+        except (HTTPError, OSError) as e:
+            hint = "is the address right, and the API server up? `kubectl version`"
+            raise SourceUnavailableError(f"no answer: {type(e).__name__}", where=where, hint=hint) from e
+        except ValueError as e:
+            hint = "the next pass asks again"
+            raise SourceUnavailableError(f"an answer that is no JSON: {e}", where=where, hint=hint) from e
+        finally:
+            self._budget.answered(began)
+
+
+class _Forgotten(Exception):
+    """The server no longer knows where the list goes on."""
+
+
+def _plain(listed: Callable[..., Any]) -> Callable[..., Json]:
+    """The list as JSON, without a model made of each object."""
+
+    def ask(**more: Any) -> Json:
+        answer = json.loads(listed(_preload_content=False, **more).data)
+        if not isinstance(answer, dict):
+            raise ValueError("not an object")
+        return answer
+
+    return ask
+
+
+def _refused(status: int | None, reason: object, where: str) -> Exception:
+    if status == _GONE:
+        return _Forgotten()
+    if status in (401, 403):
+        hint = "a role that may list jobs, cronjobs and pods: `preprov source test` says which it lacks"
+        return SourceError(f"not allowed ({status})", where=where, hint=hint)
+    if status is None or status in _AGAIN:
+        return SourceUnavailableError(f"refused for now ({status})", where=where, hint="the next pass asks again")
+    return SourceError(f"refused: {status} {reason}", where=where, hint="is this a Kubernetes API server?")
+
+
+def _inside_a_cluster() -> bool:
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file()

@@ -1,0 +1,48 @@
+"""What a Kubernetes cluster lets us see, and what it does not, in plain words."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from preprov.contracts import Finding
+from preprov.model.errors import PreprovError
+from preprov.sources.kubernetes.client import KubernetesClient
+
+_RIGHTS: Final = (("batch", "jobs"), ("batch", "cronjobs"), ("", "pods"))
+_KUEUE: Final = ("kueue.x-k8s.io", "workloads")
+_MOST: Final = 2_000
+
+
+def examine(client: KubernetesClient) -> tuple[Finding, ...]:
+    """Ask for a little of everything; stops where nothing further can be said."""
+    try:
+        found = [Finding("address", "ok", f"{client.where}: Kubernetes {client.version()}")]
+        found += [_right(client, *right) for right in _RIGHTS]
+        if any(f.state == "bad" for f in found):
+            return tuple(found)
+        found.append(_counted("jobs", client.jobs()))
+        found.append(_counted("cron jobs", client.cron_jobs()))
+        found.append(_kueue(client))
+    except PreprovError as e:
+        return (Finding("address", "bad", f"{e.what} ({e.where})", e.hint or "`kubectl version`"),)
+    return tuple(found)
+
+
+def _right(client: KubernetesClient, group: str, resource: str) -> Finding:
+    lacking = [n or "all namespaces" for n in client.namespaces or ("",) if not client.may_list(group, resource, n)]
+    name = f"list {resource}"
+    if not lacking:
+        return Finding(name, "ok", f"in {', '.join(client.namespaces) or 'all namespaces'}")
+    rule = f'a (Cluster)Role with apiGroups: ["{group}"], resources: ["{resource}"], verbs: ["list"]'
+    return Finding(name, "bad", f"not allowed in {', '.join(lacking)}", rule)
+
+
+def _counted(what: str, items: Iterator[object]) -> Finding:
+    number = sum(1 for _ in islice(items, _MOST))
+    return Finding(what, "ok", f"{number}{' and more' if number == _MOST else ''} to be seen")
+
+
+def _kueue(client: KubernetesClient) -> Finding:
+    if not client.may_list(*_KUEUE):
+        return Finding("Kueue", "ok", "not read: suspended Jobs are taken to wait for a quota")
+    return Finding("Kueue", "ok", "its workloads are read where it is installed")

@@ -1,0 +1,205 @@
+"""A Kubernetes cluster as a place where work lives."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from cronsim import CronSim, CronSimError
+
+from preprov.contracts import Finding, Progress, Reject, SourceState, SyncBatch
+from preprov.model.time import epoch
+from preprov.model.work import Schedule
+from preprov.sources.kubernetes.client import KubernetesClient
+from preprov.sources.kubernetes.examining import examine
+from preprov.sources.kubernetes.objects import (
+    Found,
+    admitted_by_kueue,
+    group_of,
+    job_of,
+    of_job,
+    of_pods,
+    of_template,
+)
+from preprov.sources.kubernetes.runs import table
+from preprov.sources.text import clean
+from preprov.sources.zones import canonical_zone
+
+Json = Mapping[str, Any]
+
+_BATCH: Final = 500
+_MACROS: Final[Mapping[str, str]] = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+@dataclass(frozen=True)
+class KubernetesSettings:
+    """What a [[source]] of kind "kubernetes" says.
+
+    Attributes:
+        key: its name. zone: of CronJobs that name none. tenant: whose work it is; "" = each namespace its own.
+    """
+
+    key: str
+    zone: str = "UTC"
+    tenant: str = ""
+
+
+class KubernetesSource:
+    """Implements `contracts.LiveSource`.
+
+    A run is a Job with its pods, or the pods that another controller (Argo, Spark, Airflow's executor) runs to an end.
+    An API server remembers nothing: what was deleted before anybody looked is not known, so passes should come more
+    often than `ttlSecondsAfterFinished` is long. Each pass lists everything; what has not changed is not told again.
+    """
+
+    def __init__(self, settings: KubernetesSettings, client: KubernetesClient) -> None:
+        self._settings = settings
+        self._client = client
+        self._kept: dict[str, int] = {}
+
+    @property
+    def key(self) -> str:
+        """As configured."""
+        return self._settings.key
+
+    @property
+    def zone(self) -> str:
+        """As configured."""
+        return self._settings.zone
+
+    def examine(self) -> tuple[Finding, ...]:
+        """As the contract says."""
+        return examine(self._client)
+
+    def changes(self, state: SourceState, now: datetime, progress: Progress | None = None) -> Iterator[SyncBatch]:
+        """As the contract says: CronJobs first, then Jobs and pods as they are now."""
+        if not state.cursor:
+            self._kept.clear()
+        crons, first = self._crons(now)
+        yield first
+        jobs = _each(self._client.jobs())
+        admitted = admitted_by_kueue(self._client.workloads()) if any(_suspended(j) for j in jobs) else {}
+        pods: dict[str, list[Json]] = {}
+        others: dict[str, list[Json]] = {}
+        for pod in _each(self._client.pods()):
+            job, group = job_of(pod), group_of(pod)
+            if job:
+                pods.setdefault(job, []).append(pod)
+            elif group:
+                others.setdefault(group, []).append(pod)
+        found, rejects = _found(jobs, pods, others, admitted)
+        yield from self._told(found, rejects, crons, progress)
+        there = {f.run_id for f in found}
+        gone = tuple(r.run_id for r in state.open if r.run_id not in there)
+        for run_id in self._kept.keys() - there:
+            del self._kept[run_id]
+        yield SyncBatch(gone=gone, cursor=json.dumps({"seen": epoch(now)}))
+
+    # ---- inside
+
+    def _told(
+        self, found: Sequence[Found], rejects: Sequence[Reject], crons: dict[str, str], progress: Progress | None
+    ) -> Iterator[SyncBatch]:
+        """What is new or has changed, some hundreds at a time."""
+        changed = [f for f in found if self._kept.get(f.run_id) != hash(repr(f))]
+        if rejects:
+            yield SyncBatch(rejects=tuple(rejects))
+        for i in range(0, len(changed), _BATCH):
+            part = changed[i : i + _BATCH]
+            yield SyncBatch(runs=table(part, crons, zone=self.zone, tenant=self._settings.tenant))
+            self._kept.update({f.run_id: hash(repr(f)) for f in part})
+            if progress is not None:
+                progress((i + len(part)) / len(changed), "jobs and pods")
+
+    def _crons(self, now: datetime) -> tuple[dict[str, str], SyncBatch]:
+        """Cron of each CronJob, and the batch that declares them."""
+        crons: dict[str, str] = {}
+        schedules: list[Schedule] = []
+        shapes: list[Found] = []
+        notes: list[str] = []
+        for cron_job in _each(self._client.cron_jobs()):
+            shape = of_template(cron_job)
+            if shape is None:
+                continue
+            schedule = self._schedule(cron_job, shape.dag_id, now)
+            if schedule is None:
+                notes.append(f"CronJob {shape.dag_id}: {_spec(cron_job).get('schedule')!r} is no cron that can be read")
+                continue
+            crons[shape.dag_id] = schedule.cron
+            schedules.append(schedule)
+            shape.submit = epoch(now.replace(microsecond=0, second=0))
+            shapes.append(shape)
+        return crons, SyncBatch(
+            schedules=tuple(schedules),
+            shapes=table(shapes, crons, zone=self.zone, tenant=self._settings.tenant),
+            dag_queues={s.dag_id: (s.queue,) for s in shapes},
+            notes=tuple(notes),
+        )
+
+    def _schedule(self, cron_job: Json, dag_id: str, now: datetime) -> Schedule | None:
+        spec = _spec(cron_job)
+        text = str(spec.get("schedule") or "").strip()
+        cron = _MACROS.get(text, text)
+        zone = canonical_zone(str(spec.get("timeZone"))) if spec.get("timeZone") else self.zone
+        try:
+            CronSim(cron, now + timedelta(0))
+        except CronSimError:
+            return None
+        if zone is None:
+            return None
+        return Schedule(
+            dag_id=clean(dag_id),
+            pool="",
+            cron=cron,
+            zone=zone,
+            tenant=self._settings.tenant or dag_id.split("/")[0],
+            paused=bool(spec.get("suspend")),
+            max_active_runs=1 if spec.get("concurrencyPolicy") in ("Forbid", "Replace") else None,
+        )
+
+
+def _found(
+    jobs: Sequence[Json], pods: Mapping[str, list[Json]], others: Mapping[str, list[Json]], admitted: Mapping[str, bool]
+) -> tuple[list[Found], list[Reject]]:
+    found: list[Found] = []
+    rejects: list[Reject] = []
+    for n, job in enumerate(jobs):
+        uid = str((job.get("metadata") or {}).get("uid") or "")
+        run = of_job(job, pods.get(uid, ()), admitted=admitted.get(uid))
+        if run is None:
+            rejects.append(Reject(n, "a Job without name, uid or creation time", json.dumps(job, default=str)[:200]))
+        else:
+            found.append(run)
+    for n, group in enumerate(others.values()):
+        run = of_pods(group)
+        if run is None:
+            rejects.append(Reject(n, "a pod without uid or creation time", json.dumps(group[0], default=str)[:200]))
+        else:
+            found.append(run)
+    return found, rejects
+
+
+def _each(items: Iterator[Any]) -> list[Json]:
+    """A list that was begun anew tells of some twice: the last word counts."""
+    out: dict[str, Json] = {}
+    for i, item in enumerate(items):
+        out[str((item.get("metadata") or {}).get("uid") or i)] = item
+    return list(out.values())
+
+
+def _suspended(job: Json) -> bool:
+    return bool(_spec(job).get("suspend"))
+
+
+def _spec(of: Json) -> Json:
+    spec = of.get("spec")
+    return spec if isinstance(spec, Mapping) else {}

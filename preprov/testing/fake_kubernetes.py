@@ -1,0 +1,251 @@
+"""A small Kubernetes API server over HTTP: lists of Jobs, CronJobs, pods and Kueue's workloads, paged as the real one.
+
+It stores what it is told, hands out continue tokens that expire, answers access reviews by its `rights`, and refuses
+after so many answers if asked to. It runs nothing: whoever uses it says what becomes of a Job.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+from uuid import NAMESPACE_URL, uuid5
+
+Json = dict[str, Any]
+
+PLACES: Final[Mapping[str, tuple[str, str]]] = {
+    "jobs": ("batch", "/apis/batch/v1"),
+    "cronjobs": ("batch", "/apis/batch/v1"),
+    "pods": ("", "/api/v1"),
+    "workloads": ("kueue.x-k8s.io", "/apis/kueue.x-k8s.io/v1beta1"),
+}
+
+
+@dataclass
+class FakeKubernetes:
+    """What the cluster holds.
+
+    Attributes:
+        objects: resource -> uid -> object. rights: (group, resource) that may be listed. kueue: its CRDs are there.
+        answers: answered before it refuses; None = always. page: at most so many objects a page.
+        forget: continue tokens that are no longer known, to be refused once each. asked: requests so far.
+        offset: seconds that its clock is ahead of this machine's.
+    """
+
+    objects: dict[str, dict[str, Json]] = field(default_factory=lambda: {name: {} for name in PLACES})
+    rights: set[tuple[str, str]] = field(default_factory=lambda: {(group, name) for name, (group, _) in PLACES.items()})
+    kueue: bool = True
+    answers: int | None = None
+    page: int = 500
+    forget: int = 0
+    asked: int = 0
+    offset: float = 0.0
+    _made: int = 0
+
+    def now(self) -> float:
+        """Epoch seconds there."""
+        return time.time() + self.offset
+
+    # ---- what there is
+
+    def add(
+        self, resource: str, name: str, body: Json, *, namespace: str = "default", owner: Json | None = None
+    ) -> Json:
+        """Create an object; returns it."""
+        self._made += 1
+        uid = str(uuid5(NAMESPACE_URL, f"{resource}/{namespace}/{name}/{self._made}"))
+        meta = {
+            "name": name,
+            "namespace": namespace,
+            "uid": uid,
+            "creationTimestamp": stamp(self.now()),
+            "labels": dict(body.pop("labels", {})),
+            "annotations": dict(body.pop("annotations", {})),
+        }
+        if owner is not None:
+            meta["ownerReferences"] = [{**owner, "controller": True}]
+        made = {"metadata": meta, "status": {}, **body}
+        self.objects[resource][uid] = made
+        return made
+
+    def job(self, name: str, *, spec: Json | None = None, pod: Json | None = None, **more: Any) -> Json:
+        """A Job; `spec` beside its template, `pod` its pods' spec."""
+        template = {"metadata": {"labels": {"job-name": name}}, "spec": pod or pod_spec()}
+        return self.add("jobs", name, {"spec": {"template": template, **(spec or {})}, **more.pop("body", {})}, **more)
+
+    def pod_of(self, job: Json, index: int = 0, *, started: bool = True) -> Json:
+        """A pod that the Job made."""
+        meta = job["metadata"]
+        made = self.add(
+            "pods",
+            f"{meta['name']}-{index}-x2v7q",
+            {
+                "spec": dict(job["spec"]["template"]["spec"]),
+                "labels": {"job-name": meta["name"]},
+                "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
+            },
+            namespace=meta["namespace"],
+            owner={"kind": "Job", "name": meta["name"], "uid": meta["uid"]},
+        )
+        made["status"] = {"phase": "Pending"}
+        if started:
+            self.start(made)
+        return made
+
+    def start(self, pod: Json) -> None:
+        """Its container runs."""
+        running = {"state": {"running": {"startedAt": stamp(self.now())}}}
+        pod["status"] = {"phase": "Running", "containerStatuses": [running]}
+
+    def end(self, pod: Json, phase: str = "Succeeded") -> None:
+        """Its container has ended."""
+        states = pod["status"].get("containerStatuses") or [{"state": {}}]
+        begun = states[0]["state"].get("running", {}).get("startedAt") or stamp(self.now())
+        ended = {"state": {"terminated": {"startedAt": begun, "finishedAt": stamp(self.now()), "exitCode": 0}}}
+        pod["status"] = {"phase": phase, "containerStatuses": [ended]}
+
+    def complete(self, job: Json, kind: str = "Complete") -> None:
+        """The Job is over, and so are its pods."""
+        for pod in self.pods_of(job):
+            self.end(pod)
+        now = stamp(self.now())
+        job["status"] = {
+            "startTime": job["status"].get("startTime") or job["metadata"]["creationTimestamp"],
+            "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now}],
+        }
+        if kind == "Complete":
+            job["status"]["completionTime"] = now
+
+    def pods_of(self, job: Json) -> list[Json]:
+        """The pods that the Job made."""
+        uid = job["metadata"]["uid"]
+        return [
+            p for p in self.objects["pods"].values() if p["metadata"].get("ownerReferences", [{}])[0].get("uid") == uid
+        ]
+
+    def delete(self, job: Json) -> None:
+        """The Job and its pods are gone."""
+        for resource, gone in (("pods", self.pods_of(job)), ("jobs", [job])):
+            for item in gone:
+                del self.objects[resource][item["metadata"]["uid"]]
+
+    # ---- answers
+
+    def answer(self, method: str, path: str, query: Mapping[str, list[str]], body: Json) -> tuple[int, Json]:
+        """Status and body of one request."""
+        self.asked += 1
+        if self.answers is not None:
+            if self.answers <= 0:
+                return 503, status(503, "ServiceUnavailable")
+            self.answers -= 1
+        if path.rstrip("/") == "/version":
+            return 200, {"major": "1", "minor": "33", "gitVersion": "v1.33.1", "gitCommit": "", "gitTreeState": "",
+                         "buildDate": "", "goVersion": "", "compiler": "", "platform": "linux/amd64"}  # fmt: skip
+        if path.endswith("/selfsubjectaccessreviews") and method == "POST":
+            asked = body["spec"]["resourceAttributes"]
+            allowed = (asked.get("group") or "", asked["resource"]) in self.rights
+            return 201, {**body, "kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}
+        return self._listed(path, query) if method == "GET" else (405, status(405, "MethodNotAllowed"))
+
+    def _listed(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, Json]:
+        for name, (group, root) in PLACES.items():
+            if not path.startswith(root + "/") or (name == "workloads" and not self.kueue):
+                continue
+            parts = path[len(root) + 1 :].split("/")
+            if parts[-1] != name:
+                continue
+            if (group, name) not in self.rights:
+                return 403, status(403, "Forbidden")
+            namespace = parts[1] if len(parts) == 3 and parts[0] == "namespaces" else ""
+            found = [o for o in self.objects[name].values() if namespace in ("", o["metadata"]["namespace"])]
+            return self._page(name, found, query)
+        return 404, status(404, "NotFound")
+
+    def _page(self, name: str, found: list[Json], query: Mapping[str, list[str]]) -> tuple[int, Json]:
+        at = int(query.get("continue", ["0"])[0])
+        if at and self.forget:
+            self.forget -= 1
+            return 410, status(410, "Expired")
+        size = min(int(query.get("limit", [str(self.page)])[0]), self.page)
+        more = {"continue": str(at + size)} if at + size < len(found) else {}
+        return 200, {
+            "kind": f"{name}List",
+            "metadata": {"resourceVersion": "1", **more},
+            "items": found[at : at + size],
+        }
+
+    # ---- the server
+
+    @contextmanager
+    def served(self, folder: Path, *, garble: Callable[[bytes], bytes] | None = None) -> Iterator[Path]:
+        """Serve on loopback; gives the path of a kubeconfig for it, written into `folder`."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, garble))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        file = folder / "kubeconfig.json"
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        file.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "fake",
+                    "clusters": [{"name": "fake", "cluster": {"server": address}}],
+                    "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+                    "users": [{"name": "me", "user": {"token": "none"}}],
+                }
+            )
+        )
+        try:
+            yield file
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def pod_spec(cpu: str = "500m", memory: str = "1Gi", image: str = "registry/etl:1", **more: Any) -> Json:
+    """A pod of one container."""
+    container = {"name": "main", "image": image, "resources": {"requests": {"cpu": cpu, "memory": memory}}}
+    return {"restartPolicy": "Never", "containers": [container], **more}
+
+
+def stamp(at: float) -> str:
+    """As Kubernetes writes times: whole seconds, UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def status(code: int, reason: str) -> Json:
+    """As it says no."""
+    return {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason}
+
+
+def _handler(fake: FakeKubernetes, garble: Callable[[bytes], bytes] | None) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            parts = urlsplit(self.path)
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else {}
+            code, told = fake.answer(self.command, parts.path, parse_qs(parts.query), body)
+            payload = json.dumps(told).encode()
+            payload = garble(payload) if garble is not None and code == 200 else payload
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        do_GET = do_POST = _serve
+
+        def log_message(self, *_args: object) -> None:
+            """Say nothing."""
+
+    return Handler
