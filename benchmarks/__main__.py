@@ -17,6 +17,7 @@ def commands(quick: bool) -> dict[str, list[str]]:
         "control_plane": ["benchmarks.control_plane"],
         "planning": ["benchmarks.planning"],
         "expansion": ["benchmarks.expansion"],
+        "ledger": ["benchmarks.ledger", *(["--seconds", "3"] if quick else [])],
         "many_pools": ["benchmarks.many_pools", *(["--pools", "100"] if quick else [])],
         "sizing_speed": ["benchmarks.sizing_speed"],
         "dask": ["benchmarks.dask", *(["--pools", "2", "--days", "8"] if quick else [])],

@@ -17,7 +17,7 @@ import pytest
 USER = "postgres"
 
 
-def _binaries() -> Path | None:
+def system_binaries() -> Path | None:
     """The folder that holds initdb and pg_ctl."""
     found = shutil.which("initdb")
     places = [Path(found).resolve().parent] if found else []
@@ -99,7 +99,7 @@ def _system_server(binaries: Path, *, durable: bool = False) -> Iterator[SystemS
 @pytest.fixture
 def durable_server() -> Iterator[SystemServer]:
     """A server that may be killed and started again, and loses nothing that it said was written."""
-    binaries = _binaries()
+    binaries = system_binaries()
     if binaries is None or (os.geteuid() == 0 and shutil.which("runuser") is None):
         pytest.skip("no PostgreSQL of the system's: its binaries are not here")
     with _system_server(binaries, durable=True) as server:
@@ -121,7 +121,7 @@ def _packaged_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Address of a running server's own database."""
-    binaries = _binaries()
+    binaries = system_binaries()
     root_without_user = os.geteuid() == 0 and shutil.which("runuser") is None
     if binaries is not None and not root_without_user:
         with _system_server(binaries) as server:
