@@ -152,6 +152,9 @@ class AwsWorld:
         self.cloud.faults.short = {("*", "*")}
         return self.pool
 
+    def baking(self) -> Pool | None:
+        return None if self.tasks else self.pool
+
     def tiers(self) -> Pool:
         """Two offerings in one group of fleets; or two Auto Scaling groups, whose warm pools keep different states."""
         group = self.pool.groups[0]

@@ -86,6 +86,9 @@ class AzureWorld:
         self.fake.faults.short.add(SIZE)
         return self.pool
 
+    def baking(self) -> Pool | None:
+        return None if self.tasks else self.with_options(gallery_image="night/nodes")
+
     def tiers(self) -> Pool:
         self.fake.add("large", "Standard_D8s_v5", standby="Hibernated" if self.vmss.standby else "")
         first = self.pool.groups[0]

@@ -114,8 +114,10 @@ class Cloud:
         """More calls are refused; the SDK's pauses between its attempts pass on the clock."""
         with pauses_on(self.clock):
             self.throttle(calls_per_s)
-            yield
-            self.throttle(None)
+            try:
+                yield
+            finally:
+                self.throttle(None)
 
     def throttle(self, calls_per_s: int | None) -> None:
         """More calls are refused."""

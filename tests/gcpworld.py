@@ -81,6 +81,9 @@ class GcpWorld:
         self.fake.faults.short.add("n2-standard-4")
         return self.pool
 
+    def baking(self) -> Pool | None:
+        return None if self.tasks else self.pool
+
     def tiers(self) -> Pool:
         self.fake.add("large", "n2-standard-8")
         first = self.pool.groups[0]

@@ -20,6 +20,7 @@ from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seco
 from preprov.control.reacting import carry_out, reaction, why_blocked
 from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import keep, tend
+from preprov.control.vanishing import note_vanished
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
@@ -143,6 +144,7 @@ def _plan_and_act(
     note_guards(ctx, pool, plan, outcome.binding, stale=source_age_s(ctx, pool.name) > pool.guards.stale_source_s)
     acted = apply_plan(ctx, pool, plan, observation, kinds=kinds)
     acted = (*acted, *keep_floors(ctx, pool, plan, observation, outcome.votes))
+    acted = (*acted, *note_vanished(ctx, pool, observation, plan.plan_id))
     gone = {i for r in acted if r.result == "done" and not r.action.kind.raises for i in r.node_ids}
     keep(ctx, pool, observation, gone, outcome.votes.keys())
     acted = (*acted, *collect_orphans(ctx, pool, observation, plan.plan_id), *collect_benches(ctx, pool))

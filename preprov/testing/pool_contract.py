@@ -18,6 +18,7 @@ import pytest
 
 from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError, PoolError, QuotaExceededError
 from preprov.model.pools import Phase, Preload, Standby
+from preprov.testing.image_contract import ImageContract
 from preprov.testing.pool_report import DECLARES, declared
 from preprov.testing.pool_tiers import TierContract
 from preprov.testing.pool_world import PoolWorld
@@ -25,7 +26,7 @@ from preprov.testing.pool_world import PoolWorld
 __all__ = ["PoolContract", "PoolWorld"]
 
 
-class PoolContract(TierContract):
+class PoolContract(TierContract, ImageContract):
     """The suite."""
 
     # ------------------------------------------------------------------ capabilities
@@ -78,6 +79,7 @@ class PoolContract(TierContract):
         second = world.provider.launch(self.ask(world, 1))
         assert not set(first) & set(second)
         self.wait(world, (*first, *second), Phase.READY)
+        assert set(self.seen(world)) == {*first, *second}
 
     def test_a_token_never_makes_again_what_was_ended(self, world: PoolWorld) -> None:
         """A repeated launch is not a way back to life."""
@@ -158,7 +160,12 @@ class PoolContract(TierContract):
         """A repeated call is harmless."""
         (node,) = self.ready(world)
         self.keep(world, state, [node.node_id])
+        before = self.seen(world)
         self.keep(world, state, [node.node_id])
+        after = self.seen(world)
+        assert {i: (n.phase, n.created_at) for i, n in after.items()} == {
+            i: (n.phase, n.created_at) for i, n in before.items()
+        }
 
     def test_from_hibernated_to_stopped(self, world: PoolWorld) -> None:
         """One kept state may follow the other."""
@@ -168,7 +175,8 @@ class PoolContract(TierContract):
         self.keep(world, Standby.HIBERNATED, [node.node_id])
         self.keep(world, Standby.STOPPED, [node.node_id])
         world.provider.start(world.pool, [node.node_id], Preload())
-        self.wait(world, (node.node_id,), Phase.READY)
+        (back,) = self.wait(world, (node.node_id,), Phase.READY)
+        assert back.came_from is Standby.STOPPED, "its memory was given up"
 
     @pytest.mark.parametrize("state", [Standby.HIBERNATED, Standby.STOPPED])
     def test_a_kept_node_can_be_ended(self, world: PoolWorld, state: Standby) -> None:
@@ -177,6 +185,7 @@ class PoolContract(TierContract):
         self.keep(world, state, [node.node_id])
         world.provider.terminate(world.pool, [node.node_id])
         world.until(lambda: not self.seen(world), "the node to be gone")
+        self._stays_gone(world)
 
     @pytest.mark.parametrize("state", [Standby.HIBERNATED, Standby.STOPPED])
     def test_a_kept_node_takes_no_task_before_it_is_handed_over(self, world: PoolWorld, state: Standby) -> None:
@@ -247,7 +256,8 @@ class PoolContract(TierContract):
         world.occupy(busy)
         with pytest.raises(NodeBusyError):
             world.provider.terminate(world.pool, [idle.node_id, busy.node_id])
-        world.occupy(idle)
+        claimant = world.occupy(idle)
+        assert self.seen(world)[idle.node_id].running == (claimant,)
 
     def test_terminate_is_idempotent(self, world: PoolWorld) -> None:
         """Gone is gone; ending what is gone, or never was, is success."""
@@ -264,6 +274,13 @@ class PoolContract(TierContract):
         ids = world.provider.launch(self.ask(world))
         world.provider.terminate(world.pool, ids)
         world.until(lambda: not self.seen(world), "the node to be gone")
+        self._stays_gone(world)
+
+    def _stays_gone(self, world: PoolWorld) -> None:
+        """What was ended does not come back, and nothing comes in its place, for who looks anew either."""
+        for _ in range(3):
+            self._pass_time(world)
+            assert self.seen(world, world.again()) == {}
 
     # ------------------------------------------------------------------ drain
 

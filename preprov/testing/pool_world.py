@@ -51,6 +51,13 @@ class PoolWorld(Protocol):
         """A pool, nothing launched in it yet, that keeps two standby states of two offerings; None if it cannot be."""
         ...
 
+    def baking(self) -> Pool | None:
+        """A pool of whose first group images can be baked; None if that cannot be arranged.
+
+        Asked of a provider that is a `BakesImages` only: others' worlds need not have it.
+        """
+        ...
+
 
 class PoolSuite:
     """What the tests of the suite are written with."""

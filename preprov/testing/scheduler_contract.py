@@ -130,6 +130,7 @@ class SchedulerContract:
             return {r.claimant for r in reports if r.ended_at} == {task.claimant(i) for i in range(3)}
 
         world.until(over, "three instances to end")
+        assert [world.begun(task.claimant(i)) for i in range(3)] == [1, 1, 1]
 
     def test_a_new_instance_goes_on(self, world: SchedulerWorld) -> None:
         """Nothing is remembered: a restarted controller polls what its predecessor started."""
@@ -143,6 +144,7 @@ class SchedulerContract:
             return report is not None and report.exit_code == 0
 
         world.until(over, "the task to end")
+        assert world.begun(task.claimant(0)) == 1
 
     def test_an_ended_node_takes_nothing_and_is_left_out(self, world: SchedulerWorld) -> None:
         """Starting there is an error, asking it is not."""

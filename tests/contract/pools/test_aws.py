@@ -17,6 +17,7 @@ class TestFleet(PoolContract):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 class TestStoppedWarmPool(PoolContract):
     @pytest.fixture
     def world(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsWorld]:
@@ -25,6 +26,7 @@ class TestStoppedWarmPool(PoolContract):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 class TestHibernatedWarmPool(PoolContract):
     @pytest.fixture
     def world(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsWorld]:
@@ -33,6 +35,7 @@ class TestHibernatedWarmPool(PoolContract):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 class TestRunningWarmPool(PoolContract):
     @pytest.fixture
     def world(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsWorld]:

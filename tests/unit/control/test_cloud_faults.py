@@ -8,7 +8,7 @@ import pytest
 
 from preprov.control.adopting import adopt, release
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Guards, Node, Phase, Preload
+from preprov.model.pools import Guards, Node, Phase, Pool, Preload
 from tests.clouds import CLOUDS, DATASET, Cloud, cloud_of, launches
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -60,6 +60,13 @@ def causes(records: list[ActionRecord]) -> str:
     return " | ".join(f"{r.action.reason} {r.detail}" for r in records)
 
 
+def impatient(pool: Pool) -> Pool:
+    """One whose SDK gives up soon; that of Google counts by a clock of its own."""
+    (group,) = pool.groups
+    soon = {k: 0.2 for k in group.options if k == "retry"}
+    return replace(pool, groups=(replace(group, options={**group.options, **soon}),))
+
+
 class KilledError(BaseException):
     """The controller dies here."""
 
@@ -86,7 +93,19 @@ def test_killed_between_request_and_response(cloud: Cloud) -> None:
 
 
 def test_throttled_at_two_calls_a_second(cloud: Cloud) -> None:
-    ctx = cloud.context()
+    provider, ctx = cloud.provider(), cloud.context()
+    asked = provider.launch
+
+    def refused(request: object) -> tuple[str, ...]:
+        with cloud.throttled(0):
+            return asked(request)
+
+    provider.launch = refused
+    patient, cloud.pool = cloud.pool, impatient(cloud.pool)
+    seen = cloud.one_pass(cloud.context(provider), cores(cloud, 2)).records
+    cloud.pool = patient
+    (record,) = [r for r in seen if r.result == "failed"]
+    assert "ThrottledError" in record.detail, "the SDK's own patience was over, and the record says with what"
     with cloud.throttled(2):
         records = cloud.passes(ctx, cores(cloud, 2), minutes=1.5, every_s=30)
     cloud.clock.sleep(120)
@@ -141,7 +160,17 @@ def test_a_dataset_whose_checksum_is_wrong(cloud: Cloud) -> None:
 
 def test_credentials_that_expire_mid_run(cloud: Cloud) -> None:
     busy, _ = two_ready(cloud)
-    cloud.expire(True)
+    provider = cloud.provider()
+    asked = provider.launch
+
+    def too_late(request: object) -> tuple[str, ...]:
+        cloud.expire(True)
+        return asked(request)
+
+    provider.launch = too_late
+    (record,) = [r for r in cloud.one_pass(cloud.context(provider), cores(cloud, 4)).records if r.result == "failed"]
+    assert "NotAuthorisedError" in record.detail
+    assert "renew" in record.detail or "expired" in record.detail, "the record says why nothing came of it"
     ctx = cloud.context()
     result = cloud.one_pass(ctx, cores(cloud, 4))
     assert not result.observation.complete
@@ -157,8 +186,10 @@ def test_a_node_deleted_by_hand(cloud: Cloud) -> None:
     busy, idle = two_ready(cloud)
     cloud.delete_by_hand(idle.node_id)
     ctx = cloud.context()
-    cloud.passes(ctx, cores(cloud, 1), minutes=6)
+    records = cloud.passes(ctx, cores(cloud, 1), minutes=6)
     assert idle.node_id not in cloud.nodes()
+    (told,) = [r for r in records if idle.node_id in r.node_ids]
+    assert "nothing here ended it: deleted by hand, or taken by the cloud" in told.action.reason
     assert still_works(cloud, busy)
     assert cloud.machines() == 2
     assert len(cloud.ready()) == 2
@@ -168,7 +199,8 @@ def test_a_clock_that_is_wrong(cloud: Cloud) -> None:
     _, idle = two_ready(cloud)
     cloud.skew(idle.node_id, 7200)
     cloud.clock.sleep(30)
-    cloud.passes(cloud.context(), minutes=15)
+    records = cloud.passes(cloud.context(), minutes=15)
+    assert not [r for r in records if idle.node_id in r.action.node_ids]
     node = cloud.nodes()[idle.node_id]
     assert node.is_busy, "nobody can say what runs there, so nothing is done to it"
     assert "clock is wrong" in node.reason
