@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprov.configfile.sources import AirflowSection, KubernetesSection, LiveSection, SlurmSection
+from preprov.configfile.sources import AirflowSection, KubernetesSection, LiveSection, PrefectSection, SlurmSection
 from preprov.contracts import Clock, LiveSource, WorkSource
 from preprov.model.errors import ConfigError
 
@@ -58,9 +58,26 @@ def live_source(section: LiveSection, clock: Clock) -> LiveSource:
         return _kubernetes(section)
     if isinstance(section, SlurmSection):
         return _slurm(section, clock)
-    raise ConfigError(
-        f"no place of kind {section.kind!r} can be read", where="[[source]]", hint="airflow, slurm, kubernetes"
+    if isinstance(section, PrefectSection):
+        return _prefect(section, clock)
+    hint = "airflow, slurm, kubernetes, prefect"
+    raise ConfigError(f"no place of kind {section.kind!r} can be read", where="[[source]]", hint=hint)
+
+
+def _prefect(section: PrefectSection, clock: Clock) -> LiveSource:
+    from preprov.sources.prefect import PrefectSettings, PrefectSource
+
+    key = section.key
+    settings = PrefectSettings(
+        name=section.name,
+        url=section.url,
+        key=None if key is None else lambda: key.read("key"),
+        tenant=section.tenant,
+        requests_per_second=section.requests_per_second,
+        history_days=section.history_days,
+        zone=section.zone,
     )
+    return PrefectSource(settings, clock)
 
 
 def _airflow_credential(section: AirflowSection) -> "Credential":

@@ -145,5 +145,30 @@ class KubernetesSection(LiveSection):
         return self.context or (str(self.kubeconfig) if self.kubeconfig else "the current context")
 
 
-SourceSection = Annotated[FileSource | AirflowSection | SlurmSection | KubernetesSection, Field(discriminator="kind")]
+class PrefectSection(LiveSection):
+    """A Prefect 3, read by its own client.
+
+    Attributes:
+        url: of its API, with /api. key: of Prefect Cloud, or of a server that wants one.
+    """
+
+    kind: Literal["prefect"]
+    url: str
+    key: Secret | None = None
+
+    @property
+    def where(self) -> str:
+        """Its address."""
+        return self.url
+
+    @model_validator(mode="after")
+    def _complete(self) -> "PrefectSection":
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError("`url` must begin with http:// or https://")
+        return self
+
+
+SourceSection = Annotated[
+    FileSource | AirflowSection | SlurmSection | KubernetesSection | PrefectSection, Field(discriminator="kind")
+]
 """One [[source]]; a new kind is one more section here."""

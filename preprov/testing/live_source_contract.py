@@ -88,6 +88,7 @@ def unrouted(batch: SyncBatch, zone: str) -> RoutedBatch:
         gone=batch.gone,
         schedules=None if batch.schedules is None else tuple(replace(s, pool=POOL) for s in batch.schedules),
         shapes=None if batch.shapes is None else {POOL: known(batch.shapes.work)},
+        limits=batch.limits,
         cursor=batch.cursor,
         notebook=batch.notebook,
         zone=zone,

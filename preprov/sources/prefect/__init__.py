@@ -1,0 +1,5 @@
+"""Prefect 3, read by its own client."""
+
+from preprov.sources.prefect.source import PrefectSettings, PrefectSource
+
+__all__ = ["PrefectSettings", "PrefectSource"]

@@ -1,0 +1,99 @@
+"""Prefect's own client, within a budget: it knows how to prove who asks, and it retries; nothing here does so again."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from preprov.model.errors import SourceError, SourceUnavailableError
+from preprov.sources.budget import RequestBudget
+
+Json: TypeAlias = dict[str, Any]
+
+PAGE: Final = 200
+"""Most items that a server gives at once."""
+_HINTS: Final = {
+    401: "Prefect refuses this key: check `key` of the [[source]]",
+    403: "the key may not read this: it needs a role that may see flow runs, deployments and work pools",
+}
+
+
+class PrefectReader:
+    """Asks one Prefect.
+
+    Args:
+        url: of its API, with /api. key: looks the API key up; None = it wants none. budget: one turn a request.
+        transport: instead of the network.
+    """
+
+    def __init__(
+        self, url: str, key: Callable[[], str] | None, budget: RequestBudget, *, transport: Any = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._key, self._budget, self._transport = key, budget, transport
+        self._client: Any = None
+
+    def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """What is at this path; None if there is nothing."""
+        return self._ask("GET", path, params=params)
+
+    def filtered(self, path: str, body: Json) -> list[Json]:
+        """One answer of at most PAGE items."""
+        found = self._ask("POST", path, json={"limit": PAGE, **body})
+        if not isinstance(found, list):
+            raise SourceUnavailableError("its answer is no list", where=f"{self.url}{path}", hint="is this a Prefect?")
+        return [item for item in found if isinstance(item, dict)]
+
+    def all(self, path: str, body: Json) -> Iterator[Json]:
+        """Every item of a list, a page after the other; one that comes twice is told twice."""
+        offset = 0
+        while True:
+            page = self.filtered(path, {**body, "offset": offset})
+            yield from page
+            offset += len(page)
+            if len(page) < PAGE:
+                return
+
+    def count(self, path: str, body: Json) -> int:
+        """How many items there are."""
+        found = self._ask("POST", path, json=body)
+        return int(found) if isinstance(found, int) else 0
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        import httpx
+        from prefect.exceptions import PrefectHTTPStatusError
+
+        client = self._connected()
+        turn = self._budget.take()
+        where = f"{self.url}{path}"
+        try:
+            answer = client.request(method, path, **more)
+            return answer.json()
+        except PrefectHTTPStatusError as error:
+            status = error.response.status_code
+            if status == 404:
+                return None
+            if status in _HINTS:
+                raise SourceError(f"HTTP {status}", where=where, hint=_HINTS[status]) from error
+            if status >= 500 or status in (408, 429):
+                raise _unavailable(f"HTTP {status}", where) from error
+            said = error.response.text.strip()[:200]
+            raise SourceError(f"Prefect refuses this question (HTTP {status}): {said}", where=where) from error
+        except ValueError as error:
+            raise _unavailable("its answer is not JSON", where) from error
+        except httpx.HTTPError as error:
+            raise _unavailable(f"{type(error).__name__}: {error}", where) from error
+        finally:
+            self._budget.answered(turn)
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            from prefect.client.orchestration import SyncPrefectClient
+
+            settings = {} if self._transport is None else {"transport": self._transport}
+            key = self._key() if self._key is not None else None
+            self._client = SyncPrefectClient(self.url, api_key=key, httpx_settings=settings)
+        return self._client
+
+
+def _unavailable(why: str, where: str) -> SourceUnavailableError:
+    hint = "it is asked again at the next pass; its own logs say more"
+    return SourceUnavailableError(f"Prefect does not answer as it should: {why}", where=where, hint=hint)

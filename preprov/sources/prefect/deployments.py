@@ -1,0 +1,154 @@
+"""What a Prefect declares: deployments with schedules and job variables, work pools and queues with their limits."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from preprov.contracts import SyncBatch
+from preprov.model.time import epoch, from_epoch
+from preprov.model.waits import Cause, SlotLimit
+from preprov.sources.prefect.client import PrefectReader
+from preprov.sources.prefect.facts import NAN, Deployment, FlowRun, requests, schedule_of
+from preprov.sources.prefect.runs import Seen, Shape, limit_of, shapes_of
+from preprov.sources.text import clean
+
+_PREFIX: Final = "dag/"
+
+
+class Declared:
+    """Asked for at each pass: a few questions."""
+
+    def __init__(self, reader: PrefectReader, source: str, tenant: str, zone: str) -> None:
+        """Nothing yet."""
+        self._reader, self._source, self._zone = reader, source, zone
+        self.tenant = tenant
+        self.shapes: dict[str, Shape] = {}
+        self.limited: frozenset[tuple[str, str]] = frozenset()
+        self._flows: dict[str, str] = {}
+        self._deployments: dict[str, Deployment] = {}
+        self._pools: dict[str, dict[str, Any]] = {}
+        self._unwritten: dict[str, str | None] = {}
+        self._known = False
+        self._told: int | None = None
+
+    def remember(self, notebook: Mapping[str, str]) -> None:
+        """What DAGs looked like, as an earlier process wrote it down."""
+        if self._known:
+            return
+        self._known = True
+        for key, text in notebook.items():
+            shape = Shape.load(text) if key.startswith(_PREFIX) else None
+            if shape is not None:
+                self.shapes[key[len(_PREFIX) :]] = shape
+
+    def batch(self, scheduled: Sequence[FlowRun], now: datetime) -> SyncBatch:
+        """Ask, and tell what is declared."""
+        limits = self._ask()
+        turns: dict[str, list[datetime]] = {}
+        for run in scheduled:
+            if run.auto and run.expected == run.expected:
+                turns.setdefault(run.deployment_id, []).append(from_epoch(run.expected))
+        plans, queues, shapes = [], {}, {}
+        for d in self._deployments.values():
+            dag = self._name(d.flow_id, d)
+            plans.append(schedule_of(dag, d, sorted(turns.get(d.deployment_id, ())), self.tenant, self._zone, None))
+            queues[dag] = (f"{d.pool}/{d.queue}" if d.pool else "",)
+            shapes[dag] = self._shape_run(d, dag, epoch(now))
+        looks = hash((tuple(plans), limits, tuple(s.looks for s in shapes.values()), tuple(queues.items())))
+        if looks == self._told:
+            return SyncBatch(notebook=self.written())
+        self._told = looks
+        return SyncBatch(
+            schedules=tuple(plans),
+            dag_queues=queues,
+            shapes=shapes_of(shapes, self._source),
+            limits=limits,
+            notebook=self.written(),
+        )
+
+    def tell_again(self) -> None:
+        """Whatever was told last, nobody may have kept it."""
+        self._told = None
+        self._unwritten = {_PREFIX + dag: shape.dump() for dag, shape in self.shapes.items()}
+
+    def _ask(self) -> tuple[SlotLimit, ...]:
+        flows = self._reader.all("/flows/filter", {"sort": "NAME_ASC"})
+        self._flows = {str(f.get("id")): clean(f.get("name")) for f in flows}
+        found = (Deployment.of(d) for d in self._reader.all("/deployments/filter", {"sort": "NAME_ASC"}) if d.get("id"))
+        self._deployments = {d.deployment_id: d for d in found}
+        self._pools = {clean(p.get("name")): p for p in self._reader.all("/work_pools/filter", {})}
+        out = [
+            SlotLimit(Cause.WORK_POOL, name, float(pool["concurrency_limit"]))
+            for name, pool in sorted(self._pools.items())
+            if pool.get("concurrency_limit") is not None
+        ]
+        limited = set()
+        for queue in self._reader.all("/work_queues/filter", {}):
+            pool = clean(queue.get("work_pool_name"))
+            if pool and queue.get("concurrency_limit") is not None:
+                limited.add((pool, clean(queue.get("name"))))
+                name = f"{pool}/{clean(queue.get('name'))}"
+                out.append(SlotLimit(Cause.WORK_QUEUE, name, float(queue["concurrency_limit"])))
+        self.limited = frozenset(limited)
+        runs = [(self._name(d.flow_id, d), d.limit) for d in self._deployments.values()]
+        out += [SlotLimit(Cause.MAX_ACTIVE_RUNS, dag, float(limit)) for dag, limit in runs if limit is not None]
+        return tuple(out)
+
+    def _shape_run(self, d: Deployment, dag: str, at: float) -> Seen:
+        today, nothing = at // 86_400 * 86_400, NAN
+        run = FlowRun(
+            f"as declared/{d.deployment_id}", d.flow_id, d.deployment_id, "PENDING", today, nothing, nothing, nothing,
+            auto=True, nested=False, pool=d.pool, queue=d.queue, host="", runs=0,
+        )  # fmt: skip
+        queue = f"{d.pool}/{d.queue}" if d.pool else ""
+        limit = limit_of(self._source, d.pool, d.queue, self.limited)
+        return Seen(run, dag, (), self.shapes.get(dag), self.asks(run), "", self._zone, self.tenant, queue, limit)
+
+    # ------------------------------------------------------------------ knowing
+
+    def _name(self, flow_id: str, deployment: Deployment | None) -> str:
+        flow = self._flows.get(flow_id) or flow_id or "flow"
+        return f"{flow}/{deployment.name}" if deployment is not None else flow
+
+    def dag(self, run: FlowRun) -> str:
+        """Its flow and its deployment, `etl/nightly`; a run without a deployment is its flow's."""
+        return self._name(run.flow_id, self._deployments.get(run.deployment_id))
+
+    def asks(self, run: FlowRun) -> tuple[float, float, float]:
+        """Cores, GiB, GPUs: by the run's own job variables, else its deployment's, else its work pool's defaults."""
+        d, pool = self._deployments.get(run.deployment_id), self._pools.get(run.pool, {})
+        properties = ((pool.get("base_job_template") or {}).get("variables") or {}).get("properties") or {}
+        defaults = {k: p.get("default") for k, p in properties.items() if isinstance(p, Mapping)}
+        return requests(str(pool.get("type") or ""), defaults, d.variables if d else {}, run.variables)
+
+    def cron(self, run: FlowRun) -> str:
+        """Of its deployment, if that has one."""
+        d = self._deployments.get(run.deployment_id)
+        return schedule_of("", d, (), "", self._zone, None).cron if d is not None else ""
+
+    def zone_of(self, run: FlowRun) -> str:
+        """Of its deployment's schedule."""
+        d = self._deployments.get(run.deployment_id)
+        return schedule_of("", d, (), "", self._zone, None).zone if d is not None else self._zone
+
+    def learn(self, run: FlowRun, shape: Shape) -> None:
+        """A run of a DAG ended well, and looked like this."""
+        dag = self.dag(run)
+        if self.shapes.get(dag) != shape:
+            self.shapes[dag] = shape
+            self._unwritten[_PREFIX + dag] = shape.dump()
+
+    def written(self) -> dict[str, str | None]:
+        """What is to be kept in the notebook since this was last asked."""
+        found, self._unwritten = self._unwritten, {}
+        return found
+
+    def words(self) -> str:
+        """How much is declared, for people."""
+        self._ask()
+        active = sum(not d.paused for d in self._deployments.values())
+        stamp = datetime.now(UTC)
+        return (
+            f"{len(self._deployments)} deployments, {active} of them with active schedules, "
+            f"{len(self._pools)} work pools, at {stamp:%H:%M}Z"
+        )

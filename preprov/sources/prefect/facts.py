@@ -1,0 +1,237 @@
+"""What Prefect says of flow runs, task runs and deployments, in the few words that are needed here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+from preprov.model.work import Schedule
+from preprov.sources.quantities import cores, gib
+from preprov.sources.text import clean
+
+Json: TypeAlias = Mapping[str, Any]
+NAN: Final = float("nan")
+OVER: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+_CPU: Final = ("cpu", "cpu_request", "cpu_requests", "request_cpu", "cpus")
+_MEMORY: Final = ("memory", "memory_request", "memory_requests", "request_memory", "mem_limit", "memory_limit")
+_GPU: Final = ("gpu", "gpus", "gpu_count", "accelerator_count")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """A flow run; times in epoch seconds, NaN = not yet.
+
+    Attributes:
+        expected: when it was meant to start. auto: a schedule made it. nested: it is part of another run.
+        host: where its process was started, if its worker says. variables: its own job variables.
+    """
+
+    run_id: str
+    flow_id: str
+    deployment_id: str
+    state: str
+    created: float
+    expected: float
+    started: float
+    ended: float
+    auto: bool
+    nested: bool
+    pool: str
+    queue: str
+    host: str
+    runs: int
+    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.state in OVER
+
+    @classmethod
+    def of(cls, j: Json) -> "FlowRun":
+        """From JSON.
+
+        Raises:
+            ValueError: it has no id, or no time at which it was made.
+        """
+        created = seconds(j.get("created"))
+        if not j.get("id") or created != created:
+            raise ValueError("a flow run without an id, or of no time")
+        return cls(
+            run_id=str(j["id"]),
+            flow_id=str(j.get("flow_id") or ""),
+            deployment_id=str(j.get("deployment_id") or ""),
+            state=str(j.get("state_type") or "PENDING"),
+            created=created,
+            expected=seconds(j.get("expected_start_time")),
+            started=seconds(j.get("start_time")),
+            ended=seconds(j.get("end_time")),
+            auto=bool(j.get("auto_scheduled")),
+            nested=bool(j.get("parent_task_run_id")),
+            pool=clean(j.get("work_pool_name")),
+            queue=clean(j.get("work_queue_name")),
+            host=clean(str(j.get("infrastructure_pid") or "").rpartition(":")[0]),
+            runs=int(j.get("run_count") or 0),
+            variables=j.get("job_variables") or {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """A task run; `parents`: ids of the task runs whose results it took or waited for."""
+
+    task_run_id: str
+    flow_run_id: str
+    base: str
+    state: str
+    created: float
+    started: float
+    ended: float
+    parents: tuple[str, ...]
+    runs: int
+
+    @classmethod
+    def of(cls, j: Json) -> "TaskRun":
+        """From JSON.
+
+        Raises:
+            ValueError: it has no id.
+        """
+        if not j.get("id"):
+            raise ValueError("a task run without an id")
+        inputs = j.get("task_inputs") or {}
+        given = (i for values in inputs.values() if isinstance(values, Sequence) for i in values)
+        parents = (str(i["id"]) for i in given if isinstance(i, Mapping) and i.get("input_type") == "task_run")
+        return cls(
+            task_run_id=str(j["id"]),
+            flow_run_id=str(j.get("flow_run_id") or ""),
+            base=_base(j),
+            state=str(j.get("state_type") or "PENDING"),
+            created=seconds(j.get("created")),
+            started=seconds(j.get("start_time")),
+            ended=seconds(j.get("end_time")),
+            parents=tuple(dict.fromkeys(parents)),
+            runs=int(j.get("run_count") or 0),
+        )
+
+
+def _base(j: Json) -> str:
+    """Name of the task, without what tells its runs apart: `extract` of `extract-3f1`, of key `extract-8c1f0d2a`."""
+    key, name = clean(j.get("task_key")), clean(j.get("name"))
+    stem, dash, tail = key.rpartition("-")
+    if dash and len(tail) >= 6 and all(c in "0123456789abcdef" for c in tail):
+        return stem.rpartition(".")[2] or stem
+    return name.rpartition("-")[0] or name or key or "task"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment: its schedules, and how its runs are started."""
+
+    deployment_id: str
+    name: str
+    flow_id: str
+    paused: bool
+    pool: str
+    queue: str
+    limit: int | None
+    schedules: tuple[Json, ...] = field(hash=False, default=())
+    variables: Mapping[str, Any] = field(hash=False, default_factory=dict)
+
+    @classmethod
+    def of(cls, j: Json) -> "Deployment":
+        """From JSON.
+
+        Raises:
+            ValueError: it has no id.
+        """
+        if not j.get("id"):
+            raise ValueError("a deployment without an id")
+        limit = j.get("concurrency_limit") or (j.get("global_concurrency_limit") or {}).get("limit")
+        active = tuple(s for s in j.get("schedules") or () if s.get("active", True))
+        return cls(
+            deployment_id=str(j["id"]),
+            name=clean(j.get("name")),
+            flow_id=str(j.get("flow_id") or ""),
+            paused=bool(j.get("paused")) or not active,
+            pool=clean(j.get("work_pool_name")),
+            queue=clean(j.get("work_queue_name")),
+            limit=int(limit) if limit else None,
+            schedules=active,
+            variables=j.get("job_variables") or {},
+        )
+
+
+def seconds(value: Any) -> float:
+    """An ISO time as epoch seconds; NaN if there is none, or it is none."""
+    if not isinstance(value, str) or not value:
+        return NAN
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return NAN
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def schedule_of(
+    dag_id: str, deployment: Deployment, turns: Sequence[datetime], tenant: str, zone: str, since: datetime | None
+) -> Schedule:
+    """What is declared of a deployment: one cron or interval as such, anything else by its scheduled runs one by one.
+
+    Args:
+        dag_id: what its runs are called. turns: of its scheduled runs. zone: where a schedule names none.
+        since: from when on; None = always.
+    """
+    cron, every, anchor, named = "", None, None, zone
+    if len(deployment.schedules) == 1:
+        told: Json = deployment.schedules[0].get("schedule") or {}
+        named = str(told.get("timezone") or zone)
+        if told.get("cron"):
+            cron = str(told["cron"])
+        elif told.get("interval"):
+            every, anchor = float(told["interval"]), told.get("anchor_date")
+    at = seconds(anchor)
+    return Schedule(
+        dag_id=dag_id,
+        pool="",
+        cron=cron,
+        zone=named,
+        tenant=tenant,
+        since=since,
+        paused=deployment.paused,
+        max_active_runs=deployment.limit,
+        every_s=every if at == at else None,
+        anchor=datetime.fromtimestamp(at, UTC) if at == at else None,
+        turns=() if cron or (every and at == at) or deployment.paused else tuple(turns),
+    )
+
+
+def requests(kind: str, *variables: Mapping[str, Any]) -> tuple[float, float, float]:
+    """(cores, GiB, GPUs) that job variables ask for, NaN each where they do not say; a later mapping wins.
+
+    Args:
+        kind: of the work pool: Amazon ECS counts 1024 to a core, and MiB.
+    """
+    known: dict[str, Any] = {}
+    for part in variables:
+        known.update({k: v for k, v in part.items() if v is not None})
+    cpu = _first(cores, known, _CPU)
+    memory = _first(gib, known, _MEMORY)
+    if kind.startswith("ecs"):
+        cpu, memory = _first(float, known, _CPU) / 1024.0, _first(float, known, _MEMORY) / 1024.0
+    return cpu, memory, _first(float, known, _GPU)
+
+
+def _first(read: Any, known: Mapping[str, Any], names: Sequence[str]) -> float:
+    for name in names:
+        if name in known:
+            try:
+                return float(read(known[name]))
+            except (ValueError, TypeError):
+                return NAN
+    return NAN
+
+
+def iso(at: float) -> str:
+    """As the API takes it."""
+    return (datetime.fromtimestamp(0, UTC) + timedelta(seconds=at)).isoformat()

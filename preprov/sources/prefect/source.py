@@ -1,0 +1,83 @@
+"""Prefect as a place where work lives."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from preprov.contracts import Clock, Finding, Progress, SourceState, SyncBatch
+from preprov.model.errors import SourceError
+from preprov.sources.budget import RequestBudget
+from preprov.sources.prefect.client import PrefectReader
+from preprov.sources.prefect.deployments import Declared
+from preprov.sources.prefect.reading import Reading
+
+
+@dataclass(frozen=True)
+class PrefectSettings:
+    """How one Prefect is read.
+
+    Attributes:
+        name: of the source. url: of its API, with /api. key: looks the API key up; None = it wants none.
+        history_days: how far back the past is read. patience_s: seconds of a pass that go into it.
+    """
+
+    name: str
+    url: str
+    key: Callable[[], str] | None = None
+    tenant: str = "default"
+    requests_per_second: float = 2.0
+    history_days: float = 28.0
+    patience_s: float = 30.0
+    zone: str = "UTC"
+
+
+class PrefectSource:
+    """Implements `contracts.LiveSource`."""
+
+    def __init__(self, settings: PrefectSettings, clock: Clock, *, transport: Any = None) -> None:
+        """Ask nothing yet.
+
+        Args:
+            transport: of httpx, instead of the network.
+        """
+        self._settings = settings
+        budget = RequestBudget(settings.requests_per_second, clock)
+        self._reader = PrefectReader(settings.url, settings.key, budget, transport=transport)
+        self._reading = Reading(self._reader, settings.name, settings.tenant, settings.zone, clock)
+
+    @property
+    def key(self) -> str:
+        """Its name in the configuration."""
+        return self._settings.name
+
+    @property
+    def zone(self) -> str:
+        """As configured: Prefect's own times are UTC."""
+        return self._settings.zone
+
+    def changes(self, state: SourceState, now: datetime, progress: Progress | None = None) -> Iterator[SyncBatch]:
+        """What changed since the cursor."""
+        s = self._settings
+        yield from self._reading.run(state, now, s.history_days * 86_400.0, s.patience_s, progress)
+
+    def examine(self) -> tuple[Finding, ...]:
+        """Address, version, and how much can be seen."""
+        try:
+            version = self._reader.get("/admin/version")
+            if version is None:
+                raise SourceError("this address answers, but not as a Prefect", hint="the url ends in /api")
+            runs = self._reader.count("/flow_runs/count", {})
+            words = Declared(self._reader, self.key, self._settings.tenant, self.zone).words()
+        except SourceError as error:
+            return (
+                Finding("address", "bad", f"{error.where or self._settings.url}: {error.what}", error.hint or _HINT),
+            )
+        return (
+            Finding("version", "ok", f"Prefect {version}"),
+            Finding("runs", "ok", f"{runs:,} flow runs"),
+            Finding("declared", "ok", words),
+        )
+
+
+_HINT = "url is that of Prefect's API, such as http://127.0.0.1:4200/api"

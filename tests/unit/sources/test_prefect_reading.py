@@ -1,0 +1,228 @@
+"""Prefect read pass by pass: schedules, late runs, job variables, limits, the DAG that task runs tell of."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from preprov.contracts import SyncBatch
+from preprov.model.waits import Cause, SlotLimit, limit_key
+from preprov.sim.clock import VirtualClock
+from preprov.sim.ports import memory_ports
+from preprov.sources.prefect import PrefectSettings, PrefectSource
+from preprov.sources.prefect.facts import FlowRun, TaskRun, requests
+from preprov.sources.prefect.runs import FLOW, Shape
+from preprov.testing.fake_prefect import FakePrefect, FakeTaskRun
+from preprov.testing.live_source_contract import POOL, read
+from preprov.testing.store_examples import T0
+
+CRON = {"cron": "0 2 * * *", "timezone": "Europe/Zurich"}
+
+
+class World:
+    """A Prefect, a store, a reader."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock(T0)
+        self.prefect = FakePrefect(self.clock)
+        self.ports = memory_ports()
+        self.reader = self.source()
+
+    def source(self) -> PrefectSource:
+        settings = PrefectSettings("prod", "http://pf/api", requests_per_second=1e6, history_days=2, patience_s=1e9)
+        return PrefectSource(settings, self.clock, transport=self.prefect.transport())
+
+    def now(self):
+        return self.clock.now()
+
+    def read(self):
+        return read(self, self.ports, self.reader)
+
+    def batches(self) -> list[SyncBatch]:
+        return list(self.reader.changes(self.ports.sources.state("prod"), self.now()))
+
+    def tasks(self):
+        return self.ports.work.work(POOL).tasks.set_index("task_id")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def edges(work) -> set[tuple[str, str]]:
+    names = work.tasks["task_id"].tolist()
+    return {(names[p], names[c]) for p, c in zip(work.parents, work.children, strict=True)}
+
+
+def test_schedules_of_deployments_are_crons_intervals_or_the_turns_of_their_scheduled_runs(world: World) -> None:
+    p = world.prefect
+    anchor = "2025-01-01T00:10:00+00:00"
+    p.deploy("etl", "nightly", CRON, concurrency_limit=2)
+    p.deploy("etl", "even", {"interval": 900.0, "anchor_date": anchor, "timezone": "UTC"})
+    odd = p.deploy("etl", "odd", {"rrule": "FREQ=DAILY", "timezone": "UTC"})
+    p.deploy("etl", "paused", CRON, paused=True)
+    p.deploy("etl", "by hand")
+    turns = [T0 + timedelta(hours=h) for h in (5, 29)]
+    for t in turns:
+        p.start_run("etl", deployment=odd, state="SCHEDULED", start=None, expected=t.timestamp(), auto=True)
+    world.read()
+    found = {s.dag_id: s for s in world.ports.work.schedules(POOL)}
+    assert (found["etl/nightly"].cron, found["etl/nightly"].zone) == ("0 2 * * *", "Europe/Zurich")
+    assert found["etl/nightly"].max_active_runs == 2
+    assert (found["etl/even"].every_s, found["etl/even"].cron) == (900.0, "")
+    assert found["etl/odd"].turns == tuple(turns)
+    assert found["etl/paused"].paused
+    assert found["etl/by hand"].paused, "a deployment without a schedule has no turns"
+    assert len(world.ports.work.work(POOL).runs) == 0, "a run that its schedule made ahead of time is a turn yet"
+
+
+def test_a_late_run_waits_and_one_that_was_asked_for_ahead_is_due_then(world: World) -> None:
+    p = world.prefect
+    d = p.deploy("etl", "nightly", CRON)
+    late = p.start_run("etl", deployment=d, state="SCHEDULED", start=None, expected=p.now() - 60, auto=True)
+    due = p.now() + 600
+    ahead = p.start_run("etl", deployment=d, state="SCHEDULED", start=None, expected=due)
+    world.read()
+    runs = world.ports.work.work(POOL).runs.set_index("run_id")
+    assert set(runs.index) == {late.id, ahead.id}
+    assert runs["due"][ahead.id] == due
+    assert (runs["trigger"][late.id], runs["trigger"][ahead.id]) == ("scheduled", "manual")
+    assert runs["scheduled_for"][late.id] == late.expected
+    assert world.tasks()["started_at"].isna().all()
+
+
+def test_what_a_run_asks_for_is_in_its_job_variables_and_its_tasks_take_nothing_besides(world: World) -> None:
+    p = world.prefect
+    p.pools["k8s"] = {
+        "name": "k8s",
+        "type": "kubernetes",
+        "concurrency_limit": 5,
+        "base_job_template": {"variables": {"properties": {"cpu": {"default": "500m"}, "memory": {"default": "1Gi"}}}},
+    }
+    d = p.deploy("etl", "nightly", pool="k8s", queue="high", job_variables={"memory": "4Gi", "image": "etl:1"})
+    p.start_run("etl", "extract", "load", deployment=d, variables={"cpu": 2})
+    world.read()
+    tasks = world.tasks()
+    assert tasks.loc[FLOW, ["cpu", "memory"]].tolist() == [2.0, 4.0]
+    assert tasks.loc[["extract", "load"], ["cpu", "memory"]].to_numpy().sum() == 0
+    assert tasks.loc[FLOW, "slot_of"] == limit_key(Cause.WORK_POOL, "prod", "k8s")
+    assert tasks.loc[FLOW, "node"] == "host-1"
+    (queue,) = {
+        q for b in world.source().changes(memory_ports().sources.state("prod"), world.now()) for q in b.runs.queues
+    }
+    assert queue == "k8s/high"
+
+
+@pytest.mark.parametrize(
+    ("kind", "variables", "expected"),
+    [
+        ("ecs", {"cpu": 2048, "memory": 4096}, (2.0, 4.0, np.nan)),
+        ("cloud-run", {"cpu": "1000m", "memory": "512Mi"}, (1.0, 0.5, np.nan)),
+        ("kubernetes", {"cpu_request": "2", "memory_request": "8Gi", "gpu": 1}, (2.0, 8.0, 1.0)),
+        ("process", {"cpu": "many", "memory": None}, (np.nan, np.nan, np.nan)),
+        ("process", {}, (np.nan, np.nan, np.nan)),
+    ],
+)
+def test_job_variables_of_every_kind_of_pool(kind: str, variables: Mapping[str, object], expected: object) -> None:
+    np.testing.assert_array_equal(requests(kind, variables), expected)
+
+
+def test_limits_of_pools_queues_and_deployments_are_told(world: World) -> None:
+    p = world.prefect
+    p.pools["k8s"] = {"name": "k8s", "type": "kubernetes", "concurrency_limit": 5}
+    p.pools["free"] = {"name": "free", "type": "process", "concurrency_limit": None}
+    p.queues += [
+        {"name": "high", "work_pool_name": "k8s", "concurrency_limit": 2, "priority": 1},
+        {"name": "default", "work_pool_name": "k8s", "concurrency_limit": None, "priority": 2},
+    ]
+    d = p.deploy("etl", "nightly", CRON, pool="k8s", queue="high", concurrency_limit=1)
+    p.start_run("etl", deployment=d)
+    told = next(b.limits for b in world.batches() if b.limits is not None)
+    assert set(told) == {
+        SlotLimit(Cause.WORK_POOL, "k8s", 5.0),
+        SlotLimit(Cause.WORK_QUEUE, "k8s/high", 2.0),
+        SlotLimit(Cause.MAX_ACTIVE_RUNS, "etl/nightly", 1.0),
+    }
+    world.read()
+    assert world.tasks()["slot_of"][FLOW] == limit_key(Cause.WORK_QUEUE, "prod", "k8s/high")
+
+
+def diamond(world: World) -> None:
+    """a -> b, c -> d, and d for each of two items."""
+    p, run = world.prefect, world.prefect.start_run("etl", deployment=world.prefect.deploy("etl", "nightly", CRON))
+    parents: dict[str, tuple[str, ...]] = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "d[1]": ("b", "c")}
+    ids = {name: p.new_id() for name in parents}
+    for i, (name, before) in enumerate(parents.items()):
+        made = FakeTaskRun(ids[name], name[:1], p.now() + i * 1e-3, tuple(ids[b] for b in before), start=p.now())
+        run.tasks.append(made)
+    world.clock.sleep(30)
+    p.end_run(run)
+    world.clock.sleep(30)
+
+
+DIAMOND = {("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("b", "d[1]"), ("c", "d[1]")}
+
+
+def test_the_dag_is_inferred_from_a_past_run_and_gives_a_waiting_one_its_tasks(world: World) -> None:
+    diamond(world)
+    world.read()
+    assert edges(world.ports.work.work(POOL)) == DIAMOND
+    (deployment,) = world.prefect.deployments
+    late = world.prefect.start_run(
+        "etl", deployment=deployment, state="SCHEDULED", start=None, expected=world.prefect.now() - 1, auto=True
+    )
+    for reader in (world.reader, world.source()):  # this process, and the next one, from its notebook
+        world.reader = reader
+        world.read()
+        work = world.ports.work.work(POOL)
+        waiting = work.select_runs((work.runs["run_id"] == late.id).to_numpy())
+        assert edges(waiting) == DIAMOND
+        assert waiting.tasks["task_id"].tolist() == [FLOW, "a", "b", "c", "d", "d[1]"]
+    shape = world.ports.sources.shapes(POOL, ["etl/nightly"])
+    assert edges(shape) == DIAMOND
+
+
+def test_a_run_within_a_run_is_not_told_twice(world: World) -> None:
+    outer = world.prefect.start_run("outer", "a")
+    world.prefect.start_run("inner", "b", parent=outer.tasks[0].id)
+    world.read()
+    assert world.ports.work.work(POOL).runs["dag_id"].tolist() == ["outer"]
+
+
+def test_when_a_late_run_was_let_in_is_asked_for(world: World) -> None:
+    world.read()
+    p = world.prefect
+    run = p.start_run("etl", "a", expected=p.now(), start=p.now() + 100, pending=p.now() + 70)
+    world.clock.sleep(200)
+    p.end_run(run)
+    world.read()
+    tasks = world.tasks()
+    assert tasks["slot_at"][FLOW] - tasks["ready_at"][FLOW] == pytest.approx(70)
+    assert tasks["started_at"][FLOW] - tasks["slot_at"][FLOW] == pytest.approx(30)
+
+
+def test_what_cannot_be_read_is_rejected_and_the_rest_is_read(world: World) -> None:
+    bad = world.prefect.start_run("etl", "a")
+    world.prefect._run = _blank(world.prefect._run, bad.id)  # type: ignore[method-assign]
+    world.prefect.start_run("etl", "a")
+    batches = world.batches()
+    assert sum(len(b.runs) for b in batches) == 1
+    assert any("without an id" in r.reason for b in batches for r in b.rejects)
+
+
+def _blank(tell, run_id):
+    return lambda r: {**tell(r), "created": None} if r.id == run_id else tell(r)
+
+
+def test_names_of_tasks_are_those_of_the_code() -> None:
+    def named(name: str, key: str) -> str:
+        return TaskRun.of({"id": "1", "name": name, "task_key": key}).base
+
+    assert named("extract-3f1", "extract-8c1f0d2a") == "extract"
+    assert named("anything I like", "my_flow.<locals>.load-8c1f0d2a") == "load"
+    assert named("extract-3f1", "") == "extract"
+    assert Shape.load("nonsense") is None
+    with pytest.raises(ValueError, match="without an id"):
+        FlowRun.of({"id": "x"})
