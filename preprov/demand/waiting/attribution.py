@@ -115,10 +115,11 @@ def _chosen(work: WorkTable, since: float, until: float) -> _Tasks:
     ready = np.fmin(np.where(np.isnan(ready), could, ready), begun)
     could = np.fmin(could, ready)
     slot = np.clip(tasks["slot_at"].to_numpy()[at], ready, begun)
-    ready = np.where(ready == slot, could, ready)  # an orchestrator that only says when it had its slot
+    root = np.isinf(latest[at])  # these may have waited for their run to be let in
+    ready = np.where((ready == slot) & ~root, could, ready)  # an orchestrator that only says when it had its slot
     columns = [tasks[c].to_numpy(dtype=object)[at] for c in ("slot_of", "node")]
     needs = tasks["slots"].to_numpy()[at]
-    return _Tasks(at, could, ready, slot, begun, run[at], columns[0], needs, columns[1], np.isinf(latest[at]))
+    return _Tasks(at, could, ready, slot, begun, run[at], columns[0], needs, columns[1], root)
 
 
 # --------------------------------------------------------------------------- until it is ready
