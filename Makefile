@@ -4,6 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 TESTS ?= $(wildcard tests/unit tests/contract)
 ARGS ?=
+COVER ?= --cov --cov-report term
 
 BIN := .venv/bin
 LOCKED := pyproject.toml uv.lock scripts/uv
@@ -23,8 +24,8 @@ help: ## list the targets
 demo: .venv/.synced-run ## warm real nodes on this machine before a wave of work, and compare
 	$(BIN)/preprov demo $(ARGS)
 
-test: .venv/.synced-test ## unit and contract tests with branch coverage (TESTS=..., WORKERS=..., ARGS=...)
-	$(BIN)/python -m pytest $(TESTS) -m "not integration" -n $(WORKERS) --dist loadgroup --cov --cov-report term $(ARGS)
+test: .venv/.synced-test ## unit and contract tests with branch coverage (TESTS=..., WORKERS=..., ARGS=...; COVER= for none)
+	$(BIN)/python -m pytest $(TESTS) -m "not integration" -n $(WORKERS) --dist loadgroup $(COVER) $(ARGS)
 
 test-integration: .venv/.synced-test ## tests against real components; as root, installs what they need
 	scripts/integration $(ARGS)
