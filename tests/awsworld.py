@@ -114,7 +114,7 @@ class AwsWorld:
             self.provider.tend(self.tended or self.pool)
             if look():
                 return
-            self.clock.sleep(10)
+            self.clock.sleep(10 if self.tasks else 20)
         raise AssertionError(f"waited in vain for {what}")
 
     def occupy(self, node: Node) -> str:

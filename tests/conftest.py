@@ -37,6 +37,7 @@ def _clean_environment() -> None:
         AWS_SHARED_CREDENTIALS_FILE=os.devnull,
         AWS_EC2_METADATA_DISABLED="true",
         AWS_DEFAULT_REGION="us-east-1",
+        MOTO_EC2_LOAD_DEFAULT_AMIS="false",  # of each account; nobody asks for one of those
         CLOUDSDK_CONFIG=f"{_scratch}/gcloud",
         AZURE_CONFIG_DIR=f"{_scratch}/azure",
     )
