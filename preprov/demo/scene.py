@@ -48,6 +48,11 @@ step = 60
 horizon = 3600
 node_ttl = 900
 
+# a pool in a cloud earns its mode in nights; this one is trusted from its first
+[pool.gate]
+floor_nights = 0
+full_nights = 0
+
 [pool.preload]
 images = [{{ uri = {image}, digest = "{digest}" }}]
 datasets = [{{ uri = {dataset}, version = "{version}", sha256 = "{sha256}" }}]

@@ -16,7 +16,7 @@ from preprov.demo.demonstration import clear
 from preprov.demo.history import HistorySource
 from preprov.demo.live import Play, end_nodes, watched
 from preprov.demo.recorder import Recorder
-from preprov.demo.scene import POOL, set_scene, surroundings, wipe
+from preprov.demo.scene import POOL, Nodes, set_scene, surroundings, wipe
 from preprov.demo.view import LinesView, ScreenView
 from preprov.model.errors import ConfigError
 from preprov.model.plans import ActionKind
@@ -31,6 +31,14 @@ def test_a_scene_is_a_folder_with_a_configuration_that_can_be_read(tmp_path: Pat
     assert pool.groups[0].standby_states == {Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED}
     assert pool.preload == scene.kit.preload
     assert all(t.images == (scene.kit.image,) for d in scene.specs.values() for t in d.tasks)
+
+
+def test_in_a_cloud_it_may_act_from_its_first_night(tmp_path: Path) -> None:
+    cloud = Nodes("gcp", "vms", "n2-standard-8", "z", 'project = "acme"\nzone = "z"\nmig = "nodes"\n')
+    scene = set_scene(tmp_path / "demo", history=timedelta(days=1), nodes=cloud)
+    pool = configfile.load(scene.config).pools()[POOL]
+    assert pool.gate is not None
+    assert (pool.gate.floor_nights, pool.gate.full_nights) == (0, 0)
 
 
 def test_the_same_scene_has_the_same_image_and_data(tmp_path: Path) -> None:
