@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 def _fetch(uri: str, target: Path) -> None:
     import fsspec
 
-    options = json.loads(os.environ.get("PREPROV_FSSPEC_OPTIONS", "{}")).get(uri.split("://")[0], {})
+    options = json.loads(os.environ.get(tools.FSSPEC_OPTIONS, "{}")).get(uri.split("://")[0], {})
     fs, path = fsspec.core.url_to_fs(uri, **options)
     if fs.isdir(path):
         root = path.rstrip("/") + "/"

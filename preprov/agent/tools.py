@@ -1,6 +1,8 @@
 """Fetching by the tools that clouds give their users, for nodes that have nothing else installed."""
 
 import importlib.util
+import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -25,6 +27,10 @@ _FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "gsutil": ("-r",),
 }
 _MODULES: Final = {"s3": "s3fs", "gs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+_AT_ONCE: Final = ("http", "https")
+"""Read by one request of the tool, where fsspec asks several times before it reads; unless it was told how to ask."""
+FSSPEC_OPTIONS: Final = "PREPROV_FSSPEC_OPTIONS"
+"""Names the variable that holds options by scheme, as JSON."""
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {k: tuple(c[0] for c in v) for k, v in _COMMANDS.items()}
 """URI scheme -> programs that read it."""
 
@@ -38,12 +44,13 @@ def fetch(uri: str, target: Path) -> bool:
         StageError: the tool failed.
     """
     scheme, _, name = uri.partition("://")
-    if _MODULES.get(scheme) and importlib.util.find_spec("fsspec") and importlib.util.find_spec(_MODULES[scheme]):
+    folder = uri.endswith("/")
+    plain = scheme in _AT_ONCE and not folder and scheme not in json.loads(os.environ.get(FSSPEC_OPTIONS, "{}"))
+    if not plain and _read_by_fsspec(scheme):
         return False
     command = _command(scheme, uri)
     if command is None:
         return False
-    folder = uri.endswith("/")
     if folder:
         target.mkdir(parents=True, exist_ok=True)
     words = [w.format(uri=uri, name=name, target=target) for w in command]
@@ -56,6 +63,11 @@ def fetch(uri: str, target: Path) -> bool:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
         raise StageError(f"{command[0]} could not fetch it: {' '.join(said)[:500]}")
     return True
+
+
+def _read_by_fsspec(scheme: str) -> bool:
+    module = _MODULES.get(scheme)
+    return bool(module and importlib.util.find_spec("fsspec") and importlib.util.find_spec(module))
 
 
 def _command(scheme: str, uri: str) -> tuple[str, ...] | None:

@@ -108,14 +108,20 @@ def _until_scraped(port: int, log: Path) -> None:
     """A rate takes two scrapes."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        try:
+        if _is_ready(port):
             found = answered(port, "count_over_time(preprov_target_nodes[1m])")
             if found and float(found[0]["value"][1]) >= 3:
                 return
-        except httpx.HTTPError:
-            pass
         time.sleep(0.5)
     raise AssertionError(f"nothing was scraped within a minute: {log.read_text()[-2000:]}")
+
+
+def _is_ready(port: int) -> bool:
+    """It listens before it answers, and then says 503 for a while."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/-/ready", timeout=30).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.mark.parametrize(("title", "query"), PANELS)

@@ -105,6 +105,21 @@ def test_the_clouds_own_tools_bring_it(
     assert (tmp_path / "asked").read_text().strip() == wanted.format(t=target, u=uri)
 
 
+def test_a_file_of_the_web_is_asked_for_once_unless_fsspec_was_told_how(
+    tmp_path: Path, programs: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())  # fsspec and what it needs are all there
+    programs("curl", f'echo "$@" >>{tmp_path}/asked')
+    target = tmp_path / "target"
+    assert tools.fetch("https://host/a.tar", target)
+    assert (tmp_path / "asked").read_text() == f"-fsSL --retry 3 -o {target} https://host/a.tar\n"
+    assert not tools.fetch("https://host/folder/", target)
+    assert not tools.fetch("s3://b/a", target)
+    monkeypatch.setenv(tools.FSSPEC_OPTIONS, '{"https": {"headers": {"Authorization": "x"}}}')
+    assert not tools.fetch("https://host/a.tar", target)
+    assert tools.fetch("http://host/a.tar", target)
+
+
 def test_a_tool_that_fails_says_why(
     tmp_path: Path, programs: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
