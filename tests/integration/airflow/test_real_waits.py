@@ -162,6 +162,8 @@ def test_delays_of_slot_node_image_and_data_are_each_told_as_what_they_were(wait
     assert waiting.ended("waits", run) == "success", waiting.log.read_text()[-3000:]
     preprov("source", "add", "prod", "airflow", f"url={waiting.url}", "pool=batch", "requests_per_second=20")
     preprov("source", "sync")
+    # The controller's next pass writes down how the node came up; the task may be over before it.
+    wait_for("the way of the node", lambda: any(r["observations"] for r in preprov("pool", "leads", "batch")["leads"]))
     told = preprov("waits", "--last", "1h")
     seconds: dict[str, float] = {}
     for c in told["causes"]:
