@@ -4,9 +4,9 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
+from preprov.sources.instants import seconds
 from preprov.sources.quantities import cores, gib
 from preprov.sources.text import clean
 
@@ -176,17 +176,6 @@ def _name(j: Json, key: str) -> str:
 
 def _positive(value: Any) -> int | None:
     return int(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def seconds(value: Any) -> float:
-    """An ISO time as epoch seconds; NaN if there is none, or it is none. A time without offset is UTC."""
-    if not isinstance(value, str) or not value:
-        return NAN
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        return NAN
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 # --------------------------------------------------------------------------- executor configs

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from preprov.sources.airflow.client import AirflowClient
-from preprov.sources.airflow.facts import seconds
+from preprov.sources.instants import seconds
 from preprov.sources.text import clean
 
 PREFIX = "dag:"

@@ -1,12 +1,13 @@
 """Jobs and pods as runs with tasks: what there is of each, and what has become of it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from preprov.model.signature import Signature
 from preprov.model.signature_sources import kubernetes as traits_of
+from preprov.sources.instants import seconds
 from preprov.sources.kubernetes.quantities import requests
 
 Json: TypeAlias = Mapping[str, Any]
@@ -64,10 +65,8 @@ class Found:
 
 def instant(text: object) -> float | None:
     """Epoch seconds of an RFC 3339 time; None if it is none."""
-    try:
-        return datetime.fromisoformat(str(text)).timestamp() if text else None
-    except ValueError:
-        return None
+    at = seconds(text)
+    return None if math.isnan(at) else at
 
 
 def of_job(job: Json, pods: Sequence[Json], *, admitted: bool | None = None) -> Found | None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from cronsim import CronSim, CronSimError
@@ -151,7 +151,7 @@ class KubernetesSource:
         cron = _MACROS.get(text, text)
         zone = canonical_zone(str(spec.get("timeZone"))) if spec.get("timeZone") else self.zone
         try:
-            CronSim(cron, now + timedelta(0))
+            CronSim(cron, now)
         except CronSimError:
             return None
         if zone is None:

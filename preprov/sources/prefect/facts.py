@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from preprov.model.work import Schedule
+from preprov.sources.instants import seconds
 from preprov.sources.quantities import cores, gib
 from preprov.sources.text import clean
 
@@ -160,17 +161,6 @@ class Deployment:
             schedules=active,
             variables=j.get("job_variables") or {},
         )
-
-
-def seconds(value: Any) -> float:
-    """An ISO time as epoch seconds; NaN if there is none, or it is none."""
-    if not isinstance(value, str) or not value:
-        return NAN
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        return NAN
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def schedule_of(

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from preprov.contracts import Clock, OpenRun, Progress, Reject, SeenRuns, SourceState, SyncBatch
 from preprov.model.time import epoch, from_epoch
+from preprov.sources.instants import seconds
 from preprov.sources.prefect.client import PAGE, PrefectReader
 from preprov.sources.prefect.deployments import Declared
-from preprov.sources.prefect.facts import NAN, OVER, FlowRun, TaskRun, iso, seconds
+from preprov.sources.prefect.facts import NAN, OVER, FlowRun, TaskRun, iso
 from preprov.sources.prefect.runs import Seen, Shape, limit_of, table
 
 OVERLAP_S: Final = 120.0

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.demand.schedules import turns
-from preprov.sources.airflow.facts import DagFacts, requests, seconds
+from preprov.sources.airflow.facts import DagFacts, requests
 from preprov.sources.airflow.shapes import DagShape, TaskShape
 from preprov.sources.airflow.timetables import parse, schedule
+from preprov.sources.instants import seconds
 from preprov.sources.text import clean
 
 NAN = float("nan")
