@@ -14,7 +14,7 @@ from preprov.model.signature import names_of
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
-from preprov.profiles.requests import FAILURES, FEWEST, Need, Room, needs, parts, whole
+from preprov.profiles.requests import FAILURES, FEWEST, Need, Part, Room, needs, parts, whole
 from preprov.profiles.waste import Price
 
 FAILURE_PRICE: Final = 2.0
@@ -38,21 +38,22 @@ class RightSizing:
 
     def as_dict(self) -> dict[str, Any]:
         """tasks, dags, tenants, all: amounts in cores and GiB, hours of a whole node, USD."""
+        every = whole(self.needs)
         return {
             "node": {**asdict(self.room), "usd_per_hour": self.usd_per_hour},
-            "tasks": [self._task(n) for n in self.needs],
+            "tasks": [self._task(n, every) for n in self.needs],
             "dags": [self._part(p) for p in parts(self.needs, "dag")],
             "tenants": [self._part(p) for p in parts(self.needs, "tenant")],
-            "all": self._part(whole(self.needs)),
+            "all": self._part(every),
         }
 
-    def _task(self, n: Need) -> dict[str, Any]:
+    def _task(self, n: Need, every: Part) -> dict[str, Any]:
         told = asdict(n)
         for name in ("cpu", "memory"):
             told[f"{name}_p50"], told[f"{name}_p99"] = told.pop(name)
-        return told | {"share_of_all": n.node_hours_asked / max(whole(self.needs).node_hours_asked, 1e-12)}
+        return told | {"share_of_all": n.node_hours_asked / max(every.node_hours_asked, 1e-12)}
 
-    def _part(self, p: Any) -> dict[str, Any]:
+    def _part(self, p: Part) -> dict[str, Any]:
         freed = p.node_hours_asked - p.node_hours_needed
         usd = None if self.usd_per_hour is None else freed * self.usd_per_hour
         return asdict(p) | {"saved_share": p.saved, "saved_usd": usd}

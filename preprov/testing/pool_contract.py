@@ -267,6 +267,7 @@ class PoolContract(TierContract, ImageContract):
         world.until(lambda: not self.seen(world), "the node to be gone")
         world.provider.terminate(world.pool, [node.node_id, "nobody-1"])
         world.again().terminate(world.pool, [node.node_id])
+        self._stays_gone(world)
 
     def test_a_warming_node_can_be_ended(self, world: PoolWorld) -> None:
         """It runs nothing yet."""
