@@ -1,6 +1,6 @@
 """The one place that wires adapters to use cases."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from preprov.control.context import Context, Tenant
 from preprov.control.ingesting import ingest_work
 from preprov.control.routing import Route, Router
 from preprov.control.syncing import Reader
+from preprov.control.telling import Place, Telling, as_told
 from preprov.model.pools import Pool
 from preprov.model.prices import Commitment, PriceRow
 from preprov.model.reference import reference_pool
@@ -57,8 +58,24 @@ class App:
 
     def router(self, section: LiveSection) -> Router:
         """Where its work goes."""
-        only = next(iter(self.ctx.pools)) if len(self.ctx.pools) == 1 and not self.config.route else UNROUTED
-        return Router(self.routes, section.pool or only, section.zone)
+        return Router(self.routes, section.pool or self._only_pool(), section.zone)
+
+    def _only_pool(self) -> str:
+        return next(iter(self.ctx.pools)) if len(self.ctx.pools) == 1 and not self.config.route else UNROUTED
+
+    def telling(self, readers: Sequence[Reader] = ()) -> Telling:
+        """What makes work of told events; `readers` are those of this process, to be woken."""
+        soon = {r.source.key: r.soon for r in readers}
+        places = {
+            s.name: Place(
+                s.tenant,
+                self.router(s),
+                as_told if s.kind == "airflow" else lambda _dag, run: run,
+                soon.get(s.name, lambda: None),
+            )
+            for s in self.live()
+        }
+        return Telling(self.ctx, places, Router(self.routes, self._only_pool(), self.config.controller.zone))
 
     def sync(self) -> None:
         """Read the configured files again and, when it is time, ask the clouds for prices.

@@ -253,6 +253,10 @@ class SourceStore(Protocol):
         """
         ...
 
+    def held(self, source: str, run_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these runs the source has spoken of, open or over."""
+        ...
+
     def began(self, source: str, at: datetime) -> None:
         """A pass begins."""
         ...

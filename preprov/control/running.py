@@ -23,6 +23,7 @@ class Runner:
 
     Attributes:
         tick_s: between rounds of dispatch. plan_s: between plans of a pool; both in seconds of the context's clock.
+        hear: makes work of what was told since the last tick.
         sync: reads the configured sources again, every sync_s seconds.
         at_once: pools that are looked at at the same time: most of a pass is waiting for a cloud's answers.
         on_pass: told of every pass (a live view, metrics).
@@ -34,6 +35,7 @@ class Runner:
     plan_s: float = 60.0
     at_once: int = 1
     on_pass: Callable[[PassResult], None] | None = None
+    hear: Callable[[], object] | None = None
     sync: Callable[[], object] | None = None
     sync_s: float = 60.0
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -50,6 +52,7 @@ class Runner:
         while not self.stopping.is_set() and (until is None or self.ctx.clock.now() < until):
             began = self.ctx.clock.now()
             self._sync(began)
+            self._hear()
             self.sweep()
             spent = (self.ctx.clock.now() - began).total_seconds()
             speed = float(getattr(self.ctx.clock, "speed", 1.0))
@@ -72,6 +75,13 @@ class Runner:
             self.sync()
         except PreprovError as e:  # the age of what is known grows, and a guard stops raises in the end
             log.error("source not read", error=e.kind, what=e.what, where=e.where, hint=e.hint)
+
+    def _hear(self) -> None:
+        try:
+            if self.hear is not None:
+                self.hear()
+        except PreprovError as e:  # what was told is kept, and the next tick comes back to it
+            log.error("events not heard", error=e.kind, what=e.what, where=e.where, hint=e.hint)
 
     def round(self, pool: Pool) -> PassResult | None:
         """One tick of one pool; errors are logged and the next tick tries again."""

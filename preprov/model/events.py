@@ -31,7 +31,8 @@ class Event:
         state: how it ended, for FINISHED.
         request: what one instance of the task asked for, if that is known.
         reservation_id: what it ran under, if anything.
-        details: more of it, as told; never interpreted.
+        details: more of it, as told. Understood are `queue` (what routes call the task's) and `scheduled_for` (the
+            instant that the run's schedule meant, ISO 8601).
     """
 
     tenant: str

@@ -78,6 +78,11 @@ class MemorySourceStore:
                 held.notebook[key] = value
         return replace(counts, notes=notes)
 
+    def held(self, source: str, run_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these runs the source has spoken of."""
+        known = {run_id for run_id, _ in self._sources.get(source, _Source()).runs}
+        return frozenset(known & set(run_ids))
+
     def began(self, source: str, at: datetime) -> None:
         """A pass begins."""
         self._of(source).tried_at = at

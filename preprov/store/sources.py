@@ -76,6 +76,15 @@ class SqlSourceStore:
         sourceruns.fold(self._db, epoch(aware(at)))
         return Applied(counts.new, counts.changed, counts.same, counts.gone, notes)
 
+    def held(self, source: str, run_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these runs the source has spoken of."""
+        found: set[str] = set()
+        with self._db.read() as session:
+            for i in range(0, len(run_ids), _SOME):
+                some = col(SourceRunRow.run_id).in_(run_ids[i : i + _SOME])
+                found.update(session.exec(select(SourceRunRow.run_id).where(col(SourceRunRow.source) == source, some)))
+        return frozenset(found)
+
     def began(self, source: str, at: datetime) -> None:
         """A pass begins."""
         with self._db.write(f"source:{source}") as session:

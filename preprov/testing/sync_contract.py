@@ -98,6 +98,9 @@ class SyncContract(PortsContract):
         for wanted in ((0, 10, 0), (0, 0, 10)):
             done = ports.sources.apply(SOURCE, batch((work, True)), T0)
             assert (done.new, done.changed, done.same) == wanted
+            ids = [*work.runs["run_id"], "nothing"]
+            assert ports.sources.held(SOURCE, ids) == set(work.runs["run_id"])
+            assert ports.sources.held("other", ids) == frozenset()
             assert_same_work(ports.work.work(POOL), work)
             assert ports.sources.state(SOURCE).open == ()
 

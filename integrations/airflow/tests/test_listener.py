@@ -49,6 +49,14 @@ def test_runs_are_told_as_they_begin_and_end(told):
     assert told.events[0]["details"] == {"run_type": "scheduled"}
 
 
+@pytest.mark.parametrize("named", ["run_after", "data_interval_end"])
+def test_a_scheduled_run_says_which_turn_it_is(told, named):
+    listener.on_dag_run_running(type("R", (Run,), {named: AT})(), "")
+    listener.on_dag_run_running(type("R", (Run,), {named: AT, "run_type": "manual", "run_id": "m"})(), "")
+    assert listener.reporter().flush(10)
+    assert [e["details"].get("scheduled_for") for e in told.events] == [AT.isoformat(), None]
+
+
 def test_the_same_event_has_the_same_id(told):
     for _ in range(2):
         listener.on_dag_run_running(Run(), "")

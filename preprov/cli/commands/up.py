@@ -15,6 +15,7 @@ from preprov.cli import common
 if TYPE_CHECKING:
     from preprov.app import App
     from preprov.control.passes import PassResult
+    from preprov.control.syncing import Reader
 
 
 def attach(app: typer.Typer) -> None:
@@ -51,7 +52,7 @@ def up(
             on_pass=_tell,
             sync=app.sync if len(app.config.source) > len(app.live()) or app.config.prices.refresh else None,
         )
-        stack.enter_context(_places_read(app))
+        runner.hear = app.telling(stack.enter_context(_places_read(app))).fold
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: runner.stop())
         names = ", ".join(f"{p.name} ({app.ctx.mode(p, app.ctx.clock.now())})" for p in pools)
@@ -61,7 +62,7 @@ def up(
 
 
 @contextmanager
-def _places_read(app: "App") -> Iterator[None]:
+def _places_read(app: "App") -> "Iterator[list[Reader]]":
     """Each place where work lives is read in a thread of its own."""
     from preprov.control.syncing import remember_ages
 
@@ -71,7 +72,7 @@ def _places_read(app: "App") -> Iterator[None]:
         reader.start()
         common.say(f"source {reader.source.key}: read every {reader.every_s:g} s")
     try:
-        yield
+        yield readers
     finally:
         for reader in readers:
             reader.stop()
