@@ -139,6 +139,7 @@ def open_app(
             tenants={t.name: Tenant(t.priority, {k: v for k, v in t.quota.items()}, t.share) for t in config.tenant},
             actor=actor,
             holder=process_name(),
+            callback=config.controller.callback,
             n_samples=settings.samples,
             seed=settings.seed,
         )

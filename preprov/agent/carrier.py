@@ -19,6 +19,7 @@ from typing import Any, Final
 import preprov
 from preprov.agent import disk
 from preprov.agent.asking import ask
+from preprov.agent.callback import Callback
 from preprov.agent.channel import Channel
 from preprov.agent.clouds import CloudError, Letterbox, Machine
 from preprov.agent.disk import Json
@@ -123,6 +124,7 @@ class Carrier:
         self._ack = ""
         self._joined = -1
         self._in_service = False
+        self._callback = Callback()
 
     # ---- a round
 
@@ -269,13 +271,16 @@ class Carrier:
         posted = dict(self._spoken.due(report, self._clocks.wall()))
         if self._noticed is not None and self._noticed[0] in ("interruption", "rebalance"):
             posted |= self._spoken.once(NOTICE, f"{self._noticed[0]}@{self._clocks.shown(self._noticed[1]):.0f}")
-        if not posted:
-            return
-        try:
-            self._box.post(posted)
-        except CloudError as e:
-            self._spoken.forget()
-            say(f"cannot post the report: {e}")
+        if posted:
+            try:
+                self._box.post(posted)
+            except CloudError as e:
+                self._spoken.forget()
+                say(f"cannot post the report: {e}")
+                return
+        called = self._callback.round(report.health, notes or {})
+        if called:
+            say(called)
 
     def _report(self, node: disk.NodeDir, notes: Mapping[str, str]) -> Report:
         health = self._health(node)

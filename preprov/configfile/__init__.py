@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -49,7 +50,17 @@ class ControllerSection(Section):
     tick_seconds: float = Field(default=5.0, gt=0)
     plan_seconds: float = Field(default=60.0, gt=0)
     at_once: int = Field(default=1, ge=1, description="Pools looked at at the same time, while clouds answer.")
+    callback: str = Field(default="", description="URL of `preprov serve` as nodes reach it, so that they can call it.")
     _check_zone = field_validator("zone")(known_zone)
+
+    @field_validator("callback")
+    @classmethod
+    def _not_in_clear(cls, value: str) -> str:
+        url = urlsplit(value)
+        loopback = url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost")
+        if value and not loopback and not (url.scheme == "https" and url.hostname):
+            raise ValueError("https://…: tokens of nodes must not travel in clear")
+        return value.rstrip("/")
 
 
 class GuardSection(Section):

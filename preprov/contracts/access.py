@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from preprov.model.access import Token
+from preprov.model.access import Scope, Token
 from preprov.model.events import Event
 
 
@@ -25,6 +25,10 @@ class TokenStore(Protocol):
 
     def revoke(self, token_id: str, at: datetime) -> Token | None:
         """It is good for nothing from `at` on; None if there is none. Revoking again keeps the first instant."""
+        ...
+
+    def forget(self, scope: Scope, before: datetime) -> int:
+        """Drop tokens of that scope alone that were of no more use by then; returns how many."""
         ...
 
     def use_up(self, token_id: str, at: datetime) -> bool:

@@ -57,6 +57,7 @@ class Context:
         schedulers: provider name -> how tasks are started on its nodes.
         actor: who is asking, for the audit log.
         holder: name under which leases are held.
+        callback: URL of the HTTP API as nodes reach it, for those that can call; "" = none does.
         n_samples: joint demand samples per forecast. seed: of every random draw.
         live: False when "now" is an instant a person named: the pool is then taken as empty, for what exists now says
             nothing about then.
@@ -74,6 +75,7 @@ class Context:
     account: Account | None = None
     actor: str = "controller"
     holder: str = field(default_factory=default_holder)
+    callback: str = ""
     n_samples: int = 200
     seed: int = 0
     live: bool = True

@@ -13,6 +13,8 @@ from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources, sum_of
 
+UNLISTED: Final = "not listed yet"
+"""Reason of a node that no listing shows so far."""
 _LISTED_WITHIN: Final = timedelta(minutes=2)
 """After so long a node that no listing shows is gone."""
 
@@ -66,7 +68,9 @@ def _unlisted(ctx: Context, pool: Pool, seen: PoolObservation) -> Iterator[Node]
         if group is not None:
             offering = next((o for o in group.offerings if o.key == r.action.offering), group.offerings[0])
             token = r.action.action_id
-            yield Node(node_id, pool.name, group.name, offering, Phase.WARMING, r.at, r.at, token=token)
+            yield Node(
+                node_id, pool.name, group.name, offering, Phase.WARMING, r.at, r.at, token=token, reason=UNLISTED
+            )
 
 
 def learn_leads(ctx: Context, pool: Pool, observation: PoolObservation, known: set[tuple[str, datetime]]) -> int:

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from preprov.control.ahead import Proposal, propose, remember_order
 from preprov.control.apply import apply_plan, keep_floors, recover, running_target
+from preprov.control.calling import invite
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.dispatch import DispatchResult, dispatch
@@ -37,6 +38,7 @@ EVERYTHING = frozenset(ActionKind)
 RAISES = frozenset({ActionKind.LAUNCH, ActionKind.START})
 LOWERS = EVERYTHING - RAISES
 _ORDER_KEPT = 50
+_Seen = set[tuple[str, datetime]]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ def pool_pass(
         records = recover(ctx, pool) if plan else ()
         observation = observe_launched(ctx, pool)
         records = (*records, *heed(ctx, pool, observation))
+        if plan or serve:
+            learn_leads(ctx, pool, observation, remembered(ctx, (pool.name, "leads-seen"), timedelta(days=1), _Seen))
+            invite(ctx, pool, observation)
         dispatched = dispatch(ctx, pool, observation) if serve else None
         if plan or (dispatched and dispatched.started):
             tend(ctx, pool)
@@ -120,8 +125,6 @@ def _plan_and_act(
     foresee: bool,
     ordered: bool,
 ) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
-    known = remembered(ctx, (pool.name, "leads-seen"), timedelta(days=1), set[tuple[str, datetime]])
-    learn_leads(ctx, pool, observation, known)
     forecast_id, demand = current_demand(ctx, pool)
     now = ctx.clock.now()
     outcome = plan_for(

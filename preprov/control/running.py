@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import monotonic
+from typing import Final
 
 import structlog
 
+from preprov.control.calling import Calls
 from preprov.control.context import Context
 from preprov.control.passes import PassResult, pool_pass
 from preprov.control.trust import ACTS, in_force
@@ -15,6 +18,9 @@ from preprov.model.errors import LeaseHeldError, PreprovError
 from preprov.model.pools import Pool
 
 log = structlog.get_logger(__name__)
+
+LISTEN_S: Final = 0.5
+"""How often calls of nodes are looked for between ticks."""
 
 
 @dataclass
@@ -39,9 +45,13 @@ class Runner:
     sync: Callable[[], object] | None = None
     sync_s: float = 60.0
     stopping: threading.Event = field(default_factory=threading.Event)
+    _calls: Calls = field(init=False)
     _synced: datetime | None = None
     _planned: dict[str, datetime] = field(default_factory=dict)
     _seen_work: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._calls = Calls(self.ctx)
 
     def stop(self) -> None:
         """Finish the round under way, then return from `run`."""
@@ -49,6 +59,8 @@ class Runner:
 
     def run(self, until: datetime | None = None) -> None:
         """Tick until stopped, or until that instant."""
+        if self.ctx.callback:
+            self._calls.pools()
         while not self.stopping.is_set() and (until is None or self.ctx.clock.now() < until):
             began = self.ctx.clock.now()
             self._sync(began)
@@ -56,7 +68,21 @@ class Runner:
             self.sweep()
             spent = (self.ctx.clock.now() - began).total_seconds()
             speed = float(getattr(self.ctx.clock, "speed", 1.0))
-            self.stopping.wait(max(self.tick_s - spent, 0.0) / speed)
+            self._rest(max(self.tick_s - spent, 0.0) / speed)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait until the next tick; meanwhile a pool of which a node calls is looked at at once."""
+        until = monotonic() + seconds if self.ctx.callback else 0.0
+        if not self.ctx.callback:
+            self.stopping.wait(seconds)
+        while (left := until - monotonic()) > 0 and not self.stopping.wait(min(left, LISTEN_S)):
+            try:
+                called = self._calls.pools()
+            except PreprovError as e:
+                log.error("calls not heard", error=e.kind, what=e.what, where=e.where, hint=e.hint)
+                continue
+            for pool in (p for p in self.pools if p.name in called):
+                self.round(pool)
 
     def sweep(self) -> None:
         """One tick of every pool."""

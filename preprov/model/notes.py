@@ -38,6 +38,8 @@ NOTICE: Final = "preprov:notice"
 """From the agent. Value: what is about to happen ("interruption", "rebalance"), "@", when (epoch seconds)."""
 CONTROLLER: Final = "preprov:controller"
 """Certificate (DER) of whoever may hand tasks to the machine: a message, `{"certificate": base64}`."""
+CALLBACK: Final = "preprov:callback"
+"""How the agent may tell once that it is ready: a message, `{"url": …, "pool": …, "token": …}`; empty = not at all."""
 _LONGEST: Final = 250
 _MOST: Final = 18
 """Notes one message may take; a machine has room for 50 tags in all."""
@@ -130,4 +132,4 @@ def gather(name: str, notes: Mapping[str, str]) -> dict[str, Any] | None:
 
 def ours(key: str) -> bool:
     """True for notes that carry messages rather than facts a person would read."""
-    return key.startswith((f"{REPORT}.", f"{PRELOAD}.", f"{BASELINE}.", f"{CONTROLLER}."))
+    return key.startswith((f"{REPORT}.", f"{PRELOAD}.", f"{BASELINE}.", f"{CONTROLLER}.", f"{CALLBACK}."))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from threading import Lock
 
-from preprov.model.access import Token
+from preprov.model.access import Scope, Token
 from preprov.model.events import Event
 
 
@@ -37,6 +37,15 @@ class MemoryTokens:
                 return None
             self._rows[token_id] = replace(token, revoked_at=token.revoked_at or at)
             return self._rows[token_id]
+
+    def forget(self, scope: Scope, before: datetime) -> int:
+        """Drop tokens of that scope alone that were of no more use by then."""
+        with self._lock:
+            ends = {i: (t.expires_at, t.revoked_at, t.used_at) for i, t in self._rows.items() if t.scopes == {scope}}
+            gone = [i for i, times in ends.items() if any(at is not None and at <= before for at in times)]
+            for i in gone:
+                del self._rows[i]
+        return len(gone)
 
     def use_up(self, token_id: str, at: datetime) -> bool:
         """True for exactly one caller."""

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import delete, or_, update
 from sqlmodel import col, select
 
 from preprov.model.access import Scope, Token
@@ -59,6 +59,20 @@ class SqlTokenStore:
             row.revoked_at = row.revoked_at or at
             session.add(row)
             return _token(row)
+
+    def forget(self, scope: Scope, before: datetime) -> int:
+        """Drop tokens of that scope alone that were of no more use by then."""
+        table = TokenRow.__table__  # type: ignore[attr-defined]
+        over = or_(table.c.expires_at <= before, table.c.revoked_at <= before, table.c.used_at <= before)
+        with self._db.read() as session:
+            found = session.execute(
+                select(table.c.token_id).where(table.c.scopes == dump_json([scope]), over)
+            ).scalars()
+            gone = list(found)
+        if gone:
+            with self._db.write() as session:
+                session.connection().execute(delete(table).where(table.c.token_id.in_(gone)))
+        return len(gone)
 
     def use_up(self, token_id: str, at: datetime) -> bool:
         """True for exactly one caller."""

@@ -57,6 +57,25 @@ class AccessContract(PortsContract):
         assert kept.used_at == T0
         assert not ports.tokens.use_up("nothing", T0)
 
+    def test_spent_tokens_of_nodes_are_forgotten(self, ports: Ports) -> None:
+        """Those that were of no more use by then, and nobody else's."""
+        node = frozenset({Scope.NODE})
+        spent = [
+            token("expired", scopes=node, expires_at=T0),
+            token("used", scopes=node, used_at=T0),
+            token("revoked", scopes=node, revoked_at=T0),
+        ]
+        kept = [
+            token("good", scopes=node, expires_at=T0 + minutes(9)),
+            token("late", scopes=node, used_at=T0 + minutes(5)),
+            token("person", expires_at=T0),
+        ]
+        for t in (*spent, *kept):
+            ports.tokens.add(t)
+        assert ports.tokens.forget(Scope.NODE, T0 + minutes(1)) == 3
+        assert ports.tokens.forget(Scope.NODE, T0 + minutes(1)) == 0
+        assert {t.token_id for t in ports.tokens.tokens()} == {"good", "late", "person"}
+
     def test_an_event_is_kept_once(self, ports: Ports) -> None:
         """By tenant, source and its own id."""
         done = event("e2", kind=EventKind.FINISHED, state=State.FAILED, details={"why": "ünïcode"})

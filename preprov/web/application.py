@@ -9,8 +9,9 @@ from preprov.app import App
 from preprov.web import problems
 from preprov.web.documents import PROBLEM
 from preprov.web.limits import SizeLimit, Throttle
+from preprov.web.listening import Listeners, Pace
 from preprov.web.outcomes import Outcomes
-from preprov.web.routes import capacity, events, health, metrics, reservations
+from preprov.web.routes import capacity, events, health, metrics, nodes, reservations
 from preprov.web.security import Responses
 
 TITLE: Final = "preprov"
@@ -26,11 +27,15 @@ class Limits:
 
     Attributes:
         body: bytes of a request. rate, burst: calls a second of one token, and at once.
+        listeners: streams at once, of all tenants; one tenant may have a fifth of them, and one at least.
+        stream_s: after so long a stream is ended, and its client comes back.
     """
 
     body: int = 1 << 20
     rate: float = 50.0
     burst: float = 200.0
+    listeners: int = 100
+    stream_s: float = 900.0
 
 
 def create_api(app: App, limits: Limits | None = None) -> FastAPI:
@@ -47,6 +52,8 @@ def wire(api: FastAPI, app: App, limits: Limits) -> None:
     api.state.preprov = app
     api.state.outcomes = Outcomes(app.ctx.clock.now())
     api.state.throttle = Throttle(limits.rate, limits.burst)
+    api.state.listeners = Listeners(limits.listeners, max(limits.listeners // 5, 1))
+    api.state.pace = Pace(most_s=limits.stream_s)
 
 
 def routed() -> FastAPI:
@@ -62,6 +69,6 @@ def routed() -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.attach(api)
-    for part in (reservations, events, capacity, health, metrics):
+    for part in (reservations, events, nodes, capacity, health, metrics):
         api.include_router(part.router)
     return api

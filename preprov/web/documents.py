@@ -186,6 +186,33 @@ class HeardPart(Part):
     duplicates: int = Field(description="Told before, or twice in one request: nothing changed.")
 
 
+class StateAsk(Ask):
+    """What a node says of itself."""
+
+    pool: Label
+    phase: Literal["ready", "failed"]
+    reason: OptionalLabel = ""
+
+
+class HeardStatePart(Part):
+    """It was heard; the pool is looked at."""
+
+    node_id: str
+    phase: Literal["ready", "failed"]
+
+
+class WarmingPart(Part):
+    """A warming that a pass has seen the end of."""
+
+    node_id: str
+    pool: str
+    group: str
+    ready: bool = Field(description="False: it failed.")
+    at: datetime
+    seconds: float = Field(description="From the decision on.")
+    came_from: str = Field(description="cold, stopped or hibernated.")
+
+
 class HealthPart(Part):
     """The process answers."""
 

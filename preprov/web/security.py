@@ -60,6 +60,21 @@ class Caller:
             return (self.pool(named),)
         return tuple(p for n, p in sorted(self.ctx.pools.items()) if self.token.sees_pool(n))
 
+    def still_good(self) -> None:
+        """Of somebody who stays for long: the token may have been revoked meanwhile.
+
+        Raises:
+            Problem: 401, it was, or has expired.
+        """
+        held = self.ctx.ports.tokens.get(self.token.token_id)
+        if held is None or not held.is_good(self.ctx.clock.now()):
+            raise bad_token()
+
+
+def bad_token(what: str = "this token is not known, or is no longer good") -> Problem:
+    """It does not say which of the two."""
+    return Problem(401, what, kind="BadToken", hint="preprov token create", headers=_CHALLENGE)
+
 
 def app_of(request: Request) -> App:
     """The wired app behind the API."""
@@ -83,7 +98,7 @@ def needs(scope: Scope) -> Callable[..., Caller]:
             token = authenticate(ctx, shown.credentials)
         except AccessError as e:
             throttle.note_failure(address)
-            raise Problem(401, e.what, kind="BadToken", hint=e.hint, headers=_CHALLENGE) from None
+            raise bad_token(e.what) from None
         throttle.refuse_if_too_often(token.token_id)
         if not token.allows(scope):
             raise Problem(403, f"this token has no scope {scope}", kind="NoScope", hint="preprov token create")

@@ -7,11 +7,13 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from preprov.control import reserving
 from preprov.control.reserving import Asked, Booking
 from preprov.model.reservations import Purpose, Segment
 from preprov.web.documents import Label, ReservationAsk, ReservationList, ReservationPart, SegmentPart
+from preprov.web.listening import STREAM, LastEventId, Said, answer
 from preprov.web.problems import not_found
 from preprov.web.security import Caller, Reserver
 
@@ -126,6 +128,33 @@ async def wait(
         if booking.is_ready or not booking.members[0].is_live or left <= 0:
             return part(booking)
         await asyncio.sleep(min(_LOOK_EVERY_S, left))
+
+
+@router.get(
+    "/{reservation_id}/events",
+    summary="Listen to a reservation",
+    response_class=StreamingResponse,
+    responses=STREAM,
+)
+def listen(reservation_id: Id, caller: Reserver, request: Request, last: LastEventId = None) -> StreamingResponse:
+    """The reservation as it is now, then each time that it has changed: events `state`, the last one `over`.
+
+    Each event's data is the reservation as `GET` answers it. A comment is sent while nothing changes; the stream is
+    ended from time to time, and goes on where `Last-Event-ID` says.
+    """
+    state, tenant = request.app.state, caller.token.tenant
+    return answer(state.listeners, tenant, lambda told: _changed(caller, reservation_id, told), last, state.pace)
+
+
+def _changed(caller: Caller, reservation_id: str, told: str) -> Said | None:
+    caller.still_good()
+    booking = _found(caller, reservation_id)
+    data = part(booking).model_dump_json()
+    name = hashlib.sha256(data.encode()).hexdigest()[:16]
+    over = not booking.members[0].is_live
+    if name == told and not over:
+        return None
+    return Said(name, "over" if over else "state", data, last=over)
 
 
 @router.delete("/{reservation_id}", summary="Give a reservation back")

@@ -50,7 +50,7 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.chdir(home)
         patch.setenv("PREPROV_HOME", str(home))
         with open_app() as app:
-            wire(API, app, Limits(rate=1e9, burst=1e9))
+            wire(API, app, Limits(rate=1e9, burst=1e9, stream_s=0))
             yield create_token(app.ctx, "red", [s for s in Scope if s is not Scope.NODE])[1]
 
 

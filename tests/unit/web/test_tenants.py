@@ -45,7 +45,10 @@ def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
         ("GET", "/v1/reservations", None),
         ("GET", f"/v1/reservations/{reservation}", None),
         ("GET", f"/v1/reservations/{reservation}/wait?seconds=0", None),
+        ("GET", f"/v1/reservations/{reservation}/events", None),
         ("DELETE", f"/v1/reservations/{reservation}", None),
+        ("POST", "/v1/nodes/NODE/state", {"pool": "batch", "phase": "ready"}),
+        ("GET", "/v1/nodes/NODE/events", None),
         ("POST", "/v1/events", {"source": "x", "tenant": "blue", "events": [event]}),
         ("GET", "/v1/capacity", None),
         ("GET", "/v1/capacity/batch", None),
@@ -72,6 +75,7 @@ def test_no_endpoint_tells_or_changes_what_is_anothers(site: Site, run_id: str, 
 def test_every_endpoint_has_a_case() -> None:
     there = {(m.upper(), p) for p, ops in routed().openapi()["paths"].items() for m in ops}
     aimed = {(m, p.split("?")[0].replace("/RES", "/{reservation_id}")) for m, p, _ in calls("RUN", "RES")}
+    aimed = {(m, p.replace("/NODE", "/{node_id}")) for m, p in aimed}
     aimed = {(m, p.replace("/batch", "/{pool}").replace("run/RUN", "{kind}/{name}")) for m, p in aimed}
     assert there - aimed - {("GET", "/metrics")} == set()
 
