@@ -103,6 +103,22 @@ class Truth:
         self.rows = after
         return tuple(after[b.reservation_id] for b in bindings)
 
+    def resize(self, name: str, amount: Resources, at: datetime) -> Reservation:
+        before = self.rows.get(name)
+        if before is None or before.state is not ReservationState.COMMITTED or before.purpose is not Purpose.TASK:
+            raise Refused(ReservationError)
+        if before.segments == (replace(before.segments[0], amount=amount),):
+            return before
+        span = (at, before.end) if before.end > at else (at - _MICROSECOND, at)
+        after = replace(before, segments=(Segment(*span, amount),))
+        on_node = [r for r in self.rows.values() if r.node_id == before.node_id and r.is_live]
+        there = [after if r is before else r for r in on_node if r.state is ReservationState.COMMITTED]
+        lower = len(before.segments) == 1 and before.start <= at and amount.fits_in(before.segments[0].amount)
+        if not lower and not self._fits(there, [after], ROOM, at):
+            raise Refused(OverbookedError)
+        self.rows[name] = after
+        return after
+
     @staticmethod
     def _fits(claims: list[Reservation], new: list[Reservation], room: Resources, at: datetime | None) -> bool:
         start, end = min(r.start for r in new), max(r.end for r in new)
@@ -243,6 +259,13 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         self.truth.rows[name] = change(self.truth.rows[name])
         assert ask(name) == self.truth.rows[name]
+
+    @rule(pick=st.integers(0, 99), amount=st.sampled_from((0.1, 0.7, 1.0, 2.5, 3.5)), at=instants)
+    def resize(self, pick: int, amount: float, at: datetime) -> None:
+        running = [n for n, r in self.truth.rows.items() if r.node_id and r.purpose is Purpose.TASK and r.is_live]
+        known = running if running and pick % 4 else [*sorted(self.truth.rows), "nobody"]
+        name, wanted = known[pick % len(known)], Resources(cpu=amount, memory=1)
+        self.same(lambda: self.ledger.resize(name, wanted, ROOM, at), lambda: self.truth.resize(name, wanted, at))
 
     @rule(at=instants)
     def expire(self, at: datetime) -> None:

@@ -103,6 +103,14 @@ class ReservationLedger(Protocol):
         """Give back. Idempotent. Raises ReservationError if there is none of that id."""
         ...
 
+    def resize(self, reservation_id: str, amount: Resources, allocatable: Resources, at: datetime) -> Reservation:
+        """Let a committed task claim so much of its node from `at` on. Idempotent.
+
+        Raises OverbookedError if the node, of which `allocatable` may be claimed together, has no room for it;
+        ReservationError (not found, not a committed task's).
+        """
+        ...
+
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back from COMMITTED to SOFT, void after `expires_at`: its node is gone. Any other is returned unchanged."""
         ...

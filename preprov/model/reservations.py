@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from preprov.model.errors import ReservationError
@@ -136,6 +136,27 @@ class Reservation:
             return self
         return replace(self, state=ReservationState.SOFT, node_id=None, expires_at=expires_at, reason=reason)
 
+    def resized(self, amount: Resources, at: datetime) -> "Reservation":
+        """A committed task's claim of `amount` from `at` on; what it claimed before is over. No claim but it changes.
+
+        Raises:
+            ReservationError: it is no committed task's, or the amount is nothing.
+        """
+        if self.state is not ReservationState.COMMITTED or self.purpose is not Purpose.TASK:
+            raise ReservationError(f"cannot resize a {self.state} {self.purpose}", where=self.reservation_id)
+        if amount.is_zero:
+            raise ReservationError("cannot resize a task to nothing", where=self.reservation_id, hint="release it")
+        if len(self.segments) == 1 and self.segments[0].amount == amount:
+            return self
+        if self.end > at:
+            return replace(self, segments=(Segment(at, self.end, amount),))
+        return replace(self, segments=(Segment(at - _MOMENT, at, amount),))  # late: it holds what it held last
+
+    def covers_resized(self, amount: Resources, at: datetime) -> bool:
+        """True if `resized` claims no more than this does, at any instant: no room has to be looked for."""
+        only = self.segments[0]
+        return len(self.segments) == 1 and only.start <= at and amount.fits_in(only.amount)
+
     def expire(self, at: datetime) -> "Reservation":
         """Void a soft claim whose time is over, and end what was held for longer than its segments say.
 
@@ -167,6 +188,7 @@ class Reservation:
         return replace(self, segments=tuple(kept) or self.segments, state=ReservationState.RELEASED, reason=USED_UP)
 
 
+_MOMENT = timedelta(microseconds=1)
 OVER = "its time is over"
 USED_UP = "used up"
 

@@ -93,6 +93,19 @@ class MemoryLedger:
         with self._lock:
             return self._put(self._get(reservation_id).release(reason))
 
+    def resize(self, reservation_id: str, amount: Resources, allocatable: Resources, at: datetime) -> Reservation:
+        """Let a committed task claim so much from now on."""
+        with self._lock:
+            before = self._get(reservation_id)
+            after = before.resized(amount, at)
+            if after is not before:
+                others = [r for r in self._of(after.pool) if r.state is ReservationState.COMMITTED]
+                on_node = [after if r is before else r for r in others if r.node_id == after.node_id]
+                if not before.covers_resized(amount, at):
+                    _must_fit(on_node, [after], allocatable, after.node_id or "", at)
+                self._put(after)
+            return after
+
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back to soft."""
         with self._lock:

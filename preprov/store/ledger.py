@@ -117,6 +117,23 @@ class SqlReservationLedger:
                 _write(connection, after)
             return after
 
+    def resize(self, reservation_id: str, amount: Resources, allocatable: Resources, at: datetime) -> Reservation:
+        """Let a committed task claim so much from now on."""
+        with self._db.reading() as connection:
+            found = _members(connection, reservation_id)
+        node = found[0].node_id if found else None
+        with self._db.writing(*([f"node:{node}"] if node else [])) as connection:
+            before = _locked(connection, reservation_id)
+            after = before.resized(amount, at)
+            if after.node_id != node:
+                raise ReservationError("it was bound meanwhile", where=reservation_id, hint="try again")
+            if after is not before:
+                _write(connection, after)
+                if not before.covers_resized(amount, at):
+                    on_node = (_C.pool == after.pool, _C.state == _COMMITTED, _C.node_id == node)
+                    _check(connection, [after], allocatable, f"node {node}", *on_node, at=at)
+            return after
+
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back to SOFT."""
         with self._db.writing() as connection:

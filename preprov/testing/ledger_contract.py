@@ -10,7 +10,7 @@ from preprov.model.errors import (
     OverbookedError,
     ReservationError,
 )
-from preprov.model.reservations import ReservationState, Segment
+from preprov.model.reservations import Purpose, ReservationState, Segment
 from preprov.model.resources import Resources
 from preprov.testing.store_examples import (
     POOL,
@@ -37,6 +37,26 @@ class LedgerContract(PortsContract):
         assert ledger.release("r1", "again").reason == "done"
         assert ledger.reservations(POOL) == ()
         assert len(ledger.reservations(POOL, live=False)) == 1
+
+    def test_a_running_task_claims_more_or_less_from_now_on(self, ports: Ports) -> None:
+        """What it gives up is there for others at once; more than the node has left it does not get."""
+        ledger, room = ports.ledger, Resources(cpu=4, memory=8)
+        ledger.reserve(replace(claim("r1", cpu=3), purpose=Purpose.TASK))
+        with pytest.raises(ReservationError):
+            ledger.resize("r1", Resources(cpu=1), room, T0)
+        ledger.commit("r1", "n1", room, T0)
+        later = T0 + minutes(1)
+        less = ledger.resize("r1", Resources(cpu=1), room, later)
+        assert (less.most, less.start) == (Resources(cpu=1), later)
+        assert ledger.resize("r1", Resources(cpu=1), room, later + minutes(1)) == less
+        ledger.reserve(replace(claim("r2", cpu=2), purpose=Purpose.TASK))
+        ledger.commit("r2", "n1", room, later)
+        with pytest.raises(OverbookedError):
+            ledger.resize("r1", Resources(cpu=3), room, later)
+        assert ledger.reservations(node_id="n1")[0].most.cpu + ledger.reservations(node_id="n1")[1].most.cpu == 3
+        assert ledger.resize("r1", Resources(cpu=2), room, later).most == Resources(cpu=2)
+        with pytest.raises(ReservationError):
+            ledger.resize("nobody", Resources(cpu=2), room, later)
 
     def test_segments_come_back_exactly(self, ports: Ports) -> None:
         """To the microsecond and to the bit."""
