@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -191,6 +192,8 @@ class Agent:
             "log": self._log,
             "start": self._start,
             "cancel": self._cancel,
+            "limit": self._limit,
+            "checkpoint": self._checkpoint,
             "drain": self._drain,
             "undrain": self._undrain,
             "preload": self._more,
@@ -266,6 +269,23 @@ class Agent:
 
     def _cancel(self, claimant: str, grace_s: float = 5.0) -> Json:
         self._tasks.cancel(claimant, grace_s)
+        return {"ok": True}
+
+    def _limit(
+        self, claimant: str, cpu: float | None = None, memory: float | None = None, lease_s: float = 60.0
+    ) -> Json:
+        """What one task may use from now on; without amounts its limits are lifted."""
+        if self._bounds.kind == "rlimit":
+            raise Refused("cannot", "limits of a running task need cgroups, and this node has none")
+        found = self._tasks.limit(claimant, cpu, memory, lease_s)
+        if found is None:
+            raise Refused("absent", f"{claimant} does not run here")
+        return {"ok": True, "bounds": asdict(found)}
+
+    def _checkpoint(self, claimant: str, number: str, grace_s: float) -> Json:
+        """Signal a task to keep what it has done; it is ended after the grace."""
+        if not self._tasks.checkpoint(claimant, signal.Signals[number], grace_s):
+            raise Refused("absent", f"{claimant} does not run here")
         return {"ok": True}
 
     def _drain(self) -> Json:

@@ -21,7 +21,7 @@ from preprov.agent import disk
 from preprov.agent.asking import ask_line
 from preprov.model.agent import LONGEST_LINE
 
-_VERBS: Final = frozenset({"start", "tasks", "cancel", "log", "health"})
+_VERBS: Final = frozenset({"start", "tasks", "cancel", "limit", "checkpoint", "log", "health"})
 """What may be asked from outside the machine; the rest is for whoever owns it."""
 _PATIENCE_S: Final = 60.0
 """Of a connection on which nothing is asked."""

@@ -8,18 +8,21 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from preprov.agent import bounds as task_bounds
 from preprov.agent import disk, limits, proc, supervise
 from preprov.agent.disk import Json
-from preprov.model.agent import TaskStatus, Usage
+from preprov.model.agent import Bounds, TaskStatus, Usage
 
 _GIB: Final = 1024**3
 _MB: Final = 1e6
 _KEPT: Final = 20_000
 """Samples kept for a controller that does not fetch them."""
+_ADOPTED_S: Final = 60.0
+"""Limits of a task that was found running stand so long, unless they are renewed."""
 
 
 @dataclass
@@ -34,13 +37,15 @@ class Task:
     cpu_s: float = 0.0
     io_bytes: int | None = 0
     closed: bool = False
+    limited_until: float = 0.0
+    top: float = 0.0
 
     @property
     def groups(self) -> list[Path]:
         """Its cgroups."""
         return [Path(g) for g in self.status.get("groups", ())]
 
-    def message(self, usage: tuple[Usage, ...] = ()) -> TaskStatus:
+    def message(self, usage: tuple[Usage, ...] = (), bounds: Bounds | None = None) -> TaskStatus:
         """For the controller."""
         s = self.status
         return TaskStatus(
@@ -52,7 +57,16 @@ class Task:
             log=str(self.folder / "stdout.log"),
             usage=usage,
             limits=s.get("limits", ""),
+            bounds=bounds,
         )
+
+    def bounds(self) -> Bounds | None:
+        """What it is limited to now, and its largest working set since this was asked last; None if it is over."""
+        if not self.live:
+            return None
+        now = task_bounds.read(self.groups)
+        top, self.top = max(self.top, now.working_set or 0.0), 0.0
+        return now if now.working_set is None else replace(now, working_set=top)
 
 
 def lives(folder: Path, status: Json) -> bool:
@@ -115,6 +129,7 @@ class Tasks:
             cpu_s=known.get("cpu_s", 0.0),
             io_bytes=known.get("io_bytes", 0),
             closed=known.get("closed", False),
+            limited_until=time.time() + _ADOPTED_S,
         )
 
     def _stored(self) -> Iterator[tuple[int, str, Usage]]:
@@ -159,7 +174,7 @@ class Tasks:
         by_claimant: dict[str, list[Usage]] = {}
         for _, claimant, usage in self._samples:
             by_claimant.setdefault(claimant, []).append(usage)
-        return self._seq, [t.message(tuple(by_claimant.get(c, ()))) for c, t in self._all.items()]
+        return self._seq, [t.message(tuple(by_claimant.get(c, ())), t.bounds()) for c, t in self._all.items()]
 
     # ---- changes
 
@@ -204,6 +219,42 @@ class Tasks:
             proc.send_all(proc.tree(task.status["supervisor"][0]), signal.SIGKILL)
         self._kills[claimant] = time.time() + grace_s
 
+    def limit(self, claimant: str, cpu: float | None, memory: float | None, lease_s: float) -> Bounds | None:
+        """Limit an instance, for so long unless it is said again; both None = lift its limits.
+
+        Returns what it is limited to now; None if it does not run here.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        task = self._all.get(claimant)
+        if task is None or not task.live:
+            return None
+        if cpu is None and memory is None:
+            self._lift(task)
+        else:
+            task_bounds.limit(task.groups, cpu, memory)
+            task.limited_until = time.time() + lease_s
+        return task.bounds()
+
+    def checkpoint(self, claimant: str, number: signal.Signals, grace_s: float) -> bool:
+        """Tell an instance to keep what it has, and make it end after the grace; False if it does not run."""
+        task = self._all.get(claimant)
+        process = task.status.get("process") if task is not None and task.live else None
+        if not process or not proc.is_alive(process):
+            return False
+        if claimant not in self._kills:
+            proc.send(process, number)
+            self._kills[claimant] = time.time() + grace_s
+        return True
+
+    def _lift(self, task: Task) -> None:
+        try:
+            task_bounds.lift(task.groups)
+        except OSError as e:  # it has ended meanwhile
+            sys.stderr.write(f"limits of {task.claimant}: {e}\n")
+        task.limited_until = 0.0
+
     def refresh(self) -> None:
         """Take note of tasks that have come under way or have ended."""
         for task in self._all.values():
@@ -215,6 +266,9 @@ class Tasks:
                 task.status = {**task.status, **(disk.read_json(task.folder / "status.json") or {})}
                 self._close(task)
         now = time.time()
+        for task in self._all.values():
+            if task.live and 0 < task.limited_until <= now:
+                self._lift(task)
         for claimant, due in list(self._kills.items()):
             task = self._all[claimant]
             if not task.live:
@@ -251,6 +305,7 @@ class Tasks:
             if not stats:
                 continue
             counted = limits.cpu_seconds(task.groups)
+            task.top = max(task.top, task_bounds.read(task.groups).working_set or 0.0)
             self._sample(
                 task,
                 time.time(),

@@ -6,6 +6,7 @@ caller's next pass, nothing here retries by itself except an SDK inside its own 
 """
 
 from preprov.contracts.access import EventStore, TokenStore
+from preprov.contracts.adjusting import ResourceAdjuster
 from preprov.contracts.adoption import AdoptionStore
 from preprov.contracts.base import Clock, Progress
 from preprov.contracts.images import BakesImages, Image
@@ -120,6 +121,7 @@ __all__ = [
     "Quotes",
     "Reject",
     "ReservationLedger",
+    "ResourceAdjuster",
     "RoutedBatch",
     "SampleStore",
     "Scheduler",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from preprov.model.agent import Usage
+from preprov.model.agent import Bounds, Usage
 from preprov.model.pools import Node
 from preprov.model.work import TaskRun
 
@@ -16,7 +16,7 @@ class TaskReport:
 
     Attributes:
         ended_at: None = it runs. exit_code: None if it runs or nobody saw it end; negative = ended by that signal.
-        usage: since the last poll.
+        usage: since the last poll. bounds: what it is limited to and how it fares; None = nobody can say.
     """
 
     claimant: str
@@ -25,6 +25,7 @@ class TaskReport:
     ended_at: datetime | None = None
     exit_code: int | None = None
     usage: tuple[Usage, ...] = ()
+    bounds: Bounds | None = None
 
 
 class Scheduler(Protocol):

@@ -6,13 +6,16 @@ How an agent is reached is another module's: `local` and `remote`.
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from preprov.contracts import Clock, TaskReport
-from preprov.model.agent import TaskStatus, Usage, task_status
-from preprov.model.errors import ConflictError, NotFoundError, PoolError
+from preprov.model.adjusting import Adjustable
+from preprov.model.agent import Bounds, TaskStatus, Usage, task_status
+from preprov.model.errors import ConflictError, NotFoundError, PoolError, RefusedError
 from preprov.model.pools import Node
+from preprov.model.resources import Resources
 from preprov.model.time import Timescale, epoch
 from preprov.model.work import TaskRun
 
@@ -95,7 +98,11 @@ class AgentScheduler:
             ended_at=self._scale.instant(status.ended_at) if status.ended_at is not None else None,
             exit_code=status.exit_code,
             usage=tuple(self._usage(u) for u in status.usage),
+            bounds=self._bounds(status.bounds),
         )
+
+    def _bounds(self, b: Bounds | None) -> Bounds | None:
+        return b if b is None else replace(b, throttled_s=b.throttled_s * self._scale.speed)
 
     def _usage(self, u: Usage) -> Usage:
         return Usage(epoch(self._scale.instant(u.at)), u.cpu, u.memory, u.disk_io, u.network, u.gpu)
@@ -108,6 +115,51 @@ class AgentScheduler:
             return
         if reply is None:
             raise ConflictError("its agent did not answer", where=node.node_id, hint="try again")
+
+    # ---- while it runs
+
+    def adjustable(self, node: Node) -> Adjustable:
+        """As the contract says; a node without cgroups says of its tasks that nothing of them can be changed."""
+        why_not = "a node limits cores and memory; it takes no devices, disk or network from a task that runs"
+        return Adjustable(frozenset({"cpu", "memory"}), checkpoint=True, why_not=why_not)
+
+    def resize(self, claimant: str, node: Node, amount: Resources, lease_s: float) -> Resources:
+        """As the contract says: the cgroups of the task, within those of the node."""
+        asked = {"cpu": amount.cpu or None, "memory": amount.memory or None}  # what is not asked for is not limited
+        wanted = {**asked, "lease_s": lease_s / self._scale.speed}
+        told = self._told(claimant, node, "limit", **wanted)["bounds"]
+        in_force = {"cpu": told["cpu"] or amount.cpu, "memory": told["memory"] or amount.memory}
+        return Resources.of({**amount.as_dict(), **in_force})
+
+    def lift(self, claimant: str, node: Node) -> None:
+        """As the contract says."""
+        try:
+            self._told(claimant, node, "limit")
+        except (NotFoundError, RefusedError):
+            return
+
+    def checkpoint(self, claimant: str, node: Node, signal: str, grace_s: float) -> None:
+        """As the contract says: the signal goes to the task's own process, the end to all of them."""
+        self._told(claimant, node, "checkpoint", number=signal, grace_s=grace_s / self._scale.speed)
+
+    def extend(self, claimant: str, node: Node, seconds: float) -> None:
+        """Refused: no time limit is kept here."""
+        raise RefusedError(
+            "a node keeps no time limit of a task", where=node.node_id, hint="it runs for as long as it takes"
+        )
+
+    def _told(self, claimant: str, node: Node, verb: str, **arguments: Any) -> dict[str, Any]:
+        reply = self._ask(node, verb, claimant=claimant, **arguments)
+        if reply is None:
+            raise ConflictError("its agent did not answer", where=node.node_id, hint="try again")
+        if reply.get("ok"):
+            return reply
+        said = str(reply.get("detail"))
+        if reply.get("error") == "absent":
+            raise NotFoundError(said, where=node.node_id)
+        if reply.get("error") in ("cannot", "unknown-verb"):
+            raise RefusedError(said, where=node.node_id, hint="give the agent write access to cgroups")
+        raise ConflictError(said, where=node.node_id, hint="try again")
 
 
 def _env(task: TaskRun, instance: int, node: Node) -> dict[str, str]:

@@ -28,12 +28,32 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one running task is limited to beside its node's limits, and how it fares.
+
+    Attributes:
+        cpu: cores. memory: GiB. None = no limit of its own.
+        working_set: GiB that cannot be taken from it; None = not observed.
+        throttled_s: processor seconds it was held back since it began. stalled: it waits for memory.
+        can: the resources whose limit can be changed while it runs.
+    """
+
+    cpu: float | None = None
+    memory: float | None = None
+    working_set: float | None = None
+    throttled_s: float = 0.0
+    stalled: bool = False
+    can: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TaskStatus:
     """A task instance on this node.
 
     Attributes:
         claimant: as `TaskRun.claimant` names it.
         exit_code: None while it runs, and if nobody saw it end; negative = ended by that signal.
+        bounds: while it runs; None = nobody can say.
     """
 
     claimant: str
@@ -44,6 +64,7 @@ class TaskStatus:
     log: str = ""
     usage: tuple[Usage, ...] = ()
     limits: str = ""
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +132,9 @@ def decode_health(line: bytes) -> Health:
 
 def task_status(raw: dict[str, Any]) -> TaskStatus:
     """Parse one task instance as it stands in a message."""
-    return TaskStatus(**{**raw, "usage": tuple(Usage(**u) for u in raw.get("usage", ()))})
+    told = raw.get("bounds")
+    bounds = Bounds(**{**told, "can": tuple(told.get("can", ()))}) if told else None
+    return TaskStatus(**{**raw, "usage": tuple(Usage(**u) for u in raw.get("usage", ())), "bounds": bounds})
 
 
 class Stream(Protocol):

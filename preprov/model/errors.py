@@ -111,6 +111,10 @@ class GuardError(PoolError):
     """A guard forbids the action (max_nodes, spend, launches per minute, mode, halt)."""
 
 
+class RefusedError(PoolError):
+    """What is asked for cannot be done there, ever: the adapter declares that it cannot."""
+
+
 class NodeBusyError(PoolError):
     """The node runs a task: it is never ended."""
 
