@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from preprov.configfile.base import HoursSection, Section, known_zone, time_of_day
 from preprov.configfile.planning import (
     AccountSection,
+    AdjustSection,
     GateSection,
     LimitSection,
     ObjectiveSection,
@@ -224,6 +225,7 @@ class PoolSection(Section):
     objective: ObjectiveSection = ObjectiveSection()
     window: WindowSection = WindowSection()
     gate: GateSection | None = Field(default=None, description="Left out: that below for pools in a cloud, else none.")
+    adjust: AdjustSection | None = Field(default=None, description="Left out: running tasks are not adjusted.")
     preload: PreloadSection = PreloadSection()
     floor: list[WithinSection] = Field(default_factory=list)
     disruption: list[WithinSection] = Field(default_factory=list)
@@ -304,6 +306,7 @@ class ConfigFile(Section):
                 binding=tuple(p.binding),
                 objective=p.objective.build(),
                 gate=_gate(p),
+                adjusting=p.adjust.build() if p.adjust else None,
                 guards=(p.guard or self.guard).build(),
                 window=p.window.hours(),
                 preload=p.preload.build(),

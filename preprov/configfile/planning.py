@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
 from preprov.configfile.base import HoursSection, Section, known_zone
+from preprov.model.adjusting import Adjusting
 from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Account, SharedLimit
@@ -57,6 +59,40 @@ class GateSection(Section):
     def build(self) -> Gate:
         """The domain value."""
         return Gate(self.floor_nights, self.full_nights, self.coverage)
+
+
+class AdjustSection(Section):
+    """[pool.adjust]: what running tasks may use follows what they use. Left out: it does not."""
+
+    increase: bool = Field(default=True, description="Give a task more before it is short of it.")
+    decrease: bool = Field(default=True, description="Take from a task what it does not use.")
+    headroom: float = Field(default=0.25, gt=0, description="Share of what is in use, allocated on top of it.")
+    tolerance: float = Field(default=0.2, gt=0, lt=1, description="Share of an allocation that is not worth a change.")
+    calm: float = Field(default=60.0, gt=0, description="Seconds of too much before anything is taken.")
+    every: float = Field(default=10.0, ge=0, description="Least seconds between two changes of one task.")
+    ahead: float = Field(default=30.0, gt=0, description="How far curve and growth of memory are looked ahead, s.")
+    most: float = Field(default=4.0, ge=1, description="No task gets more than so many times its request.")
+    unseen: float = Field(default=0.5, ge=0, le=1, description="Share of its memory a task without past runs keeps.")
+    signal: Literal["SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGHUP"] = Field(
+        default="SIGUSR2", description="Tells a task to keep what it has done before it has to go elsewhere."
+    )
+    grace: float = Field(default=30.0, gt=0, description="Seconds it has for that.")
+
+    def build(self) -> Adjusting:
+        """The domain value."""
+        return Adjusting(
+            self.increase,
+            self.decrease,
+            self.headroom,
+            self.tolerance,
+            self.calm,
+            self.every,
+            self.ahead,
+            self.most,
+            self.unseen,
+            self.signal,
+            self.grace,
+        )
 
 
 class WithinSection(HoursSection):

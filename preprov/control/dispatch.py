@@ -8,9 +8,11 @@ import structlog
 
 from preprov.contracts import TaskReport
 from preprov.control import lifecycle
+from preprov.control.adjusting_tasks import adjust_tasks
 from preprov.control.context import Context
 from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
+from preprov.control.moving import at_their_size, moved
 from preprov.control.observing import of_tasks
 from preprov.control.placing import assign, request_of
 from preprov.control.readying import ready_tasks
@@ -53,11 +55,12 @@ def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> Dispatch
     lifecycle.materialise_due(ctx, pool, now)
     live = lifecycle.load(ctx, pool)
     reports = poll(ctx, pool, observation)
-    live = lifecycle.absorb(ctx, pool, live, reports, now)
+    live = lifecycle.absorb(ctx, pool, moved(ctx, pool, live, reports, now), reports, now)
     if observation.complete:
         live = lifecycle.lost_with_nodes(ctx, pool, live, frozenset(n.node_id for n in observation.nodes), now)
     live = lifecycle.advance(ctx, live, now)
     ctx.ports.ledger.expire(pool.name, now)
+    adjust_tasks(ctx, pool, live, observation, reports, now)
     _reserve_upcoming(ctx, pool, live, now)
     _resume(ctx, pool, live, observation, frozenset(r.claimant for r in reports), now)
     return _place(ctx, pool, live, observation, now)
@@ -147,6 +150,7 @@ def _place(
     lanes = known_lanes(ctx, pool)
     rooms = in_lanes(lanes, open_rooms(observation, books.reservations, drained), nodes)
     committed = {r.claimant for r in of_tasks(books.reservations) if r.state is ReservationState.COMMITTED}
+    live = at_their_size(live, books.reservations)
     wanting = _wanting(live, committed)
     ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
     ordered = [wanting[r.key] for r in in_turn(ctx, rooms, books.reservations, ready, now)]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from preprov.control import adjusting_tasks
 from preprov.control.adopting import GivenBack, give_back
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
@@ -25,6 +26,8 @@ class Halted:
 def halt(ctx: Context, reason: str, *, release: bool = False) -> Halted:
     """Stop all writes. With `release`, give back every adopted group, and end the idle nodes of the other pools.
 
+    Running tasks are not adjusted any more: their limits end by themselves, with `release` at once.
+
     Adopted groups stay adopted: their settings are as they were found, and nothing is written until somebody goes on.
     """
     now = ctx.clock.now()
@@ -38,6 +41,8 @@ def halt(ctx: Context, reason: str, *, release: bool = False) -> Halted:
         if adopted:
             back.extend((pool.name, g) for g in give_back(ctx, pool))
         if ctx.mode(pool, now) in (Mode.FLOOR, Mode.FULL):
+            if pool.adjusting is not None:
+                adjusting_tasks.give_back(ctx, pool)
             ended.extend(_end_idle(ctx, pool, frozenset(adopted), reason))
     return Halted(tuple(ended), tuple(back))
 

@@ -77,7 +77,7 @@ def usage_run(of: Instance, usage: Sequence[Any]) -> UsageRun | None:
         memory=_known([u.memory for u in inside]),
         cpu=_known([u.cpu for u in inside]),
         request_gib=request.memory,
-        input_bytes=_input_bytes(of.task),
+        input_bytes=input_bytes(of.task),
     )
 
 
@@ -118,7 +118,7 @@ def _row(of: Instance, told: UsageSummary) -> dict[str, Any]:
         "runtime_s": of.seconds,
         "cpus": spec.request.cpu,
         "memory": spec.request.memory,
-        "input_bytes": _input_bytes(of.task),
+        "input_bytes": input_bytes(of.task),
         "cpu": told.cpu_mean,
         "cpu_p95": told.cpu_p95,
         "peak": told.memory_peak,
@@ -127,7 +127,8 @@ def _row(of: Instance, told: UsageSummary) -> dict[str, Any]:
     }
 
 
-def _input_bytes(task: TaskRun) -> float:
+def input_bytes(task: TaskRun) -> float:
+    """Of the datasets that a task names; NaN if it names none, or the size of one is not known."""
     sizes = [d.size_gib for d in task.spec.datasets]
     known = [s for s in sizes if s is not None]
     return sum(known) * 2.0**30 if known and len(known) == len(sizes) else float("nan")

@@ -105,6 +105,7 @@ def why_run(ctx: Context, run_id: str) -> Story:
         events.extend(_waits_for(ctx, pool, t) for t in tasks if t.state is State.READY)
     launched = [r for node in dict.fromkeys(t.node_id for t in tasks if t.node_id) for r in _brought_up(ctx, node)]
     events += [_from_record(r) for r in launched]
+    events += [_from_record(r) for r in _adjusted(ctx, run.pool, run.run_id, run.submitted_at)]
     ahead = None if pool is None or run.state.is_final else _ahead(ctx, pool, run.run_id)
     return Story(f"run {run.run_id}", _in_order(events), _plans(ctx, tuple(launched[:3])), ahead=ahead)
 
@@ -141,6 +142,11 @@ def _brought_up(ctx: Context, node_id: str) -> list[ActionRecord]:
     return records[-1:]
 
 
+def _adjusted(ctx: Context, pool: str, run_id: str, since: datetime) -> list[ActionRecord]:
+    """What was changed of its tasks while they ran."""
+    return [r for r in ctx.ports.audit.records(pool, since=since) if r.action.task.startswith(f"{run_id}/")]
+
+
 def _waits_for(ctx: Context, pool: Pool, t: TaskRun) -> Event:
     """Why a ready task does not run."""
     now = ctx.clock.now()
@@ -162,6 +168,11 @@ def _ahead(ctx: Context, pool: Pool, run_id: str) -> Placed | None:
 
 
 def _from_record(r: ActionRecord) -> Event:
+    if r.action.task:
+        what = f"{r.action.kind} {r.action.task} on {', '.join(r.action.node_ids)}: {r.result}"
+        return Event(
+            r.at, f"{what}{f' ({r.detail})' if r.detail else ''}", r.actor, r.action.reason, r.action.action_id
+        )
     nodes = f" {', '.join(r.node_ids)}" if r.node_ids and r.action.kind != "launch" else ""
     what = f"{r.action.kind} {r.action.count} x {r.action.offering or r.action.group}{nodes}: {r.result}"
     return Event(r.at, f"{what}{f' ({r.detail})' if r.detail else ''}", r.actor, r.action.reason, r.plan_id)

@@ -20,6 +20,10 @@ class ActionKind(StrEnum):
     DRAIN = "drain"
     TERMINATE = "terminate"
     HOLD = "hold"
+    RESIZE = "resize"
+    """What a running task may use is changed."""
+    MOVE = "move"
+    """A running task is told to keep what it has done, and goes on elsewhere."""
 
     @property
     def raises(self) -> bool:
@@ -41,6 +45,7 @@ class Action:
         standby_state: state the nodes end in (LAUNCH, START: running; STOP: stopped; TERMINATE: cold).
         cost_usd: what it adds (+) or saves (-) over the plan's horizon; None = no price known.
         numbers: the figures behind the reason, for `why` and for machines.
+        task: the claimant that it is about; "" = nodes.
     """
 
     action_id: str
@@ -54,6 +59,7 @@ class Action:
     node_ids: tuple[str, ...] = ()
     cost_usd: float | None = None
     numbers: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    task: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: at, kind, count, group, offering, standby_state, reason, cost_usd and more."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from preprov.model.adjusting import Adjusting
 from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline
@@ -318,6 +319,7 @@ class Pool:
         disruptions: at most so many nodes are given up in one pass within their hours; the lowest counts.
         deadlines: of runs, by DAG and tenant; the first that matches counts. solver_s: that the optimiser may take.
         gate: what it has to show before preprov may raise on it, or lower; None = nothing.
+        adjusting: how what running tasks may use is changed; None = it is not.
     """
 
     name: str
@@ -341,6 +343,7 @@ class Pool:
     deadlines: tuple[Deadline, ...] = ()
     solver_s: float = 5.0
     gate: Gate | None = None
+    adjusting: Adjusting | None = None
 
     def __post_init__(self) -> None:
         if not self.groups:

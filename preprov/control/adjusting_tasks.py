@@ -1,0 +1,354 @@
+"""What running tasks may use is made to follow what they use: read, judged, agreed with the ledger, enforced, recorded.
+
+The ledger is raised before the task, and lowered after it, so that a crash in between leaves no node overbooked. It is
+done before ready tasks are placed: what one task gives up another gets in the same round.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import structlog
+
+from preprov.contracts import ResourceAdjuster, TaskReport
+from preprov.control.context import Context
+from preprov.control.lifecycle import Live
+from preprov.control.moving import claim_elsewhere, moving_to, where_to
+from preprov.control.observing import observe, of_tasks
+from preprov.control.outlooks import Curves, curves_of, outlook
+from preprov.control.trust import ACTS, in_force
+from preprov.model.adjusting import Adjusting
+from preprov.model.errors import NotFoundError, OverbookedError, PoolError, RefusedError, ReservationError
+from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
+from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation
+from preprov.model.reservations import Reservation, ReservationState
+from preprov.model.resources import ZERO, Resources
+from preprov.model.time import epoch
+from preprov.model.work import TaskRun
+from preprov.planning.adjustment import ADJUSTED, Change, Course, Granted, Reading, Track, Wish, changed, grant, look
+from preprov.planning.held import held_by_node, held_by_tenant
+
+log = structlog.get_logger(__name__)
+
+LEASE_S: Final = 120.0
+"""Limits of a task end by themselves when nobody has set them again for so long."""
+_RENEW_S: Final = 30.0
+_THROTTLED: Final = 0.05
+"""A task that is held back for this share of the time, or more, wants more cores than it has."""
+_SAME: Final = 0.01
+
+
+@dataclass
+class Kept:
+    """What is remembered of one running task between two looks; lost with the process, and then nothing is hasty."""
+
+    track: Track = field(default_factory=Track)
+    read_at: float = 0.0
+    throttled_s: float = 0.0
+    renewed_at: float | None = None
+    curves: Curves | None = None
+    given_up: bool = False
+
+
+@dataclass(frozen=True)
+class Running:
+    """One running instance: what is known of it from all sides."""
+
+    task: TaskRun
+    claim: Reservation
+    report: TaskReport
+    node: Node
+    adjuster: ResourceAdjuster
+    kept: Kept
+
+    @property
+    def name(self) -> str:
+        """The claimant."""
+        return self.report.claimant
+
+
+def adjust_tasks(
+    ctx: Context, pool: Pool, live: Live, observation: PoolObservation, reports: Sequence[TaskReport], now: datetime
+) -> tuple[ActionRecord, ...]:
+    """One look at every running task; returns what was changed, and what could not be.
+
+    Args:
+        ctx: the context. pool: the pool.
+        live: live work. observation: what exists. reports: what its schedulers just said.
+        now: the present instant.
+    """
+    if ctx.ports.intent.halted():
+        return ()  # limits end with their leases
+    reservations = ctx.ports.ledger.reservations(pool.name)
+    running = _running(ctx, pool, live, observation, reports, reservations)
+    manner = _manner(pool, in_force(ctx, pool))
+    if manner is None:
+        for r in running:
+            if r.report.bounds and (r.report.bounds.cpu or r.report.bounds.memory):
+                _lift(r)
+        return ()
+    staying = {r.name: r for r in running if not moving_to(r.task, r.claim, reservations)}
+    for r in running:
+        if r.name not in staying:
+            _checkpoint(r, manner)
+    wishes = [w for r in staying.values() if (w := _wish(ctx, pool, live, r, manner, now)) is not None]
+    free = _free(ctx, pool, observation, reservations, now)
+    out: list[ActionRecord] = []
+    for granted in grant(wishes, free):
+        out.extend(_carry_out(ctx, pool, observation, free, staying[granted.wish.claimant], granted, manner, now))
+    done = {r.action.task for r in out}
+    for name, r in staying.items():
+        if name not in done:
+            _keep_up(r, now)
+    return tuple(out)
+
+
+def give_back(ctx: Context, pool: Pool) -> None:
+    """Lift the limits of everything that runs: tasks are as they would be without us."""
+    nodes = {n.node_id: n for n in observe(ctx, pool).nodes}
+    for claim in of_tasks(ctx.ports.ledger.reservations(pool.name)):
+        node = nodes.get(claim.node_id or "")
+        adjuster: object = ctx.schedulers.get(pool.group(node.group).provider) if node is not None else None
+        if node is not None and isinstance(adjuster, ResourceAdjuster):
+            _try(claim.claimant, node, partial(adjuster.lift, claim.claimant, node))
+
+
+def _manner(pool: Pool, mode: Mode) -> Adjusting | None:
+    """How far the mode lets it go: what may only be raised is not lowered."""
+    if pool.adjusting is None or mode not in ACTS:
+        return None
+    return pool.adjusting if mode is Mode.FULL else replace(pool.adjusting, decrease=False)
+
+
+def _running(
+    ctx: Context,
+    pool: Pool,
+    live: Live,
+    observation: PoolObservation,
+    reports: Sequence[TaskReport],
+    reservations: Sequence[Reservation],
+) -> list[Running]:
+    tasks = {t.claimant(i): t for t in live.tasks.values() for i in range(t.spec.instances)}
+    nodes = {n.node_id: n for n in observation.in_phase(Phase.READY, Phase.DRAINING)}
+    claims = {r.claimant: r for r in of_tasks(reservations) if r.state is ReservationState.COMMITTED}
+    before = _remembered(ctx, pool)
+    out: list[Running] = []
+    for report in reports:
+        task, claim, node = tasks.get(report.claimant), claims.get(report.claimant), nodes.get(report.node_id)
+        if report.ended_at is not None or task is None or claim is None or node is None:
+            continue
+        adjuster: object = ctx.schedulers.get(pool.group(node.group).provider)
+        if isinstance(adjuster, ResourceAdjuster) and claim.node_id == node.node_id:
+            kept = before.get(report.claimant) or Kept()
+            out.append(Running(task, claim, report, node, adjuster, kept))
+    ctx.memo[(pool.name, "adjusting")] = (observation.at, {r.name: r.kept for r in out})
+    return out
+
+
+def _remembered(ctx: Context, pool: Pool) -> Mapping[str, Kept]:
+    held = ctx.memo.get((pool.name, "adjusting"))
+    return held[1] if held else {}  # type: ignore[return-value]
+
+
+# ---- read and judge
+
+
+def _wish(ctx: Context, pool: Pool, live: Live, r: Running, manner: Adjusting, now: datetime) -> Wish | None:
+    can = r.report.bounds.can if r.report.bounds else ()
+    reading = _reading(r, now)
+    if not can or not reading.use or r.kept.given_up:
+        return None
+    if r.kept.curves is None:
+        r.kept.curves = curves_of(ctx, pool, live.runs[r.task.run_id], r.task)
+    elapsed = (now - r.report.started_at).total_seconds()
+    outlooks = {k: outlook(c, elapsed, manner.ahead_s) for k, c in r.kept.curves.items()}
+    allocated = r.claim.most
+    r.kept.track, changes = look(r.kept.track, reading, allocated, r.task.spec.request, outlooks, manner)
+    changes = tuple(c for c in changes if c.resource in can)
+    return Wish(r.name, r.node.node_id, allocated, changes) if changes else None
+
+
+def _reading(r: Running, now: datetime) -> Reading:
+    """The most it was seen to use since the last look: nothing is taken that was needed a moment ago."""
+    at, bounds, use = epoch(now), r.report.bounds, dict[str, float]()
+    cpu = [u.cpu for u in r.report.usage if u.cpu is not None]
+    if cpu:
+        use["cpu"] = max(cpu)
+    memory = [u.memory for u in r.report.usage if u.memory is not None]
+    if bounds is not None and bounds.working_set is not None:
+        use["memory"] = bounds.working_set
+    elif memory:
+        use["memory"] = max(memory)
+    held = set()
+    if bounds is not None:
+        since = at - r.kept.read_at
+        if r.kept.read_at and bounds.throttled_s - r.kept.throttled_s > _THROTTLED * since:
+            held.add("cpu")
+        if bounds.stalled:
+            held.add("memory")
+        r.kept.throttled_s = bounds.throttled_s
+    r.kept.read_at = at
+    return Reading(at, use, frozenset(held))
+
+
+def _free(
+    ctx: Context, pool: Pool, observation: PoolObservation, reservations: Sequence[Reservation], now: datetime
+) -> Mapping[str, Resources]:
+    """Of each node, what no claim holds. What a tenant's quota leaves is looked at when a raise is made."""
+    held = held_by_node(reservations, now)
+    return {
+        n.node_id: pool.claimable(n.offering).minus_clamped(held.get(n.node_id, ZERO))
+        for n in observation.in_phase(Phase.READY, Phase.DRAINING)
+    }
+
+
+# ---- do
+
+
+def _carry_out(
+    ctx: Context,
+    pool: Pool,
+    observation: PoolObservation,
+    free: Mapping[str, Resources],
+    r: Running,
+    granted: Granted,
+    manner: Adjusting,
+    now: datetime,
+) -> list[ActionRecord]:
+    if granted.short and manner.increase:
+        wanted = replace(granted.amount, memory=max(c.amount for c in granted.wish.changes if c.urgent))
+        stalled = r.report.bounds is not None and r.report.bounds.stalled
+        place = where_to(pool, observation, free, r.task, wanted, r.node, stalled=stalled)
+        if place and r.adjuster.adjustable(r.node).checkpoint:
+            claim_elsewhere(ctx, pool, r.task, r.claim, wanted, now)
+            _checkpoint(r, manner)
+            why = f"{_said(granted.wish, granted.wish.changes)}; its node has no room: {place}"
+            return [_record(ctx, pool, r, ActionKind.MOVE, why, now, "done", "", wanted)]
+        if stalled and not any(c.resource == "memory" for c in granted.changes):
+            return _give_up(ctx, pool, r, granted, now)
+    if not granted.changes or not _within_quota(ctx, pool, r, granted, now):
+        return []
+    result, detail, amount = _resize(ctx, pool, r, granted.amount, now)
+    if result == "done":
+        r.kept.track = changed(r.kept.track, granted.changes, epoch(now), manner)
+        r.kept.renewed_at = epoch(now)
+    said = _said(granted.wish, granted.changes)
+    return [_record(ctx, pool, r, ActionKind.RESIZE, said, now, result, detail, amount)]
+
+
+def _give_up(ctx: Context, pool: Pool, r: Running, granted: Granted, now: datetime) -> list[ActionRecord]:
+    """It waits for memory that is nowhere to be had: what its node as a whole can give decides, as without us."""
+    if r.kept.given_up:
+        return []
+    r.kept.given_up = True
+    _lift(r)
+    why = f"{_said(granted.wish, granted.wish.changes)}; no node has room for it: its limits are lifted"
+    return [_record(ctx, pool, r, ActionKind.RESIZE, why, now, "done", "", granted.wish.allocated)]
+
+
+def _within_quota(ctx: Context, pool: Pool, r: Running, granted: Granted, now: datetime) -> bool:
+    """True unless its tenant would then hold more than it may; what lowers is always right."""
+    tenant = ctx.tenants.get(r.task.tenant)
+    if tenant is None or not any(c.course is Course.INCREASE for c in granted.changes):
+        return True
+    held = held_by_tenant(ctx.ports.ledger.reservations(pool.name), now).get(r.task.tenant, ZERO)
+    after = held.minus_clamped(granted.wish.allocated) + granted.amount
+    return all(getattr(after, k) <= limit for k, limit in tenant.quota.items())
+
+
+def _resize(ctx: Context, pool: Pool, r: Running, amount: Resources, now: datetime) -> tuple[str, str, Resources]:
+    """(result, detail, what the task has then)."""
+    ledger, before, room = ctx.ports.ledger, r.claim.most, pool.claimable(r.node.offering)
+    try:
+        ledger.resize(r.claim.reservation_id, before.maximum(amount), room, now)
+        try:
+            in_force = r.adjuster.resize(r.name, r.node, amount, LEASE_S)
+        except PoolError as e:
+            ledger.resize(r.claim.reservation_id, before, room, now)
+            return ("skipped" if isinstance(e, NotFoundError) else "failed"), str(e), before
+        after = before.maximum(amount).minimum(in_force)
+        ledger.resize(r.claim.reservation_id, after, room, now)
+    except (OverbookedError, ReservationError) as e:
+        return "skipped", str(e), before
+    return "done", "", after
+
+
+def _keep_up(r: Running, now: datetime) -> None:
+    """Have in force what the ledger says, and say it again before its lease ends."""
+    bounds, allocated = r.report.bounds, r.claim.most
+    if bounds is None or not bounds.can or r.kept.given_up:
+        return
+    same = all(_like(getattr(bounds, k), getattr(allocated, k)) for k in ADJUSTED if k in bounds.can)
+    last = r.kept.renewed_at
+    if same and last is not None and epoch(now) - last < _RENEW_S:
+        return
+    if _try(r.name, r.node, partial(r.adjuster.resize, r.name, r.node, allocated, LEASE_S)):
+        r.kept.renewed_at = epoch(now)
+
+
+def _like(limit: float | None, amount: float) -> bool:
+    return amount <= 0 or (limit is not None and abs(limit - amount) <= _SAME * amount)
+
+
+def _lift(r: Running) -> None:
+    _try(r.name, r.node, partial(r.adjuster.lift, r.name, r.node))
+
+
+def _checkpoint(r: Running, manner: Adjusting) -> None:
+    _try(r.name, r.node, partial(r.adjuster.checkpoint, r.name, r.node, manner.signal, manner.grace_s))
+
+
+def _try(claimant: str, node: Node, what: Callable[[], object]) -> bool:
+    try:
+        what()
+    except (NotFoundError, RefusedError):
+        return False
+    except PoolError as e:
+        log.warning("limits not set", claimant=claimant, node=node.node_id, why=str(e))
+        return False
+    return True
+
+
+# ---- record
+
+
+def _said(wish: Wish, changes: Sequence[Change]) -> str:
+    """`cpu 1 -> 2 cores: 0.98 cores in use, and it is held back; memory ...`."""
+    units = {"cpu": "cores", "memory": "GiB"}
+    told = (
+        f"{c.resource} {getattr(wish.allocated, c.resource):.3g} -> {c.amount:.3g} {units[c.resource]}: {c.why}"
+        for c in changes
+    )
+    return "; ".join(told)
+
+
+def _record(
+    ctx: Context,
+    pool: Pool,
+    r: Running,
+    kind: ActionKind,
+    why: str,
+    now: datetime,
+    result: str,
+    detail: str,
+    amount: Resources,
+) -> ActionRecord:
+    before = r.claim.most
+    numbers = {f"{k}_{when}": getattr(a, k) for when, a in (("before", before), ("after", amount)) for k in ADJUSTED}
+    action = Action(
+        stable_id(pool.name, str(kind), r.name, now.isoformat()),
+        kind,
+        now,
+        r.node.group,
+        1,
+        why,
+        offering=r.node.offering.key,
+        node_ids=(r.node.node_id,),
+        numbers=numbers,
+        task=r.name,
+    )
+    row = ActionRecord(action, pool.name, "", ctx.actor, now, result, detail, (r.node.node_id,))
+    ctx.ports.audit.record(row)
+    return row
