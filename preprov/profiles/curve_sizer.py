@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 DECAY: Final = 0.97
 _MARGINS: Final = (1.15, 1.05, 1.0)
 """On an envelope, the most careful first: it is followed until something is known."""
-_EARLY: Final = (0.0, 0.15, 0.3)
+_EARLY: Final = (0.0, 0.03, 0.07, 0.15, 0.3)
 """Shares of past runs that may be shorter than what the steps of a course are laid out for."""
 
 

@@ -109,11 +109,11 @@ class Scaled:
     """Past runs stretched in time and scaled in amount, segment by segment, as input size says where it says something.
 
     Args:
-        shifted: errors of the runtime count in seconds, not as a share of it.
+        grows: errors of the runtime grow with its power of this: 0 = alike in seconds, 1 = alike as a share of it.
     """
 
-    def __init__(self, shifted: bool = False) -> None:
-        self._shifted = shifted
+    def __init__(self, grows: float = 1.0) -> None:
+        self._grows = grows
 
     def learn(self, past: AlignedRuns) -> None:
         """Nothing to do."""
@@ -124,10 +124,9 @@ class Scaled:
         segments = past.curves[resource].reshape(n, _SEGMENTS, -1)
         line = [expected_from(sizes, segments[:, k].max(axis=1), known[0]) for k in range(_SEGMENTS)]
         scale = np.stack([at / then for then, at in line], axis=1)
-        then, at = expected_from(sizes, past.duration, known[0])
-        duration = past.duration / then * at
-        if self._shifted:
-            duration = np.maximum(past.duration - then + at, duration / _REACH)
+        then, at = expected_from(sizes, past.duration, known[0], self._grows)
+        error = (past.duration - then) * (at / then) ** self._grows
+        duration = np.maximum(at + error, past.duration / then * at / _REACH)
         return Scenarios((segments * scale[:, :, None]).reshape(n, -1), duration, np.full(n, 1 / n))
 
 
@@ -187,11 +186,11 @@ def phases(middle: Floats, width_s: float) -> tuple[Phase, ...]:
     return tuple(out)
 
 
-def expected_from(x: Floats, y: Floats, at: float) -> tuple[Floats, float]:
+def expected_from(x: Floats, y: Floats, at: float, grows: float = 1.0) -> tuple[Floats, float]:
     """What logarithms (n,) of sizes say of (n,) y: (n,) of the past runs, and of a size `at`; the same if nothing.
 
     Of a line through sizes (n,) x and y, one through the logarithms of both, and the mean, the one is taken whose
-    errors are the least part of what came, on average.
+    errors are the least part of what came, on average. The first weighs errors as they grow: by y to the power of `grows`.
     """
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < _FEWEST_SCALED or not np.isfinite(at) or np.ptp(x[known]) < 1e-9:
@@ -199,7 +198,7 @@ def expected_from(x: Floats, y: Floats, at: float) -> tuple[Floats, float]:
     where = np.append(np.where(np.isfinite(x), x, at), at)
     logs = np.log(y[known])
     size = np.exp(where - where.max())
-    slope, level = np.polyfit(size[:-1][known], y[known], 1, w=1 / y[known])
+    slope, level = np.polyfit(size[:-1][known], y[known], 1, w=y[known] ** -grows)
     straight = np.log(np.clip(level + slope * size, y[known].min() / _REACH, y[known].max() * _REACH))
     slope, level = np.polyfit(x[known], logs, 1)
     power = np.clip(level + slope * where, logs.min() - np.log(_REACH), logs.max() + np.log(_REACH))
@@ -212,6 +211,7 @@ def expected_from(x: Floats, y: Floats, at: float) -> tuple[Floats, float]:
 MODELS: Final[Mapping[str, Callable[[int], CurveModel]]] = {
     "history": lambda _seed: History(),
     "scaled": lambda _seed: Scaled(),
-    "shifted": lambda _seed: Scaled(shifted=True),
+    "between": lambda _seed: Scaled(grows=0.5),
+    "shifted": lambda _seed: Scaled(grows=0.0),
     "forest": ForestSegments,
 }

@@ -16,6 +16,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self._rows: dict[str, Reservation] = {}
         self._live: dict[str, dict[tuple[str, str, str], str]] = {}
+        self._gangs: dict[str, dict[str, None]] = {}
         self._lock = RLock()
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
@@ -49,7 +50,7 @@ class MemoryLedger:
         with self._lock:
             if reservation_id in self._rows:
                 return (self._rows[reservation_id],)
-            return tuple(r for r in self._rows.values() if reservation_id and r.gang == reservation_id)
+            return tuple(self._rows[i] for i in self._gangs.get(reservation_id, ()))
 
     def commit(self, reservation_id: str, node_id: str, allocatable: Resources, at: datetime) -> Reservation:
         """Bind to a node."""
@@ -147,6 +148,8 @@ class MemoryLedger:
 
     def _put(self, r: Reservation) -> Reservation:
         self._rows[r.reservation_id] = r
+        if r.gang:
+            self._gangs.setdefault(r.gang, {})[r.reservation_id] = None
         live = self._live.setdefault(r.pool, {})
         if r.is_live:
             live[_claimant(r)] = r.reservation_id
