@@ -1,6 +1,6 @@
 """Models of a run's use over time, behind one protocol: what each expects is past runs, weighed, stretched and scaled.
 
-`history`: every past run counts the same. `scaled` and `shifted`: each is stretched in time and scaled in
+`history`: every past run counts the same. `scaled`, `between` and `shifted`: each is stretched in time and scaled in
 amount by what lines on input size say. `forest`: runs count as often as they share leaves with the new one in a forest
 grown on the peaks of k segments and the runtime (quantile regression forests, Meinshausen 2006).
 """
@@ -190,7 +190,8 @@ def expected_from(x: Floats, y: Floats, at: float, grows: float = 1.0) -> tuple[
     """What logarithms (n,) of sizes say of (n,) y: (n,) of the past runs, and of a size `at`; the same if nothing.
 
     Of a line through sizes (n,) x and y, one through the logarithms of both, and the mean, the one is taken whose
-    errors are the least part of what came, on average. The first weighs errors as they grow: by y to the power of `grows`.
+    errors are the least part of what came, on average. The first weighs errors as they grow, by y to
+    the power of `grows`.
     """
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() < _FEWEST_SCALED or not np.isfinite(at) or np.ptp(x[known]) < 1e-9:
