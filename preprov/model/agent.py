@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Protocol
 
 PROTOCOL: Final = 1
@@ -126,15 +126,22 @@ def decode_health(line: bytes) -> Health:
     if raw.get("protocol") != PROTOCOL:
         raise ValueError(f"agent speaks protocol {raw.get('protocol')}, this controller {PROTOCOL}")
     raw["tasks"] = tuple(task_status(t) for t in raw.get("tasks", ()))
-    raw["preload"] = tuple(PreloadStatus(**p) for p in raw.get("preload", ()))
-    return Health(**raw)
+    raw["preload"] = tuple(PreloadStatus(**_known(PreloadStatus, p)) for p in raw.get("preload", ()))
+    return Health(**_known(Health, raw))
 
 
 def task_status(raw: dict[str, Any]) -> TaskStatus:
     """Parse one task instance as it stands in a message."""
     told = raw.get("bounds")
-    bounds = Bounds(**{**told, "can": tuple(told.get("can", ()))}) if told else None
-    return TaskStatus(**{**raw, "usage": tuple(Usage(**u) for u in raw.get("usage", ())), "bounds": bounds})
+    bounds = Bounds(**{**_known(Bounds, told), "can": tuple(told.get("can", ()))}) if told else None
+    usage = tuple(Usage(**_known(Usage, u)) for u in raw.get("usage", ()))
+    return TaskStatus(**{**_known(TaskStatus, raw), "usage": usage, "bounds": bounds})
+
+
+def _known(of: type, raw: dict[str, Any]) -> dict[str, Any]:
+    """Without what only a newer agent of this protocol tells: nodes outlive the controller that launched them."""
+    names = {f.name for f in fields(of)}
+    return {k: v for k, v in raw.items() if k in names}
 
 
 class Stream(Protocol):

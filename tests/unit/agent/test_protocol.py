@@ -95,3 +95,13 @@ def test_a_task_folder_is_one_safe_name(claimant: str) -> None:
     assert "/" not in name
     assert 12 < len(name) < 100
     assert not name.startswith(".")
+
+
+def test_what_only_a_newer_agent_tells_is_left_out_of_what_is_understood() -> None:
+    usage = Usage(at=1.0, cpu=0.5)
+    task = TaskStatus("c", 7, 1.0, usage=(usage,))
+    health = Health("n", "ready", 2.0, 5, 0.0, tasks=(task,), preload=(PreloadStatus("i", "image", "done"),))
+    newer = json.loads(encode(health))
+    for part in (newer, newer["tasks"][0], newer["tasks"][0]["usage"][0], newer["preload"][0]):
+        part["of_tomorrow"] = {"x": 1}
+    assert decode_health(json.dumps(newer).encode()) == health
