@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.machine import machine
 from preprov.control.backtest_forecast import run_forecast_backtest
 from preprov.demand.forecasting.scaler import ScalerModel
+from preprov.demand.forecasting.storage import from_bytes, to_bytes
 from preprov.figures import forecast_backtest
 from preprov.model.series import SeriesHistory
 from preprov.sources.series import read_series
@@ -34,9 +35,9 @@ def speed(histories: list[SeriesHistory]) -> dict[str, Any]:
     out["first_fit"], began = _since(began), _now()
     weekly = ScalerModel.fit(later, seed=1, previous=model)
     out["weekly_fit"] = _since(began)
-    data = weekly.to_bytes()
+    data = to_bytes(weekly)
     out["stored_bytes"], began = len(data), _now()
-    ScalerModel.from_bytes(data).predict(later)
+    from_bytes(data).predict(later)
     out["issue_from_stored"] = _since(began)
     return out
 

@@ -21,7 +21,8 @@ from preprov.demand.forecasting.naive import COPIES
 from preprov.demand.forecasting.peers import PEERS, missing_libraries
 from preprov.demand.judging import HORIZONS, MEAN, REACH_S, STEP, WINDOWS, Losses, Truth, instants, judged, judged_days
 from preprov.demand.judging import said_by as quantiles_of
-from preprov.demand.learnt import LearntModel, fit_learnt
+from preprov.demand.learnt import fit_learnt
+from preprov.demand.learnt_model import LearntModel
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.starts import actual_starts, by_chance, code_of, expected_starts, matched
 from preprov.model.errors import ConfigError

@@ -12,7 +12,8 @@ from preprov.control.context import Context
 from preprov.control.demanding import LEARNT_KIND
 from preprov.demand.forecasting.scaler import ScalerConfig, ScalerModel
 from preprov.demand.inputs import DemandInputs
-from preprov.demand.learnt import LearntModel, fit_learnt, learnt_config, teaching
+from preprov.demand.learnt import fit_learnt, learnt_config, teaching
+from preprov.demand.learnt_model import LearntModel
 from preprov.demand.watching.beside import Beside, beside
 from preprov.demand.watching.promotion import Verdict, judge
 from preprov.model.errors import ConfigError, ForecastError, StoreError, UnsafeModelError

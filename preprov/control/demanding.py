@@ -12,7 +12,7 @@ from preprov.control.context import Context
 from preprov.control.quarantine import quarantined_days
 from preprov.control.standing import STANDS, Standing, still_stands
 from preprov.demand.curve import DemandInputs, demand_curve
-from preprov.demand.learnt import LearntModel
+from preprov.demand.learnt_model import LearntModel
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.unseen import never_ran, shapes_of
 from preprov.model.demand import DemandCurve

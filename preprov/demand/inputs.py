@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING
 
 from preprov.demand.arrivals import PredictedRun
+from preprov.demand.learnt_model import LearntModel
 from preprov.demand.runtimes import RuntimeModel
 from preprov.model.pools import Pool
 from preprov.model.series import SeriesHistory
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
-
-if TYPE_CHECKING:
-    from preprov.demand.learnt import LearntModel
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class DemandInputs:
     horizon_s: int
     step_seconds: int
     runtimes: RuntimeModel | None = None
-    learnt: "LearntModel | None" = None
+    learnt: LearntModel | None = None
     n_samples: int = 200
     seed: int = 0
     predicted: tuple[PredictedRun, ...] = ()
@@ -49,6 +46,6 @@ class DemandInputs:
     recurring: bool = True
     quarantined: frozenset[date] = frozenset()
 
-    def with_learnt(self, learnt: "LearntModel | None") -> "DemandInputs":
+    def with_learnt(self, learnt: LearntModel | None) -> "DemandInputs":
         """The same with another model of what is not known."""
         return replace(self, learnt=learnt)

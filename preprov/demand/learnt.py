@@ -1,8 +1,7 @@
 """The learnt part: demand of work that nothing announced, as joint sample paths of all five resources."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -13,73 +12,19 @@ from preprov.demand.arrivals import PredictedRun
 from preprov.demand.forecasting.registry import DEFAULT
 from preprov.demand.forecasting.scaler import LearntForecast, ScalerConfig, ScalerModel
 from preprov.demand.inputs import DemandInputs
+from preprov.demand.learnt_model import LearntModel
 from preprov.demand.pickup import Live, blended
 from preprov.demand.recurrence import recurrences
 from preprov.demand.remainder import HOUR, Remainder, announced, remainder
 from preprov.demand.runtime_tables import Floats, Singles
 from preprov.demand.spreading import Cells, LearntDemand, days_before, dealt, issued, refined
-from preprov.model.errors import ForecastError, UnsafeModelError
+from preprov.model.errors import ForecastError
 from preprov.model.resources import KINDS
 from preprov.model.series import SeriesHistory
 from preprov.model.time import epoch, from_epoch
 
-FORMAT: Final = "preprov-learnt/1"
 _TOLD: Final = 8
 _HORIZON: Final = 26  # a day, the hour begun, and an hour to spare for a start at the next full one
-
-
-@dataclass(frozen=True)
-class LearntModel:
-    """A fitted model of unannounced demand.
-
-    Attributes:
-        scaler: of the hourly means of one resource; None if there was nothing to learn from, then `reason` says why.
-        kind: that resource. source: "runs" if learnt from runs, "series" if from an ingested series.
-        version: under which it is stored, "" if it is not.
-    """
-
-    scaler: ScalerModel | None
-    kind: str = "cpu"
-    source: str = "runs"
-    reason: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    version: str = ""
-
-    @property
-    def format(self) -> str:
-        """Name of the stored form."""
-        return FORMAT
-
-    def to_bytes(self) -> bytes:
-        """A line of JSON, then the scaler in its own safe form."""
-        header = {
-            "format": FORMAT,
-            "kind": self.kind,
-            "source": self.source,
-            "reason": self.reason,
-            "metrics": dict(self.metrics),
-        }
-        body = b"" if self.scaler is None else self.scaler.to_bytes()
-        return json.dumps(header, sort_keys=True).encode() + b"\n" + body
-
-    @classmethod
-    def from_bytes(cls, blob: bytes, version: str = "") -> "LearntModel":
-        """What `to_bytes` wrote.
-
-        Raises:
-            UnsafeModelError: it is something else, or damaged.
-        """
-        line, _, body = blob.partition(b"\n")
-        try:
-            header = json.loads(line)
-            if header["format"] != FORMAT or header["kind"] not in KINDS:
-                raise ValueError(f"format {header['format']!r}, resource {header['kind']!r}")
-            metrics = {str(k): float(v) for k, v in header["metrics"].items()}
-            texts = {k: str(header[k]) for k in ("kind", "source", "reason")}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UnsafeModelError(f"not a model of learnt demand: {error}", hint="preprov forecast run") from error
-        scaler = ScalerModel.from_bytes(body) if body else None
-        return cls(scaler, metrics=metrics, version=version, **texts)
 
 
 def fit_learnt(

@@ -95,7 +95,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class ScalerModel:
-    """A fitted scaler of one series. Make it with `fit`, ask it with `predict`, keep it with `to_bytes`.
+    """A fitted scaler of one series. Make it with `fit`, ask it with `predict`, keep it with `storage.to_bytes`.
 
     Attributes:
         members: name -> fitted member. track: what members said before, out of sample.
@@ -237,21 +237,6 @@ class ScalerModel:
         mixed = aggregation.learn(self.track, blocks, self.config.mix)
         settled = calibration.learn(self.track.came, mixed.said, blocks, self.config.calibration)
         return Record(self.track.origins, self.track.came, settled.said)
-
-    def to_bytes(self) -> bytes:
-        """See storage.to_bytes."""
-        from preprov.demand.forecasting import storage
-
-        return storage.to_bytes(self)
-
-    @staticmethod
-    def from_bytes(
-        data: bytes, *, sha256: str | None = None, forecasters: registry.Factories | None = None
-    ) -> "ScalerModel":
-        """See storage.from_bytes."""
-        from preprov.demand.forecasting import storage
-
-        return storage.from_bytes(data, sha256=sha256, forecasters=forecasters)
 
     def _checked(self, history: SeriesHistory, horizon: int) -> View:
         if horizon < 1:

@@ -8,7 +8,8 @@ import pytest
 from preprov.demand.curve import DemandInputs
 from preprov.demand.forecasting import registry
 from preprov.demand.forecasting.scaler import ScalerConfig
-from preprov.demand.learnt import LearntModel, expected_otherwise, fit_learnt, issue_learnt, learnt_config
+from preprov.demand.learnt import expected_otherwise, fit_learnt, issue_learnt, learnt_config
+from preprov.demand.learnt_model import LearntModel
 from preprov.demand.remainder import Remainder, announced, remainder
 from preprov.demand.spreading import LearntDemand
 from preprov.model.errors import ConfigError, UnsafeModelError

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprov.demand.forecasting.scaler import QUANTILES, LearntForecast, ScalerConfig, ScalerModel
+from preprov.demand.forecasting.storage import from_bytes, to_bytes
 from preprov.model.errors import ForecastError
 from preprov.model.series import SeriesHistory
 from tests.unit.demand.forecasting.series_samples import CONFIG, START, daily, history
@@ -61,9 +62,9 @@ def test_shuffling_everything_after_the_cutoff_changes_no_bit() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits_and_storage_keeps_them(known: SeriesHistory, model: ScalerModel) -> None:
-    data = model.to_bytes()
-    assert data == ScalerModel.fit(known, CONFIG, seed=4).to_bytes()
-    same(model.predict(known), ScalerModel.from_bytes(data).predict(known))
+    data = to_bytes(model)
+    assert data == to_bytes(ScalerModel.fit(known, CONFIG, seed=4))
+    same(model.predict(known), from_bytes(data).predict(known))
 
 
 def test_a_forecast_says_how_it_was_made(known: SeriesHistory, model: ScalerModel) -> None:
@@ -207,7 +208,7 @@ def test_a_model_refuses_what_is_not_its_series(known: SeriesHistory, model: Sca
 def test_system_load_is_learnt_from_and_asked_for_again() -> None:
     values = daily(40)
     loaded = history(values, exogenous={"queue": np.roll(values, -1)})
-    model = ScalerModel.from_bytes(ScalerModel.fit(loaded, CONFIG).to_bytes())
+    model = from_bytes(to_bytes(ScalerModel.fit(loaded, CONFIG)))
     forecast = model.predict(loaded)
     sound(forecast)
     assert {"queue_last", "queue_mean_24h"} <= set(forecast.importances)
