@@ -26,6 +26,7 @@ class Output(StrEnum):
     JSON = "json"
 
 
+PictureOption = Annotated[Path | None, typer.Option("--picture", help="Draw it into this .png or .svg file.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for programs.")]
 PoolOption = Annotated[str, typer.Option("--pool", "-p", help="Name of the pool.")]
 AnyPoolOption = Annotated[str | None, typer.Option("--pool", "-p", help="Name of the pool; all if not given.")]

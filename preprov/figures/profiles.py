@@ -1,10 +1,13 @@
 """Pictures of single tasks: what sizing wastes, what they ask for, what they use over time."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from preprov.figures.canvas import ACTUAL, DEMAND, FANS, SERIES, drawing, legend
 from preprov.model.usage import ResourceCurve, UsageRun
+
+_LEAST_GBH: Final = 1e-3
+"""What wastes less is drawn as this."""
 
 
 def sizing_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
@@ -20,7 +23,7 @@ def sizing_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
         waste, failures = figure.subplots(1, 2)
         for i, name in enumerate(names):
             at = [x + (i - (len(names) - 1) / 2) * width for x in range(len(workflows))]
-            colour = DEMAND if name == "ours" else SERIES[i % len(SERIES)]
+            colour = _colour(names, name)
             waste.bar(at, [w[name]["gbh"] for w in workflows.values()], width, color=colour, label=name)
             failures.bar(at, [w[name]["failures"] for w in workflows.values()], width, color=colour)
         waste.set_yscale("log")
@@ -28,6 +31,39 @@ def sizing_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
         failures.set_title("Failed attempts")
         for ax in (waste, failures):
             ax.set_xticks(range(len(workflows)), list(workflows))
+        figure.legend(loc="outside lower center", ncols=len(names), fontsize=8)
+    return done()
+
+
+def _colour(names: Sequence[str], name: str) -> str:
+    """Ours in the colour of what we say, peers in those that are left."""
+    others = [c for c in SERIES if c != DEMAND]
+    return DEMAND if name == "ours" else others[names.index(name) % len(others)]
+
+
+def curves_backtest(report: Mapping[str, Any], *, fmt: str = "png") -> bytes:
+    """GiB hours wasted by process, the largest first, and what was foretold badly, of ours and each peer.
+
+    Args:
+        report: of `control.backtest_curves`. fmt: "png" or "svg".
+    """
+    names = list(report["methods"])
+    processes = sorted(report["processes"].items(), key=lambda p: -max(s["gbh"] for s in p[1].values()))
+    rows = [p.rpartition("/")[2] for p, _ in processes]
+    with drawing("curves_backtest", fmt, (11.0, 4.2)) as (figure, done):
+        waste, loss = figure.subplots(1, 2, width_ratios=(3, 1))
+        for i, name in enumerate(names):
+            width, colour = 0.8 / len(names), _colour(names, name)
+            beside = (i - (len(names) - 1) / 2) * width
+            gbh = [max(scores[name]["gbh"], _LEAST_GBH) for _, scores in processes]
+            waste.bar([x + beside for x in range(len(rows))], gbh, width, color=colour, label=name)
+            said = [report["methods"][name][f"wql_{r}"] for r in ("memory", "cpu")]
+            loss.bar([x + beside for x in range(2)], said, width, color=colour)
+        waste.set_yscale("log")
+        waste.set_title("GiB hours wasted (logarithmic)")
+        waste.set_xticks(range(len(rows)), rows, rotation=40, ha="right", fontsize=8)
+        loss.set_title("Loss of what was foretold")
+        loss.set_xticks(range(2), ["memory", "CPU"])
         figure.legend(loc="outside lower center", ncols=len(names), fontsize=8)
     return done()
 

@@ -8,7 +8,7 @@ import typer
 
 from preprov.cli import common
 from preprov.cli.commands import backtest_demand, backtest_profiles
-from preprov.cli.common import Output, OutputOption
+from preprov.cli.common import Output, OutputOption, PictureOption
 
 backtest_app = typer.Typer(help="Measure on history what would have been forecast.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def backtest_forecast(
     horizon: Annotated[int, typer.Option("--horizon", min=1, max=168, help="Hours ahead.")] = 24,
     tz: Annotated[str | None, typer.Option("--tz", help="Zone of wall-clock times, if the file does not say.")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Keep what is finished here and take it up.")] = None,
-    picture: Annotated[Path | None, typer.Option("--picture", help="Draw it into this .png or .svg file.")] = None,
+    picture: PictureOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Day-ahead forecasts at daily origins against simpler and well-known ones; nothing after a cutoff is seen."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from preprov.cli import common
-from preprov.cli.common import MapOption, Output, OutputOption
+from preprov.cli.common import MapOption, Output, OutputOption, PictureOption
 
 if TYPE_CHECKING:
     from preprov.profiles.runtime_rows import RuntimeRows
@@ -42,7 +42,7 @@ def backtest_sizing(
     ] = True,
     trade_off: Annotated[bool, typer.Option("--trade-off", help="Also at each price of a failure.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores if not given.")] = None,
-    picture: Annotated[Path | None, typer.Option("--picture", help="Draw it into this .png or .svg file.")] = None,
+    picture: PictureOption = None,
     map_: MapOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -84,6 +84,7 @@ def backtest_curves(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps that an allocation may have.")] = 4,
     node: Annotated[float, typer.Option("--node", min=0.001, help="GiB of a node: the most that can be given.")] = 128,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of ours, for its forests are random.")] = 1,
+    picture: PictureOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Memory given over time, and what was said of memory and CPU: ours, constant peak, k-Segments, median curve."""
@@ -95,6 +96,7 @@ def backtest_curves(
     from preprov.sources.usage_series import read_usage
 
     now = datetime.now(UTC)
+    fmt = common.picture_format(picture) if picture is not None else "png"
     with common.progress("backtest") as tell, single_threaded():
         tell(0.0, "reading")
         read = read_usage(series, tasks)
@@ -106,6 +108,10 @@ def backtest_curves(
             progress=lambda done, total: tell(done / total, f"{done} of {total}"),
         )
     report |= {"rejects": len(read.rejects), "notes": list(read.notes)}
+    if picture is not None:
+        from preprov.figures import curves_backtest
+
+        common.write_picture(picture, curves_backtest(report, fmt=fmt))
     if output is Output.JSON:
         common.print_json(common.envelope("backtest curves", None, now, report))
         return

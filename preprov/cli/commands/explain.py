@@ -1,13 +1,12 @@
 """forecast explain: what the demand of each hour is made of."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from preprov.cli import common
-from preprov.cli.common import AtOption, Output, OutputOption, PoolOption, TzOption
+from preprov.cli.common import AtOption, Output, OutputOption, PictureOption, PoolOption, TzOption
 
 if TYPE_CHECKING:
     from preprov.demand.explaining import StepExplained
@@ -24,7 +23,7 @@ def forecast_explain(
     at: AtOption = None,
     hour: Annotated[str | None, typer.Option("--hour", help="Only the step that holds this time.")] = None,
     resource: Annotated[str, typer.Option("--resource", "-r", help="cpu, memory, gpu, disk_io or network.")] = "cpu",
-    picture: Annotated[Path | None, typer.Option("--picture", help="Draw it into this .png or .svg file.")] = None,
+    picture: PictureOption = None,
     tz: TzOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from preprov.cli import common
-from preprov.cli.common import MapOption, Output, OutputOption
+from preprov.cli.common import MapOption, Output, OutputOption, PictureOption
 
 if TYPE_CHECKING:
     from preprov.control.rightsizing import RightSizing, TaskShown
@@ -16,7 +16,6 @@ task_app = typer.Typer(help="What single tasks use over time, and what they shou
 _WIDTH = 48
 _ROWS = 16
 _SHOWN = 30
-_Picture = Annotated[Path | None, typer.Option("--picture", help="Draw it into this .png or .svg file.")]
 _Pool = Annotated[str | None, typer.Option("--pool", "-p", help="Name of the pool; the only one if not given.")]
 
 
@@ -42,7 +41,7 @@ def task_sizing(
         str | None,
         typer.Option("--patch", help="Print the requests for preprov, airflow, prefect, slurm or kubernetes instead."),
     ] = None,
-    picture: _Picture = None,
+    picture: PictureOption = None,
     map_: MapOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -86,7 +85,7 @@ def task_sizing(
 def task_show(
     what: Annotated[str, typer.Argument(help="RUN/TASK, DAG/TASK, or a signature.")],
     pool: _Pool = None,
-    picture: _Picture = None,
+    picture: PictureOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Memory and CPU of a task over time, with how sure that is; of a run also what it really used."""

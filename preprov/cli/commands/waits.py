@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from preprov.cli import common
-from preprov.cli.common import AnyPoolOption, AtOption, Output, OutputOption, TzOption
+from preprov.cli.common import AnyPoolOption, AtOption, Output, OutputOption, PictureOption, TzOption
 
 if TYPE_CHECKING:
     from preprov.control.waits import Bottleneck, CauseTotal, WaitReport
@@ -19,7 +19,6 @@ _DRAWN: Final = 16
 
 LastOption = Annotated[str, typer.Option("--last", help="How far back: 7d, 12h, 30m, or an ISO time.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="How many causes and DAGs the tables show.")]
-PictureOption = Annotated[Path | None, typer.Option("--picture", help="Draw it into this .png or .svg.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", help="Write an HTML page with picture and tables.")]
 
 

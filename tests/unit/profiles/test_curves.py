@@ -181,7 +181,8 @@ def test_the_command_reads_samples_and_runs_and_counts_what_is_broken(tmp_path: 
     out = io.StringIO()
     words = ["backtest", "curves", str(tmp_path / "series.parquet"), "--tasks", str(tmp_path / "tasks.parquet")]
     with redirect_stdout(out), redirect_stderr(io.StringIO()):
-        assert command([*words, "-o", "json"]) == 0
+        assert command([*words, "--picture", str(tmp_path / "curves.svg"), "-o", "json"]) == 0
+    assert (tmp_path / "curves.svg").read_bytes().startswith(b"<?xml")
     document = json.loads(out.getvalue())
     jsonschema.validate(document, json.loads(SCHEMA.read_text()))
     assert set(document["methods"]) == {"ours", "constant-peak", "k-segments", "median-curve"}
