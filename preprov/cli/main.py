@@ -40,7 +40,10 @@ def run(words: list[str] | None = None) -> int:
 
 
 def main() -> None:
-    """The program."""
+    """The program. Told to end, it ends as from an error: what it started for itself ends with it."""
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(run())
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,3 +48,29 @@ def test_a_demonstration_and_a_second_one(tmp_path: Path) -> None:
     assert Path(second["report"]) == tmp_path / "mine.html"
     assert Path(second["report"]).exists()
     assert not list((tmp_path / "demo" / "nodes" / "demo").glob("*/agent.sock"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_told_to_end_it_leaves_neither_a_server_nor_nodes(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "preprov.cli.main", "demo"],
+        env={**os.environ, "PREPROV_HOME": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = iter(process.stderr)
+    next(line for line in said if " warming; " in line)
+    nodes = tmp_path / "demo" / "nodes" / "demo"
+    assert list(nodes.glob("*/agent.sock"))
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert any("prefect" in " ".join(p.cmdline()) for p in started)
+    process.terminate()
+    for _ in said:
+        pass
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert alive == []
+    assert not list(nodes.glob("*/agent.sock"))
