@@ -1,7 +1,8 @@
-"""What tasks that were served here used, put together from the runs and from the samples of their agents."""
+"""What tasks of a pool used, served here or read elsewhere, put together from their runs and samples."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,27 +12,41 @@ import pandas as pd
 from preprov.control.context import Context
 from preprov.model.executions import EXECUTION_COLUMNS, Executions
 from preprov.model.pools import Pool
+from preprov.model.resources import KINDS, Resources
 from preprov.model.signature import names_of
-from preprov.model.time import epoch
+from preprov.model.time import epoch, from_epoch
 from preprov.model.usage import UsageRun, UsageSummary
 from preprov.model.work import DagRun, State, TaskRun
+from preprov.model.worktable import WorkTable
 
 MOST_RUNS: Final = 5_000
-"""Runs that are looked at, the newest."""
+"""Runs served here that are looked at, the newest."""
+MOST_READ: Final = 20_000
+"""Tasks that ran elsewhere that are looked at, the newest."""
 MOST_CURVES: Final = 64
 """Runs of one task whose use over time is looked at, the newest."""
 _AT_ONCE: Final = 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance of a task that ended well."""
+    """One instance of a task that ended well here, or that a source saw end.
 
-    run: DagRun
-    task: TaskRun
+    Attributes:
+        request: of it alone. input_bytes: see `input_bytes`.
+    """
+
+    run_id: str
+    dag_id: str
+    task_id: str
+    tenant: str
+    signature: str
     claimant: str
+    submitted_at: datetime
     started_at: datetime
     ended_at: datetime
+    request: Resources
+    input_bytes: float = math.nan
 
     @property
     def seconds(self) -> float:
@@ -40,7 +55,10 @@ class Instance:
 
 
 def executions(ctx: Context, pool: Pool, *, since: datetime, until: datetime, dag: str | None = None) -> Executions:
-    """Tasks of the pool that were submitted in [since, until) and ended well by then, in the order of submission."""
+    """Tasks of the pool that were submitted in [since, until) and ended well by then, in the order of submission.
+
+    Those that ran elsewhere, in a place that is read, are among them: whatever samples are kept of them count.
+    """
     rows = []
     for part in _instances(ctx, pool, since, until, dag, None):
         told = ctx.ports.samples.summaries([i.claimant for i in part])
@@ -67,31 +85,30 @@ def usage_run(of: Instance, usage: Sequence[Any]) -> UsageRun | None:
     if not inside:
         return None
     at = np.clip(np.array([u.at - start for u in inside]), 0.0, seconds)
-    request = of.task.spec.request
     return UsageRun(
-        workflow=of.run.dag_id,
-        process=of.task.task_id,
-        submitted=epoch(of.run.submitted_at),
+        workflow=of.dag_id,
+        process=of.task_id,
+        submitted=epoch(of.submitted_at),
         duration_s=seconds,
         at=at,
         memory=_known([u.memory for u in inside]),
         cpu=_known([u.cpu for u in inside]),
-        request_gib=request.memory,
-        input_bytes=input_bytes(of.task),
+        request_gib=of.request.memory,
+        input_bytes=of.input_bytes,
     )
 
 
 def _instances(
     ctx: Context, pool: Pool, since: datetime, until: datetime, dag: str | None, task: str | None
 ) -> Iterator[list[Instance]]:
-    """Those that ended well, some hundreds of runs at a time."""
+    """Some hundreds of runs at a time: those served here, then those that were read."""
     runs = ctx.ports.work.runs(pool.name, limit=MOST_RUNS)
     wanted = {r.run_id: r for r in runs if since <= r.submitted_at < until and dag in (None, r.dag_id)}
     ids = list(wanted)
     for first in range(0, len(ids), _AT_ONCE):
         tasks = ctx.ports.work.task_runs(ids[first : first + _AT_ONCE])
         yield [
-            Instance(wanted[t.run_id], t, t.claimant(i), t.started_at, t.ended_at)
+            _served(wanted[t.run_id], t, i, t.started_at, t.ended_at)
             for t in tasks
             if t.state is State.SUCCEEDED
             and task in (None, t.task_id)
@@ -100,25 +117,73 @@ def _instances(
             and t.ended_at <= until
             for i in range(t.spec.instances)
         ]
+    read = ctx.ports.work.work(pool.name, since=since, until=until).as_of(until)
+    elsewhere = _elsewhere(read, {r.run_id for r in runs}, dag, task)
+    for first in range(0, len(elsewhere), _AT_ONCE):
+        yield elsewhere[first : first + _AT_ONCE]
+
+
+def _served(run: DagRun, task: TaskRun, instance: int, started_at: datetime, ended_at: datetime) -> Instance:
+    return Instance(
+        run.run_id,
+        run.dag_id,
+        task.task_id,
+        task.tenant,
+        task.signature,
+        task.claimant(instance),
+        run.submitted_at,
+        started_at,
+        ended_at,
+        task.spec.request,
+        input_bytes(task),
+    )
+
+
+def _elsewhere(read: WorkTable, served: Collection[str], dag: str | None, task: str | None) -> list[Instance]:
+    """Instances of tasks that were seen to start and end, of runs that were not served here, the newest."""
+    runs, tasks = read.runs, read.tasks
+    wanted = ~runs["run_id"].isin(served).to_numpy()
+    if dag is not None:
+        wanted &= (runs["dag_id"] == dag).to_numpy()
+    seen = wanted[tasks["run"].to_numpy()] & (tasks["ended_at"] >= tasks["started_at"]).to_numpy()
+    if task is not None:
+        seen &= (tasks["task_id"] == task).to_numpy()
+    rows = tasks[seen].iloc[-MOST_READ:]
+    of_run = runs.iloc[rows["run"].to_numpy()]
+    out = []
+    for t, r in zip(rows.to_dict("records"), of_run.to_dict("records"), strict=True):
+        one = Instance(
+            r["run_id"],
+            r["dag_id"],
+            t["task_id"],
+            r["tenant"],
+            t["signature"],
+            "",
+            from_epoch(r["submit"]),
+            from_epoch(t["started_at"]),
+            from_epoch(t["ended_at"]),
+            Resources.of([t[k] for k in KINDS]),
+        )
+        out += [replace(one, claimant=f"{one.run_id}/{one.task_id}#{i}") for i in range(t["instances"])]
+    return out
 
 
 def _row(of: Instance, told: UsageSummary) -> dict[str, Any]:
-    spec = of.task.spec
-    names = names_of(of.task.signature)
+    names = names_of(of.signature)
     return {
-        "tenant": of.task.tenant,
-        "workflow": of.run.dag_id,
-        "process": of.task.task_id,
+        "tenant": of.tenant,
+        "workflow": of.dag_id,
+        "process": of.task_id,
         "tag": "",
         "code": names[-1] if names else "",
         "machine": "",
-        "submitted": epoch(of.run.submitted_at),
+        "submitted": epoch(of.submitted_at),
         "started": epoch(of.started_at),
         "ended": epoch(of.ended_at),
         "runtime_s": of.seconds,
-        "cpus": spec.request.cpu,
-        "memory": spec.request.memory,
-        "input_bytes": input_bytes(of.task),
+        "cpus": of.request.cpu,
+        "memory": of.request.memory,
+        "input_bytes": of.input_bytes,
         "cpu": told.cpu_mean,
         "cpu_p95": told.cpu_p95,
         "peak": told.memory_peak,

@@ -11,6 +11,7 @@ from preprov.model.errors import ForecastError
 from preprov.model.executions import Executions
 from preprov.model.pools import Offering, Pool
 from preprov.model.signature import names_of
+from preprov.model.time import from_epoch
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
@@ -126,13 +127,13 @@ def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
         ForecastError: there is no such task, or too few of its runs were watched.
     """
     names = names_of(what)
-    run = ctx.ports.work.run(names[0]) if len(names) == 2 and names[0] else None
     if len(names) not in (2, 3, 4):
         raise ForecastError(f"{what!r} names no task", hint="RUN/TASK, DAG/TASK or TENANT/DAG/TASK")
-    dag, task = (run.dag_id, names[1]) if run is not None else names[-2:] if len(names) == 2 else names[1:3]
     now = ctx.clock.now()
+    run = _run(ctx, pool, names[0], now) if len(names) == 2 and names[0] else None
+    dag, task = (run.dag_id, names[1]) if run is not None else names[-2:] if len(names) == 2 else names[1:3]
     every = usage_runs(ctx, pool, dag=dag, task=task, since=now - _AS_LONG_AS_KEPT, until=now)
-    mine = [(i, u) for i, u in every if run is not None and i.run.run_id == run.run_id]
+    mine = [(i, u) for i, u in every if run is not None and i.run_id == run.run_id]
     before = [(i, u) for i, u in every if run is None or i.ended_at <= run.submitted_at]
     if len(before) < FEWEST and not mine:
         raise ForecastError(
@@ -141,6 +142,23 @@ def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
             hint="preprov run list, preprov task sizing",
         )
     return _shown(dag, task, before, mine, pool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    run_id: str
+    dag_id: str
+    submitted_at: datetime
+
+
+def _run(ctx: Context, pool: Pool, run_id: str, now: datetime) -> _Run | None:
+    """One that is served here, or was read; None if there is none of that name."""
+    here = ctx.ports.work.run(run_id)
+    if here is not None:
+        return _Run(run_id, here.dag_id, here.submitted_at)
+    runs = ctx.ports.work.work(pool.name, since=now - _AS_LONG_AS_KEPT, until=now).runs
+    found = runs[runs["run_id"] == run_id].to_dict("records")
+    return _Run(run_id, found[0]["dag_id"], from_epoch(found[0]["submit"])) if found else None
 
 
 def _shown(

@@ -8,11 +8,14 @@ import pytest
 
 from preprov.control.measuring import executions, usage_runs
 from preprov.control.rightsizing import of_pool, show_task
+from preprov.control.routing import Router
+from preprov.control.syncing import sync
 from preprov.model.agent import Usage
 from preprov.model.errors import ForecastError
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.work import State, TaskSpec
+from preprov.testing.listed import ListedPlace, ListedRun
 from tests.unit.control.world import START, World, dag, make_pool, make_world, task
 
 GREEDY = TaskSpec("greedy", ("true",), request=Resources(cpu=2, memory=12), runtime_hint_s=60)
@@ -138,3 +141,26 @@ def test_the_largest_offering_is_the_node_that_shares_are_of():
     world = make_world(pool)
     watched(world, 3)
     assert of_pool(world.ctx, pool, since=START).room.memory == 16
+
+
+def test_tasks_that_ran_elsewhere_are_sized_by_the_samples_that_a_source_brought():
+    world = make_world()
+    watched(world, 3)
+    place, began = ListedPlace("far", at=START), epoch(world.ctx.clock.now()) - 600
+    for i in range(4):
+        at = began + 60 * i
+        place.add(ListedRun(f"read-{i}", "far", at, (("load", "", 2.0),), "them", ended=at + 30))
+        usage = [Usage(at + s, cpu=1.0, memory=6.0) for s in range(0, 30, 10)]
+        world.ctx.ports.samples.append("p", [(f"read-{i}/load#0", u) for u in usage])
+    place.add(ListedRun("runs", "far", began + 300, (("load", "", 2.0),), "them"))
+    sync(world.ctx, place.source(), Router(default="p"))
+    own, read = sorted(of_pool(world.ctx, world.pool, since=START).needs, key=lambda n: n.dag)
+    assert (own.dag, own.runs, own.measured) == ("etl", 3, 3)
+    assert (read.dag, read.task, read.tenant, read.runs, read.measured) == ("far", "load", "them", 4, 4)
+    assert read.memory == (6.0, 6.0)
+    assert 6.0 <= read.ask_memory <= 8.0
+    assert show_task(world.ctx, world.pool, "far/load").curves["memory"].peak[-1] == pytest.approx(6.0)
+    shown = show_task(world.ctx, world.pool, "read-3/load")
+    assert (shown.dag, shown.runs, shown.claimant) == ("far", 3, "read-3/load#0")
+    assert shown.actual is not None
+    assert shown.actual.memory.tolist() == [6.0, 6.0, 6.0]
