@@ -43,6 +43,7 @@ def providers(
         "azure": lambda: _azure(clock, greeting, owner),
         "terraform": lambda: _terraform(out),
         "slurm": lambda: _slurm(out, clock, speed),
+        "kubernetes": lambda: _kubernetes(clock),
     }
     for name in sorted(wanted):
         out[name] = built_in[name]() if name in built_in else _installed(name, clock, built_in)
@@ -83,6 +84,12 @@ def _slurm(others: Mapping[str, PoolProvider], clock: Clock, speed: float) -> Po
     from preprov.pools.slurm.provider import SlurmProvider
 
     return SlurmProvider(clock, others.__getitem__, speed=speed)
+
+
+def _kubernetes(clock: Clock) -> PoolProvider:
+    from preprov.pools.kubernetes.provider import KubernetesProvider
+
+    return KubernetesProvider(clock)
 
 
 def _installed(name: str, clock: Clock, built_in: Iterable[str]) -> PoolProvider:

@@ -235,15 +235,18 @@ def _handler(fake: FakeKubernetes, garble: Callable[[bytes], bytes] | None) -> t
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
             code, told = fake.answer(self.command, parts.path, parse_qs(parts.query), body)
+            after = told.pop("retryAfterSeconds", None)
             payload = json.dumps(told).encode()
             payload = garble(payload) if garble is not None and code == 200 else payload
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
+            if after is not None:
+                self.send_header("Retry-After", str(after))
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
             self.wfile.write(payload)
 
-        do_GET = do_POST = _serve
+        do_GET = do_POST = do_PATCH = do_DELETE = _serve
 
         def log_message(self, *_args: object) -> None:
             """Say nothing."""

@@ -13,6 +13,7 @@ from preprov.cli.documents.claims import (
     Windows,
 )
 from preprov.cli.documents.images import BakedImages, Images, Pruned, RolledOut
+from preprov.cli.documents.kubernetes import KubernetesManifests
 from preprov.cli.documents.models import Models, OneModel, Promoted, Quarantine, Retrained
 from preprov.cli.documents.nodes import NodePackage, NodeUserData
 from preprov.cli.documents.planning import (
@@ -112,6 +113,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "reservation window add": OneWindow,
     "reservation window list": Windows,
     "reservation window remove": RemovedWindow,
+    "kubernetes manifests": KubernetesManifests,
     "slurm config": SlurmConfig,
     "slurm resume": SlurmPower,
     "slurm suspend": SlurmPower,

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from preprov.model.errors import SourceError, SourceUnavailableError
+from preprov.kube.connecting import AGAIN, connect
+from preprov.model.errors import ConfigError, SourceError, SourceUnavailableError
 from preprov.sources.budget import RequestBudget
 
 Json: TypeAlias = dict[str, Any]
@@ -14,7 +15,6 @@ Json: TypeAlias = dict[str, Any]
 PAGE: Final = 500
 _TIMEOUT_S: Final = (5.0, 30.0)
 _GONE: Final = 410
-_AGAIN: Final = (429, 500, 502, 503, 504)
 _KUEUE: Final = ("kueue.x-k8s.io", "v1beta1", "workloads")
 
 
@@ -99,26 +99,10 @@ class KubernetesClient:
 
     def _connected(self) -> Any:
         if self._api is None:
-            from kubernetes import client
-            from kubernetes import config as files
-            from urllib3.util import Retry
-
-            config: Any = files
-            made = client.Configuration()
             try:
-                if self._kubeconfig is None and not self._context and _inside_a_cluster():
-                    config.load_incluster_config(client_configuration=made)
-                else:
-                    file = str(self._kubeconfig) if self._kubeconfig else None
-                    config.load_kube_config(file, context=self._context or None, client_configuration=made)
-            except (config.ConfigException, OSError) as e:
-                hint = "`kubeconfig` and `context` say where the cluster is; `kubectl config get-contexts`"
-                raise SourceError(f"no cluster is configured: {e}", where="kubernetes", hint=hint) from e
-            made.retries = Retry(
-                total=self._retries, status_forcelist=_AGAIN, backoff_factor=0.5, allowed_methods=None,
-                raise_on_status=False,
-            )  # fmt: skip
-            self._api = client.ApiClient(made)
+                self._api = connect(self._kubeconfig, self._context, retries=self._retries)
+            except ConfigError as e:
+                raise SourceError(e.what, where=e.where, hint=e.hint) from e
         return self._api
 
     def _all(self, api_name: str, kind: str) -> Iterator[Json]:
@@ -187,10 +171,6 @@ def _refused(status: int | None, reason: object, where: str) -> Exception:
     if status in (401, 403):
         hint = "a role that may list jobs, cronjobs and pods: `preprov source test` says which it lacks"
         return SourceError(f"not allowed ({status})", where=where, hint=hint)
-    if status is None or status in _AGAIN:
+    if status is None or status in AGAIN:
         return SourceUnavailableError(f"refused for now ({status})", where=where, hint="the next pass asks again")
     return SourceError(f"refused: {status} {reason}", where=where, hint="is this a Kubernetes API server?")
-
-
-def _inside_a_cluster() -> bool:
-    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file()

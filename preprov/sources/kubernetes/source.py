@@ -9,6 +9,7 @@ from typing import Any, Final
 from cronsim import CronSim, CronSimError
 
 from preprov.contracts import Finding, Progress, Reject, SourceState, SyncBatch
+from preprov.kube.labels import holds_room
 from preprov.model.time import epoch
 from preprov.model.work import Schedule
 from preprov.sources.kubernetes.client import KubernetesClient
@@ -189,10 +190,11 @@ def _found(
 
 
 def _each(items: Iterator[Any]) -> list[Json]:
-    """A list that was begun anew tells of some twice: the last word counts."""
+    """A list that was begun anew tells of some twice: the last word counts. What only holds room is left out."""
     out: dict[str, Json] = {}
     for i, item in enumerate(items):
-        out[str((item.get("metadata") or {}).get("uid") or i)] = item
+        if not holds_room(item):
+            out[str((item.get("metadata") or {}).get("uid") or i)] = item
     return list(out.values())
 
 

@@ -1,0 +1,65 @@
+"""kubernetes manifests."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from preprov.cli import common
+from preprov.cli.common import Output, OutputOption
+
+if TYPE_CHECKING:
+    from preprov.model.pools import Pool
+
+kubernetes_app = typer.Typer(help="What a cluster needs for preprov to hold room in it.", no_args_is_help=True)
+
+
+def attach(app: typer.Typer) -> None:
+    """Hang the commands on the root."""
+    app.add_typer(kubernetes_app, name="kubernetes")
+
+
+@kubernetes_app.command("manifests")
+def kubernetes_manifests(
+    pool: Annotated[list[str] | None, typer.Option("--pool", "-p", help="Only these pools; repeat it.")] = None,
+    unit: Annotated[
+        bool, typer.Option("--unit", help="Instead: what preprov makes for each node's room, to be read.")
+    ] = False,
+    account: Annotated[str, typer.Option("--account", help="Name of the service account.")] = "preprov",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print what has to be in the cluster before: a namespace, a priority class, an account and its rights.
+
+    A list in JSON, for `kubectl apply -f -`. Nothing is asked of the cluster, and nothing is written to it.
+    """
+    common.begin("kubernetes manifests", output)
+    from datetime import UTC, datetime
+
+    from preprov import configfile
+    from preprov.settings import Settings
+
+    pools = configfile.load(Settings.load().config_path()).pools()
+    now = datetime.now(UTC)
+    found = [g for name, p in pools.items() if not pool or name in pool for g in _groups(p, account, now)]
+    if output is Output.JSON:
+        common.print_json(common.envelope("kubernetes manifests", None, now, {"groups": found}))
+        return
+    things = [g["unit"] for g in found] if unit else [thing for g in found for thing in g["setup"]]
+    once = {json.dumps(t, sort_keys=True): t for t in things}
+    typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(once.values())}, indent=2))
+    if not found:
+        common.say('no group has provider = "kubernetes"')
+
+
+def _groups(pool: "Pool", account: str, now: Any) -> list[dict[str, Any]]:
+    from preprov.contracts import LaunchRequest
+    from preprov.pools.kubernetes.manifests import setup
+    from preprov.pools.kubernetes.manifests import unit as job
+    from preprov.pools.kubernetes.options import kubernetes_groups
+
+    out = []
+    for group in kubernetes_groups(pool):
+        asked = LaunchRequest(pool, group.group.name, group.group.offerings[0], 1, "an-example", pool.preload)
+        made = {"setup": setup(group, account), "unit": job(group, asked, 0, now)}
+        out.append({"pool": pool.name, "group": group.group.name, **made})
+    return out

@@ -1,0 +1,1 @@
+"""Capacity of a Kubernetes cluster, held by pods that give way."""

@@ -1,0 +1,178 @@
+"""The few calls that are made of a cluster, by its own Python client, as plain JSON; and what its refusals mean."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from preprov.kube.connecting import AGAIN, connect
+from preprov.kube.labels import MANAGER
+from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, PoolError, ThrottledError
+from preprov.pools.kubernetes.manifests import Json
+from preprov.pools.kubernetes.options import KubernetesGroup
+
+_TIMEOUT_S: Final = (5.0, 30.0)
+_PAGE: Final = 500
+_APPLY: Final = "application/apply-patch+yaml"
+_MERGE: Final = "application/merge-patch+json"
+
+
+class Cluster:
+    """One cluster, as a group's options name it. Retries are the client's own, and obey Retry-After."""
+
+    def __init__(self, group: KubernetesGroup) -> None:
+        self.where = group.where
+        self._api: Any = connect(group.kubeconfig, group.context, where=group.where)
+
+    def jobs(self, namespace: str, selector: str) -> list[Json]:
+        """Jobs of a namespace with these labels."""
+        from kubernetes import client
+
+        batch: Any = client.BatchV1Api(self._api)
+        return self._pages(batch.list_namespaced_job, namespace, label_selector=selector)
+
+    def pods(self, *, namespace: str = "", labels: str = "", fields: str = "") -> list[Json]:
+        """Pods with these labels or fields; of all namespaces if none is named."""
+        from kubernetes import client
+
+        core: Any = client.CoreV1Api(self._api)
+        more = {k: v for k, v in (("label_selector", labels), ("field_selector", fields)) if v}
+        if namespace:
+            return self._pages(core.list_namespaced_pod, namespace, **more)
+        return self._pages(core.list_pod_for_all_namespaces, **more)
+
+    def nodes(self, selector: str) -> list[Json]:
+        """Nodes with these labels."""
+        from kubernetes import client
+
+        return self._pages(client.CoreV1Api(self._api).list_node, label_selector=selector)
+
+    def create_job(self, job: Json) -> bool:
+        """Make a Job; False if one of that name is there, over or not."""
+        from kubernetes import client
+
+        batch: Any = client.BatchV1Api(self._api)
+        try:
+            with self._meant():
+                batch.create_namespaced_job(
+                    job["metadata"]["namespace"], job, field_manager=MANAGER, _request_timeout=_TIMEOUT_S
+                )
+        except ConflictError:
+            return False
+        return True
+
+    def patch_job(self, job: Json, patch: Json) -> None:
+        """Change a Job as it was seen: ConflictError if it has changed since."""
+        from kubernetes import client
+
+        meta = job["metadata"]
+        body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": meta["resourceVersion"]}}
+        batch: Any = client.BatchV1Api(self._api)
+        with self._meant():
+            batch.patch_namespaced_job(
+                meta["name"],
+                meta["namespace"],
+                body,
+                field_manager=MANAGER,
+                _content_type=_MERGE,
+                _request_timeout=_TIMEOUT_S,
+            )
+
+    def apply_node(self, node: Json) -> None:
+        """Say what of a node is ours; ConflictError where somebody else says otherwise of it."""
+        from kubernetes import client
+
+        core: Any = client.CoreV1Api(self._api)
+        with self._meant():
+            core.patch_node(
+                node["metadata"]["name"],
+                node,
+                field_manager=MANAGER,
+                force=False,
+                _content_type=_APPLY,
+                _request_timeout=_TIMEOUT_S,
+            )
+
+    def version(self) -> str:
+        """Of the server."""
+        from kubernetes import client
+
+        with self._meant():
+            told: Any = client.VersionApi(self._api).get_code(_request_timeout=_TIMEOUT_S)
+        return str(told.git_version)
+
+    def may(self, verb: str, group: str, resource: str, namespace: str = "") -> bool:
+        """Whether we may."""
+        from kubernetes import client
+
+        attributes = client.V1ResourceAttributes(group=group, resource=resource, verb=verb, namespace=namespace)
+        review = client.V1SelfSubjectAccessReview(
+            spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+        )
+        with self._meant():
+            told: Any = client.AuthorizationV1Api(self._api).create_self_subject_access_review(
+                review, _request_timeout=_TIMEOUT_S
+            )
+        return bool(told.status.allowed)
+
+    def priority(self, name: str) -> int:
+        """Value of a priority class; NotFoundError if there is none."""
+        from kubernetes import client
+
+        scheduling: Any = client.SchedulingV1Api(self._api)
+        with self._meant():
+            return int(scheduling.read_priority_class(name, _request_timeout=_TIMEOUT_S).value)
+
+    # ---- inside
+
+    def _pages(self, listed: Any, *where: str, **more: str) -> list[Json]:
+        """Every item; a list that the server has forgotten meanwhile is begun anew by the next pass."""
+        out: list[Json] = []
+        token = ""
+        while True:
+            further = {"_continue": token} if token else {}
+            with self._meant():
+                answer = json.loads(
+                    listed(
+                        *where, limit=_PAGE, _preload_content=False, _request_timeout=_TIMEOUT_S, **more, **further
+                    ).data
+                )
+            out += answer.get("items") or []
+            token = str((answer.get("metadata") or {}).get("continue") or "")
+            if not token:
+                return out
+
+    @contextmanager
+    def _meant(self) -> Iterator[None]:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except ApiException as e:
+            raise _refused(e.status, _reason(e), self.where) from e
+        except (HTTPError, OSError) as e:
+            hint = "is the API server up? `kubectl version`"
+            raise ThrottledError(f"no answer: {type(e).__name__}", where=self.where, hint=hint) from e
+        except ValueError as e:
+            raise ThrottledError(f"an answer that is no JSON: {e}", where=self.where, hint="observe again") from e
+
+
+def _reason(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
+def _refused(status: int | None, why: str, where: str) -> PoolError:
+    if status in (401, 403):
+        hint = "`preprov kubernetes manifests` prints the role it needs"
+        return NotAuthorisedError(f"not allowed: {why}", where=where, hint=hint)
+    if status == 404:
+        return NotFoundError(f"not there: {why}", where=where, hint="observe again")
+    if status == 409:
+        return ConflictError(f"changed meanwhile: {why}", where=where, hint="observe again, then decide again")
+    if status is None or status == 410 or status in AGAIN:
+        return ThrottledError(f"refused for now ({status})", where=where, hint="the next pass asks again")
+    return PoolError(f"refused: {status} {why}", where=where, hint="`preprov kubernetes manifests` shows what is sent")

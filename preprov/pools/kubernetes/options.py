@@ -1,0 +1,132 @@
+"""What a group of provider "kubernetes" says in its `options`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from preprov.model.errors import ConfigError
+from preprov.model.pools import Group, Pool
+
+PROVIDER: Final = "kubernetes"
+_KNOWN: Final = (
+    "kubeconfig",
+    "context",
+    "namespace",
+    "node_selector",
+    "tolerations",
+    "priority_class",
+    "image",
+    "instance_type_label",
+    "gpu_resource",
+)
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL_KEY: Final = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_TOLERATION: Final = frozenset({"key", "operator", "value", "effect", "tolerationSeconds"})
+
+
+@dataclass(frozen=True)
+class KubernetesGroup:
+    """One group.
+
+    Attributes:
+        pool, group: as configured.
+        kubeconfig, context: where the cluster is; None and "" = as `kubectl` finds it, or from within.
+        namespace: of everything that is made. node_selector: labels of the nodes that the pool's work runs on.
+        tolerations: of the taints that keep other work off them.
+        priority_class: of the pods that hold room: everything else has to be above it.
+        image: that they run; it has to sleep until it is ended.
+        instance_type_label: label by which an offering's type is asked for; "" = it is not.
+        gpu_resource: name under which the cluster counts GPUs.
+    """
+
+    pool: Pool
+    group: Group
+    kubeconfig: Path | None
+    context: str
+    namespace: str
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+    priority_class: str
+    image: str
+    instance_type_label: str
+    gpu_resource: str
+
+    @property
+    def where(self) -> str:
+        """For errors."""
+        return f"{self.pool.name}/{self.group.name}"
+
+
+def kubernetes_groups(pool: Pool) -> tuple[KubernetesGroup, ...]:
+    """All groups of the pool whose room a cluster has."""
+    return tuple(kubernetes_group(pool, g.name) for g in pool.groups if g.provider == PROVIDER)
+
+
+def kubernetes_group(pool: Pool, name: str) -> KubernetesGroup:
+    """One group.
+
+    Raises:
+        ConfigError: an option is missing, unknown, or makes no sense.
+    """
+    group = pool.group(name)
+    options, where = dict(group.options), f"{pool.name}/{name} options"
+    unknown = sorted(options.keys() - set(_KNOWN))
+    if unknown:
+        raise ConfigError(f"there is no option {unknown[0]!r}", where=where, hint=f"one of {', '.join(_KNOWN)}")
+    selector = _labels(options.get("node_selector"), where)
+    file = options.get("kubeconfig")
+    return KubernetesGroup(
+        pool=pool,
+        group=group,
+        kubeconfig=Path(_text(options, "kubeconfig", "", where)).expanduser() if file else None,
+        context=_text(options, "context", "", where),
+        namespace=_name(options, "namespace", "preprov", where),
+        node_selector=selector,
+        tolerations=_tolerations(options.get("tolerations", ()), where),
+        priority_class=_name(options, "priority_class", "preprov-placeholder", where),
+        image=_text(options, "image", "registry.k8s.io/pause:3.10", where),
+        instance_type_label=_text(options, "instance_type_label", "node.kubernetes.io/instance-type", where),
+        gpu_resource=_text(options, "gpu_resource", "nvidia.com/gpu", where),
+    )
+
+
+def _text(options: Mapping[str, Any], key: str, usual: str, where: str) -> str:
+    value = options.get(key, usual)
+    if not isinstance(value, str):
+        raise ConfigError(f"{key} is a string, not {value!r}", where=where)
+    return value
+
+
+def _name(options: Mapping[str, Any], key: str, usual: str, where: str) -> str:
+    value = _text(options, key, usual, where)
+    if not _NAME.fullmatch(value):
+        hint = "lower-case letters, digits and dashes, 63 at the most"
+        raise ConfigError(f"{key} = {value!r} is no name in Kubernetes", where=where, hint=hint)
+    return value
+
+
+def _labels(value: object, where: str) -> Mapping[str, str]:
+    hint = 'such as node_selector = { "preprov.io/pool" = "batch" }'
+    if not isinstance(value, dict) or not value:
+        what = "node_selector has to name the nodes that are the pool's: idle ones are cordoned when they are drained"
+        raise ConfigError(what, where=where, hint=hint)
+    for k, v in value.items():
+        good = isinstance(v, str) and _LABEL_KEY.fullmatch(str(k)) and _LABEL_VALUE.fullmatch(v)
+        if not good:
+            raise ConfigError(f"node_selector: {k} = {v!r} is no label in Kubernetes", where=where, hint=hint)
+    return dict(value)
+
+
+def _tolerations(value: object, where: str) -> tuple[Mapping[str, Any], ...]:
+    hint = 'such as tolerations = [{ key = "batch", operator = "Exists", effect = "NoSchedule" }]'
+    good = isinstance(value, list | tuple) and all(
+        isinstance(t, dict) and t and not t.keys() - _TOLERATION for t in value
+    )
+    if not good:
+        raise ConfigError(
+            f"tolerations is a list of tables of {', '.join(sorted(_TOLERATION))}", where=where, hint=hint
+        )
+    return tuple(dict(t) for t in value)  # type: ignore[attr-defined]

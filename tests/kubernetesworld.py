@@ -1,0 +1,92 @@
+"""A pool of room in a cluster that behaves, on a virtual clock; the real Kubernetes client in between."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from preprov.model.errors import PoolError
+from preprov.model.pools import Group, Mode, Node, Offering, Pool, Preload, Standby
+from preprov.model.resources import Resources
+from preprov.pools.kubernetes.provider import KubernetesProvider
+from preprov.sim.clock import VirtualClock
+from preprov.testing.fake_cluster import FakeCluster
+from preprov.testing.fake_kubernetes import Json
+
+START = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)
+LABELS = {"preprov.io/pool": "batch", "node.kubernetes.io/instance-type": "m", "kubernetes.io/os": "linux"}
+
+
+def kubernetes_pool(kubeconfig: Path, **options: object) -> Pool:
+    """A pool of nodes of 4 cores and 16 GiB."""
+    group = Group(
+        "g",
+        "kubernetes",
+        (Offering("m", Resources(cpu=4, memory=16), usd_per_hour=0.2),),
+        standby_states=frozenset({Standby.RUNNING}),
+        max_nodes=8,
+        options={"kubeconfig": str(kubeconfig), "node_selector": {"preprov.io/pool": "batch"}, **options},
+    )
+    return Pool("p", (group,), mode=Mode.FULL)
+
+
+@dataclass
+class KubernetesWorld:
+    """Implements `testing.pool_contract.PoolWorld`."""
+
+    fake: FakeCluster
+    clock: VirtualClock
+    pool: Pool
+    preload: Preload = field(default_factory=Preload)
+    _works: dict[str, Json] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.provider = self.again()
+
+    def again(self) -> KubernetesProvider:
+        return KubernetesProvider(self.clock)
+
+    def until(self, look: Callable[[], bool], what: str) -> None:
+        for _ in range(100):
+            if look():
+                return
+            self.clock.sleep(5)
+        raise AssertionError(f"waited in vain for {what}")
+
+    def occupy(self, node: Node) -> str:
+        """Somebody's pod comes to the node whose room the unit holds; preprov passed over the pool before."""
+        self.provider.tend(self.pool, [node.node_id])
+        name = f"etl-{next(self._numbers)}"
+        pod = self.fake.work(name, nodeSelector={"kubernetes.io/hostname": node.address})
+        if pod["status"]["phase"] != "Running":
+            del self.fake.objects["pods"][pod["metadata"]["uid"]]
+            raise PoolError("nothing is placed there", where=node.node_id)
+        self._works[node.node_id] = pod
+        return f"work/{name}"
+
+    def free(self, node: Node) -> None:
+        self.fake.finish(self._works.pop(node.node_id))
+
+    def spoiled(self) -> Preload | None:
+        return None
+
+    def exhausted(self) -> Pool | None:
+        return None
+
+    def tiers(self) -> Pool | None:
+        return None
+
+    def baking(self) -> Pool | None:
+        return None
+
+
+@contextmanager
+def kubernetes_world(folder: Path, **fake: object) -> Iterator[KubernetesWorld]:
+    clock = VirtualClock(START)
+    made = FakeCluster(clock=lambda: clock.now().timestamp(), labels=LABELS, **fake)  # type: ignore[arg-type]
+    made.priority_class("preprov-placeholder", -10)
+    with made.served(folder) as kubeconfig:
+        yield KubernetesWorld(made, clock, kubernetes_pool(kubeconfig))
