@@ -127,13 +127,15 @@ def open_app(
         for override in config.overrides(configured):
             ports.intent.add_override(override)
         providers = providing.providers(settings.home, clock, speed, configured, ports.adoptions.installation)
+        schedulers = providing.schedulers(settings.home, clock, speed, configured, providers)
         ctx = Context(
             ports=ports,
             providers=providers,
-            schedulers=providing.schedulers(settings.home, clock, speed, configured, providers),
+            schedulers=schedulers,
             prices=KeptPrices(ports.prices, clock, configured.values(), *_prices(config, configured)),
             clock=clock,
             pools=configured,
+            served=providing.served(config.serve, configured, schedulers),
             limits=config.limits(configured),
             account=config.account.build(),
             tenants={t.name: Tenant(t.priority, {k: v for k, v in t.quota.items()}, t.share) for t in config.tenant},

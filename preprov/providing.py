@@ -1,13 +1,16 @@
 """Which adapter supplies the nodes of a pool, and which runs tasks on them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from preprov import clocks, configfile
-from preprov.contracts import Clock, LeavesNotes, PoolProvider, Scheduler
+from preprov.configfile.serving import ServeSection, checked
+from preprov.contracts import Clock, LeavesNotes, PoolProvider, Scheduler, Serves, Service
+from preprov.model.errors import ConfigError
 from preprov.model.pools import Node, Pool
+from preprov.model.resources import Resources
 from preprov.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,6 +74,57 @@ def _introduction(provider: LeavesNotes, pools: Mapping[str, Pool]) -> Callable[
         provider.leave_notes(pools[node.pool], [node.node_id], notes)
 
     return introduce
+
+
+def served(
+    sections: Sequence[ServeSection], pools: Mapping[str, Pool], schedulers: Mapping[str, Scheduler]
+) -> dict[str, tuple[Serves, ...]]:
+    """Pool -> the places that are served from its nodes; nothing is asked of them yet.
+
+    Raises:
+        ConfigError: one names a pool that is not there, or wants workers where nothing runs commands.
+    """
+    checked(list(sections), pools)
+    out: dict[str, tuple[Serves, ...]] = {}
+    for section in sections:
+        pool = pools[section.pool]
+        deaf = sorted(
+            {g.provider for g in pool.groups} - set(schedulers) | {g.provider for g in pool.groups} & {"slurm"}
+        )
+        if section.worker is not None and deaf:
+            raise ConfigError(
+                f"nothing starts a worker on nodes of {', '.join(deaf)}",
+                where=f"[[serve]] {section.name}",
+                hint="leave [serve.worker] out, and have the image start workers by itself",
+            )
+        out[section.pool] = (*out.get(section.pool, ()), _work_pool(section, pool))
+    return out
+
+
+def _work_pool(section: ServeSection, pool: Pool) -> Serves:
+    from preprov.launch import prefect
+
+    name, worker, key = section.work_pool, section.worker, section.key
+    service = Service(
+        name=section.name,
+        pool=pool.name,
+        run=Resources.of({str(k): v for k, v in section.run.items()}),
+        shares={
+            prefect.limit_of_pool(name): 1.0,
+            **{prefect.limit_of_queue(name, q): share for q, share in section.queues.items()},
+        },
+        least=section.min_slots,
+        most=section.max_slots,
+        fills={prefect.job_variable(v): value for v, value in section.fills(pool).items()},
+        workers=worker is not None,
+        every_s=section.every,
+    )
+    program = None
+    if worker is not None:
+        by_node = tuple(v for v, what in section.variables.items() if what == "node")
+        program = prefect.WorkerProgram(tuple(worker.command), tuple(worker.queues), worker.env, by_node, worker.poll)
+    looks_up = None if key is None else lambda: key.read(f"key of [[serve]] {section.name}")
+    return prefect.PrefectWorkPool(service, section.url, looks_up, name, tuple(section.queues), program)
 
 
 def slurm_programs(settings: Settings | None = None) -> "PowerPrograms":

@@ -21,6 +21,7 @@ from preprov.configfile.planning import (
     PricesSection,
     WithinSection,
 )
+from preprov.configfile.serving import ServeSection
 from preprov.configfile.sources import SourceSection
 from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
@@ -283,6 +284,7 @@ class ConfigFile(Section):
     pool: list[PoolSection] = Field(default_factory=list)
     source: list[SourceSection] = Field(default_factory=list)
     route: list[RouteSection] = Field(default_factory=list)
+    serve: list[ServeSection] = Field(default_factory=list)
     override: list[OverrideSection] = Field(default_factory=list)
     tenant: list[TenantSection] = Field(default_factory=list)
     limit: list[LimitSection] = Field(default_factory=list)

@@ -56,6 +56,7 @@ from preprov.contracts.pools import (
     Tended,
 )
 from preprov.contracts.preflight import Headroom, Preflights
+from preprov.contracts.serving import PlaceSeen, Serves, Service
 from preprov.contracts.sources import Reject, SourceBatch, UsageSource, WorkSource
 from preprov.contracts.store import (
     AuditLog,
@@ -107,6 +108,7 @@ __all__ = [
     "ModelVersion",
     "Notice",
     "OpenRun",
+    "PlaceSeen",
     "PlanStore",
     "PoolProvider",
     "PoolRuns",
@@ -126,6 +128,8 @@ __all__ = [
     "SampleStore",
     "Scheduler",
     "SeenRuns",
+    "Serves",
+    "Service",
     "SetsFloor",
     "SetsTargets",
     "SourceBatch",

@@ -9,6 +9,7 @@ import structlog
 from preprov.contracts import Adopts
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node
+from preprov.control.serving import give_places_back
 from preprov.control.trust import forget_writers, writers
 from preprov.model.adoption import Adoption
 from preprov.model.errors import PoolError
@@ -104,10 +105,11 @@ def release(ctx: Context, pool: Pool) -> tuple[GivenBack, ...]:
 
 
 def give_back(ctx: Context, pool: Pool) -> tuple[GivenBack, ...]:
-    """Put the settings of the adopted groups back; they stay adopted."""
+    """Put the settings of the adopted groups, and of the places that were served, back; they stay adopted."""
+    places = tuple(GivenBack(p.name, p.said, p.differs, p.error) for p in give_places_back(ctx, pool))
     held = frozenset(committed_by_node(ctx.ports.ledger.reservations(pool.name)))
     adopted = ctx.ports.adoptions.in_force(pool.name)
-    return tuple(_give_back(ctx, pool, g, adopted[g.name], held) for g in pool.groups if g.name in adopted)
+    return (*places, *(_give_back(ctx, pool, g, adopted[g.name], held) for g in pool.groups if g.name in adopted))
 
 
 def _give_back(ctx: Context, pool: Pool, group: Group, adoption: Adoption, held: Collection[str]) -> GivenBack:

@@ -15,6 +15,7 @@ from preprov.control.observing import committed_by_node, observe_launched
 from preprov.control.preflight import fitting
 from preprov.control.trust import ACTS, Trust, foreign, may_act, trust, writers
 from preprov.control.waves import in_parts
+from preprov.control.workers import leave_first
 from preprov.model.errors import GuardError, InsufficientCapacityError, NodeBusyError, PoolError, StalePlanError
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Preload, Standby
@@ -158,6 +159,7 @@ def _check_idle(ctx: Context, pool: Pool, action: Action) -> None:
     busy = [n for n in action.node_ids if n in held]
     if busy:
         raise NodeBusyError(f"committed reservations name {', '.join(busy)}", where=pool.name)
+    leave_first(ctx, pool, action.node_ids)
 
 
 def _call(ctx: Context, pool: Pool, action: Action, preload: Preload) -> _Call:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from preprov.contracts import Clock, PoolProvider, Ports, PriceBook, Scheduler
+from preprov.contracts import Clock, PoolProvider, Ports, PriceBook, Scheduler, Serves
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Account, SharedLimit
 from preprov.model.pools import Mode, Pool
@@ -53,6 +53,7 @@ class Context:
 
     Attributes:
         tenants: what is configured of them; one that is not named has no priority and no limit.
+        served: pool -> places that run work on its nodes by their own means.
         limits: quotas and budgets that pools share. account: what all of them may have together.
         schedulers: provider name -> how tasks are started on its nodes.
         actor: who is asking, for the audit log.
@@ -71,6 +72,7 @@ class Context:
     clock: Clock
     pools: Mapping[str, Pool]
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    served: Mapping[str, tuple[Serves, ...]] = field(default_factory=dict)
     limits: tuple[SharedLimit, ...] = ()
     account: Account | None = None
     actor: str = "controller"

@@ -8,6 +8,7 @@ from preprov.control import adjusting_tasks
 from preprov.control.adopting import GivenBack, give_back
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
+from preprov.control.workers import hosts_worker
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Mode, Phase, Pool, Standby
@@ -53,6 +54,9 @@ def _end_idle(ctx: Context, pool: Pool, but_not: frozenset[str], reason: str) ->
     held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
     for node in observe(ctx, pool).nodes:
         if node.is_busy or node.node_id in held or node.phase is Phase.LOST or node.group in but_not:
+            continue
+        if hosts_worker(ctx, pool, node.node_id):
+            log.info("a worker leaves first: halt --release again then", pool=pool.name, node=node.node_id)
             continue
         action = Action(
             stable_id(pool.name, "release", node.node_id, now.isoformat()),

@@ -7,6 +7,7 @@ from typing import Final
 
 from preprov.contracts import LeadObservation, PoolSnapshot
 from preprov.control.context import Context
+from preprov.control.workers import without_workers
 from preprov.model.errors import PoolError
 from preprov.model.plans import ActionKind, ActionRecord
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
@@ -40,7 +41,8 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
         nodes.extend(seen.nodes)
         problems.extend(seen.problems)
         complete = complete and seen.complete
-    return PoolObservation(pool.name, ctx.clock.now(), tuple(nodes), complete, tuple(problems))
+    shown = without_workers(ctx, pool, nodes)
+    return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems))
 
 
 def observe_launched(ctx: Context, pool: Pool) -> PoolObservation:

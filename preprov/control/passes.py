@@ -19,6 +19,7 @@ from preprov.control.observing import learn_leads, observe_launched, snapshot
 from preprov.control.orphans import collect_benches, collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
 from preprov.control.reacting import carry_out, reaction, why_blocked
+from preprov.control.serving import serve as serve_places
 from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import keep, tend
 from preprov.control.vanishing import note_vanished
@@ -109,6 +110,7 @@ def pool_pass(
             seen = observe_launched(ctx, pool) if records else observation
             may = kinds - {ActionKind.LAUNCH} if any(r.action.kind is ActionKind.LAUNCH for r in records) else kinds
             records = (*records, *_react(ctx, pool, seen, waiting, may, anew=plan))
+        records = (*records, *serve_places(ctx, pool, observation, records))
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
     )

@@ -45,10 +45,11 @@ class FakeFlowRun:
     variables: Json = field(default_factory=dict)
     tasks: list[FakeTaskRun] = field(default_factory=list)
     parent: str | None = None
+    worker: str = ""
 
 
 class FakePrefect:
-    """One Prefect. `answers`: how many requests it answers yet; None = all."""
+    """One Prefect. `answers`: how many requests it answers yet; None = all. `changed`: what was written, and where."""
 
     def __init__(self, clock: Clock, *, page: int = 200) -> None:
         """Nothing in it yet."""
@@ -59,6 +60,7 @@ class FakePrefect:
         self.queues: list[Json] = []
         self.answers: int | None = None
         self.asked = 0
+        self.changed: list[tuple[str, Json]] = []
         self._number = 0
 
     # ------------------------------------------------------------------ the world
@@ -127,8 +129,27 @@ class FakePrefect:
             self.answers -= 1
         path = request.url.path.removeprefix("/api")
         body = json.loads(request.content) if request.content else {}
+        if request.method == "PATCH":
+            return self._patch(path, body)
         found = self._answer(path, body, request)
         return httpx.Response(404, json={"detail": "Not Found"}) if found is None else httpx.Response(200, json=found)
+
+    def _patch(self, path: str, body: Json) -> httpx.Response:
+        place = self._place(path.strip("/").split("/"))
+        if place is None:
+            return httpx.Response(404, json={"detail": "Not Found"})
+        place.update(body)
+        self.changed.append((path, body))
+        return httpx.Response(204)
+
+    def _place(self, parts: Sequence[str]) -> Json | None:
+        """A work pool, or a queue of it."""
+        match parts:
+            case ["work_pools", name]:
+                return self.pools.get(name)
+            case ["work_pools", pool, "queues", name]:
+                return next((q for q in self.queues if (q["work_pool_name"], q["name"]) == (pool, name)), None)
+        return None
 
     def _answer(self, path: str, body: Mapping[str, Any], request: httpx.Request) -> Any:
         match path.strip("/").split("/"):
@@ -141,6 +162,8 @@ class FakePrefect:
                 return self._page(list(self.deployments.values()), body)
             case ["work_pools", "filter"]:
                 return self._page(list(self.pools.values()), body)
+            case ["work_pools", *_]:
+                return self._place(path.strip("/").split("/"))
             case ["work_queues", "filter"]:
                 return self._page(self.queues, body)
             case ["flow_runs", what]:
@@ -168,8 +191,11 @@ class FakePrefect:
         asked = body.get("flow_runs", {})
         states = asked.get("state", {}).get("type", {}).get("any_")
         ends = asked.get("end_time")
+        pools = body.get("work_pools", {}).get("name", {}).get("any_")
         out = []
         for run in self.runs.values():
+            if pools is not None and self.deployments.get(run.deployment, {}).get("work_pool_name") not in pools:
+                continue
             if states is not None and run.state not in states:
                 continue
             if ends and not (run.end is not None and _at(ends["after_"]) <= run.end <= _at(ends["before_"])):
@@ -199,6 +225,7 @@ class FakePrefect:
             "infrastructure_pid": "host-1:42" if r.start is not None else None,
             "run_count": 1 if r.start is not None else 0,
             "job_variables": r.variables,
+            "labels": {"prefect.worker.name": r.worker} if r.worker else {},
         }
 
     def _task(self, run: FakeFlowRun, t: FakeTaskRun) -> Json:
