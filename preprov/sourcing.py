@@ -4,7 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprov.configfile.sources import AirflowSection, KubernetesSection, LiveSection, PrefectSection, SlurmSection
+from preprov.configfile.sources import (
+    AirflowSection,
+    KubernetesSection,
+    LiveSection,
+    PrefectSection,
+    PrometheusSection,
+    SlurmSection,
+)
 from preprov.contracts import Clock, LiveSource, WorkSource
 from preprov.model.errors import ConfigError
 
@@ -60,7 +67,9 @@ def live_source(section: LiveSection, clock: Clock) -> LiveSource:
         return _slurm(section, clock)
     if isinstance(section, PrefectSection):
         return _prefect(section, clock)
-    hint = "airflow, slurm, kubernetes, prefect"
+    if isinstance(section, PrometheusSection):
+        return _prometheus(section)
+    hint = "airflow, slurm, kubernetes, prefect, prometheus"
     raise ConfigError(f"no place of kind {section.kind!r} can be read", where="[[source]]", hint=hint)
 
 
@@ -78,6 +87,45 @@ def _prefect(section: PrefectSection, clock: Clock) -> LiveSource:
         zone=section.zone,
     )
     return PrefectSource(settings, clock)
+
+
+def _prometheus(section: PrometheusSection) -> LiveSource:
+    import base64
+
+    from preprov.clocks import WallClock
+    from preprov.sources.prometheus import PRESETS, PrometheusSettings, PrometheusSource, UsageQuery
+    from preprov.sources.prometheus.queries import preset
+
+    whose, labels = section.claimant, section.labels
+    if section.preset is not None:
+        whose, labels = whose or PRESETS[section.preset][1], labels or dict(PRESETS[section.preset][2])
+    own = [UsageQuery(q.resource, q.promql, q.unit, q.claimant or whose, q.labels or labels) for q in section.query]
+    usual = preset(section.preset, whose, labels) if section.preset is not None else ()
+    said = {q.resource for q in own}
+    token, password = section.token, section.password
+
+    def headers() -> dict[str, str]:
+        if token is not None:
+            return {"Authorization": f"Bearer {token.read(f'token of source {section.name}')}"}
+        if password is not None:
+            pair = f"{section.user}:{password.read(f'password of source {section.name}')}"
+            return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        return {}
+
+    settings = PrometheusSettings(
+        name=section.name,
+        url=section.url,
+        queries=(*own, *(q for q in usual if q.resource not in said)),
+        headers=headers,
+        verify=section.verify if isinstance(section.verify, bool) else str(section.verify),
+        requests_per_second=section.requests_per_second,
+        step_s=section.step,
+        chunk_s=section.chunk,
+        lag_s=section.lag,
+        history_days=section.history_days,
+        zone=section.zone,
+    )
+    return PrometheusSource(settings, WallClock())  # it lives in wall time, however fast the night is played
 
 
 def _airflow_credential(section: AirflowSection) -> "Credential":

@@ -8,6 +8,9 @@ from pydantic import Field, field_validator, model_validator
 from preprov.configfile.base import Section, known_zone
 from preprov.configfile.secrets import Secret
 
+_MOST_POINTS = 11_000
+"""Of a series that Prometheus gives in one answer."""
+
 
 class FileSource(Section):
     """A file that is ingested again whenever it changed."""
@@ -168,7 +171,74 @@ class PrefectSection(LiveSection):
         return self
 
 
+class UsageQuerySection(Section):
+    """[[source.query]]: a PromQL query that gives what tasks use of a resource, and whose a series is.
+
+    Attributes:
+        promql: of an amount: of a counter its `rate`, which also sees it begin anew.
+        unit: of that amount. claimant, labels: in place of those of the section.
+    """
+
+    resource: Literal["cpu", "memory", "disk_io", "network", "gpu"]
+    promql: str = Field(min_length=1)
+    unit: Literal["cores", "millicores", "percent", "bytes", "MiB", "GiB", "bytes/s", "MB/s", "devices"]
+    claimant: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class PrometheusSection(LiveSection):
+    """A Prometheus, or what answers like one: what tasks used over time, into the sample store.
+
+    Attributes:
+        url: without /api. user, password, or token: of somebody who may query it.
+        preset: queries for what cadvisor, a Slurm cgroup exporter or the node exporter tell; `query` adds to them or
+            replaces those of the same resource.
+        claimant: whose use a series is, with {label} for its labels: the name of a task instance, RUN/TASK#0.
+        labels: label -> regular expression that has to match all of it; its named groups are labels too.
+        step: seconds between samples. chunk: seconds of time in one request. lag: the newest so many seconds are left
+            for the next pass.
+    """
+
+    kind: Literal["prometheus"]
+    url: str
+    user: str = ""
+    password: Secret | None = None
+    token: Secret | None = None
+    verify: bool | Path = True
+    preset: Literal["cadvisor", "slurm", "node"] | None = None
+    claimant: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    query: list[UsageQuerySection] = Field(default_factory=list)
+    step: float = Field(default=30.0, ge=1, description="seconds")
+    chunk: float = Field(default=3600.0, gt=0, description="seconds")
+    lag: float = Field(default=60.0, ge=0, description="seconds")
+    every: float = Field(default=300.0, gt=0, description="seconds")
+    history_days: float = Field(default=7.0, ge=0)
+
+    @property
+    def where(self) -> str:
+        """Its address."""
+        return self.url
+
+    @model_validator(mode="after")
+    def _complete(self) -> "PrometheusSection":
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError("`url` must begin with http:// or https://")
+        if self.preset is None and not self.query:
+            raise ValueError("say which `preset`, or give at least one [[source.query]]")
+        if self.password is not None and not self.user:
+            raise ValueError("a `password` needs a `user`")
+        if self.token is not None and self.user:
+            raise ValueError("say either `token`, or `user` and `password`")
+        if self.chunk / self.step > _MOST_POINTS:
+            raise ValueError(f"`chunk` holds more than {_MOST_POINTS:,} steps: Prometheus gives no more at once")
+        if any(not (q.claimant or self.claimant) for q in self.query) and self.preset is None:
+            raise ValueError('`claimant` says whose use a series is, such as "{namespace}/{pod}"')
+        return self
+
+
 SourceSection = Annotated[
-    FileSource | AirflowSection | SlurmSection | KubernetesSection | PrefectSection, Field(discriminator="kind")
+    FileSource | AirflowSection | SlurmSection | KubernetesSection | PrefectSection | PrometheusSection,
+    Field(discriminator="kind"),
 ]
 """One [[source]]; a new kind is one more section here."""

@@ -18,6 +18,7 @@ import numpy as np
 from preprov.contracts.base import Progress
 from preprov.contracts.pools import Finding
 from preprov.contracts.sources import Reject
+from preprov.model.agent import Usage
 from preprov.model.waits import SlotLimit
 from preprov.model.work import Schedule
 from preprov.model.worktable import Array, WorkTable
@@ -97,6 +98,7 @@ class SyncBatch:
         limits: every limit that its owner keeps, in place of those told before; None = as they were.
         cursor: where to go on once this batch is kept; None = where it was.
         notebook: keys to keep (None = to drop).
+        usage: (claimant, what it used) of task instances, whoever told of their runs.
         notes: what a person should know; rejects: what could not be read.
         more: there is more of the past to be read: the next pass should follow at once. Each pass begins with what is
             live, so that a long past does not make what is known of now old.
@@ -110,6 +112,7 @@ class SyncBatch:
     limits: tuple[SlotLimit, ...] | None = None
     cursor: str | None = None
     notebook: Mapping[str, str | None] = field(default_factory=dict)
+    usage: tuple[tuple[str, Usage], ...] = ()
     notes: tuple[str, ...] = ()
     rejects: tuple[Reject, ...] = ()
     more: bool = False

@@ -124,6 +124,9 @@ class Runner:
         except PreprovError as e:
             log.error("pass failed", pool=pool.name, error=e.kind, what=e.what, where=e.where, hint=e.hint)
             return None
+        except Exception:  # a fault in one pass over one pool must not end the controller of all of them
+            log.exception("pass failed", pool=pool.name)
+            return None
         if plan:
             self._planned[pool.name] = now
         if result.dispatched is not None:

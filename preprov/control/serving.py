@@ -22,8 +22,9 @@ from preprov.planning.slots import limit, slots, slots_of
 
 log = structlog.get_logger(__name__)
 
-_BACK_OFF: Final = timedelta(seconds=30)
-"""A place that did not answer is left alone for so long."""
+_BACK_OFF: Final = timedelta(seconds=5)
+"""A place that did not answer is left alone for so long, and twice as long each time, up to the longest."""
+_LONGEST: Final = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,12 @@ def _serve(ctx: Context, pool: Pool, place: Serves, warm: list[Node], mode: Mode
     try:
         memory.seen = place.look()
         memory.ready = ready
-        return _follow(ctx, pool, served(place, memory.seen, rooms, mode), mode, memory)
+        done = _follow(ctx, pool, served(place, memory.seen, rooms, mode), mode, memory)
+        memory.fails = 0
+        return done
     except PoolError as e:
-        memory.seen, memory.next = None, now + max(_BACK_OFF, timedelta(seconds=place.service.every_s))
+        memory.seen, memory.next = None, now + min(_BACK_OFF * 2 ** min(memory.fails, 10), _LONGEST)
+        memory.fails += 1
         log.warning("a place could not be served", pool=pool.name, place=place.service.name, problem=str(e))
         return []
 

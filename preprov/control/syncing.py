@@ -28,7 +28,7 @@ class SyncResult:
 
     Attributes:
         new, changed, same, gone: runs. tasks: of the runs that were read. batches: kept one by one.
-        unrouted: runs with tasks that no route sends anywhere. pools: where the others went.
+        samples: of usage. unrouted: runs with tasks that no route sends anywhere. pools: where the others went.
         notes: what a person should know. rejects: rows that could not be read. seconds: of the context's clock.
         more: there is more of the past to be read; the next pass should follow at once.
     """
@@ -47,10 +47,11 @@ class SyncResult:
     rejects: int
     seconds: float
     more: bool = False
+    samples: int = 0
 
     def plus(self, after: "SyncResult") -> "SyncResult":
         """With the pass that followed."""
-        names = ("new", "changed", "same", "gone", "tasks", "batches", "unrouted", "rejects", "seconds")
+        names = ("new", "changed", "same", "gone", "tasks", "batches", "unrouted", "rejects", "seconds", "samples")
         total = {n: getattr(self, n) + getattr(after, n) for n in names}
         notes = tuple(dict.fromkeys((*self.notes, *after.notes)))
         return replace(after, at=self.at, notes=notes, **total)
@@ -102,9 +103,11 @@ def _pass(
     notes: dict[str, None] = {}
     for batch in source.changes(state, began, progress):
         routed = router.routed(batch, source.zone)
+        # Before the cursor: a pass that breaks off here reads it again, and a sample that stands twice counts once.
+        samples = ctx.ports.samples.append(router.default or source.key, batch.usage) if batch.usage else 0
         done = ctx.ports.sources.apply(source.key, routed, ctx.clock.now())
         count.update(new=done.new, changed=done.changed, same=done.same, gone=done.gone)
-        count.update(tasks=len(batch.runs.work), batches=1, rejects=len(batch.rejects))
+        count.update(tasks=len(batch.runs.work), batches=1, rejects=len(batch.rejects), samples=samples)
         if UNROUTED in routed.parts:
             count.update(unrouted=len(routed.parts[UNROUTED].runs))
         notes.update(dict.fromkeys((*batch.notes, *done.notes)))
@@ -130,6 +133,7 @@ def _pass(
         rejects=count["rejects"],
         seconds=(ctx.clock.now() - began).total_seconds(),
         more=more,
+        samples=count["samples"],
     )
 
 
@@ -187,7 +191,14 @@ class Reader:
         except PreprovError as e:  # the age of what is known grows, and a guard stops raises in the end
             log.error("source not read", source=self.source.key, error=e.kind, what=e.what, where=e.where, hint=e.hint)
             return None
-        log.info("source read", source=result.source, new=result.new, changed=result.changed, gone=result.gone)
+        log.info(
+            "source read",
+            source=result.source,
+            new=result.new,
+            changed=result.changed,
+            gone=result.gone,
+            samples=result.samples,
+        )
         return result
 
     def _run(self) -> None:

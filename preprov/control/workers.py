@@ -40,6 +40,7 @@ class Memory:
         seen: at the last look, if it answered. next: when the next is due. ready: warm nodes and their slots then.
         on: node -> serial of the worker that it tells of. left: node -> when it was asked to leave.
         tries: node -> (when it became ready, tries, when last). told: the last recommendation.
+        fails: looks in a row that it did not answer.
     """
 
     seen: PlaceSeen | None = None
@@ -49,6 +50,7 @@ class Memory:
     left: dict[str, datetime] = field(default_factory=dict)
     tries: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
     told: object = None
+    fails: int = 0
 
 
 def memory_of(ctx: Context, place: Serves) -> Memory:

@@ -55,7 +55,8 @@ class Course:
         return out
 
     def position(self, elapsed_s: float, ended: int) -> float:
-        """Seconds of the course that lie behind a run of which so many tasks have ended."""
+        """Seconds of the course that lie behind a run of which so many tasks have ended, be they more than its own."""
+        ended = min(ended, len(self.ends))
         low = float(self.ends[ended - 1]) if ended else 0.0
         high = float(self.ends[ended]) if ended < len(self.ends) else float("inf")
         return min(max(elapsed_s, low), high)

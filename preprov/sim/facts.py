@@ -175,8 +175,8 @@ class MemorySamples:
         return len(new)
 
     def samples(self, claimant: str) -> tuple[Usage, ...]:
-        """In time order."""
-        return tuple(sorted(self._rows.get(claimant, ()), key=lambda u: u.at))
+        """In time order; one that was kept twice counts once."""
+        return tuple(sorted(dict.fromkeys(self._rows.get(claimant, ())), key=lambda u: u.at))
 
     def series(self, claimants: Collection[str]) -> Mapping[str, tuple[Usage, ...]]:
         """Of many at once."""

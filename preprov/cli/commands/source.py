@@ -150,6 +150,8 @@ def source_sync(
         for p in passes:
             goes = f" into {', '.join(p['pools'])}" if p["pools"] else ""
             counts = f"{p['new']} new, {p['changed']} changed, {p['same']} as before, {p['gone']} gone"
+            if p["samples"]:
+                counts = f"{p['samples']} samples of what tasks used"
             typer.echo(f"{p['source']}: {counts}{goes} ({p['tasks']} tasks read, {p['seconds']:.1f} s)")
             for note in p["notes"]:
                 common.say(f"note: {note}")
@@ -173,7 +175,7 @@ def _passed(app: "App", section: "FileSource | LiveSection", again: bool) -> dic
             source = sourcing.file_source(section.kind, section.path)
             done = ingest_work(app.ctx, section.pool, source, sink=rejects.write, progress=progress)
             counts = {"new": done.runs, "tasks": done.tasks, "rejects": done.rejects, "notes": list(done.notes)}
-            more = {"changed": 0, "same": 0, "gone": 0, "unrouted": 0, "pools": [section.pool]}
+            more = {"changed": 0, "same": 0, "gone": 0, "unrouted": 0, "samples": 0, "pools": [section.pool]}
             seconds = (app.ctx.clock.now() - began).total_seconds()
             body: dict[str, Any] = {"source": section.name, **counts, **more, "seconds": seconds}
         else:
@@ -185,7 +187,7 @@ def _passed(app: "App", section: "FileSource | LiveSection", again: bool) -> dic
 
 
 def _counts(result: "SyncResult") -> dict[str, Any]:
-    names = ("source", "new", "changed", "same", "gone", "tasks", "unrouted", "rejects", "seconds")
+    names = ("source", "new", "changed", "same", "gone", "tasks", "unrouted", "samples", "rejects", "seconds")
     return {
         **{n: getattr(result, n) for n in names},
         "pools": [p for p in result.pools if p],
@@ -196,7 +198,7 @@ def _counts(result: "SyncResult") -> dict[str, Any]:
 @source_app.command("add")
 def source_add(
     name: Annotated[str, typer.Argument(help="What to call it.")],
-    kind: Annotated[str, typer.Argument(help="airflow, swf, wfformat, dags, …")],
+    kind: Annotated[str, typer.Argument(help="airflow, slurm, kubernetes, prefect, prometheus, swf, wfformat, dags.")],
     settings: Annotated[
         list[str] | None,
         typer.Argument(help="key=value, as in a [[source]] section; a part of a table is table.key=value."),

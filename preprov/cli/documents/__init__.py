@@ -24,6 +24,7 @@ from preprov.cli.documents.planning import (
     Prices,
     PricesOfType,
     PricesRefreshed,
+    ServedPlaces,
 )
 from preprov.cli.documents.plans import Applied, Forecast, ForecastExplained, Plan, Reconciled
 from preprov.cli.documents.pools import (
@@ -82,6 +83,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "pool list": Pools,
     "pool show": OnePool,
     "pool leads": Leads,
+    "pool served": ServedPlaces,
     "pool reconcile": Reconciled,
     "pool adopt terraform": AdoptedTerraform,
     "pool adopt": AdoptedGroups,

@@ -163,6 +163,35 @@ class Limits(Envelope):
     limits: list[LimitRow]
 
 
+class ServedSetting(Part):
+    """A limit or a job variable that is served."""
+
+    setting: str
+    now: int | str | None = Field(description="null = not set; a limit then has no bound.")
+    wanted: int | str | None = Field(description="What it is set to where the pool's mode allows.")
+    held: int | None = Field(description="Runs that count against it; null for what is no limit.")
+    found: int | str | None = Field(description="As it was before the first write; null too if nothing was written.")
+
+
+class ServedPlace(Part):
+    """A place that runs work on a pool's nodes by its own means."""
+
+    place: str
+    pool: str
+    mode: str
+    slots: int | None = Field(description="Runs that fit on the warm nodes; null if it could not be asked.")
+    nodes: list[str] = Field(description="Warm ones.")
+    workers: dict[str, int] = Field(description="Node -> runs that its worker has in hand.")
+    settings: list[ServedSetting]
+    error: str
+
+
+class ServedPlaces(Envelope):
+    """pool served."""
+
+    places: list[ServedPlace]
+
+
 class PreloadSite(Part):
     """What the nodes of the pool are like."""
 

@@ -55,6 +55,7 @@ class SourcePass(Part):
     gone: int = Field(description="Runs that exist there no more.")
     tasks: int = Field(description="Tasks of the runs that were read.")
     unrouted: int = Field(description="Runs with tasks that no route sends to a pool.")
+    samples: int = Field(description="Of what tasks used, kept.")
     pools: list[str]
     notes: list[str]
     rejects: int

@@ -33,7 +33,7 @@ def test_a_course_says_what_is_wanted_when():
 
 
 @pytest.mark.parametrize(
-    ("elapsed", "ended", "position"), [(5, 0, 5), (500, 0, 20), (5, 1, 20), (50, 1, 50), (9, 3, 85)]
+    ("elapsed", "ended", "position"), [(5, 0, 5), (500, 0, 20), (5, 1, 20), (50, 1, 50), (9, 3, 85), (9, 5, 85)]
 )
 def test_what_has_ended_tells_more_of_a_run_than_the_clock(elapsed: float, ended: int, position: float):
     assert SPLIT.position(elapsed, ended) == position

@@ -1,0 +1,154 @@
+"""What is asked of a Prometheus: a query per resource, its unit, and whose use a series is."""
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from preprov.model.errors import ConfigError
+
+RESOURCES: Final = ("cpu", "memory", "disk_io", "network", "gpu")
+UNITS: Final[Mapping[str, tuple[tuple[str, ...], float]]] = MappingProxyType(
+    {
+        "cores": (("cpu",), 1.0),
+        "millicores": (("cpu",), 1e-3),
+        "percent": (("cpu", "gpu"), 1e-2),
+        "bytes": (("memory",), 2.0**-30),
+        "MiB": (("memory",), 2.0**-10),
+        "GiB": (("memory",), 1.0),
+        "bytes/s": (("disk_io", "network"), 1e-6),
+        "MB/s": (("disk_io", "network"), 1.0),
+        "devices": (("gpu",), 1.0),
+    }
+)
+"""Unit -> the resources it can be of, and how many of ours (cores, GiB, MB/s, devices) one is."""
+
+
+@dataclass(frozen=True)
+class UsageQuery:
+    """One question.
+
+    Attributes:
+        resource: of what. promql: gives an amount, not a counter: `rate` sees to it that a counter which began anew is
+            no use below zero. unit: of the amount, a key of UNITS.
+        claimant: whose use a series is, with {label} for labels: the name of a task instance, `RUN/TASK#0`.
+        labels: label -> regular expression whose named groups are labels too; it has to match the whole value.
+
+    Raises:
+        ConfigError: the resource has no such unit, a pattern is none, or the claimant names what nothing gives.
+    """
+
+    resource: str
+    promql: str
+    unit: str
+    claimant: str
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if self.resource not in UNITS[self.unit][0]:
+            units = ", ".join(u for u, (of, _) in UNITS.items() if self.resource in of)
+            raise ConfigError(
+                f"{self.resource} is not counted in {self.unit}", hint=f"unit of {self.resource}: {units}"
+            )
+        for label, pattern in self.labels.items():
+            try:
+                re.compile(pattern)
+            except re.error as e:
+                raise ConfigError(f"the pattern of label {label} is none: {e}", hint="a regular expression") from None
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(self.claimant) if name is not None]
+        except ValueError as e:
+            raise ConfigError(f"claimant {self.claimant!r}: {e}", hint="{namespace}/{pod}") from None
+        if not names or not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", n) for n in names):
+            raise ConfigError(f"claimant {self.claimant!r} names no label", hint="{namespace}/{pod}")
+
+    @property
+    def scale(self) -> float:
+        """How many of ours one unit is."""
+        return UNITS[self.unit][1]
+
+    def whose(self, labels: Mapping[str, str]) -> str | None:
+        """The claimant of a series; None if its labels do not tell."""
+        known = {k: v for k, v in labels.items() if v}
+        for label, pattern in self.labels.items():
+            match = re.fullmatch(pattern, labels.get(label, ""))
+            if match is None:
+                return None
+            known.update({k: v for k, v in match.groupdict().items() if v})
+        try:
+            return self.claimant.format_map(known)
+        except KeyError:
+            return None
+
+
+def _of(resource: str, promql: str, unit: str) -> tuple[str, str, str]:
+    return resource, promql, unit
+
+
+_CADVISOR: Final = 'container!="",container!="POD"'
+PRESETS: Final[Mapping[str, tuple[tuple[tuple[str, str, str], ...], str, Mapping[str, str]]]] = MappingProxyType(
+    {
+        "cadvisor": (
+            (
+                _of(
+                    "cpu",
+                    f"sum by (namespace, pod) (rate(container_cpu_usage_seconds_total{{{_CADVISOR}}}[2m]))",
+                    "cores",
+                ),
+                _of("memory", f"sum by (namespace, pod) (container_memory_working_set_bytes{{{_CADVISOR}}})", "bytes"),
+                _of(
+                    "disk_io",
+                    f"sum by (namespace, pod) (rate(container_fs_reads_bytes_total{{{_CADVISOR}}}[2m])"
+                    f" + rate(container_fs_writes_bytes_total{{{_CADVISOR}}}[2m]))",
+                    "bytes/s",
+                ),
+                _of(
+                    "network",
+                    "sum by (namespace, pod) (rate(container_network_receive_bytes_total[2m])"
+                    " + rate(container_network_transmit_bytes_total[2m]))",
+                    "bytes/s",
+                ),
+            ),
+            "{namespace}/{pod}",
+            {},
+        ),
+        "slurm": (
+            (
+                _of("cpu", 'sum by (cgroup) (rate(cgroup_cpu_total_seconds{cgroup=~".*/job_[0-9]+"}[2m]))', "cores"),
+                _of("memory", 'sum by (cgroup) (cgroup_memory_rss_bytes{cgroup=~".*/job_[0-9]+"})', "bytes"),
+            ),
+            "slurm/{job}",
+            {"cgroup": r".*/job_(?P<job>\d+)"},
+        ),
+        "node": (
+            (
+                _of("cpu", 'sum by (instance) (rate(node_cpu_seconds_total{mode!~"idle|iowait|steal"}[2m]))', "cores"),
+                _of("memory", "node_memory_MemTotal_bytes - node_memory_MemAvailable_bytes", "bytes"),
+                _of(
+                    "disk_io",
+                    "sum by (instance) (rate(node_disk_read_bytes_total[2m])"
+                    " + rate(node_disk_written_bytes_total[2m]))",
+                    "bytes/s",
+                ),
+                _of(
+                    "network",
+                    'sum by (instance) (rate(node_network_receive_bytes_total{device!="lo"}[2m])'
+                    ' + rate(node_network_transmit_bytes_total{device!="lo"}[2m]))',
+                    "bytes/s",
+                ),
+            ),
+            "node/{node}",
+            {"instance": r"(?P<node>[^:]+)(:\d+)?"},
+        ),
+    }
+)
+"""Name -> queries (resource, PromQL, unit), the claimant, patterns of labels."""
+
+
+def preset(name: str, claimant: str = "", labels: Mapping[str, str] | None = None) -> tuple[UsageQuery, ...]:
+    """The queries of a preset, with another mapping where one is given."""
+    queries, whose, patterns = PRESETS[name]
+    kept = dict(labels) if labels else dict(patterns)
+    return tuple(UsageQuery(*q, claimant=claimant or whose, labels=kept) for q in queries)
