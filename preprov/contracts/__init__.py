@@ -56,6 +56,7 @@ from preprov.contracts.pools import (
     Tended,
 )
 from preprov.contracts.preflight import Headroom, Preflights
+from preprov.contracts.recall import RecallsLeads, Recollection, Warmed
 from preprov.contracts.serving import PlaceSeen, Serves, Service
 from preprov.contracts.sources import Reject, SourceBatch, UsageSource, WorkSource
 from preprov.contracts.store import (
@@ -121,6 +122,8 @@ __all__ = [
     "PromiseStore",
     "Quote",
     "Quotes",
+    "RecallsLeads",
+    "Recollection",
     "Reject",
     "ReservationLedger",
     "ResourceAdjuster",
@@ -142,6 +145,7 @@ __all__ = [
     "TokenStore",
     "UsageSource",
     "VoteStore",
+    "Warmed",
     "WindowStore",
     "WorkSource",
     "WorkStore",

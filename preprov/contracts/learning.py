@@ -40,6 +40,7 @@ class LeadObservation:
 
     Attributes:
         seconds: until ready, or until it was given up. stages: allocate, boot, image, data, join.
+        recorded: who recorded it before preprov looked (the provider's name); "" = preprov has seen it itself.
     """
 
     at: datetime
@@ -54,6 +55,7 @@ class LeadObservation:
     node_id: str
     stages: Mapping[str, float] = field(default_factory=dict)
     outcome: str = "ready"
+    recorded: str = ""
 
 
 class LeadTimeStore(Protocol):

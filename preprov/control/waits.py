@@ -17,6 +17,7 @@ from preprov.model.time import epoch, from_epoch
 from preprov.model.waits import FAMILIES, FAMILY, NODES_HELP, Cause, SlotLimit, limit_key, of_key
 from preprov.model.work import Schedule
 from preprov.model.worktable import PENDING, READY, Array, WorkTable
+from preprov.planning.leads import once
 
 _MARGIN: Final = timedelta(days=1)
 """Runs that were submitted so long before may still hold slots, or begin tasks, within the days in question."""
@@ -191,7 +192,7 @@ def _each_once(work: WorkTable, pool_of: Array) -> tuple[WorkTable, Array]:
 
 
 def _warmings(ctx: Context, since: datetime) -> list[Warming]:
-    seen = (o for o in ctx.ports.leads.observations(since=since) if o.outcome == "ready")
+    seen = (o for o in once(ctx.ports.leads.observations(since=since)) if o.outcome == "ready")
     return [Warming(o.node_id, epoch(o.at) - o.seconds, epoch(o.at), dict(o.stages)) for o in seen]
 
 

@@ -26,6 +26,8 @@ INSUFFICIENT_MOST_S: Final = 4 * INSUFFICIENT_S
 FAILING_S: Final = 1800.0
 """An offering most of whose last launches failed within this time is tried last, too."""
 _FAILING: Final = 3
+SAME: Final = timedelta(hours=1)
+"""Two observations of a node within this time, from the same state, are of one warming."""
 STAGES: Final = ("allocate", "boot", "image", "data", "join")
 _FAILURES_PRIOR: Final = (0.4, 20.0)
 _SIGMA: Final = (0.05, 1.5)
@@ -88,7 +90,8 @@ class Telling:
 
     @classmethod
     def of(cls, observations: Iterable[LeadObservation]) -> "Telling":
-        """From observations in any order."""
+        """From observations in any order; one on record that preprov has seen as well counts once."""
+        observations = once(observations)
         kinds: dict[tuple[object, ...], list[LeadObservation]] = {}
         last: dict[str, dict[str, LeadObservation]] = {}
         for o in observations:
@@ -104,6 +107,27 @@ class Telling:
         """What is learnt from for a pool, each once."""
         here = {id(o) for o in self.newest}
         return (*self.newest, *(o for o in self.last.get(pool.name, ()) if id(o) not in here))
+
+
+def once(observations: Iterable[LeadObservation]) -> list[LeadObservation]:
+    """Without those on record that preprov has seen as well, by the node and about the same time, or that stand twice.
+
+    What preprov has seen counts: it knows the image, and when the node was verified.
+    """
+    every = list(observations)
+    seen: dict[tuple[str, str, Standby], list[datetime]] = {}
+    for o in every:
+        if not o.recorded:
+            seen.setdefault((o.provider, o.node_id, o.came_from), []).append(o.at)
+    out = []
+    for o in every:
+        key = (o.provider, o.node_id, o.came_from)
+        if o.recorded and any(abs(at - o.at) <= SAME for at in seen.get(key, ())):
+            continue
+        out.append(o)
+        if o.recorded:
+            seen.setdefault(key, []).append(o.at)
+    return out
 
 
 def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: datetime) -> Leads:

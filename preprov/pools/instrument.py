@@ -20,6 +20,7 @@ from preprov.contracts import (
     PoolProvider,
     Preflights,
     Quotes,
+    RecallsLeads,
     SetsFloor,
     SetsTargets,
     Tended,
@@ -42,6 +43,7 @@ _PROTOCOLS: Final = (
     KeepsNodes,
     BakesImages,
     Preflights,
+    RecallsLeads,
 )
 VERBS: Final = tuple(
     sorted(

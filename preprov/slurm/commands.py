@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -22,6 +23,8 @@ _WAIT_S: Final = 60.0
 _PATHS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _AT_ONCE: Final = 500
 _CLOCK: Final = "%Y-%m-%dT%H:%M:%S"
+_POWERED_DOWN: Final = "~"
+"""How Slurm marks it in the state of a node."""
 
 
 def run_command(conf: Path | None = None, *, wait_s: float = _WAIT_S) -> Runner:
@@ -53,6 +56,15 @@ def run_command(conf: Path | None = None, *, wait_s: float = _WAIT_S) -> Runner:
         return done.stdout
 
     return run
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSpan:
+    """A time for which a node was powered down, epoch seconds; `ended`: None = it still is."""
+
+    node: str
+    began: float
+    ended: float | None
 
 
 class SlurmCommands:
@@ -100,6 +112,19 @@ class SlurmCommands:
             return ()
         argv = ["sacct", "--json", "--allusers", f"--jobs={','.join(str(j) for j in jobs)}"]
         return tuple(AccountedJob.of(j) for j in self._json(argv, "jobs"))
+
+    def powered_down(self, since: datetime, until: datetime) -> tuple[PowerSpan, ...]:
+        """Times in [since, until] for which nodes were powered down, as the accounting database has recorded them."""
+        argv = ["sacctmgr", "-n", "-P", "show", "event", f"start={_local(since)}", f"end={_local(until)}"]
+        text = self._run([*argv, "format=nodename,state,timestart,timeend"], None)
+        out = []
+        for line in text.splitlines():
+            node, _, rest = line.partition("|")
+            state, _, times = rest.partition("|")
+            began, ended = (_wall(t) for t in times.partition("|")[::2])
+            if node and _POWERED_DOWN in state and began is not None:
+                out.append(PowerSpan(node, began, ended))
+        return tuple(out)
 
     def version(self) -> str:
         """Of Slurm, once its controller has answered."""
@@ -266,6 +291,14 @@ def _epoch(value: str) -> str:
         return str(datetime.strptime(value, _CLOCK).astimezone().timestamp()) if "T" in value else value
     except ValueError:
         return value
+
+
+def _wall(text: str) -> float | None:
+    """As sacctmgr prints it, wall clock of this machine; None for "Unknown": it has not come."""
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    except ValueError:
+        return None
 
 
 def _local(at: datetime) -> str:

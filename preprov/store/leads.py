@@ -55,6 +55,7 @@ def _row(o: LeadObservation) -> LeadRow:
         node_id=o.node_id,
         stages=dump_json(dict(o.stages)),
         outcome=o.outcome,
+        recorded=o.recorded,
     )
 
 
@@ -72,4 +73,5 @@ def _observation(row: LeadRow) -> LeadObservation:
         node_id=row.node_id,
         stages=load_json(row.stages),
         outcome=row.outcome,
+        recorded=row.recorded,
     )

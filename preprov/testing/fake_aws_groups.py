@@ -3,12 +3,13 @@
 Moto keeps the groups' settings; what the groups do about them is here. A member is moto's own record of it.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from preprov.model.time import aware, epoch
+from preprov.model.time import aware, epoch, from_epoch
 from preprov.testing.fake_aws_wire import Answer, Call, Refusal, answered, element, form, members
 
 if TYPE_CHECKING:
@@ -20,9 +21,22 @@ _ACTIVE = ("Pending", "Pending:Wait", "Pending:Proceed", "InService")
 
 
 @dataclass
+class Activity:
+    """A launch as the group records it; times in epoch seconds."""
+
+    description: str
+    instance: str
+    zone: str
+    began: float
+    ended: float | None = None
+    status: str = "InProgress"
+
+
+@dataclass
 class _State:
     """What a group has beside moto's record: members of its warm pool, and since when members wait at a hook."""
 
+    activities: list[Activity] = field(default_factory=list)
     warm: list[Any] = field(default_factory=list)
     waits: dict[str, float] = field(default_factory=dict)
     applied: set[tuple[str, str]] = field(default_factory=set)
@@ -42,6 +56,7 @@ class Groups:
             "autoscaling:SetInstanceProtection": self._protect,
             "autoscaling:CompleteLifecycleAction": self._complete,
             "autoscaling:RecordLifecycleActionHeartbeat": self._heartbeat,
+            "autoscaling:DescribeScalingActivities": self._describe_activities,
             "autoscaling:DescribeWarmPool": self._describe_warm,
             "autoscaling:PutWarmPool": self._put_warm,
         }
@@ -148,6 +163,7 @@ class Groups:
 
     def _arrive(self, group: Any, m: Any, now: float) -> None:
         """It has booted, and no hook holds it any more."""
+        self._done(group, m, now, "Successful")
         if m not in self._state(group).warm:
             m.lifecycle_state = "InService"
             m.protected_from_scale_in = m.protected_from_scale_in or group.new_instances_protected_from_scale_in
@@ -195,6 +211,7 @@ class Groups:
         self._state(group).warm.remove(m)
         group.instance_states.append(m)
         m.lifecycle_state = "Pending"
+        self._begin(group, m, now, " from warm pool")
         if node.state == "stopped":
             node.begin(now, node.rests_as)
 
@@ -225,14 +242,50 @@ class Groups:
         m = group.instance_states[known]
         m.instance._placement.zone, m.availability_zone = zone, zone
         m.lifecycle_state = lifecycle
+        self._begin(group, m, now, " into warm pool" if lifecycle.startswith("Warmed") else "")
         self._cloud.adopt(now)
         if lifecycle.startswith("Warmed"):
             group.instance_states = group.instance_states[:known]
             self._state(group).warm.append(m)
         return m
 
+    def _begin(self, group: Any, m: Any, now: float, where: str) -> None:
+        text = f"Launching a new EC2 instance{where}: {m.instance.id}"
+        made = Activity(text, str(m.instance.id), str(m.availability_zone), now)
+        self._state(group).activities.insert(0, made)
+
+    def _done(self, group: Any, m: Any, now: float, status: str) -> None:
+        for a in self._state(group).activities:
+            if a.instance == m.instance.id and a.ended is None:
+                a.ended, a.status = now, status
+
+    def activities(self, name: str) -> list[Activity]:
+        """Launches of a group as it has recorded them, the newest first; a test may add to them."""
+        return self._state(self.group(name)).activities
+
+    def _describe_activities(self, call: Call) -> Answer:
+        """A page of them."""
+        size, first = int(call.params.get("MaxRecords", 100)), int(call.params.get("NextToken") or 0)
+        name = call.params["AutoScalingGroupName"]
+        known = self.activities(name)
+        rows = [
+            element("ActivityId", f"{name}-{len(known) - first - i}")
+            + element("AutoScalingGroupName", name)
+            + element("Description", a.description)
+            + element("Cause", "asked")
+            + element("StartTime", _iso(a.began))
+            + element("EndTime", None if a.ended is None else _iso(a.ended))
+            + element("StatusCode", a.status)
+            + element("Progress", 100 if a.ended is not None else 50)
+            + element("Details", json.dumps({"Availability Zone": a.zone}))
+            for i, a in enumerate(known[first : first + size])
+        ]
+        more = element("NextToken", first + size) if first + size < len(known) else ""
+        return answered(call, members("Activities", rows) + more)
+
     def _end(self, group: Any, m: Any, now: float) -> None:
         state = self._state(group)
+        self._done(group, m, now, "Failed")
         group.instance_states = [x for x in group.instance_states if x is not m]
         state.warm = [x for x in state.warm if x is not m]
         self._cloud.ec2.terminate_instances([m.instance.id])
@@ -347,6 +400,10 @@ class Groups:
         if warm is not None:
             about = element("PoolState", _pool_state(group)) + element("MinSize", warm.min_size)
         return answered(call, f"<WarmPoolConfiguration>{about}</WarmPoolConfiguration>" + members("Instances", rows))
+
+
+def _iso(at: float) -> str:
+    return from_epoch(at).isoformat().replace("+00:00", "Z")
 
 
 def _pool_state(group: Any) -> str:

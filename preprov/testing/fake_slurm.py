@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,6 +91,7 @@ class FakeSlurm:
         self.answers: int | None = None
         self.offset = 0.0
         self.calls: list[Sequence[str]] = []
+        self.events: list[tuple[str, str, float, float | None]] = []
         self.conf = {"SLURM_VERSION": "24.05.1" if newer else "22.05.8", "SuspendTime": "300 sec"}
         self.config_more: dict[str, str] = {"ResumeTimeout": "60 sec"}
         self.next_id = 1
@@ -119,6 +121,7 @@ class FakeSlurm:
             "scontrol": self._scontrol,
             "squeue": self._squeue,
             "sacct": self._sacct,
+            "sacctmgr": self._sacctmgr,
             "sstat": self._sstat,
             "sbatch": self._sbatch,
             "scancel": self._scancel,
@@ -320,6 +323,14 @@ class FakeSlurm:
     def _squeue(self, words: Sequence[str], _: str) -> str:
         rows = [wire.job(j, self.newer) for j in self.jobs.values() if j.job_id not in self.forgotten]
         return wire.document("jobs", rows)
+
+    def _sacctmgr(self, words: Sequence[str], _: str) -> str:
+        """Times for which nodes were in a state; `events`: (node, state, from, to)."""
+
+        def shown(at: float | None) -> str:
+            return "Unknown" if at is None else datetime.fromtimestamp(at).strftime("%Y-%m-%dT%H:%M:%S")  # noqa: DTZ006
+
+        return "\n".join(f"{n}|{state}|{shown(a)}|{shown(b)}" for n, state, a, b in self.events)
 
     def _sacct(self, words: Sequence[str], _: str) -> str:
         given = dict(w.lstrip("-").split("=", 1) for w in words if "=" in w)

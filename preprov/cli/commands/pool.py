@@ -1,11 +1,11 @@
-"""pool list|show|leads|served|reconcile|drain."""
+"""pool list|show|leads|recall|served|reconcile|drain."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from preprov.cli import common
-from preprov.cli.commands import leads, served
+from preprov.cli.commands import leads, recall, served
 from preprov.cli.commands.adopt import adopt_app
 from preprov.cli.commands.trust import mode_of_pool, release_pool
 from preprov.cli.common import Output, OutputOption, TzOption, YesOption
@@ -18,6 +18,7 @@ pool_app.add_typer(adopt_app, name="adopt")
 pool_app.command("release")(release_pool)
 pool_app.command("mode")(mode_of_pool)
 leads.attach(pool_app)
+recall.attach(pool_app)
 served.attach(pool_app)
 CheckOption = Annotated[bool, typer.Option("--check", help="Only look: exit with 3 if something would be changed.")]
 

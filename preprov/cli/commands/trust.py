@@ -1,11 +1,13 @@
 """pool adopt POOL, pool release, pool mode: how far preprov may go on a pool, and everything back as it was."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from preprov.cli import common
+from preprov.cli.commands.recall import recalled_json, show_recalled
 from preprov.cli.common import Output, OutputOption, YesOption
 from preprov.model.pools import Mode
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from preprov.control.adopting import GivenBack
     from preprov.model.adoption import Adoption
 
+_ON_RECORD = timedelta(days=42)
+"""So far back clouds keep their records."""
 ForOption = Annotated[str | None, typer.Option("--for", help="Only so long: 12h, 3d; then as configured again.")]
 
 
@@ -35,15 +39,18 @@ def adopt_pool(
 ) -> None:
     """Record every setting of a pool's groups that preprov may touch, so that they can be given back.
 
-    Writes to no cloud. What was recorded is kept until `pool release`; adopting again shows it.
+    Writes to no cloud. What was recorded is kept until `pool release`; adopting again shows it. Lead times that the
+    vendor has on record are learnt from, as `pool recall` does.
     """
     with common.opened("pool adopt", output) as app:
         from preprov.control.adopting import adopt
+        from preprov.control.backfilling import recall
 
         target = app.ctx.pool(pool)
         held = adopt(app.ctx, target, ignore=tuple(ignore or ()))
+        recalled = recall(app.ctx, target, app.ctx.clock.now() - _ON_RECORD)
         if output is Output.JSON:
-            body = {"groups": [_adopted(a) for a in held]}
+            body = {"groups": [_adopted(a) for a in held], "recalled": [recalled_json(r) for r in recalled]}
             common.print_json(common.envelope("pool adopt", pool, app.ctx.clock.now(), body))
             return
         if not held:
@@ -55,6 +62,7 @@ def adopt_pool(
             for other in a.others:
                 note = "ignored, as asked" if other in a.ignored else "also writes its counts: only floors, or nothing"
                 typer.echo(f"  {other}: {note}")
+        show_recalled(tuple(r for r in recalled if r.found or r.error or r.left_out), target.zone)
 
 
 def _adopted(a: "Adoption") -> dict[str, Any]:

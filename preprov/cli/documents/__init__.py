@@ -1,6 +1,6 @@
 """What the commands print with `-o json`, as models; docs/reference/schemas holds the JSON Schemas made from them."""
 
-from preprov.cli.documents.adoption import AdoptedGroups, AdoptedTerraform, PoolMode, Released
+from preprov.cli.documents.adoption import AdoptedGroups, AdoptedTerraform, PoolMode, RecalledLeads, Released
 from preprov.cli.documents.base import Envelope
 from preprov.cli.documents.claims import (
     MadeToken,
@@ -83,6 +83,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "pool list": Pools,
     "pool show": OnePool,
     "pool leads": Leads,
+    "pool recall": RecalledLeads,
     "pool served": ServedPlaces,
     "pool reconcile": Reconciled,
     "pool adopt terraform": AdoptedTerraform,

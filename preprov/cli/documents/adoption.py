@@ -38,10 +38,37 @@ class AdoptedGroup(Part):
     ignored: list[str]
 
 
+class LeftOut(Part):
+    """Records that tell nothing of a lead time."""
+
+    why: str
+    count: int
+
+
+class RecalledGroup(Part):
+    """Lead times of a group that a vendor or a scheduler has on record."""
+
+    group: str
+    found: int
+    new: int = Field(description="Of those found, kept now.")
+    known: int = Field(description="Kept before, or seen by preprov itself.")
+    oldest: datetime | None
+    means: str = Field(description="What the times are of, or why there are none.")
+    left_out: list[LeftOut]
+    error: str
+
+
+class RecalledLeads(Envelope):
+    """pool recall."""
+
+    groups: list[RecalledGroup]
+
+
 class AdoptedGroups(Envelope):
     """pool adopt."""
 
     groups: list[AdoptedGroup]
+    recalled: list[RecalledGroup] = Field(description="Lead times that were on record.")
 
 
 class Difference(Part):

@@ -7,6 +7,7 @@ OBSERVE: Final = (
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeLifecycleHooks",
     "autoscaling:DescribePolicies",
+    "autoscaling:DescribeScalingActivities",
     "autoscaling:DescribeScheduledActions",
     "autoscaling:DescribeWarmPool",
     "ec2:DescribeImages",

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from preprov.contracts import Capabilities, Clock, Finding, Headroom, Image, LaunchRequest, Notice, Quote
+from preprov.contracts import Capabilities, Clock, Finding, Headroom, Image, LaunchRequest, Notice, Quote, Recollection
 from preprov.model.errors import PoolError
 from preprov.model.notes import GROUP, OWNER, POOL
 from preprov.model.pools import Node, Offering, Pool, PoolObservation, Preload, Standby
-from preprov.pools.aws import doctor, images, limits, notices, prices, settings, writes
+from preprov.pools.aws import doctor, images, limits, notices, prices, recall, settings, writes
 from preprov.pools.aws.asg import ScalingGroup
 from preprov.pools.aws.clients import Clients, Json, tags_of
 from preprov.pools.aws.fence import Fences
@@ -299,6 +299,14 @@ class AwsProvider:
     def disk_gib(self, pool: Pool, group: str) -> float | None:
         """As the contract says: by the launch template."""
         return limits.disk_gib(self._tools, aws_group(pool, group))
+
+    def recall_leads(self, pool: Pool, group: str, since: datetime) -> Recollection:
+        """As the contract says: what Auto Scaling has recorded; nothing records when a fleet's machine was ready."""
+        found = aws_group(pool, group)
+        if not found.asg:
+            return Recollection(means="EC2 keeps no record of when a fleet's machine was ready")
+        warm = self._scaling(pool, group).described().get("WarmPoolConfiguration") or {}
+        return recall.recall(self._tools, found, since, str(warm.get("PoolState", "Stopped")) if warm else "")
 
     # ---- inside
 

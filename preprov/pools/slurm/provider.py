@@ -12,7 +12,7 @@ from datetime import datetime
 
 import structlog
 
-from preprov.contracts import Capabilities, Clock, Examined, Finding, LaunchRequest
+from preprov.contracts import Capabilities, Clock, Examined, Finding, LaunchRequest, Recollection
 from preprov.model.errors import (
     ConflictError,
     InsufficientCapacityError,
@@ -22,10 +22,11 @@ from preprov.model.errors import (
     QuotaExceededError,
 )
 from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
-from preprov.model.time import Timescale
+from preprov.model.time import Timescale, from_epoch
 from preprov.pools.slurm import view
 from preprov.pools.slurm.examining import examine
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_group, slurm_groups
+from preprov.pools.slurm.recall import recall
 from preprov.pools.slurm.touching import Toucher, give_back
 from preprov.pools.slurm.view import Place
 from preprov.slurm.commands import Connect, connect
@@ -271,6 +272,12 @@ class SlurmProvider:
                 with as_pool_errors(group.where):
                     kept += self._toucher.touch(group, self._connect(group.conf), names)
         return tuple(kept)
+
+    def recall_leads(self, pool: Pool, group: str, since: datetime) -> Recollection:
+        """As the contract says: power-ups that the accounting database has recorded. Slurm lives in wall time."""
+        ours = slurm_group(pool, group)
+        with as_pool_errors(ours.where):
+            return recall(ours, self._connect(ours.conf), since, from_epoch(time.time()))
 
     # ---- which
 

@@ -99,3 +99,4 @@ class LeadRow(Row, table=True):
     node_id: str
     stages: str
     outcome: str
+    recorded: str = ""

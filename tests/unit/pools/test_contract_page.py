@@ -15,6 +15,7 @@ from preprov.contracts import (
     PoolProvider,
     Preflights,
     Quotes,
+    RecallsLeads,
     SetsFloor,
     SetsTargets,
     Tended,
@@ -36,6 +37,7 @@ PROTOCOLS = (
     LeavesNotes,
     BakesImages,
     Preflights,
+    RecallsLeads,
 )
 METHODS = {
     name: method

@@ -1,0 +1,86 @@
+"""Lead times on day 0: what vendors and schedulers have on record of past warmings, marked as such, each once."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from preprov.contracts import LeadObservation, RecallsLeads
+from preprov.control.context import Context
+from preprov.model.errors import PoolError
+from preprov.model.pools import Group, Pool
+from preprov.planning.leads import once
+
+log = structlog.get_logger(__name__)
+
+NOTHING: Final = "has no record of past warmings"
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What came of a group's record.
+
+    Attributes:
+        found: warmings on record. new: of them kept now. known: kept before, or seen by preprov itself.
+        oldest: the first of those found. means: what the times are of. left_out: why records tell nothing -> how many.
+        error: why it could not be asked; "" = it was.
+    """
+
+    group: str
+    found: int = 0
+    new: int = 0
+    known: int = 0
+    oldest: datetime | None = None
+    means: str = ""
+    left_out: tuple[tuple[str, int], ...] = ()
+    error: str = ""
+
+
+def recall(ctx: Context, pool: Pool, since: datetime) -> tuple[Recalled, ...]:
+    """Keep what is on record of the pool's groups since then. Again finds the same and keeps nothing twice.
+
+    A group that cannot be asked says why; the others are kept.
+    """
+    out = tuple(_recall(ctx, pool, group, since) for group in pool.groups)
+    if any(r.new for r in out):
+        for whose in ("", *ctx.pools):
+            ctx.memo.pop((whose, "leads"), None)
+    return out
+
+
+def _recall(ctx: Context, pool: Pool, group: Group, since: datetime) -> Recalled:
+    provider: object = ctx.providers.get(group.provider)
+    if not isinstance(provider, RecallsLeads):
+        return Recalled(group.name, means=f"{group.provider} {NOTHING}")
+    try:
+        found = provider.recall_leads(pool, group.name, since)
+    except PoolError as e:
+        log.warning("what is on record could not be asked", pool=pool.name, group=group.name, problem=str(e))
+        return Recalled(group.name, error=str(e))
+    told = [
+        LeadObservation(
+            at=w.at,
+            pool=pool.name,
+            provider=group.provider,
+            group=group.name,
+            zone=w.zone,
+            instance_type=w.instance_type,
+            image="",
+            came_from=w.came_from,
+            seconds=w.seconds,
+            node_id=w.node_id,
+            outcome="failed" if w.failed else "ready",
+            recorded=group.provider,
+        )
+        for w in found.warmed
+    ]
+    held = ctx.ports.leads.observations(group.provider)
+    before = once(held)
+    new = [o for o in once([*before, *told]) if o not in before]
+    for o in new:
+        ctx.ports.leads.add(o)
+    oldest = min((o.at for o in told), default=None)
+    done = Recalled(group.name, len(told), len(new), len(told) - len(new), oldest, found.means, found.left_out)
+    log.info("lead times on record", pool=pool.name, group=group.name, found=done.found, new=done.new)
+    return done

@@ -1,0 +1,85 @@
+"""What Slurm has recorded of power-ups: when a node left the powered-down state, and when the job it was for began."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from preprov.contracts import Recollection, Warmed
+from preprov.model.pools import Standby
+from preprov.model.time import epoch, from_epoch
+from preprov.pools.slurm.options import SlurmGroup
+from preprov.slurm.accounting import AccountedJob
+from preprov.slurm.commands import SlurmCommands
+from preprov.slurm.errors import SlurmError
+from preprov.slurm.hostlist import expand
+
+MEANS: Final = (
+    "from Slurm's power-up to the start of the job it was for, or to the start of slurmd; a job begins some seconds "
+    "after its node registers"
+)
+_CLOCKS_S: Final = 2.0
+_LONGEST_S: Final = 6 * 3600.0
+_BACK: Final = timedelta(days=1)
+
+
+def recall(group: SlurmGroup, slurm: SlurmCommands, since: datetime, now: datetime) -> Recollection:
+    """Power-ups of the group's nodes since then, of those whose end the accounting or slurmd tells.
+
+    Raises:
+        SlurmError: it cannot be asked.
+    """
+    names = set(group.names)
+    spans = [s for s in slurm.powered_down(since, now) if s.node in names]
+    ups = [(s.node, s.ended) for s in spans if s.ended is not None and s.ended >= epoch(since)]
+    if not ups:
+        return Recollection(means=MEANS)
+    downs = {n: sorted(s.began for s in spans if s.node == n) for n in names}
+    began = {n.name: n.started_at for n in slurm.nodes() if n.name in names and n.started_at and not n.is_gone}
+    firsts = _by_node(slurm.accounting(since - _BACK, now), names)
+    kind = {o.instance_type for o in group.group.offerings}
+    came_from = group.suspend_to if group.suspend_to is not Standby.RUNNING else Standby.COLD
+    warmed, left = [], Counter[str]()
+    for node, up in sorted(ups, key=lambda u: u[1]):
+        down = next((d for d in downs[node] if d > up), float("inf"))
+        ready = _ready(up, down, firsts.get(node, ()), began.get(node))
+        if ready is None:
+            left["powered up, and nothing tells when it was ready"] += 1
+            continue
+        only = next(iter(kind)) if len(kind) == 1 else ""
+        warmed.append(Warmed(node, from_epoch(ready), ready - up, "", only, came_from))
+    return Recollection(tuple(warmed), MEANS, tuple(sorted(left.items())))
+
+
+def _ready(up: float, down: float, jobs: Iterable[AccountedJob], slurmd: float | None) -> float | None:
+    """When a node that powered up then could take work: the first that tells it, before it powered down again.
+
+    A job counts if it could have started when the node was called for: one that came later tells when it came.
+    """
+    told = [
+        j.started_at
+        for j in jobs
+        if j.started_at is not None
+        and up < j.started_at < down
+        and j.eligible_at is not None
+        and j.eligible_at <= up + _CLOCKS_S
+    ]
+    if slurmd is not None and up < slurmd < down:
+        told.append(slurmd)
+    ready = min(told, default=None)
+    return ready if ready is not None and ready - up <= _LONGEST_S else None
+
+
+def _by_node(jobs: Sequence[AccountedJob], names: set[str]) -> dict[str, list[AccountedJob]]:
+    """Jobs of one node each: one of several begins when the last of them is there."""
+    out: dict[str, list[AccountedJob]] = {}
+    for job in jobs:
+        if job.node_count != 1:
+            continue
+        try:
+            hosts = expand(job.nodes)
+        except SlurmError:
+            continue
+        if len(hosts) == 1 and hosts[0] in names:
+            out.setdefault(hosts[0], []).append(job)
+    return out
