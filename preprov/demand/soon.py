@@ -6,7 +6,7 @@ better than the clock; how fast it goes on is drawn. A run that is due follows t
 from a start drawn from how late such runs came.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -24,6 +24,8 @@ from preprov.model.worktable import WorkTable, nominal_ready
 
 PACE: Final = 0.3
 """Standard deviation of the logarithm of how fast a run goes on, against its course."""
+_FEW: Final = 8
+"""Tasks of a short course."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,13 @@ class Course:
         over = np.searchsorted(self.ends, offset, side="right")
         out: Floats = self.begun[begun] - self.over[over]
         return out
+
+    @cached_property
+    def changes(self) -> tuple[Floats, Floats]:
+        """(2 T,) seconds at which a task starts or ends, ascending, and (2 T, 5) what is wanted more from then on."""
+        times = np.concatenate([self.starts, self.ends])
+        order = np.argsort(times, kind="stable")
+        return times[order], np.concatenate([np.diff(self.begun, axis=0), -np.diff(self.over, axis=0)])[order]
 
     def position(self, elapsed_s: float, ended: int) -> float:
         """Seconds of the course that lie behind a run of which so many tasks have ended, be they more than its own."""
@@ -121,8 +130,16 @@ class Moving:
         place = np.minimum((at * len(left)).astype(np.int64), len(left) - 1)
         return np.where(at < 1.0, left[place] - now, np.inf)
 
+    @cached_property
+    def is_short(self) -> bool:
+        """True if it has so few tasks that going through them is quicker than looking up offsets."""
+        return sum(len(c.starts) for c in self.courses) <= _FEW * len(self.courses)
+
     def rises(self, now: float, position: float, offsets: Floats) -> Floats:
-        """(S, W, 5) what it wants `offsets` (W,) seconds from now, less what it wants now."""
+        """(S, W, 5) what it wants `offsets` (W,) seconds from now, less what it wants now.
+
+        All offsets are looked up on the course: for a long one that is quicker than going through its tasks.
+        """
         if self.due is None:
             at = position + offsets[None, :] / self.pace[:, None]
             return self.courses[0].wanted(at) - self.courses[0].wanted(np.array(position))
@@ -133,15 +150,65 @@ class Moving:
             wanted[k :: len(self.courses)] = course.wanted(at[k :: len(self.courses)])
         return np.where((since >= 0)[..., None], wanted, 0.0)
 
+    def changes(self, now: float, position: float, until_s: float) -> Iterator["Changes"]:
+        """What changes in what it wants, over the next `until_s` seconds."""
+        if self.due is None:
+            yield Changes.of(self.courses[0], position, until_s, np.zeros(self.samples), self.pace, slice(None))
+            return
+        starts, every = self.starts_s(now), len(self.courses)
+        for k, course in enumerate(self.courses[: self.samples]):
+            mine = slice(k, None, every)
+            yield Changes.of(course, -np.inf, until_s, starts[mine], self.pace[mine], mine)
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """Tasks that begin and end.
+
+    Attributes:
+        when_s: (E, s) seconds from now in each sample. amount: (E, 5) that is wanted more, or less, from then on.
+        mine: which of all samples these are.
+    """
+
+    when_s: Floats
+    amount: Floats
+    mine: slice
+
+    @classmethod
+    def of(
+        cls, course: Course, position: float, until_s: float, starts: Floats, pace: Floats, mine: slice
+    ) -> "Changes":
+        """Of a course of which `position` lies behind, that goes on in `starts` (s,) seconds at a pace (s,)."""
+        begun = max(position, 0.0)
+        last = begun + (until_s - float(starts.min())) / float(pace.min())
+        times, amount = course.changes
+        first, end = np.searchsorted(times, (position, last), side="right")
+        when_s = starts + (times[first:end, None] - begun) * pace
+        return cls(when_s, amount[first:end], mine)
+
 
 def rises(runs: Sequence[tuple[Moving, float]], now: float, offsets: Floats, samples: int) -> Floats:
     """(S, W, 5) how much more than now all runs want together, so many seconds from now; less is negative.
 
     Args:
         runs: each with its position on its course (0 for one that is due).
-        now: epoch seconds. offsets: (W,) seconds from now. samples: S.
+        now: epoch seconds. offsets: (W,) seconds from now, ascending. samples: S.
     """
     out = np.zeros((samples, len(offsets), len(KINDS)))
+    until_s, wide = float(offsets[-1]), len(offsets) + 1
+    found = []
     for run, position in runs:
-        out += run.rises(now, position, offsets)
+        if run.is_short:
+            found += [c for c in run.changes(now, position, until_s) if c.when_s.size]
+        else:
+            out += run.rises(now, position, offsets)
+    if not found:
+        return out
+    rows = np.arange(samples) * wide
+    place = np.searchsorted(offsets, np.concatenate([c.when_s.ravel() for c in found]))
+    place += np.concatenate([np.broadcast_to(rows[c.mine], c.when_s.shape).ravel() for c in found])
+    amount = np.concatenate([np.repeat(c.amount, c.when_s.shape[1], axis=0) for c in found])
+    for k in np.flatnonzero(amount.any(axis=0)).tolist():
+        more = np.bincount(place, amount[:, k], samples * wide).reshape(samples, wide)
+        out[:, :, k] += np.cumsum(more[:, :-1], axis=1)
     return out

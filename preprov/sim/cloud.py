@@ -122,7 +122,7 @@ class SimCloud:
         """All machines of the pool that exist, by order of launch."""
         now = self._enter(pool)
         oldest = now - self.faults.listing_lag_s
-        nodes = tuple(self._node(m, now) for m in self._of(pool).values() if m.launched <= oldest)
+        nodes = tuple(m.shown or self._node(m, now) for m in self._of(pool).values() if m.launched <= oldest)
         return PoolObservation(pool.name, from_epoch(now), nodes)
 
     def launch(self, request: LaunchRequest) -> tuple[str, ...]:
@@ -386,7 +386,7 @@ class SimCloud:
         lost = phase is Phase.LOST
         reachable = phase in RUNNING_PHASES and not lost
         done = 1.0 if m.due == FOREVER or m.lead_s <= 0 else 1 - (m.due - now) / m.lead_s
-        return Node(
+        node = Node(
             node_id=m.node_id,
             pool=m.pool,
             group=m.group,
@@ -405,3 +405,6 @@ class SimCloud:
             stages=m.stages(),
             came_from=m.came_from,
         )
+        if phase in _KEPT:
+            m.shown = node
+        return node

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Final
 
-from preprov.model.pools import LeadTime, Offering, Phase, Preload, Standby
+from preprov.model.pools import LeadTime, Node, Offering, Phase, Preload, Standby
 
 FOREVER: Final = float("inf")
 _NORMAL: Final = NormalDist()
@@ -40,6 +40,7 @@ class Machine:
         number: order of launch, over all pools of the cloud.
         phases: (epoch s, phase) entered, oldest first. ended: epoch s, inf while it exists.
         due: when its warming ends, inf if it is not warming. fails: its warming ends in FAILED.
+        shown: what was last listed of it while kept in standby: until it moves, nothing of that changes.
     """
 
     node_id: str
@@ -60,6 +61,7 @@ class Machine:
     lead_s: float = 0.0
     drains: bool = False
     starts: int = 0
+    shown: Node | None = None
 
     @property
     def phase(self) -> Phase:
@@ -74,6 +76,7 @@ class Machine:
     def enter(self, phase: Phase, at: float) -> None:
         """Change phase."""
         self.phases.append((at, phase))
+        self.shown = None
 
     def warm(self, at: float, lead_s: float) -> None:
         """Begin to come back from standby."""

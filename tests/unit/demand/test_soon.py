@@ -80,3 +80,23 @@ def test_rises_end_with_what_runs_now_given_back(tasks, position):
     now = run.courses[0].wanted(np.array(position))
     found = run.rises(0.0, position, np.array([1e6]))[:, 0]
     assert np.allclose(found, -now, atol=1e-6)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 300), st.floats(1, 300), st.integers(1, 9)), min_size=1, max_size=5),
+    st.floats(0, 400),
+    st.floats(0, 400),
+    st.integers(1, 3),
+)
+def test_going_through_the_tasks_says_the_same_as_looking_up_the_course(
+    tasks: list[tuple[float, float, float]], position: float, turn: float, shapes: int
+):
+    offsets, size = np.arange(10.0, 600.0, 30.0), 24
+    under_way = Moving((course(*tasks),), "r", size)
+    others = tuple(course(*tasks[k % len(tasks) :]) for k in range(shapes))
+    coming = Moving(others, "d", size, due=due(turn, probability=0.5, late_s=7.0))
+    assert under_way.is_short
+    assert coming.is_short
+    both = rises([(under_way, position), (coming, 0.0)], 0.0, offsets, size)
+    looked_up = under_way.rises(0.0, position, offsets) + coming.rises(0.0, 0.0, offsets)
+    assert np.allclose(both, looked_up, atol=1e-9)
