@@ -172,6 +172,8 @@ class FakeCluster(FakeKubernetes):
         found = self._named(resource, *which)
         if found is None:
             return 404, status(404, "NotFound")
+        if self.sent_as != ("application/apply-patch+yaml" if resource == "nodes" else "application/merge-patch+json"):
+            return 415, status(415, "UnsupportedMediaType")
         version = body.get("metadata", {}).get("resourceVersion")
         if version is not None and version != found["metadata"]["resourceVersion"]:
             return 409, status(409, "Conflict")

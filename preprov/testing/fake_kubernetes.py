@@ -35,7 +35,7 @@ class FakeKubernetes:
         objects: resource -> uid -> object. rights: (group, resource) that may be listed. kueue: its CRDs are there.
         answers: answered before it refuses; None = always. page: at most so many objects a page.
         forget: continue tokens that are no longer known, to be refused once each. asked: requests so far.
-        offset: seconds that its clock is ahead of this machine's.
+        offset: seconds that its clock is ahead of this machine's. sent_as: media type of what was sent last.
     """
 
     objects: dict[str, dict[str, Json]] = field(default_factory=lambda: {name: {} for name in PLACES})
@@ -46,6 +46,7 @@ class FakeKubernetes:
     forget: int = 0
     asked: int = 0
     offset: float = 0.0
+    sent_as: str = ""
     _made: int = 0
 
     def now(self) -> float:
@@ -234,6 +235,7 @@ def _handler(fake: FakeKubernetes, garble: Callable[[bytes], bytes] | None) -> t
             parts = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
+            fake.sent_as = self.headers.get("Content-Type", "")
             code, told = fake.answer(self.command, parts.path, parse_qs(parts.query), body)
             after = told.pop("retryAfterSeconds", None)
             payload = json.dumps(told).encode()

@@ -7,8 +7,10 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,19 @@ from preprov.agent.clouds import CloudError, Machine
 from preprov.launch.identity import Identity
 from preprov.launch.remote import RemoteScheduler
 from preprov.model.errors import ConflictError, PoolError
-from preprov.model.notes import CREATED, DRAIN, FENCE, NOTICE, PRELOAD, STARTED, Report, fence, read_report, spread
+from preprov.model.notes import (
+    CALLBACK,
+    CREATED,
+    DRAIN,
+    FENCE,
+    NOTICE,
+    PRELOAD,
+    STARTED,
+    Report,
+    fence,
+    read_report,
+    spread,
+)
 from preprov.model.pools import Node, Offering, Phase
 from preprov.model.resources import Resources
 from preprov.model.time import from_epoch
@@ -423,3 +437,32 @@ def test_the_notes_hold_no_secret(open_host: Host) -> None:
 def test_an_agent_can_be_started_out_of_a_program_of_its_own(home: Path) -> None:
     problem = start_agent(home / "nodes" / "cloud" / "nobody")
     assert problem != ""
+
+
+# ---- a call to the controller
+
+
+def test_it_calls_the_controller_once_its_report_is_posted(host: Host) -> None:
+    """By the note that was left for it, on the way to ready; and never again."""
+    heard: list[tuple[str, str, str]] = []
+
+    class Api(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append((self.path, self.headers["Authorization"], host.box.report.health.phase))
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        host.box.notes = spread(CALLBACK, {"url": url, "pool": "p", "token": "preprov_a_b"})
+        host.until("ready")
+        for _ in range(3):
+            host.carrier.round()
+        server.shutdown()
+    assert heard == [(f"/v1/nodes/{NAME}/state", "Bearer preprov_a_b", "ready")]

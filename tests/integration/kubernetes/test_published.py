@@ -1,0 +1,80 @@
+"""What is sent to a cluster against the JSON schemas of Kubernetes releases, strictly: what they lack is refused.
+
+They come from PyPI (kubernetes-validate, 110 MB), and are kept for the next time.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preprov.contracts import LaunchRequest
+from preprov.model.pools import Preload
+from preprov.pools.kubernetes.manifests import cordoned, setup, unit
+from preprov.pools.kubernetes.options import kubernetes_group
+from tests.kubernetesworld import kubernetes_pool
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = "kubernetes-validate==1.37.0"
+RELEASES = ("1.29", "1.31", "1.33", "1.35", "1.37")
+
+
+@pytest.fixture(scope="module")
+def schemas() -> Path:
+    """The folder that the validator is in."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache / "preprov-tests" / PACKAGE.replace("==", "-")
+    if not (home / "whole").exists():
+        command = [str(ROOT / "scripts" / "uv"), "pip", "install", "-q", "--target", str(home), PACKAGE]
+        env = {**os.environ, "UV_COMPILE_BYTECODE": "0"}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot be fetched: {done.stderr.strip()[-300:]}")
+        (home / "whole").touch()
+    return home
+
+
+def made() -> list[dict[str, Any]]:
+    taint = {"key": "batch", "operator": "Exists", "effect": "NoSchedule"}
+    pool = kubernetes_pool(Path("x"), tolerations=[taint])
+    asked = LaunchRequest(pool, "g", pool.groups[0].offerings[0], 1, "t", Preload())
+    group = kubernetes_group(pool, "g")
+    return [unit(group, asked, 0, datetime.now(UTC)), *setup(group), cordoned("node-1")]
+
+
+def judged(schemas: Path, tmp_path: Path, things: list[dict[str, Any]]) -> tuple[int, list[str]]:
+    """Exit code of the validator, and what it says."""
+    files = []
+    for i, thing in enumerate(things):
+        files.append(tmp_path / f"{i}.json")
+        files[-1].write_text(json.dumps(thing))
+    releases = [word for r in RELEASES for word in ("-k", r)]
+    done = subprocess.run(
+        [sys.executable, "-m", "kubernetes_validate", "--strict", *releases, *map(str, files)],
+        env={**os.environ, "PYTHONPATH": str(schemas)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_every_manifest_is_valid_in_every_release(schemas: Path, tmp_path: Path) -> None:
+    code, said = judged(schemas, tmp_path, made())
+    assert [line for line in said if not line.startswith("INFO")] == []
+    assert (code, len(said)) == (0, len(made()) * len(RELEASES))
+
+
+def test_what_is_not_in_the_schema_is_found(schemas: Path, tmp_path: Path) -> None:
+    job = made()[0]
+    job["spec"]["template"]["spec"]["priorityClass"] = "x"
+    code, said = judged(schemas, tmp_path, [job])
+    assert code != 0
+    assert all("priorityClass" in line for line in said)
