@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from statistics import fmean
 from typing import Final
 
 import structlog
@@ -171,11 +172,11 @@ def _wish(ctx: Context, pool: Pool, live: Live, r: Running, manner: Adjusting, n
 
 
 def _reading(r: Running, now: datetime) -> Reading:
-    """The most it was seen to use since the last look: nothing is taken that was needed a moment ago."""
+    """What it used since the last look: of cores the mean, for they can be waited for; of memory the most."""
     at, bounds, use = epoch(now), r.report.bounds, dict[str, float]()
     cpu = [u.cpu for u in r.report.usage if u.cpu is not None]
     if cpu:
-        use["cpu"] = max(cpu)
+        use["cpu"] = fmean(cpu)
     memory = [u.memory for u in r.report.usage if u.memory is not None]
     if bounds is not None and bounds.working_set is not None:
         use["memory"] = bounds.working_set

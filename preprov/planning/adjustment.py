@@ -28,6 +28,8 @@ _REGRET: Final = 8.0
 _NEWS: Final = 0.2
 _DISTRUST: Final = 0.5
 _DUST: Final = 1e-9
+_WORTH: Final = 0.01
+"""A smaller share of an allocation is not worth a change."""
 
 
 class Course(StrEnum):
@@ -64,7 +66,7 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What should become of one resource. amount: as it should be. urgent: it is short of memory, or soon will be."""
+    """What should become of one resource. amount: as it should be. urgent: its memory is full, or about to be."""
 
     resource: str
     course: Course
@@ -190,17 +192,18 @@ class _Case:
             grown = max(goal, self.allocated * _GROWTH)
             found.append((grown, f"{self._told(self.use)} in use, and it is held back", memory))
         elif enough(self.use, self.manner) > self.allocated:
-            found.append((goal, f"{self._told(self.use)} in use of {self._told(self.allocated)}", memory))
+            found.append((goal, f"{self._told(self.use)} in use of {self._told(self.allocated)}", False))
         if outlook is not None and outlook.soon > self.allocated:
             why = f"past runs reach {self._told(outlook.soon)} within {self.manner.ahead_s:g} s"
-            found.append((outlook.soon * (1 + self.manner.headroom / 2), why, memory))
+            found.append((outlook.soon * (1 + self.manner.headroom / 2), why, False))
         if memory and (slope := slope_of(watch.recent)) > 0:
             reached_s = max(self.allocated - self.use, 0.0) / slope
             if reached_s <= self.manner.ahead_s:
                 then = self.use + slope * self.manner.ahead_s
                 why = f"grows by {slope * 1024:.3g} MiB/s: {self._told(self.allocated)} are full in {reached_s:.0f} s"
                 found.append((then * (1 + self.manner.headroom / 2), why, True))
-        return max(found, key=lambda f: f[0])
+        wanted, why, _ = max(found, key=lambda f: f[0])
+        return wanted, why, any(urgent for *_, urgent in found)
 
     def _lower(self, watch: Watch, outlook: Outlook | None) -> tuple[Watch, Change]:
         hold = Change(self.resource, Course.HOLD, self.allocated)
@@ -231,13 +234,17 @@ class _Case:
 
 
 def slope_of(recent: Sequence[tuple[float, float]]) -> float:
-    """Least squares of (at, use): by how much it grows per second; 0 from too few."""
+    """By how much (at, use) grows per second: least squares, or the last step if that is less; 0 from too few.
+
+    So neither a start that is over nor a single jump is taken for growth that goes on.
+    """
     n = len(recent)
-    if n < _FEWEST or recent[-1][0] <= recent[0][0]:
+    if n < _FEWEST or recent[-1][0] <= recent[-2][0]:
         return 0.0
     mean_at, mean_use = sum(t for t, _ in recent) / n, sum(u for _, u in recent) / n
     spread = sum((t - mean_at) ** 2 for t, _ in recent)
-    return sum((t - mean_at) * (u - mean_use) for t, u in recent) / spread
+    slope = sum((t - mean_at) * (u - mean_use) for t, u in recent) / spread
+    return min(slope, (recent[-1][1] - recent[-2][1]) / (recent[-1][0] - recent[-2][0]))
 
 
 # ---- what of it there is room for
@@ -282,7 +289,7 @@ def grant(wishes: Sequence[Wish], free: Mapping[str, Resources]) -> tuple[Grante
             more = c.amount - amounts[c.resource]
             given = min(more, room[c.resource])
             short = short or (c.urgent and given < more * 0.5 - _DUST)
-            if abs(given) > _DUST:
+            if abs(given) > _WORTH * amounts[c.resource]:
                 made.append(replace(c, amount=amounts[c.resource] + given))
                 amounts[c.resource] += given
                 room[c.resource] -= given
