@@ -39,6 +39,9 @@ _RENEW_S: Final = 30.0
 _THROTTLED: Final = 0.05
 """A task that is held back for this share of the time, or more, wants more cores than it has."""
 _SAME: Final = 0.01
+_NEARLY: Final = 0.9
+"""Of its time limit: one that has run for so long gets more time."""
+_LONGER: Final = 1.5
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Kept:
     renewed_at: float | None = None
     curves: Curves | None = None
     given_up: bool = False
+    first_limit_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def adjust_tasks(
     for name, r in staying.items():
         if name not in done:
             _keep_up(r, now)
+        out.extend(_extended(ctx, pool, r, manner, now))
     return tuple(out)
 
 
@@ -268,6 +273,8 @@ def _resize(ctx: Context, pool: Pool, r: Running, amount: Resources, now: dateti
             in_force = r.adjuster.resize(r.name, r.node, amount, LEASE_S)
         except PoolError as e:
             ledger.resize(r.claim.reservation_id, before, room, now)
+            r.kept.track = replace(r.kept.track, changed_at=epoch(now))  # not at once again
+            r.kept.given_up = isinstance(e, RefusedError)
             return ("skipped" if isinstance(e, NotFoundError) else "failed"), str(e), before
         after = before.maximum(amount).minimum(in_force)
         ledger.resize(r.claim.reservation_id, after, room, now)
@@ -287,6 +294,28 @@ def _keep_up(r: Running, now: datetime) -> None:
         return
     if _try(r.name, r.node, partial(r.adjuster.resize, r.name, r.node, allocated, LEASE_S)):
         r.kept.renewed_at = epoch(now)
+
+
+def _extended(ctx: Context, pool: Pool, r: Running, manner: Adjusting, now: datetime) -> list[ActionRecord]:
+    """More time for one that is about to be ended for its time limit, where that can be had."""
+    limit = r.report.bounds.time_limit_s if r.report.bounds else None
+    if limit is None or not manner.increase or r.kept.given_up or not r.adjuster.adjustable(r.node).time_limit:
+        return []
+    r.kept.first_limit_s = r.kept.first_limit_s or limit
+    elapsed, longer = (
+        (now - r.report.started_at).total_seconds(),
+        min(limit * _LONGER, r.kept.first_limit_s * manner.most),
+    )
+    if elapsed < limit * _NEARLY or longer <= limit:
+        return []
+    result, detail = "done", ""
+    try:
+        r.adjuster.extend(r.name, r.node, longer)
+    except PoolError as e:
+        result, detail = "failed", str(e)
+        r.kept.given_up = not e.retryable
+    why = f"time limit {limit / 60:.0f} -> {longer / 60:.0f} min: it has run for {elapsed / 60:.0f}"
+    return [_record(ctx, pool, r, ActionKind.RESIZE, why, now, result, detail, r.claim.most)]
 
 
 def _like(limit: float | None, amount: float) -> bool:

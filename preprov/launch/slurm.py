@@ -12,10 +12,13 @@ from typing import Final, TypeAlias
 import structlog
 
 from preprov.contracts import Clock, TaskReport
+from preprov.launch import slurm_adjust
 from preprov.launch.slurm_usage import Rates
-from preprov.model.agent import Usage, task_folder
+from preprov.model.adjusting import Adjustable
+from preprov.model.agent import Bounds, Usage, task_folder
 from preprov.model.errors import ConflictError, NotFoundError
 from preprov.model.pools import Node, Pool
+from preprov.model.resources import Resources
 from preprov.model.time import Timescale, epoch, from_epoch
 from preprov.model.work import TaskRun
 from preprov.slurm.accounting import AccountedJob
@@ -29,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 CLAIM: Final = "preprov:"
 """A job whose comment begins so is a task of ours: the claimant follows."""
-_MIB: Final = 1024.0
 _BACK: Final = timedelta(days=1)
 _FORGETS_S: Final = 120.0
 """The controller forgets a job that ended MinJobAge ago (300 s unless configured); who looks less often asks sacct."""
@@ -70,6 +72,7 @@ class SlurmScheduler:
         self._connect = connect
         self._rates = Rates()
         self._polled: dict[_Conf, float] = {}
+        self._checkpoints = slurm_adjust.Checkpoints()
 
     # ---- start
 
@@ -90,13 +93,14 @@ class SlurmScheduler:
     def _options(self, task: TaskRun, claimant: str, node: Node) -> list[str]:
         request, out = task.spec.request, self._file(claimant)
         out.parent.mkdir(parents=True, exist_ok=True)
+        asked = slurm_adjust.requests(request)
         options = [
             f"--nodelist={node.node_id}",
             f"--partition={self._group_options(node).get('partition', node.pool)}",
             "--nodes=1",
             "--ntasks=1",
-            f"--cpus-per-task={max(math.ceil(request.cpu - 1e-9), 1)}",
-            f"--mem={max(math.ceil(request.memory * _MIB), 1)}M",
+            f"--cpus-per-task={asked['CPUsPerTask']}",
+            f"--mem={asked['MinMemoryNode']}M",
             f"--job-name={task.task_id}",
             f"--comment={CLAIM}{claimant}",
             f"--output={str(out).replace('%', '%%')}",
@@ -152,7 +156,12 @@ class SlurmScheduler:
             ended_at=None if ended is None else self._scale.instant(ended),
             exit_code=job.exit_code if ended is not None else None,
             usage=tuple(self._shown(u) for u in usage.get(job.job_id, ())),
+            bounds=None if ended is not None or not job.runs else self._limits(job),
         )
+
+    def _limits(self, job: SlurmJob) -> Bounds:
+        limit = job.time_limit_s
+        return Bounds(time_limit_s=None if limit is None else limit * self._scale.speed)
 
     def _forgotten(
         self, slurm: SlurmCommands, conf: _Conf, mine: Mapping[str, Node], now: float
@@ -192,6 +201,34 @@ class SlurmScheduler:
             job = self._job_of(slurm, claimant)
             if job is not None and not job.is_over:
                 slurm.cancel(job.job_id)
+
+    # ---- while it waits or runs
+
+    def adjustable(self, node: Node) -> Adjustable:
+        """As the contract says."""
+        return slurm_adjust.CAN
+
+    def resize(self, claimant: str, node: Node, amount: Resources, lease_s: float) -> Resources:
+        """As the contract says: of a pending job; it stands until it is changed again."""
+        with as_pool_errors(node.node_id):
+            slurm = self._connect(self._conf(node))
+            return slurm_adjust.resize(slurm, self._job_of(slurm, claimant), amount, node)
+
+    def lift(self, claimant: str, node: Node) -> None:
+        """Nothing: what a job asks for is all that holds it."""
+
+    def checkpoint(self, claimant: str, node: Node, signal: str, grace_s: float) -> None:
+        """As the contract says; the end comes with the first repetition after the grace."""
+        with as_pool_errors(node.node_id):
+            slurm = self._connect(self._conf(node))
+            wall_s = grace_s / self._scale.speed
+            self._checkpoints.send(slurm, self._job_of(slurm, claimant), signal, wall_s, node)
+
+    def extend(self, claimant: str, node: Node, seconds: float) -> None:
+        """As the contract says. Slurm lets its administrators do that; anybody else is refused."""
+        with as_pool_errors(node.node_id):
+            slurm = self._connect(self._conf(node))
+            slurm_adjust.extend(slurm, self._job_of(slurm, claimant), seconds / self._scale.speed, node)
 
     def logs(self, claimant: str) -> Iterator[str]:
         """As the contract says."""

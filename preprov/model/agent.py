@@ -36,6 +36,7 @@ class Bounds:
         working_set: GiB that cannot be taken from it; None = not observed.
         throttled_s: processor seconds it was held back since it began. stalled: it waits for memory.
         can: the resources whose limit can be changed while it runs.
+        time_limit_s: it is ended when it has run for so long; None = it is not.
     """
 
     cpu: float | None = None
@@ -44,6 +45,7 @@ class Bounds:
     throttled_s: float = 0.0
     stalled: bool = False
     can: tuple[str, ...] = ()
+    time_limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,14 @@ class AdjustableSim(SimScheduler):
 
     Attributes:
         load: what an instance wants after so many seconds. limits: in force, by claimant. calls: what was asked.
+        time_limits: seconds that a task may run, by its id; what runs longer is ended.
         broken: it refuses everything, to be tried again. saves: tasks end when told to keep what they have done.
     """
 
     load: Callable[[TaskRun, float], Resources] = _little
     limits: dict[str, Resources] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    time_limits: dict[str, float] = field(default_factory=dict)
     broken: bool = False
     saves: bool = True
 
@@ -48,6 +50,11 @@ class AdjustableSim(SimScheduler):
 
     def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
         """As the contract says, with what each uses now."""
+        now = self.clock.now()
+        for claimant, run in list(self._open.items()):
+            limit_s = self.time_limits.get(self._tasks[claimant].task_id)
+            if limit_s is not None and (now - run.started_at).total_seconds() > limit_s:
+                run.ends_at, run.exit_code = now, -9
         return tuple(r if r.ended_at else self._seen(r) for r in super().poll(nodes))
 
     def _seen(self, r: TaskReport) -> TaskReport:
@@ -59,14 +66,16 @@ class AdjustableSim(SimScheduler):
         throttled += (now - since).total_seconds() * (want.cpu > got.cpu)
         self._throttled[r.claimant] = (now, throttled)
         cpu, memory = (None, None) if limit is None else (limit.cpu, limit.memory)
-        bounds = Bounds(cpu, memory, got.memory, throttled, want.memory > got.memory, ("cpu", "memory"))
+        limit_s = self.time_limits.get(self._tasks[r.claimant].task_id)
+        bounds = Bounds(cpu, memory, got.memory, throttled, want.memory > got.memory, ("cpu", "memory"), limit_s)
         return replace(r, usage=(Usage(epoch(now), got.cpu, got.memory),), bounds=bounds)
 
     # ---- the adjuster
 
     def adjustable(self, node: Node) -> Adjustable:
         """As the contract says."""
-        return Adjustable(frozenset({"cpu", "memory"}), checkpoint=True, why_not="it is a simulation")
+        able = frozenset({"cpu", "memory"})
+        return Adjustable(able, time_limit=bool(self.time_limits), checkpoint=True, why_not="it is a simulation")
 
     def resize(self, claimant: str, node: Node, amount: Resources, lease_s: float) -> Resources:
         """As the contract says; these leases never end."""
@@ -89,8 +98,11 @@ class AdjustableSim(SimScheduler):
         run.ends_at, run.exit_code = self.clock.now() + after, CHECKPOINTED if self.saves else -9
 
     def extend(self, claimant: str, node: Node, seconds: float) -> None:
-        """Refused."""
-        raise RefusedError("no time limit is kept here", where=node.node_id)
+        """As the contract says, where there are time limits."""
+        if not self.time_limits:
+            raise RefusedError("no time limit is kept here", where=node.node_id)
+        self._asked("extend", claimant)
+        self.time_limits[self._tasks[claimant].task_id] = seconds
 
     def _asked(self, what: str, claimant: str) -> None:
         self.calls.append((what, claimant))

@@ -196,6 +196,14 @@ class SlurmCommands:
             raise SlurmError(Trouble.GARBLED, f"sbatch said {said[:100]!r}", "sbatch")
         return int(job)
 
+    def update_job(self, job: int, **fields: str) -> None:
+        """Change fields of a job in one step, such as TimeLimit, or CPUsPerTask and MinMemoryNode of a pending one."""
+        self._run(["scontrol", "update", f"JobId={job}", *(f"{k}={v}" for k, v in fields.items())], None)
+
+    def signal(self, job: int, name: str) -> None:
+        """Send a signal to the processes of a job's script."""
+        self._run(["scancel", f"--signal={name.removeprefix('SIG')}", "--full", str(job)], None)
+
     def cancel(self, job: int) -> None:
         """End a job; one that is over or unknown is success."""
         try:

@@ -17,6 +17,8 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
+from preprov.testing.fake_kubernetes_resize import resized
+
 Json = dict[str, Any]
 
 PLACES: Final[Mapping[str, tuple[str, str]]] = {
@@ -36,10 +38,13 @@ class FakeKubernetes:
         answers: answered before it refuses; None = always. page: at most so many objects a page.
         forget: continue tokens that are no longer known, to be refused once each. asked: requests so far.
         offset: seconds that its clock is ahead of this machine's. sent_as: media type of what was sent last.
+        minor: its version is 1.so much. node_has, node_used: cores and bytes of the node of its pods, and by others.
     """
 
     objects: dict[str, dict[str, Json]] = field(default_factory=lambda: {name: {} for name in PLACES})
-    rights: set[tuple[str, str]] = field(default_factory=lambda: {(group, name) for name, (group, _) in PLACES.items()})
+    rights: set[tuple[str, str]] = field(
+        default_factory=lambda: {("", "pods/resize"), *((group, name) for name, (group, _) in PLACES.items())}
+    )
     kueue: bool = True
     answers: int | None = None
     page: int = 500
@@ -47,6 +52,9 @@ class FakeKubernetes:
     asked: int = 0
     offset: float = 0.0
     sent_as: str = ""
+    minor: int = 33
+    node_has: dict[str, float] = field(default_factory=lambda: {"cpu": 64.0, "memory": 256 * 2.0**30})
+    node_used: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "memory": 0.0})
     _made: int = 0
 
     def now(self) -> float:
@@ -146,13 +154,29 @@ class FakeKubernetes:
                 return 503, status(503, "ServiceUnavailable")
             self.answers -= 1
         if path.rstrip("/") == "/version":
-            return 200, {"major": "1", "minor": "33", "gitVersion": "v1.33.1", "gitCommit": "", "gitTreeState": "",
-                         "buildDate": "", "goVersion": "", "compiler": "", "platform": "linux/amd64"}  # fmt: skip
+            told = dict.fromkeys(("gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler"), "")
+            version = {"major": "1", "minor": str(self.minor), "gitVersion": f"v1.{self.minor}.1"}
+            return 200, {**told, **version, "platform": "linux/amd64"}
         if path.endswith("/selfsubjectaccessreviews") and method == "POST":
             asked = body["spec"]["resourceAttributes"]
             allowed = (asked.get("group") or "", asked["resource"]) in self.rights
             return 201, {**body, "kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}
+        named = path.strip("/").split("/")
+        if named[:3] == ["api", "v1", "namespaces"] and named[4:5] == ["pods"] and len(named) > 5:
+            return self._one(method, named[3], named[5], named[6:], body)
         return self._listed(path, query) if method == "GET" else (405, status(405, "MethodNotAllowed"))
+
+    def _one(self, method: str, namespace: str, name: str, below: list[str], body: Json) -> tuple[int, Json]:
+        """One pod, or a patch of its size."""
+        pods = [p["metadata"] | {"pod": p} for p in self.objects["pods"].values()]
+        found = next((m["pod"] for m in pods if (m["namespace"], m["name"]) == (namespace, name)), None)
+        if found is None:
+            return 404, status(404, "NotFound")
+        if method == "PATCH" and below == ["resize"]:
+            return resized(self, found, body)
+        if method == "GET" and not below:
+            return 200, {"kind": "Pod", "apiVersion": "v1", **found}
+        return 405, status(405, "MethodNotAllowed")
 
     def _listed(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, Json]:
         for name, (group, root) in PLACES.items():

@@ -5,6 +5,7 @@ seen to do: a node that is asked to power up has its ResumeProgram called, regis
 drained and suspended when it is asked to go, and comes back clean. Time is wall time, plus what a test lets pass.
 """
 
+import os
 import signal
 import subprocess
 import time
@@ -144,11 +145,27 @@ class FakeSlurm:
         if words[:2] == ["show", "hostnames"]:
             return "\n".join(expand(words[2]))
         if words[0] == "update":
-            self._update(dict(w.split("=", 1) for w in words[1:]))
+            fields = dict(w.split("=", 1) for w in words[1:])
+            if "JobId" in fields:
+                self._update_job(fields)
+            else:
+                self._update(fields)
             return ""
         if self.newer:
             return wire.document(f"{words[1]}s", [])
         return ""
+
+    def _update_job(self, fields: dict[str, str]) -> None:
+        job = self.jobs.get(int(fields.pop("JobId")))
+        if job is None:
+            raise self._refuse("slurm_update error: Invalid job id specified")
+        if job.state in _ENDED:
+            raise self._refuse("slurm_update error: Job/step already completing or completed")
+        if fields.keys() - {"TimeLimit"} and job.state != "PENDING":
+            raise self._refuse(f"Job is no longer pending execution for job {job.job_id}")
+        job.cpus = int(fields.get("CPUsPerTask", job.cpus))
+        job.memory = int(fields.get("MinMemoryNode", job.memory))
+        job.limit_min = int(fields["TimeLimit"]) if "TimeLimit" in fields else job.limit_min
 
     def _update(self, fields: dict[str, str]) -> None:
         names = expand(fields.pop("nodename"))
@@ -301,10 +318,13 @@ class FakeSlurm:
         return f"{job.job_id}\n"
 
     def _scancel(self, words: Sequence[str], _: str) -> str:
-        job = self.jobs.get(int(words[0]))
+        job = self.jobs.get(int(words[-1]))
         if job is None:
             raise self._refuse("scancel: error: Kill job error: Invalid job id specified")
-        if job.state not in _ENDED:
+        if words[0].startswith("--signal="):
+            if job.process is not None:
+                os.killpg(job.process.pid, signal.Signals[f"SIG{words[0].partition('=')[2]}"])
+        elif job.state not in _ENDED:
             if job.process is not None:
                 job.process.send_signal(signal.SIGKILL)
                 job.process.wait()

@@ -163,6 +163,18 @@ def test_a_tenant_gets_no_more_than_its_quota():
     assert sum(c.cpu for c in s.claims().values()) <= 1.5
 
 
+def test_a_time_limit_is_extended_before_it_ends_the_task_but_not_for_ever():
+    s = stage(flat(0.8, 0.8))
+    s.sim.time_limits = {"long": 100.0, "endless": 100.0}
+    (long,) = s.world.submit(dag("etl", task("long", seconds=350)))
+    (endless,) = s.world.submit(dag("loop", task("endless", seconds=9000)))
+    s.run(1000)
+    assert s.world.ctx.ports.work.run(long.run_id).state is State.SUCCEEDED
+    assert s.world.ctx.ports.work.run(endless.run_id).state is State.FAILED, "four times its limit is the most"
+    assert s.sim.time_limits["endless"] == 400
+    assert any("time limit" in r.action.reason for r in s.rows(ActionKind.RESIZE))
+
+
 # ---- memory that is about to be full
 
 

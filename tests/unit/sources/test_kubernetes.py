@@ -11,12 +11,13 @@ import pytest
 
 from preprov.contracts import SourceState, SyncBatch
 from preprov.model.errors import SourceError, SourceUnavailableError
+from preprov.model.quantity import quantity
 from preprov.model.time import from_epoch
 from preprov.model.worktable import WorkTable
 from preprov.sources.budget import RequestBudget
 from preprov.sources.kubernetes.client import KubernetesClient
 from preprov.sources.kubernetes.objects import QUEUE_LABEL
-from preprov.sources.kubernetes.quantities import quantity, requests
+from preprov.sources.kubernetes.quantities import requests
 from preprov.sources.kubernetes.source import KubernetesSettings, KubernetesSource
 from preprov.testing.fake_kubernetes import FakeKubernetes, pod_spec
 
