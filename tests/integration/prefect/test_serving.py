@@ -54,6 +54,10 @@ def held(fails=False):
         raise RuntimeError("as asked")
 """
 CONFIG = """
+[controller]
+tick_seconds = 2
+plan_seconds = 10
+
 [[pool]]
 name = "batch"
 mode = "full"
@@ -67,7 +71,7 @@ provider = "local"
 states = ["running"]
 max_nodes = 2
 options = {{ delay = 5, pass_env = ["PREFECT_SERVER_ANALYTICS_ENABLED", "DO_NOT_TRACK"] }}
-lead = {{ cold = {{ median = 30, p95 = 40 }} }}
+lead = {{ cold = {{ median = 40, p95 = 60 }} }}
 
 [[pool.group.offering]]
 type = "small"
@@ -225,8 +229,8 @@ def test_runs_are_prewarmed_concurrency_follows_and_a_flow_waits_for_its_reserva
     until(lambda: site.queue() == 0)  # nothing is warm: no run may start
 
     # ---- a node is warm before a run is expected to start, and the run starts on it
-    expected = datetime.now(UTC) + timedelta(seconds=120)
-    first = site.run("plain", after=120, name="first", seconds=20)
+    expected = datetime.now(UTC) + timedelta(seconds=150)
+    first = site.run("plain", after=150, name="first", seconds=20)
     until(lambda: site.limit() == 2)
     ready = datetime.now(UTC)
     assert ready < expected
