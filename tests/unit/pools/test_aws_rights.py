@@ -97,6 +97,7 @@ def everything_on_groups(world: AwsWorld) -> None:
     was = world.provider.baseline(world.pool, "g")
     world.pool = replace(world.pool, preload=world.preload)
     look(world)
+    assert world.provider.recall_leads(world.pool, "g", T0 - timedelta(days=1)).warmed == ()
     world.provider.lease(world.pool, "g", T0 + timedelta(hours=9))
     world.provider.set_targets(world.pool, "g", {Standby.STOPPED: 1})
     world.until(lambda: [n.phase for n in world.nodes().values()] == [Phase.STOPPED], "the warm pool to fill")
