@@ -173,6 +173,8 @@ class FakeKubernetes:
         if found is None:
             return 404, status(404, "NotFound")
         if method == "PATCH" and below == ["resize"]:
+            if self.sent_as != "application/strategic-merge-patch+json":  # any other would replace the containers
+                return 415, status(415, "UnsupportedMediaType")
             return resized(self, found, body)
         if method == "GET" and not below:
             return 200, {"kind": "Pod", "apiVersion": "v1", **found}
