@@ -5,6 +5,7 @@ else: it launches no node behind the autoscaler, and ends nobody's pod. If it di
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,6 +22,7 @@ from preprov.pools.kubernetes.units import Unit, annotations, facts, is_cordoned
 
 _RENEW_AT: Final = 0.5
 """A lease is renewed once less than this share of it is left."""
+_ONE_BY_ONE: Final = 5
 Open = Callable[[KubernetesGroup], Cluster]
 
 
@@ -80,14 +82,7 @@ class KubernetesProvider:
         wanted = ",".join(f"{k}={v}" for k, v in sorted(group.node_selector.items()))
         nodes = {n["metadata"]["name"]: n for n in cluster.nodes(wanted) if is_ready(n)}
         units = [Unit(group, j, (p := pods.get(j["metadata"]["name"])), nodes.get(node_of(j, p))) for j in jobs]
-        return [self._with_work(cluster, u) for u in units], nodes
-
-    def _with_work(self, cluster: Cluster, unit: Unit) -> Unit:
-        """Who has the room of a unit that has given way."""
-        if unit.holds or not unit.exists or unit.node is None:
-            return unit
-        on_it = cluster.pods(fields=f"spec.nodeName={unit.node['metadata']['name']}")
-        return Unit(unit.group, unit.job, unit.pod, unit.node, others(on_it))
+        return _with_work(cluster, units), nodes
 
     @staticmethod
     def _is_of(job: Mapping[str, object], group: KubernetesGroup) -> bool:
@@ -252,6 +247,25 @@ class KubernetesProvider:
         if missing and not absent_is_fine:
             raise NotFoundError(f"no node {', '.join(missing)}", where=pool.name, hint="observe again")
         return [found[i] for i in wanted if i in found]
+
+
+def _with_work(cluster: Cluster, units: Sequence[Unit]) -> list[Unit]:
+    """The same, with who has the room of those that have given way."""
+    given = {u.name: str(u.node["metadata"]["name"]) for u in units if u.exists and not u.holds and u.node is not None}
+    work = _pods_on(cluster, sorted(set(given.values())))
+    return [replace(u, work=others(work[given[u.name]])) if u.name in given else u for u in units]
+
+
+def _pods_on(cluster: Cluster, nodes: Sequence[str]) -> Mapping[str, list[Json]]:
+    """Node -> its pods: asked for one by one if they are few, else all pods of the cluster are looked through once."""
+    if len(nodes) <= _ONE_BY_ONE:
+        return {n: cluster.pods(fields=f"spec.nodeName={n}") for n in nodes}
+    out: dict[str, list[Json]] = {n: [] for n in nodes}
+    for pod in cluster.pods():
+        on = (pod.get("spec") or {}).get("nodeName")
+        if on in out:
+            out[on].append(pod)
+    return out
 
 
 def _job_of(pod: Mapping[str, object]) -> str:

@@ -201,6 +201,18 @@ def test_real_work_has_the_room_at_once_and_no_other_room_is_asked_for(world: Ku
     assert nodes(world) == {}, "the autoscaler has taken the node away"
 
 
+def test_a_wave_that_has_taken_its_room_costs_no_call_for_each_node(world: KubernetesWorld) -> None:
+    units = ready(world, 8)
+    pods = [world.fake.work(f"etl-{i}") for i in range(8)]
+    world.fake.asked = 0
+    seen = nodes(world)
+    assert sorted(seen[u.node_id].running for u in units) == [(f"work/etl-{i}",) for i in range(8)]
+    assert world.fake.asked == 4, "jobs, units' pods, nodes, all pods"
+    for pod in pods[2:]:
+        world.fake.finish(pod)
+    assert sum(n.is_busy for n in nodes(world).values()) == 2
+
+
 def test_work_that_comes_as_a_unit_is_ended_runs_on(world: KubernetesWorld) -> None:
     """What is ended is what was seen: the unit has changed, so the call is refused, and the next pass sees why."""
     (unit_,) = ready(world)
