@@ -20,6 +20,7 @@ def commands(quick: bool) -> dict[str, list[str]]:
         "ledger": ["benchmarks.ledger", *(["--seconds", "3"] if quick else [])],
         "many_pools": ["benchmarks.many_pools", *(["--pools", "100"] if quick else [])],
         "sizing_speed": ["benchmarks.sizing_speed"],
+        "adjusting": ["benchmarks.adjusting", *(["--mix", "people", "--repeats", "1"] if quick else [])],
         "dask": ["benchmarks.dask", *(["--pools", "2", "--days", "8"] if quick else [])],
     }
     data = traces()
