@@ -16,6 +16,7 @@ from preprov.model.work import DagRun, TaskRun
 from preprov.planning.adjustment import Outlook
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
+from preprov.profiles.oddities import sort_out
 from preprov.profiles.requests import FEWEST
 
 Curves: TypeAlias = Mapping[str, ResourceCurve]
@@ -27,7 +28,7 @@ _LOW, _HIGH, _SOON, _REST = 0.05, 0.95, 0.9, 0.99
 
 
 def curves_of(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> Curves:
-    """By resource; none where fewer than three runs of this very code and command were watched."""
+    """By resource; none where fewer than three runs of this very code and command were watched, odd ones apart."""
     sizer, last = remembered(
         ctx, (pool.name, "curves", run.dag_id, task.signature), _FRESH, lambda: _learnt(ctx, pool, run, task)
     )
@@ -41,6 +42,7 @@ def _learnt(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> tuple[Curve
     now = ctx.clock.now()
     every = usage_runs(ctx, pool, dag=run.dag_id, task=task.task_id, since=now - _BACK, until=now)
     same = [u for i, u in every if i.signature == task.signature]
+    same = [same[i] for i in sort_out(same).kept]
     sizer = CurveSizer(_STEPS, max(o.allocatable.memory for g in pool.groups for o in g.offerings), ctx.seed)
     for one in same:
         sizer.learn(one)

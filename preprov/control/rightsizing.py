@@ -1,7 +1,7 @@
 """What the tasks of a pool, or of a trace, ask for and should; and what one task is expected to use over time."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from preprov.model.time import from_epoch
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
+from preprov.profiles.oddities import Oddity, oddities, sort_out
 from preprov.profiles.requests import FAILURES, FEWEST, Need, Part, Room, needs, parts, whole
 from preprov.profiles.waste import Price
 
@@ -106,6 +107,8 @@ class TaskShown:
     Attributes:
         dag, task: its names. runs: that it rests on. curves: by resource, of those that were observed.
         actual: the run that was asked about, None if it was a task. claimant: its name.
+        odd: by claimant, how runs before, and this one, are unlike those before them; they are not learnt from.
+        since: the first run of what is usual now; "" = it has always been.
     """
 
     dag: str
@@ -114,6 +117,8 @@ class TaskShown:
     curves: dict[str, ResourceCurve]
     actual: UsageRun | None = None
     claimant: str = ""
+    odd: Mapping[str, tuple[Oddity, ...]] = field(default_factory=dict)
+    since: str = ""
 
 
 def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
@@ -168,15 +173,40 @@ def _shown(
     mine: Sequence[tuple[Instance, UsageRun]],
     pool: Pool,
 ) -> TaskShown:
+    before = _same_code(before, mine)
+    found = sort_out([u for _, u in before])
+    usual = [before[i][1] for i in found.kept]
+    odd = {before[i][0].claimant: how for i, how in found.odd.items()}
+    for instance, run in mine:
+        if how := oddities(run, usual):
+            odd[instance.claimant] = how
     sizer = CurveSizer(_STEPS, _node(pool).allocatable.memory)
-    for _, run in before:
+    for run in usual:
         sizer.learn(run)
     asked = mine[0][1] if mine else before[-1][1]
     curves = {}
-    for resource in RESOURCES if len(before) >= FEWEST else ():
-        if any(_observed(u, resource) for _, u in before):
+    for resource in RESOURCES if len(usual) >= FEWEST else ():
+        if any(_observed(u, resource) for u in usual):
             curves[resource] = sizer.curve(features(asked), resource)
-    return TaskShown(dag, task, len(before), curves, mine[0][1] if mine else None, mine[0][0].claimant if mine else "")
+    return TaskShown(
+        dag,
+        task,
+        len(usual),
+        curves,
+        mine[0][1] if mine else None,
+        mine[0][0].claimant if mine else "",
+        odd,
+        before[found.since][0].claimant if found.since else "",
+    )
+
+
+def _same_code(
+    before: Sequence[tuple[Instance, UsageRun]], mine: Sequence[tuple[Instance, UsageRun]]
+) -> Sequence[tuple[Instance, UsageRun]]:
+    """Those of the code and command that was asked about, or of the newest: once three ran, older ones say nothing."""
+    newest = (*mine, *reversed(before))[:1]
+    same = [(i, u) for i, u in before if newest and i.signature == newest[0][0].signature]
+    return same if len(same) >= FEWEST else before
 
 
 def _observed(run: UsageRun, resource: str) -> bool:

@@ -183,11 +183,22 @@ def _shown(shown: "TaskShown") -> dict[str, Any]:
             "memory": actual.memory.tolist(),
             "cpu": actual.cpu.tolist(),
         },
+        "odd": [
+            {"claimant": claimant, "what": o.what, "unit": o.unit, "used": o.used, "usual": o.usual}
+            for claimant, how in shown.odd.items()
+            for o in how
+        ],
+        "since": shown.since,
     }
 
 
 def _print_shown(shown: "TaskShown") -> None:
     typer.echo(f"{shown.dag}/{shown.task}: {shown.runs} watched run(s) before")
+    if shown.since:
+        typer.echo(f"it has changed: what ran before {shown.since} is not learnt from any more")
+    for claimant, how in shown.odd.items():
+        which = "this run" if claimant == shown.claimant else claimant
+        typer.echo(f"{which} is unlike those before, and not learnt from: {'; '.join(o.words() for o in how)}")
     for name, curve in shown.curves.items():
         unit = "GiB" if name == "memory" else "cores"
         low, middle, high = (curve.values[:, curve.levels.tolist().index(q)] for q in (0.1, 0.5, 0.9))

@@ -217,6 +217,16 @@ class TaskActual(Part):
     cpu: list[float | None]
 
 
+class OddRun(Part):
+    """How a run is unlike those before it."""
+
+    claimant: str
+    what: str = Field(description="memory (its peak), cpu (its mean) or runtime.")
+    unit: str
+    used: float
+    usual: float = Field(description="For its input size.")
+
+
 class TaskShow(Envelope):
     """task show."""
 
@@ -225,3 +235,5 @@ class TaskShow(Envelope):
     runs: int
     curves: list[TaskCurve]
     actual: TaskActual | None
+    odd: list[OddRun] = Field(description="Runs unlike those before them; nothing is learnt from them.")
+    since: str = Field(description="The first run of what is usual now; empty = it has always been.")

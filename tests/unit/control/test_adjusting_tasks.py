@@ -175,6 +175,36 @@ def test_a_time_limit_is_extended_before_it_ends_the_task_but_not_for_ever():
     assert any("time limit" in r.action.reason for r in s.rows(ActionKind.RESIZE))
 
 
+def late_load(_: TaskRun, seconds: float) -> Resources:
+    """Little for 200 s, then much."""
+    return Resources(cpu=0.5, memory=1) if seconds < 200 else Resources(cpu=3, memory=6)
+
+
+def test_what_past_runs_did_is_met_before_it_comes():
+    """The first run is held back when its load leaps; once three were watched, the next has what it needs by then."""
+    s = stage(late_load)
+    runs = []
+    for _ in range(5):
+        (run,) = s.world.submit(dag("etl", replace(task("a", seconds=400), request=Resources(cpu=2, memory=8))))
+        s.run(640)
+        runs.append(run.run_id)
+
+    def changes(run_id: str):
+        (told,) = s.world.ctx.ports.work.task_runs([run_id])
+        rows = [r for r in s.rows(ActionKind.RESIZE) if r.action.task.startswith(run_id)]
+        return [((r.at - told.started_at).total_seconds(), r.action) for r in rows]
+
+    assert not any("past runs" in a.reason for _, a in changes(runs[0]))
+    last = changes(runs[-1])
+    ahead = [at for at, a in last if "past runs reach" in a.reason]
+    assert ahead
+    assert min(ahead) < 200
+    at_the_leap = [a for at, a in last if at < 200][-1]
+    assert at_the_leap.numbers["cpu_after"] >= 3
+    assert all(a.numbers["memory_after"] >= 6 for _, a in last), "what is to come is not taken"
+    assert min(a.numbers["memory_after"] for _, a in changes(runs[0])) < 6
+
+
 # ---- memory that is about to be full
 
 

@@ -164,3 +164,28 @@ def test_tasks_that_ran_elsewhere_are_sized_by_the_samples_that_a_source_brought
     assert (shown.dag, shown.runs, shown.claimant) == ("far", 3, "read-3/load#0")
     assert shown.actual is not None
     assert shown.actual.memory.tolist() == [6.0, 6.0, 6.0]
+
+
+def test_a_run_unlike_the_others_is_told_with_its_reason_and_not_learnt_from():
+    world = make_world()
+    watched(world, 6)
+    (leak,) = watched(world, 1, peak=11.0)
+    watched(world, 1)
+    told = show_task(world.ctx, world.pool, f"{leak}/greedy")
+    (how,) = told.odd[told.claimant]
+    assert (how.what, how.used) == ("memory", pytest.approx(11.0))
+    assert how.usual == pytest.approx(3.0, rel=0.1)
+    later = show_task(world.ctx, world.pool, "etl/greedy")
+    assert list(later.odd) == [told.claimant]
+    assert later.runs == 7
+    assert later.curves["memory"].peak[-1] < 4
+
+
+def test_a_task_that_has_changed_is_learnt_anew():
+    world = make_world()
+    watched(world, 6)
+    first, *_ = watched(world, 4, peak=9.0)
+    told = show_task(world.ctx, world.pool, "etl/greedy")
+    assert told.since.startswith(first)
+    assert told.runs == 4
+    assert told.curves["memory"].peak[0] > 8
