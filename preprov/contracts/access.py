@@ -37,10 +37,17 @@ class TokenStore(Protocol):
 
 
 class EventStore(Protocol):
-    """What was told of work that runs elsewhere. Rows are only added."""
+    """What was told of work that runs elsewhere. Rows are added, and forgotten when they are old."""
 
     def record(self, events: Sequence[Event]) -> tuple[bool, ...]:
         """Keep them, in one transaction; one flag each: False if it was told before (same tenant, source, event id)."""
+        ...
+
+    def forget(self, before: datetime) -> int:
+        """Drop what happened before then, but not what was told last; returns how many.
+
+        What was forgotten is new if it is told again. Numbers are never used again.
+        """
         ...
 
     def events(

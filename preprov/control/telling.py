@@ -30,6 +30,8 @@ _OVERLAP: Final = 100
 """So many numbers are looked at again: of two that tell at once the one with the lower number may be kept later."""
 FORGOTTEN: Final = timedelta(days=1)
 """A run that only events told of, and none has for so long, is taken to be gone: its end was never told."""
+KEPT: Final = timedelta(days=35)
+"""Events are kept for so long."""
 _SWEEP: Final = timedelta(hours=1)
 
 
@@ -160,11 +162,12 @@ class Telling:
         return sorted(found, key=lambda e: e.at)
 
     def _sweep(self) -> None:
-        """Drop runs of places that nobody reads, whose end was never told."""
+        """Drop old events, and runs of places that nobody reads whose end was never told."""
         ctx, now = self.ctx, self.ctx.clock.now()
         if self._swept is not None and now - self._swept < _SWEEP:
             return
         self._swept = now
+        ctx.ports.events.forget(now - KEPT)
         for source in (s.source for s in ctx.ports.sources.statuses() if "/" in s.source):
             gone = tuple(
                 r.run_id

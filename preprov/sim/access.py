@@ -61,7 +61,8 @@ class MemoryEvents:
     """EventStore in memory."""
 
     def __init__(self) -> None:
-        self._rows: list[Event] = []
+        self._rows: list[tuple[int, Event]] = []
+        self._last = 0
         self._known: set[tuple[str, str, str]] = set()
         self._lock = Lock()
 
@@ -74,16 +75,24 @@ class MemoryEvents:
                 new.append(key not in self._known)
                 if new[-1]:
                     self._known.add(key)
-                    self._rows.append(e)
+                    self._last += 1
+                    self._rows.append((self._last, e))
         return tuple(new)
+
+    def forget(self, before: datetime) -> int:
+        """Drop what happened before then."""
+        with self._lock:
+            old = [(i, e) for i, e in self._rows if e.at < before and i < self._last]
+            self._known -= {(e.tenant, e.source, e.event_id) for _, e in old}
+            gone = {i for i, _ in old}
+            self._rows = [(i, e) for i, e in self._rows if i not in gone]
+        return len(old)
 
     def events(
         self, tenant: str | None = None, *, run_id: str | None = None, after: int = 0, limit: int = 1000
     ) -> tuple[tuple[int, Event], ...]:
         """(number, event) in the order told."""
         found = [
-            (i, e)
-            for i, e in enumerate(self._rows, 1)
-            if i > after and tenant in (None, e.tenant) and run_id in (None, e.run_id)
+            (i, e) for i, e in self._rows if i > after and tenant in (None, e.tenant) and run_id in (None, e.run_id)
         ]
         return tuple(found[:limit])

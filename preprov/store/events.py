@@ -1,7 +1,9 @@
 """The port for what was told of work that runs elsewhere."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
+from sqlalchemy import delete, func
 from sqlmodel import col, select
 
 from preprov.model.events import Event
@@ -40,6 +42,14 @@ class SqlEventStore:
                     )
                     session.flush()
             return tuple(new)
+
+    def forget(self, before: datetime) -> int:
+        """Drop what happened before then; the last row stays, for SQLite counts on from the highest number there is."""
+        table = EventRow.__table__  # type: ignore[attr-defined]
+        last = select(func.max(table.c.id)).scalar_subquery()
+        with self._db.write() as session:
+            gone = delete(table).where(table.c.at < before, table.c.id < last)
+            return int(session.connection().execute(gone).rowcount)
 
     def events(
         self, tenant: str | None = None, *, run_id: str | None = None, after: int = 0, limit: int = 1000

@@ -88,6 +88,17 @@ class AccessContract(PortsContract):
         assert ports.events.events("red", after=rows[0][0], limit=1) == rows[1:2]
         assert ports.events.events(run_id="nothing") == ()
 
+    def test_old_events_are_forgotten_and_numbers_are_not_used_again(self, ports: Ports) -> None:
+        """What is left keeps its number, what comes gets a higher one, and what was forgotten is new if it is told."""
+        ports.events.record([event("e1"), event("e2", at=T0 + minutes(5)), event("e3", at=T0 + minutes(1))])
+        before = {e.event_id: i for i, e in ports.events.events()}
+        assert ports.events.forget(T0 + minutes(2)) == 1, "what was told last stays"
+        assert ports.events.forget(T0 + minutes(2)) == 0
+        assert ports.events.record([event("e2", at=T0 + minutes(5)), event("e1")]) == (False, True)
+        left = {e.event_id: i for i, e in ports.events.events()}
+        assert (left["e2"], left["e3"]) == (before["e2"], before["e3"])
+        assert left["e1"] > max(before.values())
+
     def test_a_window_is_kept_by_its_name(self, ports: Ports) -> None:
         """The last one of a name holds."""
         made = RecurringWindow(

@@ -167,6 +167,38 @@ def test_a_controller_that_begins_anew_reads_nothing_twice_and_misses_nothing(wo
     assert work(world).runs["run_id"].tolist() == before
 
 
+class Late:
+    """Events of which the first is kept after the second, though its number is lower."""
+
+    def __init__(self, events):
+        self.events_, self.hidden = events, 1
+
+    def events(self, *args, **more):
+        return tuple((n, e) for n, e in self.events_.events(*args, **more) if n != self.hidden)
+
+    def __getattr__(self, name):
+        return getattr(self.events_, name)
+
+
+def test_an_event_that_is_kept_later_than_one_with_a_higher_number_is_not_missed(world):
+    late = Late(world.ctx.ports.events)
+    ctx = replace(world.ctx, ports=replace(world.ctx.ports, events=late))
+    telling = Telling(ctx, {}, Router(default="p"))
+    hear(ctx, [event(1, QUEUED, "a"), event(2, QUEUED, "a", run_id="r2")])
+    assert telling.fold() == 1
+    late.hidden = 0
+    assert telling.fold() == 1
+    assert sorted(work(world).runs["run_id"]) == ["etl/r1", "etl/r2"]
+
+
+def test_old_events_are_forgotten(world):
+    hear(world.ctx, [event(1, QUEUED, "a")])
+    world.clock.sleep(timedelta(days=36).total_seconds())
+    hear(world.ctx, [event(2, QUEUED, "a", run_id="r2", at=world.clock.now())])
+    told(world).fold()
+    assert [e.run_id for _, e in world.ctx.ports.events.events()] == ["r2"]
+
+
 def test_the_loop_hears_before_it_plans_and_goes_on_where_it_cannot(world):
     hear(world.ctx, [event(1, QUEUED, "load", request=Resources(cpu=6, memory=6))])
     waiting, telling = [], told(world)
