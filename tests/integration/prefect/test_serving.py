@@ -27,7 +27,8 @@ from prefect_preprov import on_warm_capacity, reservation
 HERE = Path(__file__).parent
 
 def note(name, **more):
-    told = {"node": os.environ.get("PREPROV_NODE_ID"), "pool": os.environ.get("PREPROV_POOL"), **more}
+    told = {"node": os.environ.get("PREPROV_NODE_ID"), "pool": os.environ.get("PREPROV_POOL"), "filled": os.environ.get("FILLED"),
+            **more}
     (HERE / f"{name}.json").write_text(json.dumps(told))
 
 @task
@@ -240,6 +241,7 @@ def test_runs_are_prewarmed_concurrency_follows_and_a_flow_waits_for_its_reserva
     ran = site.told("first")
     (node,) = site.nodes()
     assert (ran["node"], ran["pool"]) == (node["node_id"], "batch")
+    assert ran["filled"] == f"{node['node_id']} batch", "job variables are filled by the worker, and by the work pool"
     late = ran["began"] - expected.timestamp()
     sys.stdout.write(
         f"warm {(expected - ready).total_seconds():.0f} s before, the run began {late:.1f} s after its time\n"
