@@ -11,6 +11,7 @@ from preprov.contracts import Clock, LeavesNotes, PoolProvider, Scheduler, Serve
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Node, Pool
 from preprov.model.resources import Resources
+from preprov.model.waits import Cause
 from preprov.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _work_pool(section: ServeSection, pool: Pool) -> Serves:
         },
         least=section.min_slots,
         most=section.max_slots,
+        limits=frozenset({(Cause.WORK_POOL, name), *((Cause.WORK_QUEUE, f"{name}/{q}") for q in section.queues)}),
         fills={prefect.job_variable(v): value for v, value in section.fills(pool).items()},
         workers=worker is not None,
         every_s=section.every,

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from preprov.model.pools import Node
 from preprov.model.resources import Resources
+from preprov.model.waits import Cause
 from preprov.model.work import TaskRun
 
 
@@ -18,6 +19,8 @@ class Service:
         run: what one run takes of a node.
         shares: setting that is a limit -> the share of all slots it gets. least, most: bounds of the whole limit.
         fills: setting that is no limit -> its value.
+        limits: (cause, name) of its limits, as whoever reads the place tells of them: to wait for one is to wait for a
+            node.
         workers: whether a worker is to run on each warm node.
         every_s: seconds between looks where nothing changes.
     """
@@ -29,6 +32,7 @@ class Service:
     least: int = 0
     most: int = 100_000
     fills: Mapping[str, object] = field(default_factory=dict)
+    limits: frozenset[tuple[Cause, str]] = frozenset()
     workers: bool = False
     every_s: float = 10.0
 

@@ -133,8 +133,9 @@ def report(ctx: Context, pools: Sequence[str], since: datetime, *, zone: str = "
     """
     now = ctx.clock.now()
     work, pool_of = _gathered(ctx, set(pools), since - _MARGIN, now)
-    limits = ctx.ports.sources.limits()
-    found = attribute(work, limits, _warmings(ctx, since - _MARGIN), epoch(since), epoch(now))
+    limits, served = _limits(ctx)
+    warmings = _warmings(ctx, since - _MARGIN)
+    found = _for_nodes(attribute(work, (*limits, *served), warmings, epoch(since), epoch(now)), served)
     kept = np.array([pool_of[i] in pools for i in found.task], dtype=bool)
     found = Waits(found.task[kept], found.could[kept], found.started[kept], found.seconds[kept], found.limit[kept])
     names = _names(work, pool_of, found)
@@ -158,6 +159,25 @@ def report(ctx: Context, pools: Sequence[str], since: datetime, *, zone: str = "
 
 
 # --------------------------------------------------------------------------- what is known
+
+
+def _limits(ctx: Context) -> tuple[tuple[SlotLimit, ...], tuple[SlotLimit, ...]]:
+    """Limits as they are; and those that follow warm nodes, as if always full: they were what they had to be."""
+    follow = frozenset(own for places in ctx.served.values() for p in places for own in p.service.limits)
+    every = ctx.ports.sources.limits()
+    served = tuple(replace(f, slots=0.0) for f in every if (f.cause, f.name) in follow)
+    return tuple(f for f in every if (f.cause, f.name) not in follow), served
+
+
+def _for_nodes(found: Waits, served: Sequence[SlotLimit]) -> Waits:
+    """With the waiting for limits that follow warm nodes as waiting for room on nodes."""
+    keys = {f.key: CAUSES.index(f.cause) for f in served}
+    seconds = found.seconds.copy()
+    for row in np.flatnonzero([k in keys for k in found.limit]):
+        column = keys[found.limit[row]]
+        seconds[row, CAUSES.index(Cause.ROOM)] += seconds[row, column]
+        seconds[row, column] = 0.0
+    return Waits(found.task, found.could, found.started, seconds, found.limit)
 
 
 def _gathered(ctx: Context, asked: set[str], since: datetime, now: datetime) -> tuple[WorkTable, Array]:

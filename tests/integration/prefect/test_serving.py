@@ -27,8 +27,8 @@ from prefect_preprov import on_warm_capacity, reservation
 HERE = Path(__file__).parent
 
 def note(name, **more):
-    told = {"node": os.environ.get("PREPROV_NODE_ID"), "pool": os.environ.get("PREPROV_POOL"), "filled": os.environ.get("FILLED"),
-            **more}
+    names = {"node": "PREPROV_NODE_ID", "pool": "PREPROV_POOL", "filled": "FILLED"}
+    told = {**{k: os.environ.get(v) for k, v in names.items()}, **more}
     (HERE / f"{name}.json").write_text(json.dumps(told))
 
 @task
@@ -115,32 +115,37 @@ class Site:
     folder: Path
     up: Any
 
+    def get(self, path: str) -> Any:
+        """Asked until it answers: a busy server says 503 now and then."""
+
+        def answered() -> Any:
+            answer = self.prefect.get(path)
+            return answer.is_success and answer.json()
+
+        return until(answered)
+
     def pool(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.prefect.get("/work_pools/workers").json()
+        found: dict[str, Any] = self.get("/work_pools/workers")
         return found
 
     def limit(self) -> Any:
         return self.pool()["concurrency_limit"]
 
     def queue(self) -> Any:
-        return self.prefect.get("/work_pools/workers/queues/high").json()["concurrency_limit"]
+        return self.get("/work_pools/workers/queues/high")["concurrency_limit"]
 
     def run(self, flow: str, *, after: float = 0.0, **parameters: Any) -> str:
         """Schedule a run of its deployment; returns its id."""
         due = datetime.now(UTC) + timedelta(seconds=after)
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}}
-        deployment = self.prefect.get(f"/deployments/name/{flow}/d").json()["id"]
+        deployment = self.get(f"/deployments/name/{flow}/d")["id"]
         body = {"state": state, "parameters": parameters}
 
-        def made() -> Any:
-            answer = self.prefect.post(f"/deployments/{deployment}/create_flow_run", json=body)
-            return answer.is_success and answer.json()
-
-        return str(until(made)["id"])  # type: ignore[index]
+        return str(made(self.prefect, f"/deployments/{deployment}/create_flow_run", body)["id"])
 
     def ended(self, run_id: str) -> str:
         def over() -> str:
-            kind = self.prefect.get(f"/flow_runs/{run_id}").json()["state"]["type"]
+            kind = self.get(f"/flow_runs/{run_id}")["state"]["type"]
             return kind if kind in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else ""
 
         return str(until(over, 400))
@@ -189,6 +194,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert processes(folder / "home") == []
 
 
+def made(api: httpx.Client, path: str, body: dict[str, Any]) -> Any:
+    """Posted until it is there: a server's SQLite is busy now and then, and answers 503."""
+
+    def answered() -> Any:
+        answer = api.post(path, json=body)
+        return answer.status_code < 500 and answer
+
+    found: Any = until(answered)
+    assert found.is_success or found.status_code == 409, found.text
+    return found.json()
+
+
 def declare(api: httpx.Client, folder: Path) -> None:
     """A work pool with a limit of its own, and deployments."""
     properties = {
@@ -204,11 +221,11 @@ def declare(api: httpx.Client, folder: Path) -> None:
         "job_configuration": {"env": {"FILLED": "{{ node }} {{ of }}"}, "working_dir": "{{ working_dir }}"},
     }
     pool = {"name": "workers", "type": "process", "concurrency_limit": 5, "base_job_template": template}
-    assert api.post("/work_pools/", json=pool).is_success
-    assert api.post("/work_pools/workers/queues/", json={"name": "high", "priority": 1}).is_success
+    made(api, "/work_pools/", pool)
+    made(api, "/work_pools/workers/queues/", {"name": "high", "priority": 1})
     schedule = {"active": True, "schedule": {"cron": "30 3 * * *", "timezone": "UTC"}}
     for name in ("plain", "held"):
-        flow = api.post("/flows/", json={"name": name}).json()["id"]
+        flow = made(api, "/flows/", {"name": name})["id"]
         body = {
             "name": "d",
             "flow_id": flow,
@@ -220,8 +237,7 @@ def declare(api: httpx.Client, folder: Path) -> None:
             "job_variables": {"working_dir": str(folder)},
             "enforce_parameter_schema": False,
         }
-        made = api.post("/deployments/", json=body)
-        assert made.is_success, made.text
+        made(api, "/deployments/", body)
 
 
 @pytest.mark.timeout(900)

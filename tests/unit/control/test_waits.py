@@ -1,14 +1,17 @@
 """Where the waiting comes from, of an Airflow that is read, and of what runs here."""
 
+from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
-from preprov.contracts import LeadObservation
+from preprov.contracts import LeadObservation, Service
 from preprov.control.routing import Route, Router
 from preprov.control.syncing import sync
 from preprov.control.waits import WaitReport, report
 from preprov.model.pools import Standby
+from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.waits import Cause
 from preprov.sources.airflow import AirflowSettings, AirflowSource
@@ -105,3 +108,20 @@ def test_with_nothing_known_there_is_nothing_to_say(world: World) -> None:
     found = report(world.ctx, ["p"], START - timedelta(days=1))
     assert (found.tasks, found.hours, found.unknown, found.causes, found.dags) == (0, 0.0, 0.0, (), ())
     assert {b.words() for b in found.tonight} == {"no bottleneck"}
+
+
+def test_a_limit_that_follows_warm_nodes_is_waiting_for_a_node(world: World, airflow: FakeAirflow) -> None:
+    service = Service("af", "p", Resources(cpu=1), {}, limits=frozenset({(Cause.AIRFLOW_POOL, "dwh")}))
+    a_night(airflow)
+    before = read(world, airflow)
+    served = replace(world.ctx, served={"p": (SimpleNamespace(service=service),)})
+    after = report(served, ["p"], START - timedelta(hours=2))
+
+    def hours(found: WaitReport, cause: Cause) -> float:
+        return sum(c.hours for c in found.causes if c.cause is cause)
+
+    assert hours(before, Cause.AIRFLOW_POOL) > 0.08
+    assert hours(after, Cause.AIRFLOW_POOL) == 0
+    moved = hours(after, Cause.ROOM) - hours(before, Cause.ROOM)
+    assert moved >= hours(before, Cause.AIRFLOW_POOL) - 1e-9
+    assert after.hours == pytest.approx(before.hours)
