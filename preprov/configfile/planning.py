@@ -73,6 +73,7 @@ class AdjustSection(Section):
     ahead: float = Field(default=30.0, gt=0, description="How far curve and growth of memory are looked ahead, s.")
     most: float = Field(default=4.0, ge=1, description="No task gets more than so many times its request.")
     unseen: float = Field(default=0.5, ge=0, le=1, description="Share of its memory a task without past runs keeps.")
+    move: bool = Field(default=True, description="End a task whose memory has no room to grow; it goes on elsewhere.")
     signal: Literal["SIGUSR1", "SIGUSR2", "SIGTERM", "SIGINT", "SIGHUP"] = Field(
         default="SIGUSR2", description="Tells a task to keep what it has done before it has to go elsewhere."
     )
@@ -90,6 +91,7 @@ class AdjustSection(Section):
             self.ahead,
             self.most,
             self.unseen,
+            self.move,
             self.signal,
             self.grace,
         )

@@ -84,6 +84,8 @@ def adjust_tasks(
         live: live work. observation: what exists. reports: what its schedulers just said.
         now: the present instant.
     """
+    if pool.adjusting is None and not any(_limited(r) for r in reports):
+        return ()
     if ctx.ports.intent.halted():
         return ()  # limits end with their leases
     reservations = ctx.ports.ledger.reservations(pool.name)
@@ -91,9 +93,22 @@ def adjust_tasks(
     manner = _manner(pool, in_force(ctx, pool))
     if manner is None:
         for r in running:
-            if r.report.bounds and (r.report.bounds.cpu or r.report.bounds.memory):
+            if _limited(r.report):
                 _lift(r)
         return ()
+    return _adjusted(ctx, pool, live, observation, running, reservations, manner, now)
+
+
+def _adjusted(
+    ctx: Context,
+    pool: Pool,
+    live: Live,
+    observation: PoolObservation,
+    running: Sequence[Running],
+    reservations: Sequence[Reservation],
+    manner: Adjusting,
+    now: datetime,
+) -> tuple[ActionRecord, ...]:
     staying = {r.name: r for r in running if not moving_to(r.task, r.claim, reservations)}
     for r in running:
         if r.name not in staying:
@@ -111,6 +126,10 @@ def adjust_tasks(
     return tuple(out)
 
 
+def _limited(report: TaskReport) -> bool:
+    return report.bounds is not None and bool(report.bounds.cpu or report.bounds.memory)
+
+
 def give_back(ctx: Context, pool: Pool) -> None:
     """Lift the limits of everything that runs: tasks are as they would be without us."""
     nodes = {n.node_id: n for n in observe(ctx, pool).nodes}
@@ -122,10 +141,10 @@ def give_back(ctx: Context, pool: Pool) -> None:
 
 
 def _manner(pool: Pool, mode: Mode) -> Adjusting | None:
-    """How far the mode lets it go: what may only be raised is not lowered."""
+    """How far the mode lets it go: where things may only be raised, nothing is lowered, and no task is ended."""
     if pool.adjusting is None or mode not in ACTS:
         return None
-    return pool.adjusting if mode is Mode.FULL else replace(pool.adjusting, decrease=False)
+    return pool.adjusting if mode is Mode.FULL else replace(pool.adjusting, decrease=False, move=False)
 
 
 def _running(
@@ -227,7 +246,7 @@ def _carry_out(
         wanted = replace(granted.amount, memory=max(c.amount for c in granted.wish.changes if c.urgent))
         stalled = r.report.bounds is not None and r.report.bounds.stalled
         place = where_to(pool, observation, free, r.task, wanted, r.node, stalled=stalled)
-        if place and r.adjuster.adjustable(r.node).checkpoint:
+        if place and manner.move and r.adjuster.adjustable(r.node).checkpoint:
             claim_elsewhere(ctx, pool, r.task, r.claim, wanted, now)
             _checkpoint(r, manner)
             why = f"{_said(granted.wish, granted.wish.changes)}; its node has no room: {place}"

@@ -79,17 +79,17 @@ def claim_elsewhere(
 
 def moved(ctx: Context, pool: Pool, live: Live, reports: Sequence[TaskReport], now: datetime) -> Live:
     """Instances that were to move and have ended are ready again, whatever their retries; what ended well is done."""
-    waiting = {r.claimant: r for r in of_tasks(ctx.ports.ledger.reservations(pool.name)) if _is_soft(r)}
-    if not waiting:
-        return live
     ended = {r.claimant: r for r in reports if r.ended_at is not None}
+    over = [t for t in live.tasks.values() if t.state is State.RUNNING and t.claimant(0) in ended]
+    if not over:
+        return live
+    waiting = {r.claimant: r for r in of_tasks(ctx.ports.ledger.reservations(pool.name)) if _is_soft(r)}
     changed = []
-    for task in live.tasks.values():
-        report = ended.get(task.claimant(0))
+    for task in over:
         to = waiting.get(_next(task, task.claimant(0)))
-        if report is None or to is None or task.state is not State.RUNNING:
+        if to is None:
             continue
-        if report.exit_code == 0:
+        if ended[task.claimant(0)].exit_code == 0:
             ctx.ports.ledger.release(to.reservation_id, "it ended well where it was")
             continue
         reason = f"attempt {task.attempt} went elsewhere for more memory"

@@ -22,7 +22,8 @@ class Adjusting:
         ahead_s: how far ahead its curve and the growth of its memory are looked at.
         most: no task gets more than so many times what it asked for.
         unseen: share of the memory asked for that is left to a task of which no past run says what is to come.
-        signal: tells a task to keep what it has done, when there is no room for it to grow. grace_s: time for that.
+        move: a task that has no room to grow is ended, and goes on elsewhere.
+        signal: tells a task to keep what it has done before that. grace_s: time for it.
     """
 
     increase: bool = True
@@ -34,6 +35,7 @@ class Adjusting:
     ahead_s: float = 30.0
     most: float = 4.0
     unseen: float = 0.5
+    move: bool = True
     signal: str = "SIGUSR2"
     grace_s: float = 30.0
 

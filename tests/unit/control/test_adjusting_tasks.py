@@ -246,6 +246,17 @@ def test_one_that_cannot_grow_where_it_is_goes_on_elsewhere():
     assert sum(c == ("checkpoint", moved.action.task) for c in s.sim.calls) >= 1
 
 
+def test_no_task_is_ended_where_things_may_only_be_raised_or_the_pool_forbids_it():
+    for more in ({"mode": Mode.FLOOR}, {"adjusting": replace(MANNER, move=False)}):
+        s = stage(grows, make_pool(**{"adjusting": MANNER, "groups": (small(2),), **more}))
+        s.world.submit(dag("fill", replace(task("other", seconds=3000), request=Resources(cpu=1, memory=11.5))))
+        s.run(90)
+        (run,) = s.world.submit(dag("leak", replace(task("grows", seconds=170), request=Resources(cpu=1, memory=4.5))))
+        s.run(400)
+        assert not s.rows(ActionKind.MOVE)
+        assert s.world.ctx.ports.work.task_runs([run.run_id])[0].attempt == 1
+
+
 def test_one_that_does_not_keep_what_it_has_done_is_made_to_end_and_moves_too():
     s = stage(grows, make_pool(adjusting=MANNER, groups=(small(2),)), saves=False)
     s.world.submit(dag("fill", replace(task("other", seconds=3000), request=Resources(cpu=1, memory=11.5))))
