@@ -124,8 +124,8 @@ def pool(adjusting: Adjusting | None) -> Pool:
     return Pool("batch", (group,), mode=Mode.FULL, binding=("cpu", "memory"), adjusting=adjusting)
 
 
-def night(loads: Sequence[Load], adjusting: Adjusting | None, speed: float) -> Night:
-    """Submit them all to two warm nodes, and serve until the last has ended."""
+def night(loads: Sequence[Load], adjusting: Adjusting | None, speed: float, past: int = 0) -> Night:
+    """Submit them all to two warm nodes, and serve until the last has ended; the same `past` times before."""
     clock = ScaledClock(datetime(2026, 3, 2, 1, tzinfo=UTC), speed)
     made = pool(adjusting)
     with ExitStack() as stack:
@@ -133,12 +133,13 @@ def night(loads: Sequence[Load], adjusting: Adjusting | None, speed: float) -> N
         app = stack.enter_context(open_app(Settings(home=home), clock=clock, pools={made.name: made}))
         _warm(app, made)
         tasks = tuple(_task(i, load, speed) for i, load in enumerate(loads))
-        (run,) = submit(app.ctx, (DagSpec("loads", tasks, pool=made.name),))
-        began = time.monotonic()
-        while not _over(app, run.run_id):
-            due = time.monotonic() + TICK_S / speed
-            pool_pass(app.ctx, made, plan=False, react=False)
-            time.sleep(max(due - time.monotonic(), 0.0))
+        for _ in range(past + 1):
+            (run,) = submit(app.ctx, (DagSpec("loads", tasks, pool=made.name),))
+            began = time.monotonic()
+            while not _over(app, run.run_id):
+                due = time.monotonic() + TICK_S / speed
+                pool_pass(app.ctx, made, plan=False, react=False)
+                time.sleep(max(due - time.monotonic(), 0.0))
         return _came(app, run.run_id, time.monotonic() - began, speed)
 
 
@@ -161,7 +162,8 @@ def _over(app: App, run_id: str) -> bool:
 
 def _came(app: App, run_id: str, makespan_s: float, speed: float) -> Night:
     tasks = app.ctx.ports.work.task_runs([run_id])
-    rows = [r for r in app.ctx.ports.audit.records("batch") if r.result == "done" and r.action.task]
+    rows = [r for r in app.ctx.ports.audit.records("batch") if r.result == "done"]
+    rows = [r for r in rows if r.action.task.startswith(f"{run_id}/")]
     moved = [r for r in rows if r.action.kind is ActionKind.MOVE]
     resized = [r.action.numbers for r in rows if r.action.kind is ActionKind.RESIZE]
 
@@ -180,13 +182,15 @@ def _came(app: App, run_id: str, makespan_s: float, speed: float) -> Night:
     )
 
 
-def compare(mix: str, repeats: int, tasks: int, speed: float, seed: int = 0) -> dict[str, object]:
+def compare(mix: str, repeats: int, tasks: int, speed: float, past: int = 0, seed: int = 0) -> dict[str, object]:
     """Pairs of nights of the same seed."""
     pairs = []
     for i in range(repeats):
         loads = draw(seed + i, tasks, mix)
         arms = [("without", None), ("with", Adjusting())]
-        found = {name: night(loads, manner, speed) for name, manner in (arms if i % 2 == 0 else arms[::-1])}
+        order = arms if i % 2 == 0 else arms[::-1]
+        # what past runs used is of no use to the pool without
+        found = {name: night(loads, manner, speed, past if manner else 0) for name, manner in order}
         ratio = found["with"].makespan_s / found["without"].makespan_s
         pairs.append({"seed": seed + i, "ratio": ratio, **{k: asdict(v) for k, v in found.items()}})
         print(f"{mix} {i + 1}/{repeats}: {ratio:.3f}", file=sys.stderr, flush=True)
@@ -207,6 +211,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--mix", action="append", choices=MIXES)
     parser.add_argument("--speed", type=float, default=12.0)
+    parser.add_argument("--past", type=int, default=0, help="runs of the same tasks before, so that curves are known")
     args = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     kind = detect()
@@ -214,8 +219,9 @@ def main() -> int:
         print("SKIPPED: cgroups cannot be written here", file=sys.stderr)
         print(json.dumps({"machine": machine(), "limits": kind, "mixes": {}}))
         return 0
-    mixes = {m: compare(m, args.repeats, args.tasks, args.speed) for m in args.mix or MIXES}
+    mixes = {m: compare(m, args.repeats, args.tasks, args.speed, args.past) for m in args.mix or MIXES}
     told = {"machine": machine(), "limits": kind, "tasks": args.tasks, "repeats": args.repeats, "speed": args.speed}
+    told["past"] = args.past
     print(json.dumps({**told, "node": asdict(NODE), "nodes": NODES, "mixes": mixes}, indent=1))
     return 0
 
