@@ -7,7 +7,17 @@ from pydantic import Field, SecretStr
 
 
 class PreprovCredentials(Block):
-    """Address and token of `preprov serve`."""
+    """Address and token of `preprov serve`.
+
+    Example:
+        ```python
+        from prefect_preprov import PreprovCredentials, warm_capacity
+
+        place = PreprovCredentials.load("BLOCK_NAME")
+        with warm_capacity("batch", {"cpu": 4}, credentials=place) as held:
+            print(held)
+        ```
+    """
 
     _block_type_name = "preprov Credentials"
     _block_type_slug = "preprov-credentials"

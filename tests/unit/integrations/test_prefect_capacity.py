@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from prefect_preprov import (
     CapacityTimeout,
     PreprovCredentials,
@@ -280,3 +281,13 @@ def test_a_block_or_the_environment_says_where_preprov_is(monkeypatch: pytest.Mo
     found = PreprovCredentials.of_environment()
     assert found.url == "https://preprov.example.com"
     assert "s3cret" not in repr(found)
+
+
+class TestCredentials(BlockStandardTestSuite):
+    """Prefect's own suite for blocks."""
+
+    @pytest.fixture
+    def block(self) -> type[PreprovCredentials]:
+        return PreprovCredentials
+
+    test_has_a_valid_image = None  # it would ask the internet
