@@ -25,6 +25,8 @@ REFUSED: Final = 4
 """Cold, and not brought up whatever is wanted: there is no money or no room for it at that step."""
 MOST_BANDS: Final = 64
 _EPS: Final = 1e-6
+_ENOUGH: Final = 4.0
+"""Rises among the futures, per level, from which on they tell when one comes; half of the futures, if they are few."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,35 @@ def levels_of(s: Situation, owners: Mapping[tuple[str, str], int], most: int, pr
     return Levels(
         width=width,
         needed=needed,
-        rises=rises,
+        rises=_evened(rises, counts.shape[0]),
         must=np.minimum(must, most)[None, :] > low[:, None],
         state=np.append(there.state, np.full(max(size - len(there.state), 0), COLD))[low],
         owner=np.append(there.owner, np.full(max(size - len(there.owner), 0), -1))[low],
         busy=np.clip((before - low) / width, 0.0, 1.0),
     )
+
+
+def _evened(rises: Array, futures: int) -> Array:
+    """(B, T) the same expected number of rises, those of few futures spread over the time around them.
+
+    What one future in sixty holds may come at any time about then. Taken at its word, nothing would come until then,
+    and what is kept for it would be put off to the last moment, plan after plan. The first step is left: it is now.
+    """
+    later = rises[:, 1:]
+    steps = later.shape[1]
+    at, enough = np.arange(steps), min(_ENOUGH, futures / 2)
+    total = np.concatenate([np.zeros((len(later), 1)), np.cumsum(later, axis=1)], axis=1)
+    change, left = np.zeros((steps + 1, len(later))), later > 0
+    for reach in range(steps):
+        low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, steps)
+        wide = left if reach == steps - 1 else left & ((total[:, high] - total[:, low]) * futures >= enough)
+        spread = np.where(wide, later / (high - low), 0.0).T
+        np.add.at(change, low, spread)
+        np.subtract.at(change, high, spread)
+        left = left & ~wide
+        if not left.any():
+            break
+    return np.concatenate([rises[:, :1], np.cumsum(change[:-1], axis=0).T], axis=1)
 
 
 def _there(s: Situation, owners: Mapping[tuple[str, str], int]) -> _There:
