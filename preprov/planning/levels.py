@@ -100,23 +100,26 @@ def _evened(rises: Array, futures: int) -> Array:
     """(B, T) the same expected number of rises, those of few futures spread over the time around them.
 
     What one future in sixty holds may come at any time about then. Taken at its word, nothing would come until then,
-    and what is kept for it would be put off to the last moment, plan after plan. The first step is left: it is now.
+    and what is kept for it would be put off to the last moment, plan after plan. What rises in the first step is now.
     """
-    later = rises[:, 1:]
-    steps = later.shape[1]
+    bands, steps = rises.shape
     at, enough = np.arange(steps), min(_ENOUGH, futures / 2)
-    total = np.concatenate([np.zeros((len(later), 1)), np.cumsum(later, axis=1)], axis=1)
-    change, left = np.zeros((steps + 1, len(later))), later > 0
+    left = rises > 0
+    left[:, 0] = False
+    total = np.concatenate([np.zeros((bands, 1)), np.cumsum(np.where(left, rises, 0.0), axis=1)], axis=1)
+    change = np.zeros((steps + 1, bands))
     for reach in range(steps):
         low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, steps)
         wide = left if reach == steps - 1 else left & ((total[:, high] - total[:, low]) * futures >= enough)
-        spread = np.where(wide, later / (high - low), 0.0).T
+        spread = np.where(wide, rises / (high - low), 0.0).T
         np.add.at(change, low, spread)
         np.subtract.at(change, high, spread)
         left = left & ~wide
         if not left.any():
             break
-    return np.concatenate([rises[:, :1], np.cumsum(change[:-1], axis=0).T], axis=1)
+    out = np.cumsum(change[:-1], axis=0).T
+    out[:, 0] += rises[:, 0]
+    return np.maximum(out, 0.0)
 
 
 def _there(s: Situation, owners: Mapping[tuple[str, str], int]) -> _There:

@@ -68,6 +68,24 @@ def test_a_kept_node_instead_of_a_running_one_where_waiting_is_cheap():
     assert solved(inputs(demand, pool_=dear)).running.max() == 1
 
 
+def test_what_few_futures_hold_some_time_is_kept_for_now_and_not_put_off():
+    demand = steps(np.zeros(72), samples=60)
+    demand.samples[7, 40:50, 0] = demand.samples[31, 55:60, 0] = 10 * 16.0
+    p = pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=20.0))
+    found = solved(inputs(demand, pool_=p))
+    assert nodes_at(found, *ALL)[0] == 10
+    assert found.running.max() == 0
+
+
+def test_what_most_futures_hold_is_launched_for_shortly_before_it_comes():
+    demand = steps(np.zeros(72), samples=60)
+    demand.samples[:40, 40:50, 0] = 10 * 16.0
+    p = pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=2.0))
+    found = solved(inputs(demand, pool_=p))
+    assert nodes_at(found, *ALL)[:35].max() == 0
+    assert found.running[40] == 10
+
+
 def test_steps_in_which_waiting_makes_runs_late_are_worth_a_running_node():
     demand = steps(np.zeros(72), samples=40)
     for i in range(40):
