@@ -117,9 +117,10 @@ def _evened(rises: Array, futures: int) -> Array:
         left = left & ~wide
         if not left.any():
             break
-    out = np.cumsum(change[:-1], axis=0).T
+    out: Array = np.cumsum(change[:-1], axis=0).T
     out[:, 0] += rises[:, 0]
-    return np.maximum(out, 0.0)
+    np.maximum(out, 0.0, out=out)
+    return out
 
 
 def _there(s: Situation, owners: Mapping[tuple[str, str], int]) -> _There:
