@@ -25,6 +25,8 @@ REFUSED: Final = 4
 """Cold, and not brought up whatever is wanted: there is no money or no room for it at that step."""
 MOST_BANDS: Final = 64
 _EPS: Final = 1e-6
+_REACHES: Final = (0, 1, 2, 4, 8, 16, 32, 64, 128)
+"""Steps to either side over which they are looked for; else it is the whole horizon."""
 _ENOUGH: Final = 4.0
 """Rises among the futures, per level, from which on they tell when one comes; half of the futures, if they are few."""
 
@@ -108,9 +110,9 @@ def _evened(rises: Array, futures: int) -> Array:
     left[:, 0] = False
     total = np.concatenate([np.zeros((bands, 1)), np.cumsum(np.where(left, rises, 0.0), axis=1)], axis=1)
     change = np.zeros((steps + 1, bands))
-    for reach in range(steps):
+    for reach in (*_REACHES, steps):
         low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, steps)
-        wide = left if reach == steps - 1 else left & ((total[:, high] - total[:, low]) * futures >= enough)
+        wide = left if reach == steps else left & ((total[:, high] - total[:, low]) * futures >= enough)
         spread = np.where(wide, rises / (high - low), 0.0).T
         np.add.at(change, low, spread)
         np.subtract.at(change, high, spread)

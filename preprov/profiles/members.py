@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from preprov.profiles.draws import placed, placed_weighted
 from preprov.profiles.forest import Forest
@@ -88,6 +87,8 @@ def sources(history: History) -> tuple[int, ...]:
     n = len(history)
     if n < _FEWEST:
         return ()
+    from scipy.stats import rankdata  # a second to load, and every pass that may adjust comes by here
+
     ranks = rankdata(history.peak)
     found = []
     for column, x in enumerate(history.numbers.T):
