@@ -55,7 +55,7 @@ def serving(home: Path, *, port: int | None = None) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        _await_health(url, server, folder / "server.log")
+        _await_ready(url, server, folder / "server.log")
         yield url
     finally:
         server.terminate()
@@ -72,7 +72,7 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _await_health(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def _await_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
     import httpx
 
     deadline = time.monotonic() + _START_S
@@ -80,7 +80,7 @@ def _await_health(url: str, server: "subprocess.Popen[bytes]", log: Path) -> Non
         if server.poll() is not None:
             break
         with suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+            if httpx.get(f"{url}/ready", timeout=2).status_code == 200:
                 return
         time.sleep(0.2)
     raise SourceUnavailableError("the Prefect server did not come up", where=str(log), hint="read its log")
