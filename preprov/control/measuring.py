@@ -68,10 +68,14 @@ def executions(ctx: Context, pool: Pool, *, since: datetime, until: datetime, da
 
 
 def usage_runs(
-    ctx: Context, pool: Pool, *, dag: str, task: str, since: datetime, until: datetime
+    ctx: Context, pool: Pool, *, dag: str, task: str, since: datetime, until: datetime, elsewhere: bool = True
 ) -> list[tuple[Instance, UsageRun]]:
-    """Use over time of the last runs of one task that ended well by `until`, the oldest first."""
-    found = [i for part in _instances(ctx, pool, since, until, dag, task) for i in part]
+    """Use over time of the last runs of one task that ended well by `until`, the oldest first.
+
+    Args:
+        elsewhere: those that were read count too; looking for them goes through the pool's whole history.
+    """
+    found = [i for part in _instances(ctx, pool, since, until, dag, task, elsewhere) for i in part]
     found = sorted(found, key=lambda i: i.ended_at)[-MOST_CURVES:]
     series = ctx.ports.samples.series([i.claimant for i in found])
     runs = ((i, usage_run(i, series.get(i.claimant, ()))) for i in found)
@@ -99,7 +103,13 @@ def usage_run(of: Instance, usage: Sequence[Any]) -> UsageRun | None:
 
 
 def _instances(
-    ctx: Context, pool: Pool, since: datetime, until: datetime, dag: str | None, task: str | None
+    ctx: Context,
+    pool: Pool,
+    since: datetime,
+    until: datetime,
+    dag: str | None,
+    task: str | None,
+    elsewhere: bool = True,
 ) -> Iterator[list[Instance]]:
     """Some hundreds of runs at a time: those served here, then those that were read."""
     runs = ctx.ports.work.runs(pool.name, limit=MOST_RUNS)
@@ -117,10 +127,12 @@ def _instances(
             and t.ended_at <= until
             for i in range(t.spec.instances)
         ]
-    read = ctx.ports.work.work(pool.name, since=since, until=until).as_of(until)
-    elsewhere = _elsewhere(read, {r.run_id for r in runs}, dag, task)
-    for first in range(0, len(elsewhere), _AT_ONCE):
-        yield elsewhere[first : first + _AT_ONCE]
+    if not elsewhere:
+        return
+    table = ctx.ports.work.work(pool.name, since=since, until=until).as_of(until)
+    read = _elsewhere(table, {r.run_id for r in runs}, dag, task)
+    for first in range(0, len(read), _AT_ONCE):
+        yield read[first : first + _AT_ONCE]
 
 
 def _served(run: DagRun, task: TaskRun, instance: int, started_at: datetime, ended_at: datetime) -> Instance:

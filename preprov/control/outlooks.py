@@ -40,7 +40,7 @@ def curves_of(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> Curves:
 
 def _learnt(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> tuple[CurveSizer, UsageRun | None]:
     now = ctx.clock.now()
-    every = usage_runs(ctx, pool, dag=run.dag_id, task=task.task_id, since=now - _BACK, until=now)
+    every = usage_runs(ctx, pool, dag=run.dag_id, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
     same = [u for i, u in every if i.signature == task.signature]
     same = [same[i] for i in sort_out(same).kept]
     sizer = CurveSizer(_STEPS, max(o.allocatable.memory for g in pool.groups for o in g.offerings), ctx.seed)
