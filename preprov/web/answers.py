@@ -35,6 +35,7 @@ class CapacityPart(Part):
 class CapacityList(Part):
     """Every pool that the caller may see."""
 
+    at: datetime = Field(description="Now, by the clock of this server.")
     pools: list[CapacityPart]
 
 
@@ -102,8 +103,58 @@ class WhyEvent(Part):
     ref: str
 
 
+class WhyAlternative(Part):
+    """A course not taken."""
+
+    name: str
+    cost_usd: float | None
+    wait_core_hours: float = Field(description="Core-hours that ready work was expected to wait.")
+    why_not: str
+
+
+class WhyPlan(Part):
+    """A plan that was behind it."""
+
+    plan_id: str
+    issued_at: datetime
+    cost_usd: float | None
+    node_hours: float
+    wait_core_hours: float
+    alternatives: list[WhyAlternative]
+    notes: list[str]
+    fallback: str = Field(description="Why it was made without the optimiser; empty if it was not.")
+
+
+class WhyForetold(Part):
+    """The demand of an hour in cores: as it had been foretold, and as it came."""
+
+    forecast_id: str
+    issued_at: datetime | None
+    since: datetime
+    until: datetime
+    cores: dict[str, float] = Field(description="p5, p50, p95; empty if no forecast had been issued.")
+    parts: dict[str, float] = Field(description="Share of the mean by where it is known from.")
+    came: float | None = Field(description="Most that ran and waited at once; null if nobody looked.")
+
+
+class WhyOutcome(Part):
+    """What a node came to."""
+
+    node_id: str
+    words: str = Field(description="All of it in a sentence.")
+    ready_after_s: float | None
+    tasks: int
+    running_h: float
+    used_h: float
+    usd: float | None
+    gone_at: datetime | None
+
+
 class WhyPart(Part):
-    """What happened to a thing, in time order."""
+    """What happened to a thing, in time order; for administrators, what was behind it as well."""
 
     subject: str
     events: list[WhyEvent]
+    plans: list[WhyPlan] = Field(description="With their alternatives.")
+    foretold: list[WhyForetold]
+    outcomes: list[WhyOutcome]

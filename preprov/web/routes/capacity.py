@@ -1,12 +1,13 @@
 """/v1/capacity, /v1/plans, /v1/forecasts, /v1/why: what is there, what is meant, and the story behind it."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Path, Query
 
-from preprov.control.why import why_action, why_node, why_run
+from preprov.control.why import Story, why_action, why_node, why_run
 from preprov.model.errors import ConfigError
 from preprov.model.plans import CapacityPlan
 from preprov.model.pools import Pool
@@ -22,8 +23,12 @@ from preprov.web.answers import (
     PlannedAction,
     PlannedTarget,
     PlanPart,
+    WhyAlternative,
     WhyEvent,
+    WhyForetold,
+    WhyOutcome,
     WhyPart,
+    WhyPlan,
 )
 from preprov.web.documents import Label
 from preprov.web.problems import Problem, not_found
@@ -33,13 +38,15 @@ router = APIRouter(prefix="/v1", tags=["capacity"])
 
 SEEN_LATELY: Final = timedelta(hours=1)
 PoolName = Annotated[Label, Path(description="Name of the pool.")]
+Resource = Annotated[Literal["cpu", "memory", "gpu", "disk_io", "network"], Query()]
 
 
 def _amounts(r: Resources) -> AmountsPart:
     return AmountsPart(**r.as_dict())
 
 
-def _counts(nodes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+def counts(nodes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Phase -> nodes, of all groups (group -> phase -> nodes)."""
     out: dict[str, int] = {}
     for phases in nodes.values():
         for phase, count in phases.items():
@@ -60,7 +67,7 @@ def _capacity(caller: Caller, pool: Pool) -> CapacityPart:
         pool=pool.name,
         mode=str(ctx.mode(pool, now)),
         seen_at=last.at if last else None,
-        nodes=_counts(last.nodes) if last else {},
+        nodes=counts(last.nodes) if last else {},
         target=last.target if last else None,
         allocatable=_amounts(allocatable),
         held=_amounts(total),
@@ -73,7 +80,7 @@ def _capacity(caller: Caller, pool: Pool) -> CapacityPart:
 @router.get("/capacity", summary="What is there, of every pool you may see")
 def capacity_of_all(caller: Reader) -> CapacityList:
     """Nodes by state, what is held, what is free: as the last pass of the controller saw it, at `seen_at`."""
-    return CapacityList(pools=[_capacity(caller, p) for p in caller.pools()])
+    return CapacityList(at=caller.ctx.clock.now(), pools=[_capacity(caller, p) for p in caller.pools()])
 
 
 @router.get("/capacity/{pool}", summary="What is there")
@@ -122,7 +129,7 @@ def _plan(p: CapacityPlan, *, with_reasons: bool) -> PlanPart:
 def forecast(
     pool: PoolName,
     caller: Reader,
-    resource: Annotated[Literal["cpu", "memory", "gpu", "disk_io", "network"], Query()] = "cpu",
+    resource: Resource = "cpu",
 ) -> ForecastPart:
     """The last forecast that was issued for the pool, of all tenants together."""
     found = caller.ctx.ports.forecasts.latest(caller.pool(pool).name)
@@ -149,7 +156,10 @@ def why(
     name: Annotated[Label, Path(description="Id of the run, node or action.")],
     caller: Reader,
 ) -> WhyPart:
-    """The story of a run of the tenant's own. Nodes and actions serve everybody: administrators may ask for them."""
+    """The story of a run of the tenant's own. Nodes and actions serve everybody: administrators may ask for them.
+
+    They are also told what else was considered and what it would have cost, what had been foretold, and what came.
+    """
     if kind == "run":
         run = caller.ctx.ports.work.run(name)
         if (
@@ -166,4 +176,28 @@ def why(
             story = why_node(caller.ctx, name) if kind == "node" else why_action(caller.ctx, name)
         except ConfigError as e:
             raise not_found(e.what) from None
-    return WhyPart(subject=story.subject, events=[WhyEvent(**e.as_dict()) for e in story.events])
+    return _story(story, whole=caller.token.is_admin)
+
+
+def _story(story: Story, *, whole: bool) -> WhyPart:
+    """As it is answered. Plans and forecasts are made for everybody's work: the `whole` is for administrators."""
+    return WhyPart(
+        subject=story.subject,
+        events=[WhyEvent(**e.as_dict()) for e in story.events],
+        plans=[_considered(p) for p in story.plans] if whole else [],
+        foretold=[WhyForetold(**f.as_dict()) for f in story.foretold] if whole else [],
+        outcomes=[WhyOutcome(**o.as_dict(), words=o.words()) for o in story.outcomes] if whole else [],
+    )
+
+
+def _considered(p: CapacityPlan) -> WhyPlan:
+    return WhyPlan(
+        plan_id=p.plan_id,
+        issued_at=p.issued_at,
+        cost_usd=p.cost_usd,
+        node_hours=p.node_hours,
+        wait_core_hours=p.expected_wait_core_hours,
+        alternatives=[WhyAlternative(**asdict(a)) for a in p.alternatives],
+        notes=list(p.notes),
+        fallback=p.fallback,
+    )

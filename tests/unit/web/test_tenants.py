@@ -10,7 +10,7 @@ from preprov.contracts import PoolSnapshot
 from preprov.control.submitting import submit
 from preprov.model.access import Scope
 from preprov.model.demand import DemandCurve
-from preprov.model.plans import Action, ActionKind, CapacityPlan
+from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Mode
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, TaskSpec
@@ -31,6 +31,9 @@ def run_id(site: Site) -> str:
     for at in (T0 - timedelta(minutes=1), T0):
         ctx.ports.history.record(PoolSnapshot("batch", at, node, room, Resources(cpu=2), 0.4, 3, Resources(cpu=1)))
     action = Action("a1", ActionKind.LAUNCH, T0, "g", 1, f"because {SECRET} is due", "m")
+    ctx.ports.audit.record(ActionRecord(action, "batch", "p1", "controller", T0, "done", f"for {SECRET}", ("n1",)))
+    resize = Action("a2", ActionKind.RESIZE, T0, "g", 1, "it wants more", task=f"{run.run_id}/{SECRET}-task#0")
+    ctx.ports.audit.record(ActionRecord(resize, "batch", "p1", "controller", T0, "done"))
     ctx.ports.plans.save(CapacityPlan("p1", "batch", Mode.FULL, T0, T0 + timedelta(minutes=5), (action,)))
     ctx.ports.forecasts.save(DemandCurve("batch", T0, T0, 300, np.ones((20, 12, 5), dtype=np.float32)))
     return run.run_id
@@ -52,6 +55,9 @@ def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
         ("POST", "/v1/events", {"source": "x", "tenant": "blue", "events": [event]}),
         ("GET", "/v1/capacity", None),
         ("GET", "/v1/capacity/batch", None),
+        ("GET", "/v1/capacity/batch/history", None),
+        ("GET", "/v1/outcomes", None),
+        ("GET", "/v1/decisions/batch", None),
         ("GET", "/v1/plans/batch", None),
         ("GET", "/v1/forecasts/batch", None),
         ("GET", f"/v1/why/run/{run_id}", None),
