@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 
 from preprov.contracts import Clock, TaskReport
 from preprov.model.errors import NotFoundError
@@ -43,7 +44,7 @@ class SimScheduler:
     def __post_init__(self) -> None:
         self._runs: dict[str, _Run] = {}
         self._of: dict[str, dict[str, _Run]] = {}
-        self._open: dict[str, _Run] = {}
+        self._ends: list[tuple[datetime, str]] = []
         self._busy: dict[str, list[str]] = {}
         self.cloud.running = self._busy
 
@@ -61,8 +62,8 @@ class SimScheduler:
         now = self.clock.now()
         run = _Run(node.node_id, now, now + timedelta(seconds=self.seconds(task)), self.exit_code(task))
         self._runs[claimant] = self._of.setdefault(node.node_id, {})[claimant] = run
-        self._open[claimant] = run
         self._busy.setdefault(node.node_id, []).append(claimant)
+        heappush(self._ends, (run.ends_at, claimant))
         self.starts.append(claimant)
 
     def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
@@ -86,6 +87,7 @@ class SimScheduler:
         r = self._runs.get(claimant)
         if r is not None and not r.ended:
             r.ends_at, r.exit_code = self.clock.now(), -15
+            heappush(self._ends, (r.ends_at, claimant))
             self.settle()
 
     def logs(self, claimant: str) -> Iterator[str]:
@@ -102,7 +104,14 @@ class SimScheduler:
     def settle(self) -> None:
         """End what is over by now."""
         now = self.clock.now()
-        for claimant, r in [(c, r) for c, r in list(self._open.items()) if r.ends_at <= now]:
-            if self._open.pop(claimant, None) is not None:
+        while self._ends and self._ends[0][0] <= now:
+            try:
+                at, claimant = heappop(self._ends)
+            except IndexError:  # another pool's pass was faster
+                return
+            r = self._runs[claimant]
+            if at > now:  # it took the one that was looked at, and this one came instead
+                heappush(self._ends, (at, claimant))
+            elif not r.ended:
                 r.ended = True
                 self._busy[r.node_id].remove(claimant)
