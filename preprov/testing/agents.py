@@ -2,19 +2,24 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import preprov
 from preprov.contracts import Clock
 from preprov.model.time import epoch
 from preprov.sim.clock import VirtualClock
 from preprov.testing.local_nodes import end_everything
+
+_NETWORKS: Final = range(77, 255)
+_CLAIM: Final = ("255.254", 47077)
+"""Whoever is bound to this address of a part of loopback has the whole part."""
 
 
 class Agents:
@@ -95,6 +100,10 @@ class AgentHost:
         self._follows = agents is not None and isinstance(clock, VirtualClock)
         self._at: tuple[float, int] = (0.0, -1)
         self._writes = self._addresses = 0
+        self._claim: socket.socket | None = None
+        self._network = "127.77"
+        if agents is not None:
+            self._claim, self._network = _own_network()
         self._moving = Lock()
 
     @property
@@ -126,9 +135,22 @@ class AgentHost:
             self._moving.release()
 
     def next_address(self) -> str:
-        """Of a new machine in its private network, which is this machine's loopback."""
+        """Of a new machine in its private network, which is a part of this machine's loopback."""
         self._addresses += 1
-        return f"127.77.{self._addresses // 250}.{self._addresses % 250 + 1}"
+        return f"{self._network}.{self._addresses // 250}.{self._addresses % 250 + 1}"
+
+
+def _own_network() -> tuple[socket.socket, str]:
+    """A part of loopback that no other fake uses, in this process or another, until the socket is let go."""
+    for n in _NETWORKS:
+        claim = socket.socket()
+        try:
+            claim.bind((f"127.{n}.{_CLAIM[0]}", _CLAIM[1]))
+        except OSError:
+            claim.close()
+        else:
+            return claim, f"127.{n}"
+    raise RuntimeError(f"all {len(_NETWORKS)} networks of loopback are taken by other fakes: end what was left running")
 
 
 class Ticking:
