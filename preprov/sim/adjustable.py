@@ -51,10 +51,10 @@ class AdjustableSim(SimScheduler):
     def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
         """As the contract says, with what each uses now."""
         now = self.clock.now()
-        for claimant, run in list(self._open.items()):
-            limit_s = self.time_limits.get(self._tasks[claimant].task_id)
+        for claimant, run in list(self._runs.items()):
+            limit_s = None if run.ended else self.time_limits.get(self._tasks[claimant].task_id)
             if limit_s is not None and (now - run.started_at).total_seconds() > limit_s:
-                run.ends_at, run.exit_code = now, -9
+                self._end(claimant, now, -9)
         return tuple(r if r.ended_at else self._seen(r) for r in super().poll(nodes))
 
     def _seen(self, r: TaskReport) -> TaskReport:
@@ -93,9 +93,8 @@ class AdjustableSim(SimScheduler):
         self._asked("checkpoint", claimant)
         if [c for c in self.calls if c == ("checkpoint", claimant)][1:]:
             return
-        run = self._runs[claimant]
         after = timedelta(0) if self.saves else timedelta(seconds=grace_s)
-        run.ends_at, run.exit_code = self.clock.now() + after, CHECKPOINTED if self.saves else -9
+        self._end(claimant, self.clock.now() + after, CHECKPOINTED if self.saves else -9)
 
     def extend(self, claimant: str, node: Node, seconds: float) -> None:
         """As the contract says, where there are time limits."""

@@ -86,9 +86,14 @@ class SimScheduler:
         """End one instance; absent is fine."""
         r = self._runs.get(claimant)
         if r is not None and not r.ended:
-            r.ends_at, r.exit_code = self.clock.now(), -15
-            heappush(self._ends, (r.ends_at, claimant))
+            self._end(claimant, self.clock.now(), -15)
             self.settle()
+
+    def _end(self, claimant: str, at: datetime, exit_code: int) -> None:
+        """Have it end otherwise than it would by itself."""
+        r = self._runs[claimant]
+        r.ends_at, r.exit_code = at, exit_code
+        heappush(self._ends, (at, claimant))
 
     def logs(self, claimant: str) -> Iterator[str]:
         """Nothing: these tasks print nothing."""
@@ -106,12 +111,14 @@ class SimScheduler:
         now = self.clock.now()
         while self._ends and self._ends[0][0] <= now:
             try:
-                at, claimant = heappop(self._ends)
-            except IndexError:  # another pool's pass was faster
+                _, claimant = heappop(self._ends)
+            except IndexError:  # the pass of another pool was faster
                 return
             r = self._runs[claimant]
-            if at > now:  # it took the one that was looked at, and this one came instead
-                heappush(self._ends, (at, claimant))
-            elif not r.ended:
-                r.ended = True
-                self._busy[r.node_id].remove(claimant)
+            if r.ended:
+                continue
+            if r.ends_at > now:  # it ends later by now, or it came in place of the one looked at
+                heappush(self._ends, (r.ends_at, claimant))
+                continue
+            r.ended = True
+            self._busy[r.node_id].remove(claimant)
