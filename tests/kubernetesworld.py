@@ -13,6 +13,7 @@ from preprov.model.resources import Resources
 from preprov.pools.kubernetes.provider import KubernetesProvider
 from preprov.sim.clock import VirtualClock
 from preprov.testing.fake_cluster import FakeCluster
+from preprov.testing.fake_cluster_counts import FakeScaling
 from preprov.testing.fake_kubernetes import Json
 
 START = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)
@@ -90,3 +91,16 @@ def kubernetes_world(folder: Path, **fake: object) -> Iterator[KubernetesWorld]:
     made.priority_class("preprov-placeholder", -10)
     with made.served(folder) as kubeconfig:
         yield KubernetesWorld(made, clock, kubernetes_pool(kubeconfig))
+
+
+@contextmanager
+def counted_world(folder: Path, way: str, *, replicas: int = 0, **fake: object) -> Iterator[KubernetesWorld]:
+    """A count that is the cluster's: `way` is capacity_buffer or node_pool."""
+    clock = VirtualClock(START)
+    made = FakeScaling(clock=lambda: clock.now().timestamp(), labels=LABELS, **fake)  # type: ignore[arg-type]
+    if way == "capacity_buffer":
+        made.buffer("batch", replicas=replicas)
+    else:
+        made.node_pool("batch", replicas=replicas)
+    with made.served(folder) as kubeconfig:
+        yield KubernetesWorld(made, clock, kubernetes_pool(kubeconfig, way=way, object="batch"))

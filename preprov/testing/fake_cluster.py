@@ -7,6 +7,7 @@ checked as the API server does: rights by verb, names that are taken, resource v
 """
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,13 @@ from typing import Any, Final
 
 from preprov.testing.fake_kubernetes import FakeKubernetes, Json, stamp, status
 
-_ROOTS: Final[Mapping[str, tuple[str, str, bool]]] = {
-    "jobs": ("/apis/batch/v1", "batch", True),
-    "pods": ("/api/v1", "", True),
-    "nodes": ("/api/v1", "", False),
-    "priorityclasses": ("/apis/scheduling.k8s.io/v1", "scheduling.k8s.io", False),
+ROOTS: Final[Mapping[str, tuple[str, str]]] = {
+    "jobs": ("/apis/batch/v1", "batch"),
+    "pods": ("/api/v1", ""),
+    "nodes": ("/api/v1", ""),
+    "priorityclasses": ("/apis/scheduling.k8s.io/v1", "scheduling.k8s.io"),
 }
+"""Resource -> where it is served, and its API group."""
 _OVER: Final = ("Succeeded", "Failed")
 
 
@@ -47,13 +49,14 @@ class FakeCluster(FakeKubernetes):
     pulls: bool = True
     refuse: list[tuple[int, int]] = field(default_factory=list)
     meanwhile: Callable[[], object] | None = None
+    roots: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(ROOTS))
     _versions: Iterator[int] = field(default_factory=lambda: itertools.count(100))
     _idle_since: dict[str, float] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self.objects["nodes"] = {}
-        self.objects["priorityclasses"] = {}
+        for resource in self.roots:
+            self.objects.setdefault(resource, {})
 
     def now(self) -> float:
         """Epoch seconds there."""
@@ -66,11 +69,11 @@ class FakeCluster(FakeKubernetes):
         made = self.add("priorityclasses", name, {"value": value}, namespace="")
         self._bump(made)
 
-    def node(self, name: str = "", *, ready_in: float = 0.0) -> Json:
+    def node(self, name: str = "", *, ready_in: float = 0.0, **spec: Any) -> Json:
         """A node, such as the autoscaler makes."""
         name = name or f"node-{next(self._numbers)}"
         labels = {**self.labels, "kubernetes.io/hostname": name}
-        made = self.add("nodes", name, {"spec": {}, "labels": labels}, namespace="")
+        made = self.add("nodes", name, {"spec": spec, "labels": labels}, namespace="")
         made["status"] = {"allocatable": dict(self.size), "readyAt": self.now() + ready_in}
         self._bump(made)
         return made
@@ -104,7 +107,7 @@ class FakeCluster(FakeKubernetes):
             right = (asked["verb"], asked.get("group") or "", asked["resource"])
             return 201, {**body, "status": {"allowed": self.granted is None or right in self.granted}}
         self.settle()
-        for resource, (root, group, _) in _ROOTS.items():
+        for resource, (root, group) in self.roots.items():
             parts = path.removeprefix(root + "/").split("/") if path.startswith(root + "/") else []
             if resource in parts:
                 at = parts.index(resource)
@@ -172,20 +175,27 @@ class FakeCluster(FakeKubernetes):
         found = self._named(resource, *which)
         if found is None:
             return 404, status(404, "NotFound")
-        if self.sent_as != ("application/apply-patch+yaml" if resource == "nodes" else "application/merge-patch+json"):
+        applied = self.sent_as == "application/apply-patch+yaml"
+        if not applied and self.sent_as != "application/merge-patch+json":
             return 415, status(415, "UnsupportedMediaType")
         version = body.get("metadata", {}).get("resourceVersion")
         if version is not None and version != found["metadata"]["resourceVersion"]:
             return 409, status(409, "Conflict")
-        if resource == "nodes":
-            refused = self._apply(found, body, query["fieldManager"][0])
-            if refused:
-                return 409, status(409, "Conflict") | {"message": refused}
-        else:
+        refused = self._apply(found, body, query["fieldManager"][0]) if applied else ""
+        if refused:
+            return 409, status(409, "Conflict") | {"message": refused}
+        if not applied:
+            why = self.invalid(resource, found, merged(found, body))
+            if why:
+                return 422, status(422, "Invalid") | {"message": why}
             _merge(found, body)
         self._bump(found)
         self.settle()
         return 200, found
+
+    def invalid(self, resource: str, before: Json, after: Json) -> str:
+        """Why a change is refused by its kind; "" = it is not."""
+        return ""
 
     def _apply(self, node: Json, body: Json, manager: str) -> str:
         """Server-side apply, of the one field that is applied here; says who owns it otherwise."""
@@ -220,7 +230,9 @@ class FakeCluster(FakeKubernetes):
     def _nodes_boot(self) -> None:
         for node in self.objects["nodes"].values():
             ready = node["status"]["readyAt"] <= self.now()
-            node["status"]["conditions"] = [{"type": "Ready", "status": "True" if ready else "False"}]
+            since = stamp(node["status"]["readyAt"])
+            state = {"status": "True" if ready else "False", "lastTransitionTime": since}
+            node["status"]["conditions"] = [{"type": "Ready", **state}]
 
     def _run_job(self, job: Json) -> None:
         meta, spec, state = job["metadata"], job["spec"], job["status"]
@@ -306,7 +318,10 @@ class FakeCluster(FakeKubernetes):
 
     def _suits(self, pod: Json, node: Json) -> bool:
         selector = pod["spec"].get("nodeSelector", {})
-        return selector.items() <= node["metadata"]["labels"].items() and not node["spec"].get("unschedulable")
+        if not selector.items() <= node["metadata"]["labels"].items() or node["spec"].get("unschedulable"):
+            return False
+        taints = (t for t in node["spec"].get("taints", ()) if t["effect"] in ("NoSchedule", "NoExecute"))
+        return all(any(_bears(t, taint) for t in pod["spec"].get("tolerations", ())) for taint in taints)
 
     def _fits(self, pod: Json, node: Json, there: Sequence[Json]) -> bool:
         room = node["status"]["allocatable"]
@@ -332,6 +347,21 @@ class FakeCluster(FakeKubernetes):
 
     def _bump(self, thing: Json) -> None:
         thing["metadata"]["resourceVersion"] = str(next(self._versions))
+
+
+def _bears(toleration: Json, taint: Json) -> bool:
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return toleration.get("key") in (None, "", taint["key"])
+    return (toleration.get("key"), toleration.get("value", "")) == (taint["key"], taint.get("value", ""))
+
+
+def merged(thing: Json, patch: Json) -> Json:
+    """A copy of it, with a merge patch in it."""
+    out = json.loads(json.dumps(thing))
+    _merge(out, patch)
+    return dict(out)
 
 
 def _merge(into: Json, patch: Json) -> None:

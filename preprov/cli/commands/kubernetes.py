@@ -1,6 +1,7 @@
 """kubernetes manifests."""
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,7 +29,7 @@ def kubernetes_manifests(
     account: Annotated[str, typer.Option("--account", help="Name of the service account.")] = "preprov",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print what has to be in the cluster before: a namespace, a priority class, an account and its rights.
+    """Print what has to be in the cluster before: a namespace, an account and its rights, and what the way needs.
 
     A list in JSON, for `kubectl apply -f -`. Nothing is asked of the cluster, and nothing is written to it.
     """
@@ -52,14 +53,18 @@ def kubernetes_manifests(
 
 
 def _groups(pool: "Pool", account: str, now: Any) -> list[dict[str, Any]]:
+    from preprov.clocks import WallClock
     from preprov.contracts import LaunchRequest
-    from preprov.pools.kubernetes.manifests import setup
-    from preprov.pools.kubernetes.manifests import unit as job
     from preprov.pools.kubernetes.options import kubernetes_groups
+    from preprov.pools.kubernetes.provider import opened, way_of
+    from preprov.pools.kubernetes.rights import account as service_account
+    from preprov.pools.kubernetes.rights import roles
 
     out = []
     for group in kubernetes_groups(pool):
+        way = way_of(group, partial(opened, group), WallClock())
         asked = LaunchRequest(pool, group.group.name, group.group.offerings[0], 1, "an-example", pool.preload)
-        made = {"setup": setup(group, account), "unit": job(group, asked, 0, now)}
+        rights = [service_account(group.namespace, account), *roles(way.rules, group.namespace, account)]
+        made = {"way": group.way, "setup": [*way.setup(), *rights], "unit": way.sent(asked)}
         out.append({"pool": pool.name, "group": group.group.name, **made})
     return out

@@ -12,8 +12,9 @@ class KubernetesGroupObjects(Part):
 
     pool: str
     group: str
+    way: str = Field(description="placeholder, capacity_buffer or node_pool.")
     setup: list[dict[str, Any]] = Field(description="What has to be there before; preprov never makes it.")
-    unit: dict[str, Any] = Field(description="A Job as preprov makes one for each node's room.")
+    unit: dict[str, Any] = Field(description="What a launch sends: the Job of a node's room, or the count.")
 
 
 class KubernetesManifests(Envelope):

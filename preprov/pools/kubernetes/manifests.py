@@ -8,16 +8,14 @@ not fail even once, is then over and asks for no other room. Its deadline ends i
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from preprov.contracts import LaunchRequest
+from preprov.kube.api import Json
 from preprov.kube.labels import MANAGED_BY, MANAGER, POOL
 from preprov.model.pools import Offering
 from preprov.pools.kubernetes.options import KubernetesGroup
-
-Json: TypeAlias = dict[str, Any]
 
 GROUP: Final = "preprov.io/group"
 TOKEN: Final = "preprov.io/token"  # noqa: S105
@@ -40,14 +38,6 @@ KEPT_S: Final = 3_600
 """A Job that is over is deleted by Kubernetes after this."""
 LEAST_S: Final = 60
 _ODD: Final = re.compile(r"[^A-Za-z0-9_.-]")
-
-RULES: Final[tuple[tuple[bool, str, str, tuple[str, ...]], ...]] = (
-    (True, "batch", "jobs", ("create", "list", "patch")),
-    (False, "", "nodes", ("list", "patch")),
-    (False, "", "pods", ("list",)),
-    (False, "scheduling.k8s.io", "priorityclasses", ("get",)),
-)
-"""All that preprov needs: (in its own namespace only, API group, resource, verbs)."""
 
 
 def label(text: str) -> str:
@@ -97,13 +87,14 @@ def unit(group: KubernetesGroup, request: LaunchRequest, number: int, now: datet
             "parallelism": 1,
             "template": {
                 "metadata": {"labels": labels, "annotations": dict(_STAYS)},
-                "spec": _pod(group, request.offering),
+                "spec": pod(group, request.offering),
             },
         },
     }
 
 
-def _pod(group: KubernetesGroup, offering: Offering) -> Json:
+def pod(group: KubernetesGroup, offering: Offering) -> Json:
+    """The pod that holds the room of one node."""
     amounts = _amounts(group, offering)
     selector = dict(group.node_selector)
     if group.instance_type_label:
@@ -144,49 +135,22 @@ def _amounts(group: KubernetesGroup, offering: Offering) -> dict[str, str]:
 # --------------------------------------------------------------------------- what has to be there before
 
 
-def setup(group: KubernetesGroup, account: str = MANAGER) -> list[Json]:
-    """Namespace, priority class, and a service account that may do what preprov does, and nothing else."""
-    return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": group.namespace}},
-        {
-            "apiVersion": "scheduling.k8s.io/v1",
-            "kind": "PriorityClass",
-            "metadata": {"name": group.priority_class},
-            "value": PRIORITY,
-            "globalDefault": False,
-            "preemptionPolicy": "Never",
-            "description": "Room that preprov holds: gives way to everything, and takes nobody's place.",
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": account, "namespace": group.namespace},
-        },
-        *_rights(group.namespace, account, own=True),
-        *_rights(group.namespace, account, own=False),
-    ]
+def namespace(group: KubernetesGroup) -> Json:
+    """Of everything that is made."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": group.namespace}}
 
 
-def _rights(namespace: str, account: str, *, own: bool) -> list[Json]:
-    kind = "Role" if own else "ClusterRole"
-    place: Mapping[str, str] = {"namespace": namespace} if own else {}
-    group = "rbac.authorization.k8s.io"
-    rules = [
-        {"apiGroups": [api], "resources": [resource], "verbs": list(verbs)}
-        for mine, api, resource, verbs in RULES
-        if mine is own
-    ]
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-    return [
-        {"apiVersion": f"{group}/v1", "kind": kind, "metadata": {"name": account, **place}, "rules": rules},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": f"{kind}Binding",
-            "metadata": {"name": account, **place},
-            "roleRef": {"apiGroup": group, "kind": kind, "name": account},
-            "subjects": [subject],
-        },
-    ]
+def priority_class(group: KubernetesGroup) -> Json:
+    """Of the pods that hold room."""
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": group.priority_class},
+        "value": PRIORITY,
+        "globalDefault": False,
+        "preemptionPolicy": "Never",
+        "description": "Room that preprov holds: gives way to everything, and takes nobody's place.",
+    }
 
 
 def cordoned(node: str) -> Json:

@@ -20,7 +20,13 @@ _KNOWN: Final = (
     "image",
     "instance_type_label",
     "gpu_resource",
+    "way",
+    "object",
 )
+PLACEHOLDER, BUFFER, NODE_POOL = "placeholder", "capacity_buffer", "node_pool"
+WAYS: Final = (PLACEHOLDER, BUFFER, NODE_POOL)
+KARPENTER: Final = "karpenter.sh/nodepool"
+"""Label of the nodes of a NodePool."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_KEY: Final = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
@@ -40,6 +46,7 @@ class KubernetesGroup:
         image: that they run; it has to sleep until it is ended.
         instance_type_label: label by which an offering's type is asked for; "" = it is not.
         gpu_resource: name under which the cluster counts GPUs.
+        way: by what it has its room. object: the CapacityBuffer or the NodePool whose count is written; "" = none is.
     """
 
     pool: Pool
@@ -53,6 +60,8 @@ class KubernetesGroup:
     image: str
     instance_type_label: str
     gpu_resource: str
+    way: str = PLACEHOLDER
+    object: str = ""
 
     @property
     def where(self) -> str:
@@ -73,10 +82,13 @@ def kubernetes_group(pool: Pool, name: str) -> KubernetesGroup:
     """
     group = pool.group(name)
     options, where = dict(group.options), f"{pool.name}/{name} options"
+    way = _way(options, where)
     unknown = sorted(options.keys() - set(_KNOWN))
     if unknown:
         raise ConfigError(f"there is no option {unknown[0]!r}", where=where, hint=f"one of {', '.join(_KNOWN)}")
-    selector = _labels(options.get("node_selector"), where)
+    object_ = _object(options, way, where)
+    usual = {KARPENTER: object_} if way == NODE_POOL else None
+    selector = _labels(options.get("node_selector", usual), where)
     file = options.get("kubeconfig")
     return KubernetesGroup(
         pool=pool,
@@ -90,7 +102,25 @@ def kubernetes_group(pool: Pool, name: str) -> KubernetesGroup:
         image=_text(options, "image", "registry.k8s.io/pause:3.10", where),
         instance_type_label=_text(options, "instance_type_label", "node.kubernetes.io/instance-type", where),
         gpu_resource=_text(options, "gpu_resource", "nvidia.com/gpu", where),
+        way=way,
+        object=object_,
     )
+
+
+def _way(options: Mapping[str, Any], where: str) -> str:
+    way = _text(options, "way", PLACEHOLDER, where)
+    if way not in WAYS:
+        raise ConfigError(f"there is no way {way!r}", where=where, hint=f"one of {', '.join(WAYS)}")
+    return way
+
+
+def _object(options: Mapping[str, Any], way: str, where: str) -> str:
+    counted = way in (BUFFER, NODE_POOL)
+    if counted != ("object" in options):
+        kind = "NodePool" if way == NODE_POOL else "CapacityBuffer"
+        what = f"way {way} needs `object`" if counted else f"way {way} writes no count: `object` says nothing"
+        raise ConfigError(what, where=where, hint=f"the name of the {kind} whose replicas are written")
+    return _name(options, "object", "", where) if counted else ""
 
 
 def _text(options: Mapping[str, Any], key: str, usual: str, where: str) -> str:

@@ -7,10 +7,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
+from preprov.kube.api import Json
 from preprov.kube.labels import MANAGER, holds_room
 from preprov.model.pools import Node, Offering, Phase
 from preprov.model.time import from_epoch
-from preprov.pools.kubernetes.manifests import ENDED, FACTS, NODE, READY, Json
+from preprov.pools.kubernetes.manifests import ENDED, FACTS, NODE, READY
 from preprov.pools.kubernetes.options import KubernetesGroup
 
 _STUCK: Final = frozenset(
@@ -47,6 +48,11 @@ class Unit:
     def name(self) -> str:
         """Of the Job."""
         return str(self.job["metadata"]["name"])
+
+    @property
+    def on(self) -> str:
+        """Name of its node; "" = there is none now, or it is over."""
+        return str(self.node["metadata"]["name"]) if self.node is not None and self.exists else ""
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:

@@ -6,11 +6,25 @@ from pathlib import Path
 import pytest
 
 from preprov.testing.pool_contract import PoolContract
-from tests.kubernetesworld import KubernetesWorld, kubernetes_world
+from tests.kubernetesworld import KubernetesWorld, counted_world, kubernetes_world
 
 
 class TestKubernetes(PoolContract):
     @pytest.fixture
     def world(self, tmp_path: Path) -> Iterator[KubernetesWorld]:
         with kubernetes_world(tmp_path) as world:
+            yield world
+
+
+class TestCapacityBuffer(PoolContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[KubernetesWorld]:
+        with counted_world(tmp_path, "capacity_buffer") as world:
+            yield world
+
+
+class TestNodePool(PoolContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[KubernetesWorld]:
+        with counted_world(tmp_path, "node_pool", replicas=2) as world:
             yield world

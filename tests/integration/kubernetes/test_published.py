@@ -5,18 +5,24 @@ They come from PyPI (kubernetes-validate, 110 MB), and are kept for the next tim
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from preprov.clocks import WallClock
 from preprov.contracts import LaunchRequest
 from preprov.model.pools import Preload
-from preprov.pools.kubernetes.manifests import cordoned, setup, unit
+from preprov.pools.kubernetes.manifests import cordoned, namespace, priority_class, unit
 from preprov.pools.kubernetes.options import kubernetes_group
+from preprov.pools.kubernetes.placeholder import PlaceholderWay
+from preprov.pools.kubernetes.provider import opened, way_of
+from preprov.pools.kubernetes.rights import account, roles
 from tests.kubernetesworld import kubernetes_pool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -45,7 +51,9 @@ def made() -> list[dict[str, Any]]:
     pool = kubernetes_pool(Path("x"), tolerations=[taint])
     asked = LaunchRequest(pool, "g", pool.groups[0].offerings[0], 1, "t", Preload())
     group = kubernetes_group(pool, "g")
-    return [unit(group, asked, 0, datetime.now(UTC)), *setup(group), cordoned("node-1")]
+    rights = [account("preprov"), *roles(PlaceholderWay.rules, "preprov", "preprov")]
+    before = [namespace(group), priority_class(group), *rights]
+    return [unit(group, asked, 0, datetime.now(UTC)), *before, cordoned("node-1")]
 
 
 def judged(schemas: Path, tmp_path: Path, things: list[dict[str, Any]]) -> tuple[int, list[str]]:
@@ -78,3 +86,55 @@ def test_what_is_not_in_the_schema_is_found(schemas: Path, tmp_path: Path) -> No
     code, said = judged(schemas, tmp_path, [job])
     assert code != 0
     assert all("priorityClass" in line for line in said)
+
+
+# ---- Karpenter's NodePool, as npm has it; no registry has a schema of a CapacityBuffer
+
+KARPENTER = "@kubernetes-models/karpenter@2.0.0"
+JUDGE = """
+import { NodePool } from "@kubernetes-models/karpenter/karpenter.sh/v1/NodePool";
+import { readFileSync } from "node:fs";
+for (const file of process.argv.slice(2)) {
+  try { new NodePool(JSON.parse(readFileSync(file))).validate(); console.log("valid"); }
+  catch (e) { console.log(`invalid: ${e.message}`); }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def karpenter() -> Path:
+    """A folder with the program that judges NodePools."""
+    if not shutil.which("npm"):
+        pytest.skip("there is no npm here")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = cache / "preprov-tests" / "kubernetes-models-karpenter-2.0.0"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "whole").exists():
+        command = ["npm", "install", "--no-fund", "--no-audit", "--prefix", str(home), KARPENTER]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot be fetched: {done.stderr.strip()[-300:]}")
+        (home / "whole").touch()
+    (home / "judge.mjs").write_text(JUDGE)
+    return home
+
+
+def test_a_node_pool_with_our_count_in_it_is_valid(karpenter: Path, tmp_path: Path) -> None:
+    pool = kubernetes_pool(Path("x"), way="node_pool", object="batch")
+    asked = LaunchRequest(pool, "g", pool.groups[0].offerings[0], 2, "t", Preload())
+    group = kubernetes_group(pool, "g")
+    ours = way_of(group, partial(opened, group), WallClock()).sent(asked)
+    node_class = {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "batch"}
+    of_type = {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["m6i.4xlarge"]}
+    theirs = {"template": {"spec": {"nodeClassRef": node_class, "requirements": [of_type]}}}
+    whole = {**ours, "spec": {**theirs, **ours["spec"]}}
+    wrong = {**whole, "spec": {**whole["spec"], "replicas": -1}}
+    files = []
+    for i, thing in enumerate((whole, wrong, ours)):
+        files.append(tmp_path / f"{i}.json")
+        files[-1].write_text(json.dumps(thing))
+    command = ["node", str(karpenter / "judge.mjs"), *map(str, files)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
+    assert said[0] == "valid"
+    assert "replicas" in said[1]
+    assert "template" in said[2], "a NodePool is theirs to make: ours is a change of it"

@@ -23,15 +23,17 @@ from preprov.model.plans import ActionKind
 from preprov.model.pools import Mode, Phase, Pool, Preload
 from preprov.model.resources import Resources
 from preprov.planning.prices import TablePriceBook
-from preprov.pools.kubernetes.manifests import RULES, label, setup, unit
+from preprov.pools.kubernetes.manifests import label, namespace, priority_class, unit
 from preprov.pools.kubernetes.options import kubernetes_group
+from preprov.pools.kubernetes.placeholder import PlaceholderWay
+from preprov.pools.kubernetes.rights import account, roles
 from preprov.sim.ports import memory_ports
 from preprov.sources.budget import RequestBudget
 from preprov.sources.kubernetes import KubernetesSettings, KubernetesSource
 from preprov.sources.kubernetes.client import KubernetesClient
 from tests.kubernetesworld import KubernetesWorld, kubernetes_pool, kubernetes_world
 
-GRANTED = {(verb, api, resource) for _, api, resource, verbs in RULES for verb in verbs}
+GRANTED = {(verb, api, resource) for _, api, resource, verbs in PlaceholderWay.rules for verb in verbs}
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_everything_that_is_sent_is_as_kubernetes_publishes_it(world: Kubernetes
     offering = replace(pool.groups[0].offerings[0], zone="eu-1a", capacity=Resources(cpu=4, memory=16, gpu=2))
     asked = replace(request(world, tags={"purpose": "tëst"}), pool=pool, offering=offering)
     job = unit(group, asked, 0, world.clock.now())
-    for thing in [job, *setup(group)]:
+    for thing in [job, namespace(group), priority_class(group), account("n"), *roles(PlaceholderWay.rules, "n", "a")]:
         fits(thing, KINDS.get(thing["kind"], f"V1{thing['kind']}"), thing["kind"])
     pod = job["spec"]["template"]["spec"]
     assert pod["nodeSelector"]["topology.kubernetes.io/zone"] == "eu-1a"

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 from preprov.kube.connecting import AGAIN, connect
 from preprov.kube.labels import MANAGER
 from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, PoolError, ThrottledError
-from preprov.pools.kubernetes.manifests import Json
-from preprov.pools.kubernetes.options import KubernetesGroup
+
+Json: TypeAlias = dict[str, Any]
 
 _TIMEOUT_S: Final = (5.0, 30.0)
 _PAGE: Final = 500
@@ -17,12 +19,28 @@ _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 
 
-class Cluster:
-    """One cluster, as a group's options name it. Retries are the client's own, and obey Retry-After."""
+@dataclass(frozen=True)
+class Custom:
+    """A kind of object that a cluster has by a CustomResourceDefinition."""
 
-    def __init__(self, group: KubernetesGroup) -> None:
-        self.where = group.where
-        self._api: Any = connect(group.kubeconfig, group.context, where=group.where)
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool
+
+
+class Cluster:
+    """One cluster. Retries are the client's own, and obey Retry-After.
+
+    Args:
+        kubeconfig, context: as `connect` takes them.
+        where: for errors.
+    """
+
+    def __init__(self, kubeconfig: Path | None, context: str, where: str) -> None:
+        self.where = where
+        self._api: Any = connect(kubeconfig, context, where=where)
 
     def jobs(self, namespace: str, selector: str) -> list[Json]:
         """Jobs of a namespace with these labels."""
@@ -66,13 +84,12 @@ class Cluster:
         from kubernetes import client
 
         meta = job["metadata"]
-        body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": meta["resourceVersion"]}}
         batch: Any = client.BatchV1Api(self._api)
         with self._meant():
             batch.patch_namespaced_job(
                 meta["name"],
                 meta["namespace"],
-                body,
+                _as_seen(meta, patch),
                 field_manager=MANAGER,
                 _content_type=_MERGE,
                 _request_timeout=_TIMEOUT_S,
@@ -90,6 +107,46 @@ class Cluster:
                 field_manager=MANAGER,
                 force=False,
                 _content_type=_APPLY,
+                _request_timeout=_TIMEOUT_S,
+            )
+
+    def customs(self, kind: Custom, selector: str = "") -> list[Json]:
+        """All objects of a kind that is not namespaced, with these labels."""
+        from kubernetes import client
+
+        custom: Any = client.CustomObjectsApi(self._api)
+        more = {"label_selector": selector} if selector else {}
+        return self._pages(custom.list_cluster_custom_object, kind.group, kind.version, kind.plural, **more)
+
+    def custom(self, kind: Custom, namespace: str, name: str) -> Json:
+        """One object; NotFoundError if there is none, or no such kind."""
+        from kubernetes import client
+
+        custom: Any = client.CustomObjectsApi(self._api)
+        place = (namespace,) if kind.namespaced else ()
+        get = custom.get_namespaced_custom_object if kind.namespaced else custom.get_cluster_custom_object
+        with self._meant():
+            found = get(kind.group, kind.version, *place, kind.plural, name, _request_timeout=_TIMEOUT_S)
+        return dict(found)
+
+    def patch_custom(self, kind: Custom, thing: Json, patch: Json) -> None:
+        """Change an object as it was seen: ConflictError if it has changed since."""
+        from kubernetes import client
+
+        custom: Any = client.CustomObjectsApi(self._api)
+        meta = thing["metadata"]
+        place = (meta["namespace"],) if kind.namespaced else ()
+        send = custom.patch_namespaced_custom_object if kind.namespaced else custom.patch_cluster_custom_object
+        with self._meant():
+            send(
+                kind.group,
+                kind.version,
+                *place,
+                kind.plural,
+                meta["name"],
+                _as_seen(meta, patch),
+                field_manager=MANAGER,
+                _content_type=_MERGE,
                 _request_timeout=_TIMEOUT_S,
             )
 
@@ -156,6 +213,10 @@ class Cluster:
             raise ThrottledError(f"no answer: {type(e).__name__}", where=self.where, hint=hint) from e
         except ValueError as e:
             raise ThrottledError(f"an answer that is no JSON: {e}", where=self.where, hint="observe again") from e
+
+
+def _as_seen(meta: Json, patch: Json) -> Json:
+    return {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": meta["resourceVersion"]}}
 
 
 def _reason(error: Any) -> str:
