@@ -6,7 +6,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from preprov.app import App
-from preprov.web import problems
+from preprov.web import problems, shell
 from preprov.web.documents import PROBLEM
 from preprov.web.limits import SizeLimit, Throttle
 from preprov.web.listening import Listeners, Pace
@@ -71,4 +71,5 @@ def routed() -> FastAPI:
     problems.attach(api)
     for part in (reservations, events, nodes, capacity, past, health, metrics):
         api.include_router(part.router)
+    shell.attach(api)
     return api

@@ -28,6 +28,8 @@ def test_the_suite_runs_from_an_installed_package_outside_of_the_repository(tmp_
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
+    page = Path("preprov", "web", "page")
+    assert {p.name for p in (site / page).iterdir()} == {p.name for p in (ROOT / page).iterdir()}
     for name, body in re.findall(r"^```python file=(\S+)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
         (mine / name).write_text(body)
     (mine / "test_where.py").write_text(

@@ -32,7 +32,7 @@ def serve(
     burst: Annotated[int, typer.Option("--burst", min=1, help="Requests that one token may make at once.")] = 200,
     max_body: Annotated[int, typer.Option("--max-body", min=1024, help="Bytes that a request may have.")] = 1 << 20,
 ) -> None:
-    """Serve the HTTP API and the metrics until Ctrl-C."""
+    """Serve the HTTP API, the metrics and the page until Ctrl-C."""
     _check(host, certificate, key, behind_proxy or [], insecure)
     with common.opened("serve", actor="api") as app:
         from preprov.web.application import Limits
@@ -40,7 +40,7 @@ def serve(
 
         scheme = "https" if certificate else "http"
         shown = f"[{host}]" if ":" in host else host
-        common.say(f"serving {scheme}://{shown}:{port}")
+        common.say(f"serving {scheme}://{shown}:{port}/v1; the page to watch it on: {scheme}://{shown}:{port}/")
         run(
             app,
             host=host,

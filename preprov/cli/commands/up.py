@@ -57,6 +57,7 @@ def up(
             signal.signal(number, lambda *_: runner.stop())
         names = ", ".join(f"{p.name} ({app.ctx.mode(p, app.ctx.clock.now())})" for p in pools)
         common.say(f"up: {names or 'no pools'}; home {app.settings.home}")
+        common.say("to watch it in a browser: preprov serve, then http://127.0.0.1:8470/")
         runner.run(app.ctx.clock.now() + common.parse_span(for_) if for_ else None)
         common.say("stopped; nodes and running work were left as they are")
 

@@ -30,7 +30,7 @@ from preprov.web.answers import (
     WhyPart,
     WhyPlan,
 )
-from preprov.web.documents import Label
+from preprov.web.documents import Instant, Label
 from preprov.web.problems import Problem, not_found
 from preprov.web.security import Caller, Reader
 
@@ -130,9 +130,12 @@ def forecast(
     pool: PoolName,
     caller: Reader,
     resource: Resource = "cpu",
+    at: Annotated[
+        Instant | None, Query(description="The last one that had been issued by then; now if not given.")
+    ] = None,
 ) -> ForecastPart:
     """The last forecast that was issued for the pool, of all tenants together."""
-    found = caller.ctx.ports.forecasts.latest(caller.pool(pool).name)
+    found = caller.ctx.ports.forecasts.latest(caller.pool(pool).name, at)
     if found is None:
         raise not_found(f"there is no forecast of pool {pool}: preprov forecast run")
     forecast_id, curve = found
