@@ -1,27 +1,34 @@
 """One database, SQLite or PostgreSQL: how it is reached, read, written, locked, and how it fails."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event, func, make_url, select
+from sqlalchemy import BigInteger, Engine, bindparam, create_engine, event, func, make_url, select
 from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import (
     ArgumentError,
+    DisconnectionError,
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
     SQLAlchemyError,
     StatementError,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from preprov.model.errors import StoreError, StoreUnavailableError
 
 BUSY_TIMEOUT_MS: Final = 30_000
 CONNECT_TIMEOUT_S: Final = 10
+_RESTED_S: Final = 1.0
+_RETURNED: Final = "preprov_returned"
+_TAKE: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)))
 
 
 class Database:
@@ -59,7 +66,7 @@ class Database:
         with self.errors(), Session(self._writer, expire_on_commit=False) as session, session.begin():
             if not self.is_sqlite:
                 for name in sorted(set(locks)):
-                    session.execute(select(func.pg_advisory_xact_lock(_lock_key(name))))
+                    session.execute(_TAKE, {"key": _lock_key(name)})
             yield session
 
     @contextmanager
@@ -74,7 +81,7 @@ class Database:
         with self.errors(), self._writer.begin() as connection:
             if not self.is_sqlite:
                 for name in sorted(set(locks)):
-                    connection.execute(select(func.pg_advisory_xact_lock(_lock_key(name))))
+                    connection.execute(_TAKE, {"key": _lock_key(name)})
             yield connection
 
     @contextmanager
@@ -82,7 +89,7 @@ class Database:
         """A bare write transaction, for migrations."""
         with self.errors(), self._writer.begin() as connection:
             if not self.is_sqlite:
-                connection.execute(select(func.pg_advisory_xact_lock(_lock_key("schema"))))
+                connection.execute(_TAKE, {"key": _lock_key("schema")})
             yield connection
 
     @contextmanager
@@ -169,11 +176,30 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", _sqlite_begin)
         return engine
     try:
-        return create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}
-        )
+        engine = create_engine(url, hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
     except ImportError as error:
         raise StoreError("PostgreSQL needs psycopg", hint="pip install 'preprov[postgres]'") from error
+    _ask_where_rested(engine)
+    return engine
+
+
+def _ask_where_rested(engine: Engine) -> None:
+    """Look whether a connection's server is still there, unless it was used a moment ago: that costs a statement."""
+
+    def returned(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED] = time.monotonic()
+
+    def taken(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        at = record.info.get(_RETURNED)
+        if at is None or time.monotonic() - at < _RESTED_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool opens another one
+
+    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", taken)
 
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Select, bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from preprov.model.errors import OverbookedError, ReservationError
 from preprov.model.reservations import OVER, Binding, Purpose, Quota, Reservation, ReservationState
@@ -26,6 +26,20 @@ _IS_LIVE: Final = _C.state.in_((_SOFT, _COMMITTED))
 _IS_HELD: Final = or_(_C.state == _COMMITTED, _C.purpose != str(Purpose.TASK))
 """What counts against a quota of promises: tasks that only hope for room do not."""
 _TRIES: Final = 10
+_UNIQUE: Final = "23505"
+"""PostgreSQL's code for a unique index that refuses."""
+
+# Put together once: what is made anew for each call costs more than the database takes.
+_ADD: Final = insert(TABLE).returning(_C.id)
+_LOCK: Final = select(TABLE).where(_C.reservation_id == bindparam("which")).with_for_update()
+_MAY_CHANGE: Final = ("state", "node_id", "reason", "segments", "start", "end", "expires_at")
+_CHANGE: Final = (
+    update(TABLE).where(_C.reservation_id == bindparam("which")).values({k: bindparam(f"new_{k}") for k in _MAY_CHANGE})
+)
+_CLAIMS: Final = select(_C.reservation_id, _C.segments, _C.purpose, _C.under, _C.state)
+_DURING: Final = (_C.start < bindparam("last"), _C.end > bindparam("first"))
+_IN_POOL: Final = _CLAIMS.where(_C.pool == bindparam("pool"), _IS_LIVE, *_DURING)
+_ON_NODE: Final = _CLAIMS.where(_C.pool == bindparam("pool"), _C.state == _COMMITTED, _C.node_id == bindparam("node"))
 
 
 class SqlReservationLedger:
@@ -33,8 +47,6 @@ class SqlReservationLedger:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        insert = sqlite.insert if db.is_sqlite else postgresql.insert
-        self._insert: Insert = insert(TABLE).on_conflict_do_nothing().returning(_C.id)
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
         """Add a SOFT reservation; a live one of the same claimant is returned instead."""
@@ -65,10 +77,9 @@ class SqlReservationLedger:
         try:
             with self._db.writing(*locks) as connection:
                 for r in gang:
-                    if connection.execute(self._insert, values(r)).first() is None:
-                        raise _Taken
+                    _add(connection, r)
                 if capacity is not None:
-                    _check(connection, gang, capacity, f"pool {first.pool}", _C.pool == first.pool, _IS_LIVE)
+                    _check(connection, gang, capacity, f"pool {first.pool}", _IN_POOL, pool=first.pool)
                 if quota is not None:
                     _check_quota(connection, gang, quota, _IS_LIVE, _IS_HELD)
         except _Taken:
@@ -102,8 +113,7 @@ class SqlReservationLedger:
             for node, allocatable in nodes.items():
                 mine = [r for r in changed if r.node_id == node]
                 if mine:
-                    on_node = (_C.pool == mine[0].pool, _C.state == _COMMITTED, _C.node_id == node)
-                    _check(connection, mine, allocatable, f"node {node}", *on_node, at=at)
+                    _check_node(connection, mine, node, allocatable, at)
             if quota is not None and changed:
                 _check_quota(connection, changed, quota, _C.state == _COMMITTED)
         return tuple(bound[b.reservation_id] for b in bindings)
@@ -130,8 +140,7 @@ class SqlReservationLedger:
             if after is not before:
                 _write(connection, after)
                 if not before.covers_resized(amount, at):
-                    on_node = (_C.pool == after.pool, _C.state == _COMMITTED, _C.node_id == node)
-                    _check(connection, [after], allocatable, f"node {node}", *on_node, at=at)
+                    _check_node(connection, [after], str(node), allocatable, at)
             return after
 
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
@@ -206,7 +215,7 @@ def _members(connection: Connection, name: str) -> tuple[Reservation, ...]:
 
 
 def _locked(connection: Connection, reservation_id: str) -> Reservation:
-    row = connection.execute(select(TABLE).where(_C.reservation_id == reservation_id).with_for_update()).first()
+    row = connection.execute(_LOCK, {"which": reservation_id}).first()
     if row is None:
         raise ReservationError(f"no reservation {reservation_id}", hint="preprov reservation list")
     return reservation(row)
@@ -215,8 +224,8 @@ def _locked(connection: Connection, reservation_id: str) -> Reservation:
 def _write(connection: Connection, r: Reservation) -> None:
     """What may change of a reservation, and nothing else."""
     told = values(r)
-    changed = {k: told[k] for k in ("state", "node_id", "reason", "segments", "start", "end", "expires_at")}
-    connection.execute(update(TABLE).where(_C.reservation_id == r.reservation_id).values(changed))
+    changed = {f"new_{k}": told[k] for k in _MAY_CHANGE}
+    connection.execute(_CHANGE, {"which": r.reservation_id, **changed})
 
 
 def _use_up(connection: Connection, bound: Reservation) -> None:
@@ -231,33 +240,50 @@ def _use_up(connection: Connection, bound: Reservation) -> None:
         _write(connection, left)
 
 
+def _add(connection: Connection, r: Reservation) -> None:
+    """Write it, unless there is one; an upsert would say so more quietly, and be put together anew each time."""
+    try:
+        connection.execute(_ADD, values(r))
+    except IntegrityError as refused:
+        if getattr(refused.orig, "sqlstate", None) == _UNIQUE or "UNIQUE constraint" in str(refused.orig):
+            raise _Taken from refused
+        raise
+
+
+def _check_node(
+    connection: Connection, new: Sequence[Reservation], node: str, allocatable: Resources, at: datetime
+) -> None:
+    _check(connection, new, allocatable, f"node {node}", _ON_NODE, at=at, pool=new[0].pool, node=node)
+
+
 def _check(
     connection: Connection,
     new: Sequence[Reservation],
     room: Resources,
     where: str,
-    *which: ColumnElement[bool],
+    claims: Select[tuple[str, str, str, str, str]],
+    *,
     at: datetime | None = None,
+    **names: str,
 ) -> None:
-    """Refuse what was just written if it does not fit beside the others that `which` names.
+    """Refuse what was just written if it does not fit beside the others that `claims` finds.
 
     Args:
         connection: in the transaction that wrote it. new: what was written.
         room: how much may be claimed. where: of what, for people.
+        claims: finds the others, of which `names` say what it asks for.
         at: tasks that should have ended by then count on until they are released.
 
     Raises:
         OverbookedError: it does not fit.
     """
     start, end = min(r.start for r in new), max(r.end for r in new)
-    wanted = select(_C.reservation_id, _C.segments, _C.purpose, _C.under, _C.state).where(*which)
-    if at is None:
-        wanted = wanted.where(_C.start < end, _C.end > start)
-    claims = [claim(row) for row in connection.execute(wanted).all()]
+    when = {} if at is not None else {"first": start, "last": end}
+    held = [claim(row) for row in connection.execute(claims, {**names, **when}).all()]
     first, last = micros(start), micros(end)
     if at is not None:
-        claims, last = [c.late(micros(at)) for c in claims], max(last, micros(at) + 1)
-    top = fits(claims, first, last, room)
+        held, last = [c.late(micros(at)) for c in held], max(last, micros(at) + 1)
+    top = fits(held, first, last, room)
     if top is not None:
         raise OverbookedError(
             f"{new[0].claimant} does not fit: {_short(top, room)}", where=where, hint="another node or time"
@@ -265,8 +291,8 @@ def _check(
 
 
 def _check_quota(connection: Connection, new: Sequence[Reservation], quota: Quota, *which: ColumnElement[bool]) -> None:
-    of_tenant = (_C.pool == quota.pool, _C.tenant == quota.tenant)
-    _check(connection, new, quota.limit, f"quota of {quota.tenant}", *of_tenant, *which)
+    wanted = _CLAIMS.where(_C.pool == quota.pool, _C.tenant == quota.tenant, *which, *_DURING)
+    _check(connection, new, quota.limit, f"quota of {quota.tenant}", wanted)
 
 
 def _short(top: Resources, room: Resources) -> str:
