@@ -30,8 +30,8 @@ class PlanStore(Protocol):
         """One by id or unique prefix."""
         ...
 
-    def latest(self, pool: str) -> CapacityPlan | None:
-        """The last one made."""
+    def latest(self, pool: str, *, ahead: bool = False) -> CapacityPlan | None:
+        """The last one made; `ahead`: of the last hundred, the last that has targets, not only what is done at once."""
         ...
 
 

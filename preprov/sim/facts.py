@@ -53,14 +53,16 @@ class MemoryPlans:
     def __init__(self, keep: int | None = None) -> None:
         self._rows: dict[str, CapacityPlan] = {}
         self._latest: dict[str, CapacityPlan] = {}
+        self._ahead: dict[str, CapacityPlan] = {}
         self._keep = keep
 
     def save(self, plan: CapacityPlan) -> None:
         """Keep it."""
         self._rows[plan.plan_id] = plan
-        last = self._latest.get(plan.pool)
-        if last is None or plan.issued_at >= last.issued_at:
-            self._latest[plan.pool] = plan
+        for of in (self._latest, self._ahead) if plan.targets else (self._latest,):
+            last = of.get(plan.pool)
+            if last is None or plan.issued_at >= last.issued_at:
+                of[plan.pool] = plan
         if self._keep is not None and len(self._rows) > self._keep:
             del self._rows[next(iter(self._rows))]
 
@@ -71,9 +73,9 @@ class MemoryPlans:
         near = [p for name, p in self._rows.items() if name.startswith(plan_id)] if plan_id else []
         return near[0] if len(near) == 1 else None
 
-    def latest(self, pool: str) -> CapacityPlan | None:
-        """The last one made."""
-        return self._latest.get(pool)
+    def latest(self, pool: str, *, ahead: bool = False) -> CapacityPlan | None:
+        """The last one made, or the last with targets."""
+        return (self._ahead if ahead else self._latest).get(pool)
 
 
 class MemoryAudit:

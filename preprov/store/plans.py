@@ -1,5 +1,7 @@
 """The port for made plans."""
 
+from typing import Final
+
 from sqlalchemy import func
 from sqlmodel import col, select
 
@@ -7,6 +9,9 @@ from preprov.model.plans import CapacityPlan
 from preprov.store.codec import dump, load
 from preprov.store.engine import Database
 from preprov.store.rows import PlanRow
+
+_LOOKED_AT: Final = 100
+"""Plans, for one with targets: between two of those there are few that only react."""
 
 
 class SqlPlanStore:
@@ -34,14 +39,15 @@ class SqlPlanStore:
             near = [exact] if exact else session.exec(select(PlanRow.document).where(begins).limit(2)).all()
         return load(CapacityPlan, near[0]) if len(near) == 1 else None
 
-    def latest(self, pool: str) -> CapacityPlan | None:
-        """The last one made."""
+    def latest(self, pool: str, *, ahead: bool = False) -> CapacityPlan | None:
+        """The last one made, or the last with targets."""
         last = (
             select(PlanRow.document)
             .where(col(PlanRow.pool) == pool)
             .order_by(col(PlanRow.issued_at).desc(), col(PlanRow.id).desc())
-            .limit(1)
+            .limit(_LOOKED_AT if ahead else 1)
         )
         with self._db.read() as session:
-            document = session.exec(last).first()
-        return load(CapacityPlan, document) if document else None
+            documents = session.exec(last).all()
+        plans = (load(CapacityPlan, d) for d in documents)
+        return next((p for p in plans if p.targets or not ahead), None)

@@ -1,6 +1,7 @@
 """What every store must do with forecasts, plans, audit rows and snapshots."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -126,6 +127,18 @@ class DecisionContract(PortsContract):
         ports.plans.save(last)
         ports.plans.save(self.plan("p3", T0 + minutes(2), pool="other"))
         assert ports.plans.latest(POOL) == last
+
+    def test_the_latest_plan_that_looks_ahead(self, ports: Ports) -> None:
+        """The last with targets, past what was only done at once."""
+        assert ports.plans.latest(POOL, ahead=True) is None
+        at_once = replace(self.plan("p0"), targets=())
+        ports.plans.save(at_once)
+        assert ports.plans.latest(POOL, ahead=True) is None
+        wanted = self.plan("p1", T0 + minutes(1))
+        ports.plans.save(wanted)
+        ports.plans.save(replace(at_once, plan_id="p2", issued_at=T0 + minutes(2)))
+        assert ports.plans.latest(POOL, ahead=True) == wanted
+        assert ports.plans.latest(POOL, ahead=False) != wanted
 
     def test_audit_rows_are_added_and_found(self, ports: Ports) -> None:
         """By pool, time, node and action, in time order."""

@@ -60,7 +60,7 @@ function alternatives(plans) {
     const others = p.alternatives.map((a) => h("tr", {}, h("th", { scope: "row" }, a.name), h("td", {}, usd(a.cost_usd)), h("td", {}, `${amount(a.wait_core_hours)} core-h`), h("td", {}, a.why_not)));
     const head = h("tr", {}, ["course", "cost", "waiting", "why not"].map((t) => h("th", { scope: "col" }, t)));
     const caption = h("caption", {}, `What was considered, plan ${p.plan_id}`);
-    const none = others.length ? null : h("p", { class: "quiet" }, "Nothing else was considered: there was no choice to make.");
+    const none = others.length ? null : h("p", { class: "quiet" }, "Nothing else was weighed: it answers what was there at that moment.");
     return h("div", {}, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Alternatives" }, h("table", {}, caption, h("thead", {}, head), h("tbody", {}, chosen, others))), none, p.notes.map((t) => h("p", { class: "quiet" }, t)));
   });
 }

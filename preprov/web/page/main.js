@@ -67,7 +67,7 @@ async function detail(epoch) {
   const history = await maybe(get(`v1/capacity/${name}/history`, { hours: watch.wanted, points: 400 }));
   const from = now() - watch.fitted(history.value?.points ?? [], now()) * 3600e3;
   const [plan, [forecast, before], decisions, reservations] = await Promise.all([
-    maybe(get(`v1/plans/${name}`)),
+    maybe(get(`v1/plans/${name}`, { ahead: true })),
     forecasts(name, from),
     maybe(get(`v1/decisions/${name}`, { most: 40 })),
     maybe(get("v1/reservations", { pool })),

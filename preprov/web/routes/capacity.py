@@ -90,9 +90,15 @@ def capacity(pool: PoolName, caller: Reader) -> CapacityPart:
 
 
 @router.get("/plans/{pool}", summary="What is meant to run when")
-def plan(pool: PoolName, caller: Reader) -> PlanPart:
+def plan(
+    pool: PoolName,
+    caller: Reader,
+    ahead: Annotated[
+        bool, Query(description="The last one that says what is to run later, too: past mere reactions.")
+    ] = False,
+) -> PlanPart:
     """The pool's last plan. The reasons are for administrators: they may tell of anybody's work."""
-    found = caller.ctx.ports.plans.latest(caller.pool(pool).name)
+    found = caller.ctx.ports.plans.latest(caller.pool(pool).name, ahead=ahead)
     if found is None:
         raise not_found(f"there is no plan of pool {pool}")
     return _plan(found, with_reasons=caller.token.is_admin)

@@ -3,14 +3,16 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.contracts import PoolSnapshot
 from preprov.model.access import Scope
-from preprov.model.plans import Action, ActionKind, ActionRecord, Alternative, CapacityPlan
-from preprov.model.pools import Mode
+from preprov.model.demand import DemandCurve
+from preprov.model.plans import Action, ActionKind, ActionRecord, Alternative, CapacityPlan, Target
+from preprov.model.pools import Mode, Standby
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, State, TaskSpec
 from preprov.web.routes.past import thinned
@@ -116,6 +118,31 @@ def test_each_decision_once_the_latest_first(site: Site, red: Client, admin: Cli
     hidden = ("reason", "detail", "actor", "nodes", "figures")
     assert [blind[k] for k in hidden] == [None] * 5
     assert {k: v for k, v in blind.items() if k not in hidden} == {k: v for k, v in one.items() if k not in hidden}
+
+
+def test_the_plan_that_looks_ahead_is_not_hidden_by_what_was_done_at_once(site: Site, red: Client) -> None:
+    plans, valid = site.app.ctx.ports.plans, T0 + timedelta(minutes=5)
+    target = Target(T0 + timedelta(hours=1), "g", Standby.RUNNING, 3)
+    plans.save(CapacityPlan("p1", "batch", Mode.FULL, T0 - timedelta(minutes=1), valid, (), (target,)))
+    plans.save(CapacityPlan("p2", "batch", Mode.FULL, T0, valid, ()))
+    assert red("GET", "/v1/plans/batch").json()["plan_id"] == "p2"
+    whole = red("GET", "/v1/plans/batch?ahead=true").json()
+    assert (whole["plan_id"], [t["count"] for t in whole["targets"]]) == ("p1", [3])
+    assert red("GET", "/v1/plans/other?ahead=true").status_code == 404
+
+
+def test_forecasts_are_known_as_they_stood(site: Site, red: Client) -> None:
+    for hours in (9, 3):
+        issued = T0 - timedelta(hours=hours)
+        curve = DemandCurve("batch", issued, issued, 3600, np.ones((20, 12, 5), dtype=np.float32))
+        site.app.ctx.ports.forecasts.save(curve)
+
+    def issued_at(**query: str) -> str:
+        return str(red("GET", "/v1/forecasts/batch", params=query).json()["issued_at"])
+
+    assert issued_at() == "2026-01-04T23:00:00Z"
+    assert issued_at(at="2026-01-04T22:59:59Z") == "2026-01-04T17:00:00Z"
+    assert red("GET", "/v1/forecasts/batch?at=2026-01-04T16:00:00Z").status_code == 404
 
 
 def test_why_says_what_else_was_considered_and_what_it_would_have_cost(site: Site, admin: Client) -> None:
