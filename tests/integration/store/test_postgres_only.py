@@ -183,3 +183,24 @@ def test_one_file_ingested_by_many_at_once_is_ingested_once(
         results = list(threads.map(lambda _: work.ingest(POOL, "k", "d", [SourceBatch(history(9))]), range(4)))
     assert sorted(r.already for r in results) == [False, True, True, True]
     assert len(work.work(POOL).runs) == 9
+
+
+@pytest.mark.parametrize("rested", [True, False])
+def test_a_connection_that_the_server_ended_is_replaced(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rested: bool
+) -> None:
+    """One that has rested is asked first; of one just used the call says so, and the next is served."""
+    monkeypatch.setattr("preprov.store.engine._RESTED_S", 0.0 if rested else 3600.0)
+    store = open_store(postgres_url, tmp_path)
+    ledger = store.ports().ledger
+    assert ledger.reservations(POOL) == ()
+    other = create_engine(resolve(postgres_url, tmp_path))
+    with other.connect() as connection:
+        mine = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+        connection.execute(text(mine + "current_database()"))
+    if not rested:
+        with pytest.raises(StoreUnavailableError):
+            ledger.reservations(POOL)
+    assert ledger.reservations(POOL) == ()
+    other.dispose()
+    store.close()
