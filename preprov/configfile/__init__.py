@@ -15,6 +15,7 @@ from preprov.configfile.base import HoursSection, Section, known_zone, time_of_d
 from preprov.configfile.planning import (
     AccountSection,
     AdjustSection,
+    CurvesSection,
     GateSection,
     LimitSection,
     ObjectiveSection,
@@ -227,6 +228,7 @@ class PoolSection(Section):
     window: WindowSection = WindowSection()
     gate: GateSection | None = Field(default=None, description="Left out: that below for pools in a cloud, else none.")
     adjust: AdjustSection | None = Field(default=None, description="Left out: running tasks are not adjusted.")
+    curves: CurvesSection = CurvesSection()
     preload: PreloadSection = PreloadSection()
     floor: list[WithinSection] = Field(default_factory=list)
     disruption: list[WithinSection] = Field(default_factory=list)
@@ -309,6 +311,7 @@ class ConfigFile(Section):
                 objective=p.objective.build(),
                 gate=_gate(p),
                 adjusting=p.adjust.build() if p.adjust else None,
+                packing=p.curves.build(),
                 guards=(p.guard or self.guard).build(),
                 window=p.window.hours(),
                 preload=p.preload.build(),

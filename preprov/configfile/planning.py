@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from preprov.configfile.base import HoursSection, Section, known_zone
 from preprov.model.adjusting import Adjusting
 from preprov.model.adoption import Gate
+from preprov.model.curved import CurvePacking
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Account, SharedLimit
 from preprov.model.pools import Objective, Pool, Within
@@ -95,6 +96,26 @@ class AdjustSection(Section):
             self.signal,
             self.grace,
         )
+
+
+class CurvesSection(Section):
+    """[pool.curves]: reservations follow what past runs used over time, and peaks that do not meet share a node."""
+
+    packing: bool = Field(default=False, description="Reserve by curve, and pack in time; false: by requests.")
+    quantile: float = Field(default=0.9, ge=0.5, lt=1, description="Of cores, that is reserved; of memory .99 or more.")
+    meeting: float = Field(
+        default=0.01, ge=0, lt=0.5, description="Largest chance that peaks meet on a node; of memory a tenth. 0 = none."
+    )
+    margin: float = Field(default=0.1, ge=0, description="Share of the curve, reserved on top of it.")
+    steps: int = Field(default=4, ge=1, le=16, description="Segments of a reservation.")
+    runs: int = Field(default=8, ge=3, description="Watched runs of the very same code that a curve is trusted from.")
+    late: float = Field(default=5.0, ge=0, description="Seconds that a start is late, on average.")
+
+    def build(self) -> CurvePacking | None:
+        """The domain value; None if packing is off."""
+        if not self.packing:
+            return None
+        return CurvePacking(self.quantile, self.meeting, self.margin, self.steps, self.runs, self.late)
 
 
 class WithinSection(HoursSection):

@@ -14,12 +14,14 @@ from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
 from preprov.control.moving import at_their_size, moved
 from preprov.control.observing import of_tasks
+from preprov.control.phased import Curves, note, share_nodes
 from preprov.control.placing import assign, request_of
 from preprov.control.readying import ready_tasks
+from preprov.control.reclaiming import reclaim
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
-from preprov.model.plans import stable_id
+from preprov.model.plans import ActionKind, stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, most
 from preprov.model.resources import Resources
 from preprov.model.work import DagRun, State, TaskRun, TaskSpec
 from preprov.planning.lanes import lane_of
@@ -61,9 +63,11 @@ def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> Dispatch
     live = lifecycle.advance(ctx, live, now)
     ctx.ports.ledger.expire(pool.name, now)
     adjust_tasks(ctx, pool, live, observation, reports, now)
-    _reserve_upcoming(ctx, pool, live, now)
+    curves = Curves(ctx, pool, live)
+    reclaim(curves, observation, reports, now)
+    _reserve_upcoming(ctx, pool, live, curves, now)
     _resume(ctx, pool, live, observation, frozenset(r.claimant for r in reports), now)
-    return _place(ctx, pool, live, observation, now)
+    return _place(ctx, pool, live, observation, reports, curves, now)
 
 
 def poll(ctx: Context, pool: Pool, observation: PoolObservation) -> list[TaskReport]:
@@ -110,7 +114,7 @@ def _segments(task: TaskRun, start: datetime) -> tuple[Segment, ...]:
     return (Segment(start, start + length, task.spec.request),)
 
 
-def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, now: datetime) -> None:
+def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, curves: Curves, now: datetime) -> None:
     """Soft reservations for the roots of runs that are due later, so that the claim is on the books before the time."""
     held = {r.claimant for r in of_tasks(ctx.ports.ledger.reservations(pool.name))}
     for run in live.runs.values():
@@ -121,20 +125,41 @@ def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, now: datet
                 continue
             for i in range(task.spec.instances):
                 if task.claimant(i) not in held:
-                    ctx.ports.ledger.reserve(_soft(pool, task, i, run.due))
+                    ctx.ports.ledger.reserve(_soft(pool, task, i, run.due, segments=curves.segments(task, run.due)))
 
 
-def _soft(pool: Pool, task: TaskRun, instance: int, start: datetime, under: str = "") -> Reservation:
+def _reserve_waiting(
+    ctx: Context, pool: Pool, waiting: Sequence[tuple[TaskRun, int]], curves: Curves, now: datetime
+) -> None:
+    """Soft reservations of the whole curve for what waits; what does not come within the grace is on the books anew."""
+    if curves.packing is None:
+        return
+    held = {r.claimant for r in of_tasks(ctx.ports.ledger.reservations(pool.name))}
+    for task, i in waiting:
+        segments = None if task.claimant(i) in held else curves.segments(task, now)
+        if segments is not None:
+            ctx.ports.ledger.reserve(_soft(pool, task, i, now, segments=segments))
+
+
+def _soft(
+    pool: Pool,
+    task: TaskRun,
+    instance: int,
+    start: datetime,
+    under: str = "",
+    segments: tuple[Segment, ...] | None = None,
+) -> Reservation:
+    """A claim of an instance: its curve if that is known, and then void soon after its start if it does not come."""
     claimant = task.claimant(instance)
-    segments = _segments(task, start)
+    flat = _segments(task, start)
     return Reservation(
         reservation_id=stable_id(pool.name, claimant, start.isoformat(), *([under] if under else [])),
         pool=pool.name,
         claimant=claimant,
-        segments=segments,
+        segments=segments or flat,
         tenant=task.tenant,
         priority=task.priority,
-        expires_at=segments[-1].end + _SOFT_GRACE,
+        expires_at=(flat[-1].end if segments is None else start) + _SOFT_GRACE,
         created_at=start,
         purpose=Purpose.TASK,
         under=under,
@@ -142,7 +167,13 @@ def _soft(pool: Pool, task: TaskRun, instance: int, start: datetime, under: str 
 
 
 def _place(
-    ctx: Context, pool: Pool, live: lifecycle.Live, observation: PoolObservation, now: datetime
+    ctx: Context,
+    pool: Pool,
+    live: lifecycle.Live,
+    observation: PoolObservation,
+    reports: Sequence[TaskReport],
+    curves: Curves,
+    now: datetime,
 ) -> DispatchResult:
     drained = ctx.ports.intent.drains(pool.name)
     books = hand_over(ctx, pool, observation, drained, now)
@@ -155,6 +186,8 @@ def _place(
     ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
     ordered = [wanting[r.key] for r in in_turn(ctx, rooms, books.reservations, ready, now)]
     requests = [request_of(t, i) for t, i in ordered]
+    if curves.packing is not None:
+        requests = [replace(r, amount=curves.size(t)) for r, (t, _) in zip(requests, ordered, strict=True)]
     if lanes:
         requests = [replace(r, lane=lane_of(pool, lanes, r.amount, r.affinity) or 0) for r in requests]
     placement = assign(
@@ -165,8 +198,19 @@ def _place(
     started = []
     for claimant, (node_id, under) in placement.placed.items():
         task, i = wanting[claimant]
-        if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now, under):
+        how = _How(under, curves.segments(task, now))
+        if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now, how):
             started.append(claimant)
+    unplaced = [(t, i) for t, i in ordered if t.claimant(i) in placement.unplaced]
+    offerings = {n: node.offering for n, node in nodes.items()}
+    shared = share_nodes(curves, rooms, offerings, () if books.coming else unplaced, reports, now)
+    for claimant, where in shared.items():
+        task, i = wanting[claimant]
+        how, node = _How("", where.segments), nodes[where.node_id]
+        if _start(ctx, pool, live.runs[task.run_id], task, i, node, now, how):
+            started.append(claimant)
+            note(ctx, pool, claimant, node, (ActionKind.SHARE, where.why), peak=most(where.segments))
+    _reserve_waiting(ctx, pool, [(t, i) for t, i in unplaced if t.claimant(i) not in started], curves, now)
     nowhere = _fitting_nowhere(pool, {c: wanting[c][0].spec for c in placement.unplaced})
     # No node is wanted for what fits on none, nor for what has to wait whatever there is.
     left = sorted((placement.placed.keys() | placement.unplaced.keys()) - set(started) - nowhere.keys())
@@ -243,8 +287,23 @@ def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskR
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """By which claim something starts. under: a booking's id. segments: None = what it asks for."""
+
+    under: str = ""
+    segments: tuple[Segment, ...] | None = None
+
+
 def _start(
-    ctx: Context, pool: Pool, run: DagRun, task: TaskRun, instance: int, node: Node, now: datetime, under: str = ""
+    ctx: Context,
+    pool: Pool,
+    run: DagRun,
+    task: TaskRun,
+    instance: int,
+    node: Node,
+    now: datetime,
+    how: _How = _How(),
 ) -> bool:
     """Reserve, commit and start one instance; False leaves it ready for the next round."""
     scheduler = ctx.schedulers.get(pool.group(node.group).provider)
@@ -252,10 +311,13 @@ def _start(
         return False
     ledger = ctx.ports.ledger
     try:
-        reservation = ledger.reserve(_soft(pool, task, instance, now, under))
-        if reservation.under != under:  # it was made before it could be known where the task would go
+        wanted = _soft(pool, task, instance, now, how.under, how.segments)
+        reservation = ledger.reserve(wanted)
+        # It was made before it could be known where the task would go, or when.
+        shifted = how.segments is not None and reservation.segments != how.segments
+        if reservation.under != how.under or (shifted and reservation.state is ReservationState.SOFT):
             ledger.release(reservation.reservation_id, "made anew")
-            reservation = ledger.reserve(_soft(pool, task, instance, now, under))
+            reservation = ledger.reserve(wanted)
         ledger.commit(reservation.reservation_id, node.node_id, pool.claimable(node.offering), now)
     except (OverbookedError, ReservationError) as e:
         log.warning("not committed", claimant=task.claimant(instance), node=node.node_id, why=str(e))

@@ -22,6 +22,8 @@ class ActionKind(StrEnum):
     HOLD = "hold"
     RESIZE = "resize"
     """What a running task may use is changed."""
+    SHARE = "share"
+    """A task goes beside others whose peaks are not expected to meet its own."""
     MOVE = "move"
     """A running task is told to keep what it has done, and goes on elsewhere."""
 

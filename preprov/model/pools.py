@@ -15,6 +15,7 @@ import numpy as np
 
 from preprov.model.adjusting import Adjusting
 from preprov.model.adoption import Gate
+from preprov.model.curved import CurvePacking
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline
 from preprov.model.resources import KINDS, Resources
@@ -320,6 +321,7 @@ class Pool:
         deadlines: of runs, by DAG and tenant; the first that matches counts. solver_s: that the optimiser may take.
         gate: what it has to show before preprov may raise on it, or lower; None = nothing.
         adjusting: how what running tasks may use is changed; None = it is not.
+        packing: how reservations follow curves; None = they are what tasks ask for.
     """
 
     name: str
@@ -344,6 +346,7 @@ class Pool:
     solver_s: float = 5.0
     gate: Gate | None = None
     adjusting: Adjusting | None = None
+    packing: CurvePacking | None = None
 
     def __post_init__(self) -> None:
         if not self.groups:

@@ -61,9 +61,24 @@ def fitted(needed: Floats, width_s: float, most: int) -> Steps:
     Args:
         needed: (G,) the curve, in bins. width_s: of a bin. most: steps.
     """
-    n = len(needed)
-    highest = np.maximum.accumulate(np.where(np.tri(n).T > 0, needed[None, :], 0.0), axis=1)  # [i, j]: of bins i..j
-    cost = np.where(np.tri(n).T > 0, highest * (np.arange(n)[None, :] - np.arange(n)[:, None] + 1), np.inf)
+    edges = compacted(needed[None, :], most)
+    return Steps(
+        np.array([s * width_s for s, _ in edges], dtype=np.float64),
+        np.array([needed[s : e + 1].max() for s, e in edges]),
+    )
+
+
+def compacted(needed: Floats, most: int) -> list[tuple[int, int]]:
+    """At most so many stretches (first and last bin) of (R, G) curves whose tops are together as little as can be.
+
+    More stretches never add up to more, and what is reserved is nowhere less than what is needed.
+    """
+    n = needed.shape[1]
+    later = np.tri(n).T > 0
+    area = np.zeros((n, n))
+    for row in needed:
+        area += np.maximum.accumulate(np.where(later, row[None, :], 0.0), axis=1)  # [i, j]: the top of bins i..j
+    cost = np.where(later, area * (np.arange(n)[None, :] - np.arange(n)[:, None] + 1), np.inf)
     best = cost[0]
     begins: list[NDArray[np.int64]] = []
     for _ in range(1, min(most, n)):
@@ -80,7 +95,4 @@ def fitted(needed: Floats, width_s: float, most: int) -> Steps:
     if end >= 0:
         edges.append((0, end))
     edges.reverse()
-    return Steps(
-        np.array([s * width_s for s, _ in edges], dtype=np.float64),
-        np.array([needed[s : e + 1].max() for s, e in edges]),
-    )
+    return edges

@@ -10,7 +10,7 @@ from preprov.model.errors import (
     OverbookedError,
     ReservationError,
 )
-from preprov.model.reservations import Purpose, ReservationState, Segment
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import Resources
 from preprov.testing.store_examples import (
     POOL,
@@ -57,6 +57,35 @@ class LedgerContract(PortsContract):
         assert ledger.resize("r1", Resources(cpu=2), room, later).most == Resources(cpu=2)
         with pytest.raises(ReservationError):
             ledger.resize("nobody", Resources(cpu=2), room, later)
+
+    def test_tasks_whose_peaks_do_not_meet_share_a_node(self, ports: Ports) -> None:
+        """Claims are added up instant by instant; one that is late holds what it held last."""
+        ledger, room = ports.ledger, Resources(cpu=10, memory=10)
+
+        def curve(name: str, at: float) -> Reservation:
+            start = T0 + minutes(at)
+            steps = ((0, 10, 1), (10, 15, 8), (15, 20, 2))
+            segments = tuple(
+                Segment(start + minutes(a), start + minutes(b), Resources(cpu=c, memory=1)) for a, b, c in steps
+            )
+            return replace(claim(name), segments=segments, purpose=Purpose.TASK)
+
+        for name, at in (("a", 0), ("b", 5), ("meets", 2)):
+            ledger.reserve(curve(name, at))
+        ledger.commit("a", "n1", room, T0)
+        with pytest.raises(OverbookedError):
+            ledger.commit("meets", "n1", room, T0)
+        assert ledger.commit("b", "n1", room, T0 + minutes(5)).segments == curve("b", 5).segments
+        after = T0 + minutes(12)
+        with pytest.raises(OverbookedError):
+            ledger.resize("b", Resources(cpu=8, memory=1), room, after)
+        assert ledger.resize("a", Resources(cpu=2, memory=1), room, after).segments == (
+            Segment(after, T0 + minutes(20), Resources(cpu=2, memory=1)),
+        )
+        assert ledger.resize("b", Resources(cpu=8, memory=1), room, after).most.cpu == 8
+        ledger.reserve(replace(curve("c", 0), claimant="late"))
+        with pytest.raises(OverbookedError):  # both should be over, and hold ten cores
+            ledger.commit("c", "n1", room, T0 + minutes(60))
 
     def test_segments_come_back_exactly(self, ports: Ports) -> None:
         """To the microsecond and to the bit."""

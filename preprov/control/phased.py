@@ -1,0 +1,270 @@
+"""Reservations that follow curves, and tasks that share a node because their peaks are not expected to meet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprov.contracts import TaskReport
+from preprov.control.context import Context
+from preprov.control.demanding import remembered
+from preprov.control.lifecycle import Live
+from preprov.control.measuring import input_bytes, usage_runs
+from preprov.model.curved import CurvePacking
+from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
+from preprov.model.pools import Node, Offering, Pool
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, most
+from preprov.model.resources import Resources
+from preprov.model.room import Claim, claim_of, fits, micros, spans_of
+from preprov.model.time import epoch
+from preprov.model.usage import UsageRun
+from preprov.model.work import TaskRun
+from preprov.planning.phasing import DRAWS, INSTANTS, Meeting, meeting
+from preprov.planning.placement import NodeRoom, why_nowhere
+from preprov.profiles.aligned import features
+from preprov.profiles.futures import Future, Learnt, Step
+from preprov.profiles.oddities import sort_out
+
+Floats = NDArray[np.float64]
+
+_FRESH: Final = timedelta(minutes=10)
+_BACK: Final = timedelta(days=400)
+_LEARNT_A_ROUND: Final = 8
+"""Signatures that are learnt in one round; those of others are taken by their requests until the next."""
+_LOOKS_A_ROUND: Final = 32
+"""Pairs of a task and a node whose chance is worked out in one round."""
+_BEYOND: Final = 1.3
+
+
+@dataclass
+class Curves:
+    """What tasks of a pool are expected to use, as far as it is trusted; of one round of dispatch."""
+
+    ctx: Context
+    pool: Pool
+    live: Live
+    left: int = _LEARNT_A_ROUND
+    _found: dict[tuple[str, str, float], Future | None] = field(default_factory=dict)
+    _steps: dict[int, tuple[Step, ...]] = field(default_factory=dict)
+    _kept: list[Future] = field(default_factory=list)
+
+    @property
+    def packing(self) -> CurvePacking | None:
+        """None: reservations are what tasks ask for."""
+        setting = self.pool.packing
+        return setting if setting is not None and setting.meeting > 0 else None
+
+    def future(self, task: TaskRun) -> Future | None:
+        """Ways it may go; None where no curve is trusted, or none of the pool's nodes would hold it."""
+        run = self.live.runs.get(task.run_id)
+        if self.packing is None or run is None or not task.signature:
+            return None
+        size = input_bytes(task)
+        key = (run.dag_id, task.signature, size if size == size else -1.0)
+        if key not in self._found:
+            self._found[key] = self._made(run.dag_id, task, size)
+        return self._found[key]
+
+    def _made(self, dag: str, task: TaskRun, size: float) -> Future | None:
+        key = (self.pool.name, "futures", dag, task.signature)
+        held = self.ctx.memo.get(key)
+        if held is None or self.ctx.clock.now() - held[0] >= _FRESH:
+            if self.left <= 0:
+                return None
+            self.left -= 1
+        found = remembered(self.ctx, key, _FRESH, lambda: self._learnt(dag, task))
+        if found is None:
+            return None
+        last, learnt = found
+        made = learnt.future(features(replace(last, input_bytes=size)))
+        self._kept.append(made)
+        top = most(self._segments(made, task, self.ctx.clock.now()))
+        return None if why_nowhere(self.pool, top, task.spec.affinity) else made
+
+    def _learnt(self, dag: str, task: TaskRun) -> tuple[UsageRun, Learnt] | None:
+        now = self.ctx.clock.now()
+        every = usage_runs(
+            self.ctx, self.pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False
+        )
+        same = [u for i, u in every if i.signature == task.signature]
+        same = [same[i] for i in sort_out(same).kept]
+        if self.packing is None or len(same) < self.packing.runs:
+            return None
+        learnt = Learnt.of(same)
+        return (same[-1], learnt) if learnt.is_trusted else None
+
+    def segments(self, task: TaskRun, start: datetime) -> tuple[Segment, ...] | None:
+        """What is reserved from `start` on; None = what it asks for."""
+        future = self.future(task)
+        return None if future is None else self._segments(future, task, start)
+
+    def _segments(self, future: Future, task: TaskRun, start: datetime) -> tuple[Segment, ...]:
+        p = self.pool.packing or CurvePacking()
+        if id(future) not in self._steps:
+            self._steps[id(future)] = future.steps(p.quantile, p.memory_quantile, p.margin, p.steps)
+        return tuple(
+            Segment(
+                start + timedelta(seconds=s.start_s),
+                start + timedelta(seconds=s.end_s),
+                replace(task.spec.request, cpu=s.cpu, memory=s.memory),
+            )
+            for s in self._steps[id(future)]
+        )
+
+    def size(self, task: TaskRun) -> Resources:
+        """What it is packed by where peaks are added up: its request, or more if it is known to use more."""
+        segments = self.segments(task, self.ctx.clock.now())
+        return task.spec.request if segments is None else task.spec.request.maximum(most(segments))
+
+
+def note(
+    ctx: Context, pool: Pool, claimant: str, node: Node, action: tuple[ActionKind, str], **amounts: Resources
+) -> ActionRecord:
+    """Put on record what became of an instance's claim, and why.
+
+    Args:
+        action: its kind and reason. amounts: cores and memory by when, for the numbers behind it.
+    """
+    kind, why = action
+    now = ctx.clock.now()
+    done = Action(
+        stable_id(pool.name, str(kind), claimant, now.isoformat()),
+        kind,
+        now,
+        node.group,
+        1,
+        why,
+        offering=node.offering.key,
+        node_ids=(node.node_id,),
+        numbers={f"{k}_{when}": getattr(a, k) for when, a in amounts.items() for k in ("cpu", "memory")},
+        task=claimant,
+    )
+    row = ActionRecord(done, pool.name, "", ctx.actor, now, "done", "", (node.node_id,))
+    ctx.ports.audit.record(row)
+    return row
+
+
+def seen_in(report: TaskReport) -> Mapping[str, float]:
+    """What a running instance was last seen to use: of cores the mean, of memory the most."""
+    cpu = [u.cpu for u in report.usage if u.cpu is not None]
+    memory = [u.memory for u in report.usage if u.memory is not None]
+    out = {"cpu": float(np.mean(cpu))} if cpu else {}
+    return out | ({"memory": max(memory)} if memory else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Where an instance goes beside others. why: for people."""
+
+    node_id: str
+    segments: tuple[Segment, ...]
+    why: str
+
+
+def share_nodes(
+    curves: Curves,
+    rooms: Sequence[NodeRoom],
+    offerings: Mapping[str, Offering],
+    unplaced: Sequence[tuple[TaskRun, int]],
+    reports: Sequence[TaskReport],
+    now: datetime,
+) -> dict[str, Shared]:
+    """Instances that found no room by their peaks, onto nodes whose tasks' peaks they are not expected to meet.
+
+    No node with a booking or a window on it takes part, nor what is a gang or under a booking.
+
+    Args:
+        curves: what tasks are expected to use. rooms: nodes that may take work, in the order in which they are filled.
+        offerings: by node. unplaced: in launch order. reports: what runs.
+        now: the present instant.
+    """
+    wanting = [(t, i) for t, i in unplaced if not t.spec.under and not (t.spec.gang and t.spec.instances > 1)]
+    if curves.packing is None or not any(curves.future(t) for t, _ in wanting):
+        return {}
+    board = _Board(curves, reports, now)
+    for r in curves.ctx.ports.ledger.reservations(curves.pool.name):
+        if r.state is ReservationState.COMMITTED and r.node_id:
+            board.claims.setdefault(r.node_id, []).append(r)
+    out: dict[str, Shared] = {}
+    for task, instance in wanting:
+        for room in rooms:
+            if board.looks <= 0:
+                return out
+            labels = task.spec.affinity.items()
+            if all(room.labels.get(k) == v for k, v in labels):
+                found = board.shared(task, instance, room.node_id, curves.pool.claimable(offerings[room.node_id]))
+                if found is not None:
+                    out[task.claimant(instance)] = found
+                    break
+    return out
+
+
+class _Board:
+    """Who is on which node in this round."""
+
+    def __init__(self, curves: Curves, reports: Sequence[TaskReport], now: datetime) -> None:
+        self.curves, self.now = curves, now
+        self.reports = {r.claimant: r for r in reports if r.ended_at is None}
+        self.tasks = {t.claimant(i): t for t in curves.live.tasks.values() for i in range(t.spec.instances)}
+        self.claims: dict[str, list[Reservation]] = {}
+        self.looks = _LOOKS_A_ROUND
+        self.rng = np.random.default_rng([curves.ctx.seed, int(epoch(now))])
+        self._no: set[tuple[str, str, Resources]] = set()
+
+    def shared(self, task: TaskRun, instance: int, node: str, room: Resources) -> Shared | None:
+        """Put it there, if the chance allows it."""
+        kind, others = (node, task.signature, task.spec.request), self.claims.get(node, [])
+        if kind in self._no or not others or any(r.purpose is not Purpose.TASK or r.under for r in others):
+            return None
+        future, segments = self.curves.future(task), self.curves.segments(task, self.now)
+        if future is None or segments is None:
+            return None
+        new = Reservation("new", self.curves.pool.name, task.claimant(instance), segments, purpose=Purpose.TASK)
+        if not self._fits(others, new, room):
+            self._no.add(kind)
+            return None
+        self.looks -= 1
+        found = self._chance(others, future, room)
+        if not found.within(self.curves.packing or CurvePacking(meeting=0.0)):
+            self._no.add(kind)
+            return None
+        self._no = {k for k in self._no if k[0] != node}
+        bound = replace(new, state=ReservationState.COMMITTED, node_id=node, reservation_id=new.claimant)
+        self.claims[node] = [*others, bound]
+        names = ", ".join(r.claimant for r in others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        return Shared(node, segments, f"shares {node} with {names}: {found.words()}")
+
+    def _fits(self, others: Sequence[Reservation], new: Reservation, room: Resources) -> bool:
+        claims: list[Claim] = [claim_of(r).late(micros(self.now)) for r in others]
+        return fits([*claims, claim_of(new)], micros(new.start), micros(new.end), room) is None
+
+    def _chance(self, others: Sequence[Reservation], future: Future, room: Resources) -> Meeting:
+        p = self.curves.pool.packing or CurvePacking()
+        times = np.linspace(0.0, future.longest_s * _BEYOND + 3 * p.late_s, INSTANTS)
+        drawn = [self._drawn(r, times) for r in others]
+        drawn.append(future.draw(times, DRAWS, self.rng, late_s=p.late_s))
+        return meeting(drawn, room.cpu, room.memory)
+
+    def _drawn(self, claim: Reservation, times: Floats) -> tuple[Floats, Floats]:
+        task, report = self.tasks.get(claim.claimant), self.reports.get(claim.claimant)
+        future = self.curves.future(task) if task is not None else None
+        if future is None:
+            return _as_claimed(claim, times, self.now)
+        began = report.started_at if report is not None else claim.start
+        elapsed = max((self.now - began).total_seconds(), 0.0)
+        late = self.curves.pool.packing.late_s if self.curves.pool.packing and report is None else 0.0
+        return future.draw(
+            times, DRAWS, self.rng, elapsed_s=elapsed, late_s=late, seen=seen_in(report) if report else None
+        )
+
+
+def _as_claimed(claim: Reservation, times: Floats, now: datetime) -> tuple[Floats, Floats]:
+    """(1, T) of a task that no curve is trusted of: what it claims, and what it claimed last for as long as it runs."""
+    spans = spans_of(claim)
+    at = micros(now) + times * 1e6
+    place = np.clip(np.searchsorted([s[0] for s in spans], at, side="right") - 1, 0, len(spans) - 1)
+    amounts = np.array([s[2:4] for s in spans])[place]
+    return amounts[None, :, 0], amounts[None, :, 1]
