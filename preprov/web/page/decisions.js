@@ -11,7 +11,7 @@ const because = (a) => (a.reason?.startsWith(`${a.kind} ${a.count} x `) ? a.reas
 const RESULTS = { done: "good", failed: "bad", guarded: "odd", skipped: "odd" };
 
 export function showNext(box, plan, now) {
-  const ahead = (plan?.actions ?? []).filter((a) => a.kind !== "hold" && Date.parse(a.at) > now).slice(0, 6);
+  const ahead = (plan?.actions ?? []).filter((a) => a.kind !== "hold" && Date.parse(a.at) > now).slice(0, 4);
   if (!ahead.length) return put(box);
   const rows = ahead.map((a) => h("li", {}, instant(a.at, now), ` ${a.kind} ${a.count} × ${a.offering || a.group}`, a.reason ? h("span", { class: "quiet" }, `: ${because(a)}`) : null));
   return put(box, h("h4", {}, "Next, if nothing changes"), h("ol", { class: "plain" }, rows));
@@ -56,8 +56,8 @@ async function explain(body, d, now) {
 function alternatives(plans) {
   if (!plans.length) return h("p", { class: "quiet" }, "The plan behind it is not kept any more.");
   return plans.slice(0, 3).map((p) => {
-    const chosen = h("tr", { class: "taken" }, h("th", { scope: "row" }, "this plan"), h("td", {}, usd(p.cost_usd)), h("td", {}, `${amount(p.wait_core_hours)} core-h`), h("td", {}, p.fallback || "taken"));
-    const others = p.alternatives.map((a) => h("tr", {}, h("th", { scope: "row" }, a.name), h("td", {}, usd(a.cost_usd)), h("td", {}, `${amount(a.wait_core_hours)} core-h`), h("td", {}, a.why_not)));
+    const chosen = h("tr", { class: "taken" }, h("th", { scope: "row" }, "this plan"), h("td", { class: "short-cell" }, usd(p.cost_usd)), h("td", { class: "short-cell" }, `${amount(p.wait_core_hours)} core-h`), h("td", {}, p.fallback || "taken"));
+    const others = p.alternatives.map((a) => h("tr", {}, h("th", { scope: "row" }, a.name), h("td", { class: "short-cell" }, usd(a.cost_usd)), h("td", { class: "short-cell" }, `${amount(a.wait_core_hours)} core-h`), h("td", {}, a.why_not)));
     const head = h("tr", {}, ["course", "cost", "waiting", "why not"].map((t) => h("th", { scope: "col" }, t)));
     const caption = h("caption", {}, `What was considered, plan ${p.plan_id}`);
     const none = others.length ? null : h("p", { class: "quiet" }, "Nothing else was weighed: it answers what was there at that moment.");

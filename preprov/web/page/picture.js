@@ -32,10 +32,12 @@ export function sceneOf(data, hours, now) {
   return { from, to, now, rows: stacked(rows, phases), band, names: latest.names, wanted, phases };
 }
 
-export function draw(box, scene, width, cursor) {
+// Returns what instant a place on it is, and what marks an instant (null = none).
+export function draw(box, scene, width) {
   const x = (at) => LEFT + ((at - scene.from) / (scene.to - scene.from)) * (width - LEFT - RIGHT);
   const cores = panel("cores", Math.max(...scene.rows.map((r) => Math.max(r.ready, r.used + r.waiting)), ...scene.band.map((b) => b.high), 0));
   const nodes = panel("nodes", Math.max(...scene.rows.map((r) => Math.max(r.total, r.target)), ...scene.wanted.map((w) => w.target), 0), true);
+  const cursor = svg("line", { class: "cursor", visibility: "hidden", y1: PANELS.cores.top, y2: PANELS.nodes.top + PANELS.nodes.height });
   const image = svg(
     "svg",
     { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": summary(scene) },
@@ -51,10 +53,14 @@ export function draw(box, scene, width, cursor) {
     line(scene.rows, x, (r) => nodes.y(r.target), "target"),
     line(scene.wanted, x, (w) => nodes.y(w.target), "target"),
     present(scene, x),
-    cursor === null ? null : svg("line", { class: "cursor", x1: x(cursor), x2: x(cursor), y1: PANELS.cores.top, y2: PANELS.nodes.top + PANELS.nodes.height }),
+    cursor,
   );
   put(box, image);
-  return { image, at: (px) => scene.from + ((px - LEFT) / (width - LEFT - RIGHT)) * (scene.to - scene.from) };
+  const mark = (at) => {
+    cursor.setAttribute("visibility", at === null ? "hidden" : "visible");
+    for (const end of at === null ? [] : ["x1", "x2"]) cursor.setAttribute(end, x(at));
+  };
+  return { mark, at: (px) => scene.from + ((px - LEFT) / (width - LEFT - RIGHT)) * (scene.to - scene.from) };
 }
 
 function panel(name, most, whole = false) {

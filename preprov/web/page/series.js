@@ -55,7 +55,7 @@ export const stepAt = (steps, at) => steps.find((s) => s.at <= at && at < s.unti
 export function ceiling(value) {
   if (!(value > 0)) return 1;
   const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((k) => k * unit).find((x) => x >= value * 0.999);
+  return [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10].map((k) => k * unit).find((x) => x >= value * 0.999);
 }
 
 // Instants for the ticks of [from, to], at most `most`, on whole local minutes, hours or days.

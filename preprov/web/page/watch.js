@@ -61,12 +61,13 @@ export class Watch {
   redraw() {
     if (!this.data || !this.canvas.clientWidth) return;
     this.scene = sceneOf(this.data, this.hours, this.now);
-    this.drawn = draw(this.canvas, this.scene, this.canvas.clientWidth, this.cursor);
+    this.drawn = draw(this.canvas, this.scene, this.canvas.clientWidth);
     this.read();
     this.tabulate();
   }
 
   read() {
+    this.drawn.mark(this.cursor);
     const at = this.cursor ?? this.now;
     legend(this.readout, this.scene, this.cursor ?? this.now - 1);
     if (document.activeElement !== this.slider) this.slider.value = Math.round(((at - this.scene.from) / (this.scene.to - this.scene.from)) * 1000);
@@ -76,7 +77,7 @@ export class Watch {
   point(fraction) {
     if (!this.scene) return;
     this.cursor = this.scene.from + fraction * (this.scene.to - this.scene.from);
-    this.redraw();
+    this.read();
   }
 
   hover(event) {
@@ -84,12 +85,12 @@ export class Watch {
     const at = this.drawn.at(event.clientX - this.canvas.getBoundingClientRect().left);
     if (at < this.scene.from || at > this.scene.to) return this.release();
     this.cursor = at;
-    this.redraw();
+    this.read();
   }
 
   release() {
     this.cursor = null;
-    this.redraw();
+    if (this.drawn) this.read();
   }
 
   tabulate() {
