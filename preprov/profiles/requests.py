@@ -3,7 +3,8 @@
 Memory is asked for by least expected waste (see `sizer`), learnt from the runs in the order in which they ended, but
 never so little that more than a given share of the runs would have failed: a request stands in a file, and people see
 what fails. CPU is asked for so that 95 of 100 runs have what they do not exceed for 95 % of their time: too little of
-it makes a task slower and ends nobody. Both are rounded up, and no more than a node has.
+it makes a task slower and ends nobody. Both are rounded up, and no more than a node has. Odd runs (see `oddities`), and
+what ran before something else became usual, say nothing of what to ask for; they are counted.
 """
 
 import math
@@ -15,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.executions import Executions
+from preprov.model.usage import UsageRun
 from preprov.profiles.history import Facts
+from preprov.profiles.oddities import sort_out
 from preprov.profiles.sizer import Sizer
 from preprov.profiles.waste import Price
 
@@ -30,6 +33,7 @@ MEMORY_STEP: Final = 1 / 16
 CPU_STEP: Final = 0.1
 _SURE: Final = 0.95
 _LEAST_CPU: Final = 0.1
+_JUDGED: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class Need:
         ask_cpu, ask_memory: what to ask for; NaN where fewer than FEWEST runs were measured.
         hours: of all runs. node_hours_asked, node_hours_needed: hours times the share of a node that was asked for,
             and that `ask_*` would have been; the same where nothing can be said.
-        too_small: measured runs that `ask_memory` would not have held.
+        too_small: measured runs that `ask_memory` would not have held, odd ones too.
+        odd: runs that `ask_*` does not rest on, for they are unlike the others, or like what is usual no more.
     """
 
     tenant: str
@@ -74,6 +79,7 @@ class Need:
     node_hours_asked: float
     node_hours_needed: float
     too_small: int
+    odd: int = 0
 
     @property
     def said(self) -> bool:
@@ -140,8 +146,11 @@ def _need(name: _Name, ran: Executions, room: Room, price: Price, failures: floa
     peak, hours = ran.column("peak"), ran.column("runtime_s") / 3600
     cores = np.where(np.isfinite(ran.column("cpu_p95")), ran.column("cpu_p95"), ran.column("cpu"))
     measured = int(np.isfinite(peak).sum())
-    ask_memory = _memory(peak, hours, ran.column("ended"), price, failures, seed) if measured >= FEWEST else math.nan
-    ask_cpu = _cpu(cores, room) if measured >= FEWEST else math.nan
+    usual = _usual(ran)
+    enough = int(np.isfinite(peak[usual]).sum()) >= FEWEST
+    ended = ran.column("ended")[usual]
+    ask_memory = _memory(peak[usual], hours[usual], ended, price, failures, seed) if enough else math.nan
+    ask_cpu = _cpu(cores[usual], room) if enough else math.nan
     asked_cpu, asked_memory = ran.column("cpus"), ran.column("memory")
     runs = list(zip(asked_cpu.tolist(), asked_memory.tolist(), peak.tolist(), strict=True))
     asked, needed = _node_hours(room, price, hours, runs, (ask_cpu, ask_memory))
@@ -161,6 +170,31 @@ def _need(name: _Name, ran: Executions, room: Room, price: Price, failures: floa
         node_hours_asked=asked,
         node_hours_needed=needed,
         too_small=int((peak > ask_memory).sum()),
+        odd=len(ran) - len(usual),
+    )
+
+
+def _usual(ran: Executions) -> NDArray[np.int64]:
+    """Rows that are learnt from, in the order in which they are; of very many runs the last are judged."""
+    order = np.argsort(ran.column("ended"), kind="stable")
+    older, last = order[:-_JUDGED], order[-_JUDGED:]
+    found = sort_out([_as_usage(ran, int(i)) for i in last])
+    kept = last[list(found.kept)]
+    return np.sort(kept if found.since else np.concatenate([older, kept]))
+
+
+def _as_usage(ran: Executions, row: int) -> UsageRun:
+    """A run of which its peak, its mean of cores and its runtime are known, as one sample."""
+    told = {c: float(ran.column(c)[row]) for c in ("submitted", "runtime_s", "peak", "cpu", "input_bytes")}
+    return UsageRun(
+        "",
+        "",
+        told["submitted"],
+        max(told["runtime_s"], 1e-3),
+        np.zeros(1),
+        np.array([told["peak"]]),
+        np.array([told["cpu"]]),
+        input_bytes=told["input_bytes"],
     )
 
 

@@ -133,6 +133,8 @@ def _print_sizing(report: "RightSizing", rejects: int) -> None:
     asked, freed, usd = _freed(whole)
     money = f", {usd} USD" if usd else ""
     typer.echo(f"\nAsked for {asked} hours of whole nodes; {freed} of them would be free{money}.")
+    if odd := sum(t["odd"] for t in told["tasks"]):
+        typer.echo(f"{odd} odd run(s) are left out of what to ask for; preprov task show DAG/TASK tells them")
     if rejects:
         typer.echo(f"{rejects} row(s) rejected: no process, no runtime, or did not end well")
 

@@ -160,6 +160,7 @@ class TaskNeed(Part):
     node_hours_asked: float = Field(description="Hours times the share of a node that was asked for.")
     node_hours_needed: float
     too_small: int = Field(description="Runs that ask_memory would not have held.")
+    odd: int = Field(description="Runs unlike the others, or like what is usual no more: ask_* does not rest on them.")
     share_of_all: float
 
 

@@ -25,10 +25,23 @@ def test_one_request_holds_all_but_a_share_of_the_runs():
     (careful,) = needs(ran, ROOM, PRICE, failures=0.0)
     (usual,) = needs(ran, ROOM, PRICE, failures=0.02)
     (bold,) = needs(ran, ROOM, PRICE, failures=0.5)
-    assert careful.too_small == 0
+    assert careful.too_small <= careful.odd <= 4
     assert usual.too_small <= 8
     assert bold.too_small > usual.too_small
     assert careful.ask_memory > usual.ask_memory > bold.ask_memory
+
+
+def test_odd_runs_are_counted_and_say_nothing_of_what_to_ask_for():
+    rng = np.random.default_rng(1)
+    rows = [{"peak": float(p), "cpu": 1.0, "cpu_p95": 1.2} for p in rng.normal(4.0, 0.1, 30)]
+    (without,) = needs(executions(rows), ROOM, PRICE, failures=0.0)
+    leak = {"peak": 40.0, "cpu": 9.0, "cpu_p95": 12.0}
+    (one,) = needs(executions([*rows[:20], leak, *rows[20:]]), ROOM, PRICE, failures=0.0)
+    assert (without.odd, one.odd, one.runs, one.too_small) == (0, 1, 31, 1)
+    assert (one.ask_memory, one.ask_cpu) == (pytest.approx(without.ask_memory, rel=0.1), without.ask_cpu)
+    (new,) = needs(executions([*rows, *([leak] * 5)]), ROOM, PRICE, failures=0.0)
+    assert new.odd == 30, "five in a row are what is usual now"
+    assert new.ask_memory >= 40.0
 
 
 def test_failed_attempts_are_part_of_what_is_needed():
