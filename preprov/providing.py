@@ -17,7 +17,7 @@ from preprov.settings import Settings
 if TYPE_CHECKING:
     from preprov.pools.slurm.power import PowerPrograms
 
-_BEHIND: Final = ("terraform", "slurm")
+_BEHIND: Final = ("terraform", "slurm", "kubernetes")
 """Providers behind which another one has the machines, named by the option `vendor`."""
 
 
@@ -33,7 +33,8 @@ def providers(
     from preprov.pools.registry import providers as made_by_name
 
     groups = [g for p in pools.values() for g in p.groups]
-    wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in groups if g.provider in _BEHIND}
+    behind = [g for g in groups if g.provider in _BEHIND and (g.provider != "kubernetes" or "vendor" in g.options)]
+    wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in behind}
     made = made_by_name(wanted, home, clock, speed, _greeting(home), cache(owner))
     return {name: instrumented(p, process_meter()) for name, p in made.items()}
 

@@ -3,20 +3,22 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from preprov.model.errors import PoolError
-from preprov.model.pools import Group, Mode, Node, Offering, Pool, Preload, Standby
+from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.pools.kubernetes.provider import KubernetesProvider
 from preprov.sim.clock import VirtualClock
+from preprov.sim.cloud import SimCloud
 from preprov.testing.fake_cluster import FakeCluster
 from preprov.testing.fake_cluster_counts import FakeScaling
 from preprov.testing.fake_kubernetes import Json
 
 START = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)
+KEEPS = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
 LABELS = {"preprov.io/pool": "batch", "node.kubernetes.io/instance-type": "m", "kubernetes.io/os": "linux"}
 
 
@@ -104,3 +106,55 @@ def counted_world(folder: Path, way: str, *, replicas: int = 0, **fake: object) 
         made.node_pool("batch", replicas=replicas)
     with made.served(folder) as kubeconfig:
         yield KubernetesWorld(made, clock, kubernetes_pool(kubeconfig, way=way, object="batch"))
+
+
+@dataclass
+class JoinWorld(KubernetesWorld):
+    """Machines of the cloud in memory that join the cluster, held back by a taint."""
+
+    cloud: SimCloud = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cloud = SimCloud(self.clock, seed=3)
+        super().__post_init__()
+
+    def again(self) -> KubernetesProvider:
+        return KubernetesProvider(self.clock, vendor=lambda _: self.cloud)
+
+    def until(self, look: Callable[[], bool], what: str) -> None:
+        for _ in range(100):
+            if look():
+                return
+            self.clock.sleep(20)
+            self.joined()
+            self.provider.tend(self.pool)
+        raise AssertionError(f"waited in vain for {what}")
+
+    def joined(self) -> None:
+        """Kubelets of machines that run have registered, and nodes whose machine is gone are gone."""
+        group = replace(self.pool.groups[0], provider="sim", options={})
+        machines = {m.node_id: m for m in self.cloud.observe(replace(self.pool, groups=(group,))).nodes}
+        nodes = self.fake.objects["nodes"]
+        for uid, node in list(nodes.items()):
+            machine = machines.get(node["metadata"]["name"])
+            if machine is None:
+                del nodes[uid]
+            else:
+                up = machine.phase in (Phase.READY, Phase.DRAINING)
+                node["status"]["readyAt"] = 0.0 if up else 4e9
+        here = {n["metadata"]["name"] for n in nodes.values()}
+        for name, machine in machines.items():
+            if machine.phase is Phase.READY and name not in here:
+                self.fake.node(name, taints=[{"key": "preprov.io/held", "effect": "NoSchedule"}])
+
+
+@contextmanager
+def join_world(folder: Path, **options: object) -> Iterator[JoinWorld]:
+    clock = VirtualClock(START)
+    made = FakeCluster(clock=lambda: clock.now().timestamp(), labels=LABELS, most=0, idle_s=1e9)
+    with made.served(folder) as kubeconfig:
+        pool = kubernetes_pool(
+            kubeconfig, way="node_join", vendor="sim", node_selector={"preprov.io/pool": "p"}, **options
+        )
+        group = replace(pool.groups[0], standby_states=KEEPS)
+        yield JoinWorld(made, clock, replace(pool, groups=(group,)))

@@ -41,6 +41,7 @@ class Cluster:
     def __init__(self, kubeconfig: Path | None, context: str, where: str) -> None:
         self.where = where
         self._api: Any = connect(kubeconfig, context, where=where)
+        self._once: Any = connect(kubeconfig, context, retries=0, where=where)
 
     def jobs(self, namespace: str, selector: str) -> list[Json]:
         """Jobs of a namespace with these labels."""
@@ -109,6 +110,44 @@ class Cluster:
                 _content_type=_APPLY,
                 _request_timeout=_TIMEOUT_S,
             )
+
+    def patch_node(self, node: Json, patch: Json) -> None:
+        """Change a node as it was seen: ConflictError if it has changed since."""
+        from kubernetes import client
+
+        core: Any = client.CoreV1Api(self._api)
+        meta, how = node["metadata"], {"_content_type": _MERGE, "_request_timeout": _TIMEOUT_S}
+        with self._meant():
+            core.patch_node(meta["name"], _as_seen(meta, patch), field_manager=MANAGER, **how)
+
+    def evict(self, pod: Json) -> str:
+        """Ask for a pod to be moved; "" = it goes, else why a PodDisruptionBudget refuses it now.
+
+        Asked once: a refusal may stand for long. NotFoundError if it is gone, or is another one by now.
+        """
+        from kubernetes import client
+        from kubernetes.client.exceptions import ApiException
+
+        core: Any = client.CoreV1Api(self._once)
+        meta = pod["metadata"]
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+            "deleteOptions": {"preconditions": {"uid": meta["uid"]}},
+        }
+        with self._meant():
+            try:
+                core.create_namespaced_pod_eviction(
+                    meta["name"], meta["namespace"], body, _preload_content=False, _request_timeout=_TIMEOUT_S
+                )
+            except ApiException as e:
+                if e.status == 409:
+                    raise NotFoundError("another pod has its name by now", where=self.where) from e
+                if e.status != 429 or not _by_budget(e):
+                    raise
+                return _reason(e)
+        return ""
 
     def customs(self, kind: Custom, selector: str = "") -> list[Json]:
         """All objects of a kind that is not namespaced, with these labels."""
@@ -217,6 +256,15 @@ class Cluster:
 
 def _as_seen(meta: Json, patch: Json) -> Json:
     return {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": meta["resourceVersion"]}}
+
+
+def _by_budget(error: Any) -> bool:
+    """A budget says so; a server that is busy answers with the same code."""
+    try:
+        causes = (json.loads(error.body).get("details") or {}).get("causes") or ()
+    except (ValueError, AttributeError, TypeError):
+        return False
+    return any(c.get("reason") == "DisruptionBudget" for c in causes)
 
 
 def _reason(error: Any) -> str:

@@ -43,7 +43,7 @@ def providers(
         "azure": lambda: _azure(clock, greeting, owner),
         "terraform": lambda: _terraform(out),
         "slurm": lambda: _slurm(out, clock, speed),
-        "kubernetes": lambda: _kubernetes(clock),
+        "kubernetes": lambda: _kubernetes(out, clock),
     }
     for name in sorted(wanted):
         out[name] = built_in[name]() if name in built_in else _installed(name, clock, built_in)
@@ -86,10 +86,10 @@ def _slurm(others: Mapping[str, PoolProvider], clock: Clock, speed: float) -> Po
     return SlurmProvider(clock, others.__getitem__, speed=speed)
 
 
-def _kubernetes(clock: Clock) -> PoolProvider:
+def _kubernetes(others: Mapping[str, PoolProvider], clock: Clock) -> PoolProvider:
     from preprov.pools.kubernetes.provider import KubernetesProvider
 
-    return KubernetesProvider(clock)
+    return KubernetesProvider(clock, vendor=others.__getitem__)
 
 
 def _installed(name: str, clock: Clock, built_in: Iterable[str]) -> PoolProvider:

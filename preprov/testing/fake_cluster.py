@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from preprov.testing.fake_budgets import evicted
 from preprov.testing.fake_kubernetes import FakeKubernetes, Json, stamp, status
 
 ROOTS: Final[Mapping[str, tuple[str, str]]] = {
     "jobs": ("/apis/batch/v1", "batch"),
     "pods": ("/api/v1", ""),
     "nodes": ("/api/v1", ""),
+    "poddisruptionbudgets": ("/apis/policy/v1", "policy"),
     "priorityclasses": ("/apis/scheduling.k8s.io/v1", "scheduling.k8s.io"),
 }
 """Resource -> where it is served, and its API group."""
@@ -67,7 +69,7 @@ class FakeCluster(FakeKubernetes):
     def priority_class(self, name: str, value: int) -> None:
         """Make a priority class."""
         made = self.add("priorityclasses", name, {"value": value}, namespace="")
-        self._bump(made)
+        self.bump(made)
 
     def node(self, name: str = "", *, ready_in: float = 0.0, **spec: Any) -> Json:
         """A node, such as the autoscaler makes."""
@@ -75,7 +77,7 @@ class FakeCluster(FakeKubernetes):
         labels = {**self.labels, "kubernetes.io/hostname": name}
         made = self.add("nodes", name, {"spec": spec, "labels": labels}, namespace="")
         made["status"] = {"allocatable": dict(self.size), "readyAt": self.now() + ready_in}
-        self._bump(made)
+        self.bump(made)
         return made
 
     def work(self, name: str, cpu: str = "4", memory: str = "16Gi", **spec: Any) -> Json:
@@ -84,14 +86,14 @@ class FakeCluster(FakeKubernetes):
         body = {"spec": {"containers": [{"name": "main", "resources": {"requests": requests}}], **spec}}
         made = self.add("pods", name, body, namespace="work")
         made["status"] = {"phase": "Pending"}
-        self._bump(made)
+        self.bump(made)
         self.settle()
         return made
 
     def finish(self, pod: Json) -> None:
         """A pod has done its work."""
         pod["status"]["phase"] = "Succeeded"
-        self._bump(pod)
+        self.bump(pod)
         self.settle()
 
     def pods_on(self, node: str) -> list[Json]:
@@ -113,8 +115,21 @@ class FakeCluster(FakeKubernetes):
                 at = parts.index(resource)
                 name = parts[at + 1] if len(parts) > at + 1 else ""
                 namespace = parts[1] if at == 2 else ""
+                if parts[at + 2 :] == ["eviction"]:
+                    return self._evict(namespace, name, body)
                 return self._asked(method, (group, resource), (namespace, name), query, body)
         return super().answer(method, path, query, body)
+
+    def _evict(self, namespace: str, name: str, body: Json) -> tuple[int, Json]:
+        self.asked += 1
+        right = ("create", "", "pods/eviction")
+        self.called.add(right)
+        if self.granted is not None and right not in self.granted:
+            return 403, status(403, "Forbidden") | {"message": "cannot create pods/eviction"}
+        if self.refuse:
+            code, after = self.refuse.pop(0)
+            return code, status(code, "TooManyRequests") | {"retryAfterSeconds": after}
+        return evicted(self, self._named("pods", namespace, name), body)
 
     def _asked(
         self, method: str, what: tuple[str, str], which: tuple[str, str], query: Mapping[str, list[str]], body: Json
@@ -165,7 +180,7 @@ class FakeCluster(FakeKubernetes):
         made["metadata"]["managedFields"] = [{"manager": query.get("fieldManager", ["unknown"])[0]}]
         if resource == "jobs":
             made["status"]["startTime"] = stamp(self.now())
-        self._bump(made)
+        self.bump(made)
         self.settle()
         return 201, made
 
@@ -189,7 +204,7 @@ class FakeCluster(FakeKubernetes):
             if why:
                 return 422, status(422, "Invalid") | {"message": why}
             _merge(found, body)
-        self._bump(found)
+        self.bump(found)
         self.settle()
         return 200, found
 
@@ -252,14 +267,14 @@ class FakeCluster(FakeKubernetes):
             owner = {"kind": "Job", "name": meta["name"], "uid": meta["uid"]}
             made = self.add("pods", f"{meta['name']}-x", body, namespace=meta["namespace"], owner=owner)
             made["status"] = {"phase": "Pending"}
-            self._bump(made)
+            self.bump(made)
 
     def _end_job(self, job: Json, reason: str) -> None:
         job["status"] |= {
             "conditions": [{"type": "Failed", "status": "True", "reason": reason}],
             "overAt": self.now(),
         }
-        self._bump(job)
+        self.bump(job)
         for pod in self._pods_of_job(job["metadata"]["uid"]):
             del self.objects["pods"][pod["metadata"]["uid"]]
 
@@ -275,7 +290,7 @@ class FakeCluster(FakeKubernetes):
             if lower and self._fits(pod, node, [p for p in there if p not in lower]):
                 for victim in lower:
                     victim["status"] = {"phase": "Failed", "reason": "Preempting"}
-                    self._bump(victim)
+                    self.bump(victim)
                 self._bind(pod, node)
                 return
         message = f"0/{len(self.objects['nodes'])} nodes are available"
@@ -309,7 +324,7 @@ class FakeCluster(FakeKubernetes):
         pod["status"] = (
             {"phase": "Running", **begun} if self.pulls else {"phase": "Pending", "containerStatuses": waiting, **begun}
         )
-        self._bump(pod)
+        self.bump(pod)
 
     # ---- inside
 
@@ -345,7 +360,8 @@ class FakeCluster(FakeKubernetes):
         found = (o for o in self.objects[resource].values())
         return next((o for o in found if (o["metadata"]["namespace"], o["metadata"]["name"]) == wanted), None)
 
-    def _bump(self, thing: Json) -> None:
+    def bump(self, thing: Json) -> None:
+        """It has changed."""
         thing["metadata"]["resourceVersion"] = str(next(self._versions))
 
 

@@ -40,7 +40,7 @@ class FakeScaling(FakeCluster):
         """A CapacityBuffer whose pods have the size of a node."""
         spec: Json = {"podTemplateRef": {"name": name}, **({} if replicas is None else {"replicas": replicas})}
         made = self.add("capacitybuffers", name, {"kind": "CapacityBuffer", "spec": spec}, namespace=namespace)
-        self._bump(made)
+        self.bump(made)
         return made
 
     def node_pool(self, name: str, *, replicas: int | None = 0, nodes: int | None = None) -> Json:
@@ -49,7 +49,7 @@ class FakeScaling(FakeCluster):
         spec |= {} if replicas is None else {"replicas": replicas}
         spec |= {} if nodes is None else {"limits": {"nodes": str(nodes)}}
         made = self.add("nodepools", name, {"kind": "NodePool", "spec": spec}, namespace="")
-        self._bump(made)
+        self.bump(made)
         return made
 
     # ---- what is refused
@@ -114,7 +114,7 @@ class FakeScaling(FakeCluster):
         name = f"{pool}-{node['metadata']['name']}"
         claim = self.add("nodeclaims", name, {"spec": {}, "labels": {_KARPENTER: pool}}, namespace="")
         claim["status"]["nodeName"] = node["metadata"]["name"]
-        self._bump(claim)
+        self.bump(claim)
 
     def _order(self, claim: Json) -> tuple[bool, int, str]:
         said = claim["metadata"].get("annotations", {}).get(_PRIORITY, "0")

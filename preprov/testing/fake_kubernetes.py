@@ -256,6 +256,8 @@ def status(code: int, reason: str) -> Json:
 def _handler(fake: FakeKubernetes, garble: Callable[[bytes], bytes] | None) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # one packet for head and body: two of them wait for each other
 
         def _serve(self) -> None:
             parts = urlsplit(self.path)

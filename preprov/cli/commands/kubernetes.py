@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,17 +55,21 @@ def kubernetes_manifests(
 
 def _groups(pool: "Pool", account: str, now: Any) -> list[dict[str, Any]]:
     from preprov.clocks import WallClock
-    from preprov.contracts import LaunchRequest
+    from preprov.contracts import LaunchRequest, PoolProvider
     from preprov.pools.kubernetes.options import kubernetes_groups
-    from preprov.pools.kubernetes.provider import opened, way_of
+    from preprov.pools.kubernetes.provider import opened, rules_of, way_of
     from preprov.pools.kubernetes.rights import account as service_account
     from preprov.pools.kubernetes.rights import roles
+    from preprov.pools.registry import providers
+
+    def vendor(name: str) -> PoolProvider:
+        return providers([name], Path(), WallClock())[name]
 
     out = []
     for group in kubernetes_groups(pool):
-        way = way_of(group, partial(opened, group), WallClock())
+        way = way_of(group, partial(opened, group), WallClock(), vendor)
         asked = LaunchRequest(pool, group.group.name, group.group.offerings[0], 1, "an-example", pool.preload)
-        rights = [service_account(group.namespace, account), *roles(way.rules, group.namespace, account)]
+        rights = [service_account(group.namespace, account), *roles(rules_of(group, way), group.namespace, account)]
         made = {"way": group.way, "setup": [*way.setup(), *rights], "unit": way.sent(asked)}
         out.append({"pool": pool.name, "group": group.group.name, **made})
     return out

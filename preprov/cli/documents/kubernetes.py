@@ -12,7 +12,7 @@ class KubernetesGroupObjects(Part):
 
     pool: str
     group: str
-    way: str = Field(description="placeholder, capacity_buffer or node_pool.")
+    way: str = Field(description="placeholder, capacity_buffer, node_pool or node_join.")
     setup: list[dict[str, Any]] = Field(description="What has to be there before; preprov never makes it.")
     unit: dict[str, Any] = Field(description="What a launch sends: the Job of a node's room, or the count.")
 

@@ -1,23 +1,26 @@
 """Whether a cluster can be used, in plain words; nothing is written."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from preprov.contracts import Finding
 from preprov.kube.api import Cluster
 from preprov.model.errors import PreprovError
 from preprov.pools.kubernetes.options import KubernetesGroup
+from preprov.pools.kubernetes.rights import Rule
 from preprov.pools.kubernetes.ways import Way
 
 _PRINT: Final = "`preprov kubernetes manifests` prints what it needs"
 
 
-def examine(group: KubernetesGroup, way: Way[Any], opened: Callable[[KubernetesGroup], Cluster]) -> tuple[Finding, ...]:
+def examine(
+    group: KubernetesGroup, way: Way[Any], rules: Iterable[Rule], opened: Callable[[KubernetesGroup], Cluster]
+) -> tuple[Finding, ...]:
     """The address, each right, and what the group's way needs beside."""
     try:
         cluster = opened(group)
         found = [Finding(f"{group.group.name}: cluster", "ok", f"Kubernetes {cluster.version()}")]
-        found += _rights(group, way, cluster)
+        found += _rights(group, rules, cluster)
         if not any(f.state == "bad" for f in found):
             found += way.examine()
     except PreprovError as e:
@@ -25,8 +28,8 @@ def examine(group: KubernetesGroup, way: Way[Any], opened: Callable[[KubernetesG
     return tuple(found)
 
 
-def _rights(group: KubernetesGroup, way: Way[Any], cluster: Cluster) -> Iterator[Finding]:
-    for own, api, resource, verbs in way.rules:
+def _rights(group: KubernetesGroup, rules: Iterable[Rule], cluster: Cluster) -> Iterator[Finding]:
+    for own, api, resource, verbs in rules:
         namespace = group.namespace if own else ""
         lacking = [v for v in verbs if not cluster.may(v, api, resource, namespace)]
         what = f"{group.group.name}: {resource}"

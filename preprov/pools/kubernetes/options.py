@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,12 @@ _KNOWN: Final = (
     "gpu_resource",
     "way",
     "object",
+    "vendor",
+    "moves",
+    "move_timeout_s",
 )
-PLACEHOLDER, BUFFER, NODE_POOL = "placeholder", "capacity_buffer", "node_pool"
-WAYS: Final = (PLACEHOLDER, BUFFER, NODE_POOL)
+PLACEHOLDER, BUFFER, NODE_POOL, JOIN = "placeholder", "capacity_buffer", "node_pool", "node_join"
+WAYS: Final = (PLACEHOLDER, BUFFER, NODE_POOL, JOIN)
 KARPENTER: Final = "karpenter.sh/nodepool"
 """Label of the nodes of a NodePool."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -47,6 +50,8 @@ class KubernetesGroup:
         instance_type_label: label by which an offering's type is asked for; "" = it is not.
         gpu_resource: name under which the cluster counts GPUs.
         way: by what it has its room. object: the CapacityBuffer or the NodePool whose count is written; "" = none is.
+        vendor: the provider whose nodes join. vendor_options: its own options.
+        moves: pods of services are evicted from a node that is drained. move_timeout_s: for so long it is tried.
     """
 
     pool: Pool
@@ -62,6 +67,10 @@ class KubernetesGroup:
     gpu_resource: str
     way: str = PLACEHOLDER
     object: str = ""
+    vendor: str = ""
+    vendor_options: Mapping[str, Any] = field(default_factory=dict)
+    moves: bool = False
+    move_timeout_s: float = 600.0
 
     @property
     def where(self) -> str:
@@ -84,7 +93,7 @@ def kubernetes_group(pool: Pool, name: str) -> KubernetesGroup:
     options, where = dict(group.options), f"{pool.name}/{name} options"
     way = _way(options, where)
     unknown = sorted(options.keys() - set(_KNOWN))
-    if unknown:
+    if unknown and way != JOIN:
         raise ConfigError(f"there is no option {unknown[0]!r}", where=where, hint=f"one of {', '.join(_KNOWN)}")
     object_ = _object(options, way, where)
     usual = {KARPENTER: object_} if way == NODE_POOL else None
@@ -104,6 +113,10 @@ def kubernetes_group(pool: Pool, name: str) -> KubernetesGroup:
         gpu_resource=_text(options, "gpu_resource", "nvidia.com/gpu", where),
         way=way,
         object=object_,
+        vendor=_vendor(options, way, where),
+        vendor_options={k: options[k] for k in unknown},
+        moves=_flag(options, "moves", where),
+        move_timeout_s=_seconds(options, "move_timeout_s", 600.0, where),
     )
 
 
@@ -121,6 +134,28 @@ def _object(options: Mapping[str, Any], way: str, where: str) -> str:
         what = f"way {way} needs `object`" if counted else f"way {way} writes no count: `object` says nothing"
         raise ConfigError(what, where=where, hint=f"the name of the {kind} whose replicas are written")
     return _name(options, "object", "", where) if counted else ""
+
+
+def _vendor(options: Mapping[str, Any], way: str, where: str) -> str:
+    vendor = _text(options, "vendor", "", where)
+    if (way == JOIN) != bool(vendor) or vendor == PROVIDER:
+        hint = 'the provider that makes the machines, such as vendor = "aws", with way = "node_join" and no other'
+        raise ConfigError(f"vendor = {vendor!r} with way {way}", where=where, hint=hint)
+    return vendor
+
+
+def _flag(options: Mapping[str, Any], key: str, where: str) -> bool:
+    value = options.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} is true or false, not {value!r}", where=where)
+    return value
+
+
+def _seconds(options: Mapping[str, Any], key: str, usual: float, where: str) -> float:
+    value = options.get(key, usual)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigError(f"{key} is a number of seconds, not {value!r}", where=where)
+    return float(value)
 
 
 def _text(options: Mapping[str, Any], key: str, usual: str, where: str) -> str:

@@ -8,19 +8,24 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest
+from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest, PoolProvider
 from preprov.kube.api import Cluster
-from preprov.model.errors import NodeBusyError, NotFoundError, PoolError
+from preprov.model.errors import ConfigError, NodeBusyError, NotFoundError, PoolError
 from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
 from preprov.pools.kubernetes import manifests, options
 from preprov.pools.kubernetes.counted import BufferWay, NodePoolWay
+from preprov.pools.kubernetes.draining import Mover
 from preprov.pools.kubernetes.examining import examine
+from preprov.pools.kubernetes.join import JoinWay
 from preprov.pools.kubernetes.options import KubernetesGroup, kubernetes_group, kubernetes_groups
 from preprov.pools.kubernetes.placeholder import PlaceholderWay
+from preprov.pools.kubernetes.rights import MOVES, Rule
 from preprov.pools.kubernetes.units import is_cordoned_by_us
 from preprov.pools.kubernetes.ways import Opened, Room, Way
 
 Open: TypeAlias = Callable[[KubernetesGroup], Cluster]
+Vendor: TypeAlias = Callable[[str], PoolProvider]
+"""The provider of a vendor by its name."""
 Made: TypeAlias = Callable[[KubernetesGroup, Opened, Clock], Way[Any]]
 _WAYS: Final[Mapping[str, Made]] = {
     options.PLACEHOLDER: PlaceholderWay,
@@ -34,9 +39,21 @@ def opened(group: KubernetesGroup) -> Cluster:
     return Cluster(group.kubeconfig, group.context, group.where)
 
 
-def way_of(group: KubernetesGroup, cluster: Opened, clock: Clock) -> Way[Any]:
+def nobody(name: str) -> PoolProvider:
+    """There is no other provider."""
+    raise ConfigError(f"no provider {name!r} is at hand", where="vendor")
+
+
+def way_of(group: KubernetesGroup, cluster: Opened, clock: Clock, vendor: Vendor = nobody) -> Way[Any]:
     """The way of a group."""
+    if group.way == options.JOIN:
+        return JoinWay(group, cluster, clock, vendor(group.vendor))
     return _WAYS[group.way](group, cluster, clock)
+
+
+def rules_of(group: KubernetesGroup, way: Way[Any]) -> tuple[Rule, ...]:
+    """What the group needs the right to."""
+    return (*way.rules, *((MOVES,) if group.moves else ()))
 
 
 class KubernetesProvider:
@@ -45,13 +62,16 @@ class KubernetesProvider:
     Args:
         clock: of what is told; it has to show the clusters' time.
         open: gives the cluster of a group.
+        vendor: gives the provider whose nodes join one.
     """
 
     name = options.PROVIDER
 
-    def __init__(self, clock: Clock, open: Open = opened) -> None:
+    def __init__(self, clock: Clock, open: Open = opened, vendor: Vendor = nobody) -> None:
         self._clock = clock
         self._open = open
+        self._vendor = vendor
+        self._mover = Mover()
         self._clusters: dict[tuple[str, str], Cluster] = {}
 
     # ---- what exists
@@ -100,10 +120,33 @@ class KubernetesProvider:
             self._way(group).keep(rooms, state)
 
     def drain(self, pool: Pool, node_ids: Sequence[str]) -> None:
-        """As the contract says: the node is cordoned, and what runs there ends by itself."""
-        for group, rooms in self._named(pool, node_ids):
-            for room in (r for r in rooms if r.on):
-                self._cluster(group).apply_node(manifests.cordoned(room.on))
+        """As the contract says: the node is cordoned, and what runs there ends by itself.
+
+        Services move elsewhere, within their budgets, if the group says so.
+        """
+        now = self._clock.now()
+        named = [(g, room) for g, rooms in self._named(pool, node_ids) for room in rooms if room.on]
+        for group, room in named:
+            if group.moves:
+                self._mover.begin(group, room.on, now)
+        for group, room in named:
+            self._cluster(group).apply_node(manifests.cordoned(room.on))
+            if group.moves:
+                self._mover.step(group, self._cluster(group), room.on, now)
+
+    def _move(self, group: KubernetesGroup) -> list[str]:
+        """Go on with what is drained."""
+        if not group.moves:
+            return []
+        done: list[str] = []
+        mine = self._had(group)
+        for node in self._nodes(group):
+            name = node["metadata"]["name"]
+            if name in mine and is_cordoned_by_us(node):
+                done += self._mover.step(group, self._cluster(group), name, self._clock.now())
+            else:
+                self._mover.forget(group, name)
+        return done
 
     def terminate(self, pool: Pool, node_ids: Sequence[str]) -> None:
         """As the contract says."""
@@ -144,6 +187,7 @@ class KubernetesProvider:
         done: list[str] = []
         for group in kubernetes_groups(pool):
             done += self._way(group).tend(held)
+            done += self._move(group)
             for name in self._tidy(group):
                 done.append(f"{name} takes pods again: no unit is on it any more")
         return tuple(done)
@@ -152,7 +196,11 @@ class KubernetesProvider:
 
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
         """As the contract says."""
-        return tuple(f for g in kubernetes_groups(pool) for f in examine(g, self._way(g), self._cluster))
+        return tuple(
+            f
+            for g in kubernetes_groups(pool)
+            for f in examine(g, self._way(g), rules_of(g, self._way(g)), self._cluster)
+        )
 
     def other_writers(self, pool: Pool, group: str) -> tuple[str, ...]:
         """None: units and orders are ours alone, and the nodes are the autoscaler's."""
@@ -174,7 +222,7 @@ class KubernetesProvider:
     # ---- inside
 
     def _way(self, group: KubernetesGroup) -> Way[Any]:
-        return way_of(group, lambda: self._cluster(group), self._clock)
+        return way_of(group, lambda: self._cluster(group), self._clock, self._vendor)
 
     def _cluster(self, group: KubernetesGroup) -> Cluster:
         key = (str(group.kubeconfig), group.context)

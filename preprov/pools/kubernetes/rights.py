@@ -9,6 +9,8 @@ from preprov.kube.labels import MANAGER
 Rule: TypeAlias = tuple[bool, str, str, tuple[str, ...]]
 """(in the group's own namespace only, API group, resource, verbs)."""
 
+MOVES: Final[Rule] = (False, "", "pods/eviction", ("create",))
+"""Of a group that moves services off the nodes that it drains."""
 _GROUP: Final = "rbac.authorization.k8s.io"
 
 

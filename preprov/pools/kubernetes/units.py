@@ -17,7 +17,7 @@ from preprov.pools.kubernetes.options import KubernetesGroup
 _STUCK: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerError", "CreateContainerConfigError"}
 )
-_OVER: Final = ("Succeeded", "Failed")
+OVER: Final = ("Succeeded", "Failed")
 
 
 def instant(text: object) -> datetime | None:
@@ -192,7 +192,7 @@ def _is_work(pod: Json) -> bool:
     owners: Sequence[Json] = meta.get("ownerReferences") or ()
     if any(o.get("kind") in ("DaemonSet", "Node") for o in owners):
         return False
-    return not holds_room(pod) and (pod.get("status") or {}).get("phase") not in _OVER
+    return not holds_room(pod) and (pod.get("status") or {}).get("phase") not in OVER
 
 
 def _name(pod: Json) -> str:

@@ -5,6 +5,7 @@
 | placeholder | a Job for each node's room | yes, at its deadline |
 | capacity_buffer | `spec.replicas` of a CapacityBuffer | no |
 | node_pool | `spec.replicas` of a static NodePool of Karpenter | no |
+| node_join | nodes of another provider: a taint and a label | as that provider's do |
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -52,9 +53,13 @@ R = TypeVar("R", bound=Room)
 class Way(Protocol[R]):
     """One group's way. What a method is given was seen by `rooms` just before, and nothing of it is busy."""
 
-    can: Capabilities
     rules: tuple[Rule, ...]
     """What it needs the right to."""
+
+    @property
+    def can(self) -> Capabilities:
+        """What it is able to."""
+        ...
 
     def rooms(self) -> list[R]:
         """What there is of it. Raises PoolError if nobody can say."""

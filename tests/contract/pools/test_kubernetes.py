@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from preprov.testing.pool_contract import PoolContract
-from tests.kubernetesworld import KubernetesWorld, counted_world, kubernetes_world
+from tests.kubernetesworld import JoinWorld, KubernetesWorld, counted_world, join_world, kubernetes_world
 
 
 class TestKubernetes(PoolContract):
@@ -27,4 +27,11 @@ class TestNodePool(PoolContract):
     @pytest.fixture
     def world(self, tmp_path: Path) -> Iterator[KubernetesWorld]:
         with counted_world(tmp_path, "node_pool", replicas=2) as world:
+            yield world
+
+
+class TestNodeJoin(PoolContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[JoinWorld]:
+        with join_world(tmp_path) as world:
             yield world

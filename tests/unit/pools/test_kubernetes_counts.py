@@ -70,7 +70,7 @@ def test_it_goes_up_by_what_is_launched_and_what_was_there_is_not_ours(world: Ku
 def test_who_writes_it_meanwhile_makes_ours_a_conflict_and_nothing_is_lost(world: KubernetesWorld) -> None:
     def by_hand() -> None:
         thing(world)["spec"]["replicas"] += 3
-        world.fake._bump(thing(world))
+        world.fake.bump(thing(world))
 
     world.fake.meanwhile = by_hand
     with pytest.raises(ConflictError) as e:
@@ -161,6 +161,9 @@ def test_one_without_a_count_is_refused(world: KubernetesWorld) -> None:
         ({"way": "node_pool"}, "needs `object`"),
         ({"object": "x"}, "writes no count"),
         ({"way": "capacity_buffer", "object": "Big"}, "no name"),
+        ({"way": "node_join"}, "vendor"),
+        ({"vendor": "aws"}, "vendor"),
+        ({"moves": 1}, "true or false"),
     ],
 )
 def test_a_mistake_in_the_options_is_named(options: dict[str, Any], what: str) -> None:

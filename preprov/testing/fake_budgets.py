@@ -1,0 +1,88 @@
+"""How the fake cluster evicts: a PodDisruptionBudget that allows nothing more refuses, as the API server does.
+
+What is evicted is made again by its controller, as a pod that has still to find a node.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from preprov.testing.fake_cluster import FakeCluster
+
+Json = dict[str, Any]
+
+
+def budget(fake: "FakeCluster", name: str, labels: dict[str, str], least: int, namespace: str = "work") -> Json:
+    """A PodDisruptionBudget: at least so many of the pods with these labels have to run."""
+    body = {"spec": {"minAvailable": least, "selector": {"matchLabels": labels}}}
+    made = fake.add("poddisruptionbudgets", name, body, namespace=namespace)
+    fake.bump(made)
+    return made
+
+
+def service(fake: "FakeCluster", name: str, labels: dict[str, str], kind: str = "ReplicaSet", **spec: Any) -> Json:
+    """A pod that a controller would make again."""
+    requests = {"cpu": "1", "memory": "1Gi"}
+    body = {"spec": {"containers": [{"name": "main", "resources": {"requests": requests}}], **spec}, "labels": labels}
+    owner = {"kind": kind, "name": name.rsplit("-", 1)[0], "uid": f"owner-{name}"}
+    made = fake.add("pods", name, body, namespace="work", owner=owner)
+    made["status"] = {"phase": "Pending"}
+    fake.bump(made)
+    fake.settle()
+    return made
+
+
+def evicted(fake: "FakeCluster", pod: Json | None, body: Json) -> tuple[int, Json]:
+    """The answer to an Eviction."""
+    if pod is None:
+        return _said(404, "NotFound", "pods not found")
+    wanted = ((body.get("deleteOptions") or {}).get("preconditions") or {}).get("uid")
+    if wanted not in (None, pod["metadata"]["uid"]):
+        return _said(409, "Conflict", "the UID in the precondition does not match")
+    mine = list(_budgets(fake, pod))
+    if len(mine) > 1:
+        return _said(500, "InternalError", "This pod has more than one PodDisruptionBudget")
+    for one in mine:
+        if _allowed(fake, one) < 1:
+            code, told = _said(
+                429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget."
+            )
+            cause = {"reason": "DisruptionBudget", "message": f"The disruption budget {one['metadata']['name']} needs"}
+            return code, {**told, "details": {"causes": [cause]}}
+    _replace(fake, pod)
+    return 201, {"kind": "Status", "status": "Success"}
+
+
+def _budgets(fake: "FakeCluster", pod: Json) -> Iterator[Json]:
+    for one in fake.objects["poddisruptionbudgets"].values():
+        if one["metadata"]["namespace"] == pod["metadata"]["namespace"] and _covers(one, pod):
+            yield one
+
+
+def _covers(one: Json, pod: Json) -> bool:
+    wanted = one["spec"]["selector"]["matchLabels"]
+    return bool(wanted.items() <= pod["metadata"]["labels"].items())
+
+
+def _allowed(fake: "FakeCluster", one: Json) -> int:
+    healthy = sum(_covers(one, p) and p["status"].get("phase") == "Running" for p in fake.objects["pods"].values())
+    one["status"] = {"disruptionsAllowed": max(healthy - one["spec"]["minAvailable"], 0), "currentHealthy": healthy}
+    return int(one["status"]["disruptionsAllowed"])
+
+
+def _replace(fake: "FakeCluster", pod: Json) -> None:
+    meta = pod["metadata"]
+    del fake.objects["pods"][meta["uid"]]
+    owners = meta.get("ownerReferences") or ()
+    if owners and owners[0]["kind"] != "Job":
+        spec = {k: v for k, v in json.loads(json.dumps(pod["spec"])).items() if k != "nodeName"}
+        body = {"spec": spec, "labels": dict(meta["labels"])}
+        made = fake.add("pods", f"{meta['name']}x", body, namespace=meta["namespace"], owner=dict(owners[0]))
+        made["status"] = {"phase": "Pending"}
+        fake.bump(made)
+    fake.settle()
+
+
+def _said(code: int, reason: str, message: str) -> tuple[int, Json]:
+    return code, {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
