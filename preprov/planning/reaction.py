@@ -142,6 +142,8 @@ class _Reacting:
         self.level = service_level(pool, self.usd, self.reference.allocatable.cpu)
         # Who does not mind waiting need not pay for being early.
         self.in_time = min(max(self.level, 0.5), 0.95)
+        self._ways: dict[tuple[str, int, Standby], tuple[LeadTime, float]] = {}
+        self._size_of: dict[int, float] = {}
         by_phase: dict[Phase, list[Node]] = {}
         for n in inputs.observation.nodes:
             by_phase.setdefault(n.phase, []).append(n)
@@ -149,14 +151,14 @@ class _Reacting:
         self.warming = [n for n in by_phase.get(Phase.WARMING, []) if self._expected(n)]
         kept = [*by_phase.get(Phase.HIBERNATED, ()), *by_phase.get(Phase.STOPPED, ())]
         self.kept = sorted(kept, key=lambda n: (self._lead(n, n.standby).median_s, n.created_at, n.node_id))
-        self.size = {o.key: relative_size(o, self.reference, pool.binding) for o in _offerings(inputs)}
         self.busy = {n.node_id for n in self.ready if n.is_busy or n.node_id in inputs.committed}
         self.actions: list[Action] = []
         self._wanted: dict[tuple[int, float], int] = {}
         self._rise = self._rises()
+        self._quickest_s = self._quickest()
 
     def decide(self) -> Reaction:
-        lead_s = self._quickest_s()
+        lead_s = self._quickest_s
         wanted = self.wanted(lead_s + self.i.tick_s, self.level)
         have = self._sizes(self.ready) + self._sizes(self.warming)
         if not self.i.blocked and self.i.mode in (Mode.FLOOR, Mode.FULL):
@@ -221,9 +223,9 @@ class _Reacting:
         floors += [o.floor for o in i.overrides if o.since <= until and o.until > i.now]
         return max(floors)
 
-    def _quickest_s(self) -> float:
+    def _quickest(self) -> float:
         states = {n.standby: n for n in self.kept}
-        leads = [self._lead(n, s).quantile(self.in_time) for s, n in states.items()]
+        leads = [self._in_time_s(n, s) for s, n in states.items()]
         cold = self.i.leads(self.i.pool.groups[0].name, self.reference, Standby.COLD)
         return min([*leads, cold.quantile(self.in_time)])
 
@@ -233,11 +235,11 @@ class _Reacting:
         """Bring back kept nodes, each for its own lead window; returns the size of what runs or is on its way then."""
         chosen: dict[tuple[str, Standby], list[Node]] = {}
         for node in self.kept:
-            window = self._lead(node, node.standby).quantile(self.in_time) + self.i.tick_s
-            if self.wanted(window, self.level) <= have + _EPS:
+            state = node.standby
+            if self.wanted(self._in_time_s(node, state) + self.i.tick_s, self.level) <= have + _EPS:
                 continue
-            chosen.setdefault((node.group, node.standby), []).append(node)
-            have += self.size[node.offering.key]
+            chosen.setdefault((node.group, state), []).append(node)
+            have += self._size(node)
         for (group, state), nodes in chosen.items():
             allowed = nodes[: self.i.pool.group(group).max_step]
             have -= self._sizes(nodes[len(allowed) :])
@@ -267,23 +269,25 @@ class _Reacting:
         """Idle nodes that nobody will want for as long as waking them pays for; returns since when each is one."""
         i = self.i
         back_s = self._back_s()
+        hold = timedelta(seconds=self._hold_s(back_s))
         keep = self.wanted(back_s + i.tick_s, max(self.level, 0.5))
         idle: dict[str, datetime] = {}
         away: dict[tuple[str, Standby], list[Node]] = {}
-        stock = _Stock(i, self.size)
+        stock: _Stock | None = None
         candidates = [n for n in self.ready if n.node_id not in self.busy]
         left = {g.name: sum(n.group == g.name for n in self.ready) for g in i.pool.groups}
         candidates.sort(key=lambda n: (i.idle.get(n.node_id, i.now), -n.created_at.timestamp(), n.node_id))
         for node in candidates:
-            size = self.size[node.offering.key]
+            size = self._size(node)
             if have - size < keep - _EPS or left[node.group] <= i.pool.group(node.group).min_nodes:
                 continue
             since = min(i.idle.get(node.node_id, i.now), i.now)
             idle[node.node_id] = since
             have -= size
             paid = billing_start(node) + timedelta(seconds=node.offering.minimum_billing_s)
-            if i.now < max(since + timedelta(seconds=self._hold_s(back_s)), paid) or i.mode is not Mode.FULL:
+            if i.now < max(since + hold, paid) or i.mode is not Mode.FULL:
                 continue
+            stock = stock or _Stock(i)
             state = stock.next_of(node)
             if state is not None:
                 away.setdefault((node.group, state), []).append(node)
@@ -310,8 +314,7 @@ class _Reacting:
         cores, price = self.reference.allocatable.cpu, self.i.pool.objective.shortage_usd_per_core_hour
         rate = 1.0 if self.usd is None else max(self.usd, _EPS)
         chance = float((self._rise[:, -1] > 0).mean()) if self._rise.size else 0.0
-        lead_s = self._quickest_s()
-        return min(max(MIN_HOLD_S, chance * (0.5 * back_s + cores * price / rate * lead_s)), _HOUR)
+        return min(max(MIN_HOLD_S, chance * (0.5 * back_s + cores * price / rate * self._quickest_s)), _HOUR)
 
     # ------------------------------------------------------------------ small things
 
@@ -321,17 +324,36 @@ class _Reacting:
         return (self.i.now - node.since).total_seconds() < max(2 * lead.p95_s, _LATE_S)
 
     def _lead(self, node: Node, state: Standby) -> LeadTime:
-        return self.i.leads(node.group, node.offering, state)
+        return self._way(node, state)[0]
+
+    def _in_time_s(self, node: Node, state: Standby) -> float:
+        """Seconds from that state to ready, at the level of the objective."""
+        return self._way(node, state)[1]
+
+    def _way(self, node: Node, state: Standby) -> tuple[LeadTime, float]:
+        """Nodes are many and their kinds few, so that each kind is looked up once."""
+        kind = (node.group, id(node.offering), state)
+        if kind not in self._ways:
+            lead = self.i.leads(node.group, node.offering, state)
+            self._ways[kind] = (lead, lead.quantile(self.in_time))
+        return self._ways[kind]
+
+    def _size(self, node: Node) -> float:
+        """In nodes of the reference."""
+        offering = node.offering
+        if id(offering) not in self._size_of:
+            self._size_of[id(offering)] = relative_size(offering, self.reference, self.i.pool.binding)
+        return self._size_of[id(offering)]
 
     def _sizes(self, nodes: Iterable[Node]) -> float:
-        return float(sum(self.size[n.offering.key] for n in nodes))
+        return float(sum(self._size(n) for n in nodes))
 
     def _count(self, size: float) -> str:
         n = int(np.ceil(size - _EPS))
         return f"{n} node{'s' if n != 1 else ''} ready"
 
     def _words(self) -> str:
-        return f"{self._quickest_s() + self.i.tick_s:.0f} s"
+        return f"{self._quickest_s + self.i.tick_s:.0f} s"
 
     def _act(
         self,
@@ -370,8 +392,8 @@ class _Reacting:
 class _Stock:
     """How many nodes the plan lets exist of each kind, and in which state the next one is kept."""
 
-    def __init__(self, i: ReactionInputs, size: Mapping[str, float]) -> None:
-        self.i, self.size = i, size
+    def __init__(self, i: ReactionInputs) -> None:
+        self.i = i
         self.there: dict[tuple[str, str], dict[Standby, int]] = {}
         for n in i.observation.nodes:
             counts = self.there.setdefault((n.group, n.offering.key), {})
@@ -403,12 +425,6 @@ class _Stock:
             return {}
         first = optimum.index(self.i.now)
         return {s: int(c[first : first + 2].max(initial=0)) for s, c in optimum.nodes[key].items()}
-
-
-def _offerings(i: ReactionInputs) -> list[Offering]:
-    found = {o.key: o for g in i.pool.groups for o in g.offerings}
-    found.update({n.offering.key: n.offering for n in i.observation.nodes})
-    return list(found.values())
 
 
 def _reference(i: ReactionInputs) -> Offering:
