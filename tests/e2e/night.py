@@ -58,7 +58,7 @@ def wave(n: int, due: datetime) -> DagSpec:
 
 
 def play(home: Path, until: datetime, hours: float = 2.0) -> dict[str, str]:
-    """Write the store below `home` and its configuration; returns tokens by what they are for: admin, tenant, blind."""
+    """Write the store below `home` and its configuration; returns tokens by who has them."""
     (home / "preprov.toml").write_text(CONFIG)
     clock = VirtualClock(until - timedelta(hours=hours))
     with pytest.MonkeyPatch.context() as patch:
@@ -72,6 +72,7 @@ def play(home: Path, until: datetime, hours: float = 2.0) -> dict[str, str]:
             return {
                 "admin": create_token(ctx, "ops", [Scope.ADMIN])[1],
                 "tenant": create_token(ctx, "sales", [Scope.READ, Scope.RESERVE])[1],
+                "reader": create_token(ctx, "sales", [Scope.READ])[1],
                 "blind": create_token(ctx, "prometheus", [Scope.METRICS])[1],
                 "shut out": "preprov_nobody_knows-this-token",
             }

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import httpx
 import pytest
 
+from preprov.app import open_app
 from tests.e2e.conftest import PATIENCE_MS, Look, Server, sign_in
 from tests.e2e.night import HOSTILE
 
@@ -72,6 +74,22 @@ def test_the_picture_shows_what_was_and_what_is_ahead(look: Look) -> None:
     expect(page.locator("#picture tbody tr").nth(9)).to_be_visible()
 
 
+def test_what_a_pass_sees_is_on_the_page_within_seconds(
+    look: Look, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = look()
+    expect(page.locator("#picture svg")).to_be_visible()
+    monkeypatch.chdir(server.home)
+    monkeypatch.setenv("PREPROV_HOME", str(server.home))
+    with page.expect_request(re.compile(r"/v1/capacity/batch/history\?since=")), open_app() as app:
+        last = app.ctx.ports.history.snapshots("batch")[-1]
+        seen = replace(last, at=app.ctx.clock.now(), nodes={"warm": {"ready": 5, "lost": 1}}, target=7)
+        app.ctx.ports.history.record(seen)
+    expect(pool(page, "batch")).to_contain_text("5 ready of 7 planned now")
+    expect(pool(page, "batch")).to_contain_text("1 lost")
+    expect(page.locator(".legend")).to_contain_text("lost 1")
+
+
 def test_why_opens_with_what_else_was_considered_and_its_cost(look: Look, server: Server) -> None:
     page = look()
     launch = next(d for d in ask(server, "decisions/batch")["decisions"] if d["kind"] == "launch")
@@ -107,7 +125,8 @@ def test_a_name_that_is_markup_stays_text(look: Look, server: Server) -> None:
     page.route("**/v1/**", renamed)
     sign_in(page, server.tokens["admin"])
     expect(page.get_by_role("link", name=HOSTILE)).to_be_visible()
-    page.get_by_role("link", name=HOSTILE).click()
+    page.get_by_role("link", name=HOSTILE).focus()
+    page.keyboard.press("Enter")
     expect(page.locator("#pool-title")).to_have_text(HOSTILE)
     expect(page.locator(".reservations b").filter(has_text=HOSTILE)).to_be_visible()
     page.locator(".decisions summary").first.click()
@@ -126,6 +145,10 @@ def test_who_may_not_is_told_so(look: Look) -> None:
     expect(page.locator("#known")).to_be_hidden()
     blind = look("blind")
     expect(blind.get_by_role("alert")).to_contain_text("this token has no scope read")
+    reader = look("reader")
+    expect(reader.locator("#reservations")).to_have_text("Reservations are not shown: this token has no scope reserve.")
+    expect(reader.locator("#picture svg")).to_be_visible()
+    expect(reader.get_by_role("alert")).to_be_hidden()
 
 
 def test_a_tenant_sees_its_own_and_is_not_told_why(look: Look) -> None:

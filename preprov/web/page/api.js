@@ -30,7 +30,6 @@ export async function get(path, query = {}) {
     answer = await fetch(url, {
       headers: { Authorization: `Bearer ${token.get()}`, Accept: "application/json" },
       cache: "no-store",
-      credentials: "omit",
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
   } catch (error) {

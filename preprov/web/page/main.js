@@ -10,6 +10,7 @@ import { minute, second, span, usd, utc, when, ZONE } from "./words.js";
 const LOOK_MS = 5000; // at the pools
 const DETAIL_MS = 30000; // at the chosen one, unless a pass has seen it anew
 const OUTCOMES_MS = 60000;
+const MOST_POINTS = 800; // then all are asked for again, thinned
 const WAITS_MS = [2000, 5000, 10000, 20000, 30000]; // while nobody answers
 
 const state = { pools: null, outcomes: {}, outcomesAt: 0, chosen: "", detail: null, detailOf: "", at: 0, ahead: 0, failures: 0, trouble: null, retryAt: 0, timer: 0, epoch: 0 };
@@ -64,8 +65,8 @@ const due = () => !state.detail || state.detailOf !== `${state.chosen} ${seenAt(
 async function detail(epoch) {
   const pool = state.chosen;
   const name = part(pool);
-  const history = await maybe(get(`v1/capacity/${name}/history`, { hours: watch.wanted, points: 400 }));
-  const from = now() - watch.fitted(history.value?.points ?? [], now()) * 3600e3;
+  const points = await past(name);
+  const from = now() - watch.fitted(points, now()) * 3600e3;
   const [plan, [forecast, before], decisions, reservations] = await Promise.all([
     maybe(get(`v1/plans/${name}`, { ahead: true })),
     forecasts(name, from),
@@ -73,8 +74,18 @@ async function detail(epoch) {
     maybe(get("v1/reservations", { pool })),
   ]);
   if (epoch !== state.epoch || pool !== state.chosen) return;
-  state.detail = { pool, history, plan, forecast, before, decisions, reservations, asked: Date.now() };
+  state.detail = { pool, points, back: watch.back, plan, forecast, before, decisions, reservations, asked: Date.now() };
   state.detailOf = `${pool} ${seenAt()}`;
+}
+
+// What was seen of the pool: all that is wanted, later only what came since.
+async function past(name) {
+  const known = state.detail && state.detail.back === watch.back && state.detail.points.length < MOST_POINTS ? state.detail.points : [];
+  const since = known.at(-1)?.at;
+  const asked = since ? { since, points: 400 } : { hours: watch.wanted, points: 400 };
+  const answer = await maybe(get(`v1/capacity/${name}/history`, asked));
+  const from = now() - watch.wanted * 3600e3;
+  return [...known.filter((p) => Date.parse(p.at) >= from), ...(answer.value?.points ?? [])];
 }
 
 // The last one, and the one that stood where the picture begins, if that is another.
@@ -85,7 +96,7 @@ async function forecasts(name, from) {
 }
 
 function choose() {
-  const wanted = decodeURIComponent(location.hash.match(/^#pool=(.*)$/)?.[1] ?? "");
+  const wanted = new URLSearchParams(location.hash.slice(1)).get("pool") ?? "";
   const names = state.pools.map((p) => p.pool);
   const chosen = names.includes(wanted) ? wanted : (names.includes(state.chosen) ? state.chosen : (names[0] ?? ""));
   if (chosen === state.chosen) return;
@@ -143,7 +154,7 @@ function renderPool(d) {
   by("pool-title").textContent = d.pool;
   put(by("plan"), planned(d));
   const value = (answer) => answer.value ?? null;
-  watch.show({ points: d.history.value?.points ?? [], plan: value(d.plan), forecast: value(d.forecast), before: value(d.before) }, now());
+  watch.show({ points: d.points, plan: value(d.plan), forecast: value(d.forecast), before: value(d.before) }, now());
   showNext(by("next"), value(d.plan), now());
   if (d.decisions.value) showDecisions(by("decisions"), d.decisions.value.decisions, now());
   else put(by("decisions"), notice(`Decisions are not shown: ${d.decisions.refused.message}.`));
