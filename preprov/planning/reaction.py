@@ -7,9 +7,11 @@ for, and its minimum billing is used up. So each tier is ordered for its own lea
 maximum over it of demand then less demand now.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
@@ -153,7 +155,7 @@ class _Reacting:
         self.kept = sorted(kept, key=lambda n: (self._lead(n, n.standby).median_s, n.created_at, n.node_id))
         self.busy = {n.node_id for n in self.ready if n.is_busy or n.node_id in inputs.committed}
         self.actions: list[Action] = []
-        self._wanted: dict[tuple[int, float], int] = {}
+        self._wanted: dict[tuple[float, float], int] = {}
         self._rise = self._rises()
         self._quickest_s = self._quickest()
 
@@ -165,7 +167,7 @@ class _Reacting:
             have = self._wake(have)
             self._launch(have)
         idle = self._put_away(have) if not self.actions and self.i.optimum is not None else {}
-        needed, foreseen = self._busy() + self._waiting(), self._foreseen(lead_s + self.i.tick_s)
+        needed, foreseen = self._busy_nodes + self._waiting_nodes, self._foreseen(lead_s + self.i.tick_s)
         return Reaction(tuple(self.actions), idle, wanted, needed, foreseen, lead_s)
 
     # ------------------------------------------------------------------ how many
@@ -173,10 +175,11 @@ class _Reacting:
     def _rises(self) -> Array:
         """(S, W) nodes of the reference beyond the busy ones that each future wants, room on busy ones used first."""
         i = self.i
-        busy = [n for n in self.ready if n.node_id in self.busy]
+        kinds = Counter(id(n.offering) for n in self.ready if n.node_id in self.busy)
+        offerings = {id(n.offering): n.offering for n in self.ready}
         room = np.zeros(len(KINDS))
-        for n in busy:
-            room += n.offering.allocatable.as_tuple()
+        for kind, count in kinds.items():
+            room += count * np.array(offerings[kind].allocatable.as_tuple())
         room = np.maximum(room - np.array(i.used.as_tuple()), 0.0)
         # What waits has been tried on that room and did not fit.
         waits = np.array(i.waiting.as_tuple())
@@ -187,16 +190,16 @@ class _Reacting:
 
     def wanted(self, window_s: float, level: float) -> int:
         """Running nodes that a share `level` of the futures does not exceed within the window; minima included."""
-        inside = self._inside(window_s)
-        if (inside, level) not in self._wanted:
-            more = max(self._rise_within(inside, level) + self.i.soon.surprise, self._waiting())
+        if (window_s, level) not in self._wanted:
+            inside = self._inside(window_s)
+            more = max(self._rise_within(inside, level) + self.i.soon.surprise, self._waiting_nodes)
             ahead_s = float(self.i.soon.offsets[inside - 1]) if len(self.i.soon.offsets) else 0.0
-            self._wanted[inside, level] = max(self._busy() + more, self._floor(ahead_s))
-        return self._wanted[inside, level]
+            self._wanted[window_s, level] = max(self._busy_nodes + more, self._floor(ahead_s))
+        return self._wanted[window_s, level]
 
     def _foreseen(self, window_s: float) -> int:
         """As `wanted`, by work alone and without what was added for surprises."""
-        return self._busy() + max(self._rise_within(self._inside(window_s), self.level), self._waiting())
+        return self._busy_nodes + max(self._rise_within(self._inside(window_s), self.level), self._waiting_nodes)
 
     def _inside(self, window_s: float) -> int:
         return max(int(np.searchsorted(self.i.soon.offsets, window_s, side="right")), 1)
@@ -205,10 +208,12 @@ class _Reacting:
         most = np.sort(self._rise[:, :inside].max(axis=1)) if self._rise.size else np.zeros(1, dtype=np.int64)
         return int(most[min(max(int(np.ceil(level * len(most) - 1e-9)) - 1, 0), len(most) - 1)])
 
-    def _busy(self) -> int:
+    @cached_property
+    def _busy_nodes(self) -> int:
         return int(np.ceil(self._sizes(n for n in self.ready if n.node_id in self.busy) - _EPS))
 
-    def _waiting(self) -> int:
+    @cached_property
+    def _waiting_nodes(self) -> int:
         return int(nodes_for(np.array(self.i.waiting.as_tuple()), self.reference, self.i.pool.binding, self.i.grain))
 
     def _floor(self, ahead_s: float) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import heappop, heappush
+from typing import Any
 
 from preprov.contracts import Capabilities, Clock, LaunchRequest, PriceBook
 from preprov.model.errors import (
@@ -386,25 +387,34 @@ class SimCloud:
         lost = phase is Phase.LOST
         reachable = phase in RUNNING_PHASES and not lost
         done = 1.0 if m.due == FOREVER or m.lead_s <= 0 else 1 - (m.due - now) / m.lead_s
+        m.lasting = m.lasting or _lasting(m)
         node = Node(
-            node_id=m.node_id,
-            pool=m.pool,
-            group=m.group,
-            offering=m.offering,
-            phase=phase,
-            created_at=from_epoch(m.launched),
-            since=from_epoch(since),
-            ready_at=None if m.ready_at is None or m.due != FOREVER else from_epoch(m.ready_at),
+            **m.lasting,
             running=None if lost else tuple(self.running.get(m.node_id, ())) if phase in _SERVING else (),
-            preloaded=m.preloaded(),
             last_seen=from_epoch(now if reachable else since),
-            token=m.token,
             progress=done if phase is Phase.WARMING else None,
-            reason="its check failed" if phase is Phase.FAILED else "",
-            tags={**m.tags, "preprov-pool": m.pool},
-            stages=m.stages(),
-            came_from=m.came_from,
         )
         if phase in _KEPT:
             m.shown = node
         return node
+
+
+def _lasting(m: Machine) -> dict[str, Any]:
+    """What is the same of its node until it moves."""
+    since, phase = m.phases[-1]
+    return {
+        "node_id": m.node_id,
+        "pool": m.pool,
+        "group": m.group,
+        "offering": m.offering,
+        "phase": phase,
+        "created_at": from_epoch(m.launched),
+        "since": from_epoch(since),
+        "ready_at": None if m.ready_at is None or m.due != FOREVER else from_epoch(m.ready_at),
+        "preloaded": m.preloaded(),
+        "token": m.token,
+        "reason": "its check failed" if phase is Phase.FAILED else "",
+        "tags": {**m.tags, "preprov-pool": m.pool},
+        "stages": m.stages(),
+        "came_from": m.came_from,
+    }

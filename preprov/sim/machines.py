@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final
 
 from preprov.model.pools import LeadTime, Node, Offering, Phase, Preload, Standby
 
@@ -41,6 +41,7 @@ class Machine:
         phases: (epoch s, phase) entered, oldest first. ended: epoch s, inf while it exists.
         due: when its warming ends, inf if it is not warming. fails: its warming ends in FAILED.
         shown: what was last listed of it while kept in standby: until it moves, nothing of that changes.
+        lasting: what was listed of it in any phase that stays so until it moves.
     """
 
     node_id: str
@@ -62,6 +63,7 @@ class Machine:
     drains: bool = False
     starts: int = 0
     shown: Node | None = None
+    lasting: dict[str, Any] | None = None
 
     @property
     def phase(self) -> Phase:
@@ -76,7 +78,7 @@ class Machine:
     def enter(self, phase: Phase, at: float) -> None:
         """Change phase."""
         self.phases.append((at, phase))
-        self.shown = None
+        self.shown = self.lasting = None
 
     def warm(self, at: float, lead_s: float) -> None:
         """Begin to come back from standby."""
