@@ -54,7 +54,7 @@ def _greeting(home: Path) -> Callable[[], Mapping[str, str]]:
 def schedulers(
     home: Path, clock: Clock, speed: float, pools: Mapping[str, Pool], providers: Mapping[str, PoolProvider]
 ) -> dict[str, Scheduler]:
-    """What runs tasks, by provider: local nodes, those of each provider whose nodes read notes, and Slurm."""
+    """What runs tasks, by provider: local nodes, those of each provider whose nodes read notes, Slurm, Kubernetes."""
     from preprov.launch.local import LocalScheduler
 
     out: dict[str, Scheduler] = {"local": LocalScheduler(home, clock, speed=speed)}
@@ -68,6 +68,10 @@ def schedulers(
         from preprov.launch.slurm import SlurmScheduler
 
         out["slurm"] = SlurmScheduler(pools, clock, home / "slurm" / "logs", speed=speed)
+    if "kubernetes" in providers:
+        from preprov.launch.kubernetes import KubernetesScheduler
+
+        out["kubernetes"] = KubernetesScheduler(pools, speed=speed)
     return out
 
 
@@ -91,7 +95,8 @@ def served(
     for section in sections:
         pool = pools[section.pool]
         deaf = sorted(
-            {g.provider for g in pool.groups} - set(schedulers) | {g.provider for g in pool.groups} & {"slurm"}
+            {g.provider for g in pool.groups} - set(schedulers)
+            | {g.provider for g in pool.groups} & {"slurm", "kubernetes"}
         )
         if section.worker is not None and deaf:
             raise ConfigError(

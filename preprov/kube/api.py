@@ -30,6 +30,10 @@ class Custom:
     namespaced: bool
 
 
+METRICS: Final = Custom("metrics.k8s.io", "v1beta1", "pods", "PodMetrics", namespaced=True)
+"""What pods use, as the metrics server says."""
+
+
 class Cluster:
     """One cluster. Retries are the client's own, and obey Retry-After.
 
@@ -149,13 +153,42 @@ class Cluster:
                 return _reason(e)
         return ""
 
-    def customs(self, kind: Custom, selector: str = "") -> list[Json]:
-        """All objects of a kind that is not namespaced, with these labels."""
+    def core(self) -> Any:
+        """The client's own API of pods and nodes."""
+        from kubernetes import client
+
+        return client.CoreV1Api(self._api)
+
+    def node(self, name: str) -> Json | None:
+        """One node; None if there is none of that name."""
+        found = self._pages(self.core().list_node, field_selector=f"metadata.name={name}")
+        return found[0] if found else None
+
+    def output(self, pod: Json, container: str) -> list[str]:
+        """Lines that a container has printed; none if it has not begun, or is gone."""
+        meta, read = pod["metadata"], self.core().read_namespaced_pod_log
+        try:
+            with self._meant():
+                told = read(
+                    meta["name"],
+                    meta["namespace"],
+                    container=container,
+                    _preload_content=False,
+                    _request_timeout=_TIMEOUT_S,
+                ).data
+        except NotFoundError:
+            return []
+        return str(told.decode(errors="replace")).splitlines()
+
+    def customs(self, kind: Custom, selector: str = "", namespace: str = "") -> list[Json]:
+        """All objects of a kind with these labels; of one namespace if the kind has any."""
         from kubernetes import client
 
         custom: Any = client.CustomObjectsApi(self._api)
         more = {"label_selector": selector} if selector else {}
-        return self._pages(custom.list_cluster_custom_object, kind.group, kind.version, kind.plural, **more)
+        place = (namespace,) if kind.namespaced else ()
+        listed = custom.list_namespaced_custom_object if kind.namespaced else custom.list_cluster_custom_object
+        return self._pages(listed, kind.group, kind.version, *place, kind.plural, **more)
 
     def custom(self, kind: Custom, namespace: str, name: str) -> Json:
         """One object; NotFoundError if there is none, or no such kind."""

@@ -158,8 +158,9 @@ class FakeCluster(FakeKubernetes):
         labels = _pairs(query.get("labelSelector", [""])[0])
         found = [o for o in found if labels.items() <= o["metadata"].get("labels", {}).items()]
         for key, value in _pairs(query.get("fieldSelector", [""])[0]).items():
-            assert key == "spec.nodeName", key
-            found = [o for o in found if o["spec"].get("nodeName") == value]
+            part, _, name = key.partition(".")
+            assert key in ("spec.nodeName", "metadata.name"), key
+            found = [o for o in found if o[part].get(name) == value]
         return self._page(resource, found, query)
 
     def _get(
@@ -260,21 +261,24 @@ class FakeCluster(FakeKubernetes):
         if self.now() >= _seconds(state["startTime"]) + spec.get("activeDeadlineSeconds", float("inf")):
             self._end_job(job, "DeadlineExceeded")
         elif any(p["status"]["phase"] == "Failed" for p in mine):
-            self._end_job(job, "BackoffLimitExceeded")
+            self._end_job(job, "BackoffLimitExceeded", keep=any("containerStatuses" in p["status"] for p in mine))
+        elif any(p["status"]["phase"] == "Succeeded" for p in mine):
+            self._end_job(job, "CompletionsReached", kind="Complete", keep=True)
         elif not mine:
             template = spec["template"]
-            body = {"spec": dict(template["spec"]), "labels": template["metadata"].get("labels", {})}
+            told = {k: dict(template["metadata"].get(k, {})) for k in ("labels", "annotations")}
+            body = {"spec": json.loads(json.dumps(template["spec"])), **told}
             owner = {"kind": "Job", "name": meta["name"], "uid": meta["uid"]}
             made = self.add("pods", f"{meta['name']}-x", body, namespace=meta["namespace"], owner=owner)
             made["status"] = {"phase": "Pending"}
             self.bump(made)
 
-    def _end_job(self, job: Json, reason: str) -> None:
-        job["status"] |= {
-            "conditions": [{"type": "Failed", "status": "True", "reason": reason}],
-            "overAt": self.now(),
-        }
+    def _end_job(self, job: Json, reason: str, *, kind: str = "Failed", keep: bool = False) -> None:
+        state = {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": stamp(self.now())}
+        job["status"] |= {"conditions": [state], "overAt": self.now()}
         self.bump(job)
+        if keep:
+            return
         for pod in self._pods_of_job(job["metadata"]["uid"]):
             del self.objects["pods"][pod["metadata"]["uid"]]
 
@@ -335,6 +339,9 @@ class FakeCluster(FakeKubernetes):
         selector = pod["spec"].get("nodeSelector", {})
         if not selector.items() <= node["metadata"]["labels"].items() or node["spec"].get("unschedulable"):
             return False
+        named = _named_nodes(pod)
+        if named and node["metadata"].get("name") not in named:
+            return False
         taints = (t for t in node["spec"].get("taints", ()) if t["effect"] in ("NoSchedule", "NoExecute"))
         return all(any(_bears(t, taint) for t in pod["spec"].get("tolerations", ())) for taint in taints)
 
@@ -363,6 +370,14 @@ class FakeCluster(FakeKubernetes):
     def bump(self, thing: Json) -> None:
         """It has changed."""
         thing["metadata"]["resourceVersion"] = str(next(self._versions))
+
+
+def _named_nodes(pod: Json) -> set[str]:
+    """Names that its node affinity requires; empty = any."""
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
+    fields = (f for t in terms for f in t.get("matchFields", ()))
+    return {v for f in fields if (f["key"], f["operator"]) == ("metadata.name", "In") for v in f["values"]}
 
 
 def _bears(toleration: Json, taint: Json) -> bool:

@@ -265,8 +265,9 @@ def _handler(fake: FakeKubernetes, garble: Callable[[bytes], bytes] | None) -> t
             body = json.loads(self.rfile.read(length)) if length else {}
             fake.sent_as = self.headers.get("Content-Type", "")
             code, told = fake.answer(self.command, parts.path, parse_qs(parts.query), body)
+            plain = told.get("text") if set(told) == {"text"} else None
             after = told.pop("retryAfterSeconds", None)
-            payload = json.dumps(told).encode()
+            payload = json.dumps(told).encode() if plain is None else str(plain).encode()
             payload = garble(payload) if garble is not None and code == 200 else payload
             self.send_response(code)
             self.send_header("Content-Type", "application/json")

@@ -25,6 +25,8 @@ _KNOWN: Final = (
     "vendor",
     "moves",
     "move_timeout_s",
+    "tasks",
+    "task_image",
 )
 PLACEHOLDER, BUFFER, NODE_POOL, JOIN = "placeholder", "capacity_buffer", "node_pool", "node_join"
 WAYS: Final = (PLACEHOLDER, BUFFER, NODE_POOL, JOIN)
@@ -52,6 +54,7 @@ class KubernetesGroup:
         way: by what it has its room. object: the CapacityBuffer or the NodePool whose count is written; "" = none is.
         vendor: the provider whose nodes join. vendor_options: its own options.
         moves: pods of services are evicted from a node that is drained. move_timeout_s: for so long it is tried.
+        tasks: preprov starts tasks there. task_image: what they run in, if they do not say.
     """
 
     pool: Pool
@@ -71,6 +74,8 @@ class KubernetesGroup:
     vendor_options: Mapping[str, Any] = field(default_factory=dict)
     moves: bool = False
     move_timeout_s: float = 600.0
+    tasks: bool = False
+    task_image: str = ""
 
     @property
     def where(self) -> str:
@@ -117,6 +122,8 @@ def kubernetes_group(pool: Pool, name: str) -> KubernetesGroup:
         vendor_options={k: options[k] for k in unknown},
         moves=_flag(options, "moves", where),
         move_timeout_s=_seconds(options, "move_timeout_s", 600.0, where),
+        tasks=_flag(options, "tasks", where),
+        task_image=_text(options, "task_image", "", where),
     )
 
 

@@ -11,6 +11,14 @@ Rule: TypeAlias = tuple[bool, str, str, tuple[str, ...]]
 
 MOVES: Final[Rule] = (False, "", "pods/eviction", ("create",))
 """Of a group that moves services off the nodes that it drains."""
+TASKS: Final[tuple[Rule, ...]] = (
+    (True, "batch", "jobs", ("create", "list", "patch")),
+    (True, "", "pods", ("get",)),
+    (True, "", "pods/log", ("get",)),
+    (True, "", "pods/resize", ("patch",)),
+    (True, "metrics.k8s.io", "pods", ("list",)),
+)
+"""Of a group in which preprov starts tasks."""
 _GROUP: Final = "rbac.authorization.k8s.io"
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from preprov.kube.api import Json
-from preprov.kube.labels import MANAGER, holds_room
+from preprov.kube.labels import CLAIMANT, MANAGER, holds_room
 from preprov.model.pools import Node, Offering, Phase
 from preprov.model.time import from_epoch
 from preprov.pools.kubernetes.manifests import ENDED, FACTS, NODE, READY
@@ -196,4 +196,6 @@ def _is_work(pod: Json) -> bool:
 
 
 def _name(pod: Json) -> str:
-    return f"{pod['metadata'].get('namespace', 'default')}/{pod['metadata']['name']}"
+    """Of a task that preprov has started, its claimant."""
+    ours = annotations(pod).get(CLAIMANT)
+    return ours or f"{pod['metadata'].get('namespace', 'default')}/{pod['metadata']['name']}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from cronsim import CronSim, CronSimError
 
 from preprov.contracts import Finding, Progress, Reject, SourceState, SyncBatch
-from preprov.kube.labels import holds_room
+from preprov.kube.labels import is_known
 from preprov.model.time import epoch
 from preprov.model.work import Schedule
 from preprov.sources.kubernetes.client import KubernetesClient
@@ -193,7 +193,7 @@ def _each(items: Iterator[Any]) -> list[Json]:
     """A list that was begun anew tells of some twice: the last word counts. What only holds room is left out."""
     out: dict[str, Json] = {}
     for i, item in enumerate(items):
-        if not holds_room(item):
+        if not is_known(item):
             out[str((item.get("metadata") or {}).get("uid") or i)] = item
     return list(out.values())
 

@@ -292,9 +292,11 @@ def test_a_cordon_of_ours_goes_with_its_unit_and_anothers_stays(world: Kubernete
     assert sum(cordons(world)) <= 1, "its lease ran out while it was drained"
 
 
-def test_held_room_is_no_work_where_the_same_cluster_is_read(world: KubernetesWorld) -> None:
+def test_held_room_and_tasks_of_ours_are_not_read_as_work_of_the_same_cluster(world: KubernetesWorld) -> None:
     ready(world, 2)
     world.fake.work("etl", restartPolicy="Never")
+    ours = world.fake.job("ours", namespace="preprov")
+    ours["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "preprov", "preprov.io/kind": "task"}
     file = Path(str(world.pool.groups[0].options["kubeconfig"]))
     client = KubernetesClient(RequestBudget(1e6, world.clock), kubeconfig=file)
     source = KubernetesSource(KubernetesSettings("k8s"), client)

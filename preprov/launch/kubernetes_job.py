@@ -1,0 +1,228 @@
+"""A task as a Job of one pod: what is sent, and what is read of it again."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from preprov.contracts import TaskReport
+from preprov.kube.api import Json
+from preprov.kube.labels import CLAIMANT, KIND, MANAGED_BY, MANAGER, NODE_ID, TASK
+from preprov.model.agent import Bounds, Usage
+from preprov.model.errors import PoolError
+from preprov.model.pools import Node
+from preprov.model.quantity import quantity
+from preprov.model.work import TaskRun
+
+SELECTOR: Final = f"{MANAGED_BY}={MANAGER},{KIND}=task"
+CONTAINER: Final = "task"
+CANCELLED: Final = "preprov.io/cancelled-at"
+KEPT_S: Final = 86_400
+"""A Job that is over is deleted by Kubernetes after this; until then the same start is not made again."""
+_DOCKER: Final = "docker://"
+_GIB: Final = 2.0**30
+_STAYS: Final = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+"""No autoscaler tidies a node away under running work."""
+_TERM: Final = -15
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a group's tasks run, as its options say."""
+
+    kubeconfig: Path | None
+    context: str
+    namespace: str
+    tolerations: tuple[tuple[tuple[str, Any], ...], ...]
+    image: str
+    gpu_resource: str
+    starts: bool
+
+
+def place_of(options: Mapping[str, object]) -> Place:
+    """Of a group of provider "kubernetes"; its provider has checked them."""
+    file, tolerations = options.get("kubeconfig"), options.get("tolerations", ())
+    return Place(
+        kubeconfig=Path(str(file)).expanduser() if file else None,
+        context=str(options.get("context", "")),
+        namespace=str(options.get("namespace", MANAGER)),
+        tolerations=tuple(tuple(dict(t).items()) for t in tolerations) if isinstance(tolerations, list | tuple) else (),
+        image=str(options.get("task_image", "")),
+        gpu_resource=str(options.get("gpu_resource", "nvidia.com/gpu")),
+        starts=bool(options.get("tasks", False)),
+    )
+
+
+def job_name(claimant: str) -> str:
+    """The same instance of the same attempt has the same name, however often it is started."""
+    return f"preprov-task-{digest(claimant)}"
+
+
+def digest(claimant: str) -> str:
+    """As a label's value."""
+    return hashlib.sha256(claimant.encode()).hexdigest()[:20]
+
+
+def job_of(task: TaskRun, instance: int, node: Node, place: Place, speed: float) -> Json:
+    """The Job of one instance, on the node that it was placed on.
+
+    It goes by the scheduler, for that evicts what only holds room there; so the node is required, not set.
+    """
+    claimant = task.claimant(instance)
+    labels = {MANAGED_BY: MANAGER, KIND: "task", TASK: digest(claimant)}
+    notes = {CLAIMANT: claimant, NODE_ID: node.node_id}
+    here = {"key": "metadata.name", "operator": "In", "values": [node.address]}
+    affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [here]}]}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(claimant),
+            "namespace": place.namespace,
+            "labels": labels,
+            "annotations": notes,
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "ttlSecondsAfterFinished": KEPT_S,
+            "template": {
+                "metadata": {"labels": labels, "annotations": {**notes, **_STAYS}},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "affinity": {"nodeAffinity": affinity},
+                    "tolerations": [dict(t) for t in place.tolerations],
+                    "containers": [_container(task, instance, node, place, speed)],
+                },
+            },
+        },
+    }
+
+
+def _container(task: TaskRun, instance: int, node: Node, place: Place, speed: float) -> Json:
+    env = {
+        **task.spec.env,
+        "PREPROV_RUN_ID": task.run_id,
+        "PREPROV_TASK_ID": task.task_id,
+        "PREPROV_INSTANCE": str(instance),
+        "PREPROV_ATTEMPT": str(task.attempt),
+        "PREPROV_NODE_ID": node.node_id,
+    }
+    request = task.spec.request
+    asked = {"cpu": f"{max(round(request.cpu * 1000), 1)}m"}
+    held = {"memory": str(round(request.memory * _GIB))} if request.memory > 0 else {}
+    held |= {place.gpu_resource: str(round(request.gpu))} if request.gpu > 0 else {}
+    command = task.spec.command or ("sleep", f"{(task.spec.runtime_hint_s or 0.0) / speed:.3f}")
+    return {
+        "name": CONTAINER,
+        "image": image_of(task, place),
+        "command": list(command),
+        "env": [{"name": k, "value": v} for k, v in env.items()],
+        "resources": {"requests": {**asked, **held}, **({"limits": held} if held else {})},
+    }
+
+
+def image_of(task: TaskRun, place: Place) -> str:
+    """What it runs in: its own image if a registry has that, else the group's.
+
+    Raises:
+        PoolError: neither.
+    """
+    own = next((i for i in task.spec.images if i.uri.startswith(_DOCKER)), None)
+    if own is None and not place.image:
+        hint = "`task_image` of the group's options, or an image docker://registry/name:tag of the task"
+        raise PoolError(f"task {task.task_id} has no image that a cluster can pull", where=task.run_id, hint=hint)
+    if own is None:
+        return place.image
+    name = own.uri.removeprefix(_DOCKER)
+    bare = re.sub(r":[^:/]+$", "", name)
+    return f"{bare}@{own.digest}" if own.digest and "@" not in name else name
+
+
+# ------------------------------------------------------------------ what is read again
+
+
+def annotations(thing: Json) -> Mapping[str, str]:
+    """Of an object."""
+    return thing["metadata"].get("annotations") or {}
+
+
+def report(job: Json, pod: Json | None, usage: Sequence[Usage], can: Sequence[str]) -> TaskReport:
+    """What became of a Job so far."""
+    state = _state(pod)
+    running, ended = state.get("running") or {}, state.get("terminated") or {}
+    over = _over(job)
+    began = _at(running.get("startedAt") or ended.get("startedAt")) or _at((job.get("status") or {}).get("startTime"))
+    began = began or _at(job["metadata"].get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
+    end = _at(ended.get("finishedAt")) or (_at(over.get("lastTransitionTime")) or began if over else None)
+    return TaskReport(
+        claimant=annotations(job)[CLAIMANT],
+        node_id=annotations(job)[NODE_ID],
+        started_at=min(began, end) if end is not None else began,
+        ended_at=end,
+        exit_code=None if end is None else _exit_code(job, ended, over),
+        usage=tuple(usage),
+        bounds=_bounds(pod, can) if running and end is None else None,
+    )
+
+
+def _exit_code(job: Json, ended: Mapping[str, Any], over: Mapping[str, Any]) -> int | None:
+    if ended.get("exitCode") is not None:
+        code = int(ended["exitCode"])
+        return 128 - code if code > 128 else code
+    if over.get("type") == "Complete":
+        return 0
+    return _TERM if CANCELLED in annotations(job) else None
+
+
+def _over(job: Json) -> Mapping[str, Any]:
+    for c in (job.get("status") or {}).get("conditions") or ():
+        if c.get("type") in ("Complete", "Failed") and c.get("status") == "True":
+            return dict(c)
+    return {}
+
+
+def is_over(job: Json) -> bool:
+    """True if nothing of it runs any more."""
+    return bool(_over(job))
+
+
+def _state(pod: Json | None) -> Mapping[str, Any]:
+    for s in ((pod or {}).get("status") or {}).get("containerStatuses") or ():
+        if s.get("name") == CONTAINER:
+            return dict(s.get("state") or {})
+    return {}
+
+
+def _bounds(pod: Json | None, can: Sequence[str]) -> Bounds:
+    told: Json = next((c for c in (pod or {})["spec"]["containers"] if c.get("name") == CONTAINER), {})
+    asked = (told.get("resources") or {}).get("requests") or {}
+    memory = quantity(asked["memory"]) / _GIB if "memory" in asked else None
+    return Bounds(cpu=quantity(asked["cpu"]) if "cpu" in asked else None, memory=memory, can=tuple(can))
+
+
+def sample(metrics: Json) -> Usage | None:
+    """One sample of the metrics server; None if it says nothing of the task."""
+    at = _at(metrics.get("timestamp"))
+    used = next((c.get("usage") or {} for c in metrics.get("containers") or () if c.get("name") == CONTAINER), {})
+    if at is None or not used:
+        return None
+    memory = quantity(used["memory"]) / _GIB if "memory" in used else None
+    return Usage(at.timestamp(), cpu=quantity(used["cpu"]) if "cpu" in used else None, memory=memory)
+
+
+def _at(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
