@@ -48,7 +48,7 @@ def attach(api: FastAPI) -> None:
     files = Files(packages=[("preprov.web", PAGE)])
     api.mount(f"/{PAGE}", files, name=PAGE)
 
-    @api.get("/", include_in_schema=False)
+    @api.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def shell() -> Response:
         """The page itself."""
         path, _ = files.lookup_path("index.html")

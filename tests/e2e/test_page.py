@@ -36,6 +36,7 @@ def ask(server: Server, path: str) -> Any:
 
 def test_the_pools_are_shown_as_the_api_has_them(look: Look, server: Server) -> None:
     page = look()
+    assert f"the page to watch it on: {server.url}" in server.log.read_text()
     told = {p["pool"]: p for p in ask(server, "capacity")["pools"]}
     expect(page.locator("#pools > li")).to_have_count(2)
     batch = pool(page, "batch")

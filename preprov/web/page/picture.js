@@ -84,7 +84,7 @@ function grid(p, width) {
 
 function times(scene, x, width) {
   const bottom = PANELS.nodes.top + PANELS.nodes.height;
-  return ticksOf(scene.from, scene.to, Math.max(Math.floor((width - LEFT) / 75), 3)).map((at) =>
+  return ticksOf(scene.from, scene.to, Math.max(Math.floor((width - LEFT) / 64), 3)).map((at) =>
     svg(
       "g",
       {},

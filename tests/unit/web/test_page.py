@@ -69,6 +69,7 @@ def test_only_reading_is_possible(site: Site) -> None:
     assert site.http.post("/").status_code == 405
     assert site.http.put("/page/main.js", content=b"x").status_code == 405
     assert site.http.head("/page/main.js").status_code == 200
+    assert site.http.head("/").status_code == 200
 
 
 @pytest.mark.parametrize("name", NAMES)
