@@ -21,7 +21,8 @@ router = APIRouter(prefix="/v1", tags=["past"])
 
 _DAY_S: Final = 86400.0
 _MOST: Final = timedelta(days=7)
-_DECISIONS: Final = timedelta(days=1)
+_LOOKED_BACK: Final = tuple(timedelta(hours=h) for h in (1, 6, 24))
+"""For decisions, until there are enough: a pool that a guard holds back may have thousands in a day."""
 Hours = Annotated[float, Query(gt=0, le=168, description="So many hours up to now.")]
 
 
@@ -115,12 +116,15 @@ def decisions(
 
     What was done to running tasks tells of their tenants: that is for administrators only.
     """
-    found = caller.pool(pool)
-    records = caller.ctx.ports.audit.records(found.name, since=caller.ctx.clock.now() - _DECISIONS)
+    found, now = caller.pool(pool), caller.ctx.clock.now()
     of: dict[str, list[ActionRecord]] = {}
-    for r in records:
-        if caller.token.is_admin or not r.action.task:
-            of.setdefault(r.action.action_id, []).append(r)
+    for back in _LOOKED_BACK:
+        of = {}
+        for r in caller.ctx.ports.audit.records(found.name, since=now - back):
+            if caller.token.is_admin or not r.action.task:
+                of.setdefault(r.action.action_id, []).append(r)
+        if len(of) > most:  # one more, for the first of them may have begun before
+            break
     latest = sorted(of.values(), key=lambda rows: rows[0].at, reverse=True)[:most]
     return DecisionList(pool=found.name, decisions=[_decision(caller, rows) for rows in latest])
 

@@ -106,9 +106,10 @@ def decide(site: Site, name: str, minutes: int, *results: str) -> None:
 def test_each_decision_once_the_latest_first(site: Site, red: Client, admin: Client) -> None:
     decide(site, "a1", 30, "intended", "done")
     decide(site, "a2", 20, "guarded", "guarded")
+    decide(site, "older", 60 * 23, "done")
     decide(site, "old", 60 * 25, "done")
     answer = admin("GET", "/v1/decisions/batch").json()["decisions"]
-    assert [(d["action_id"], d["result"]) for d in answer] == [("a2", "guarded"), ("a1", "done")]
+    assert [(d["action_id"], d["result"]) for d in answer] == [("a2", "guarded"), ("a1", "done"), ("older", "done")]
     one = answer[1]
     assert (one["kind"], one["count"], one["cost_usd"], one["reason"]) == ("launch", 2, 0.5, "orders are due")
     assert (one["figures"], one["nodes"], one["actor"]) == ({"cores": 8.0}, ["n1"], "controller")
