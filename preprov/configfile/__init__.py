@@ -20,6 +20,7 @@ from preprov.configfile.planning import (
     LimitSection,
     ObjectiveSection,
     PricesSection,
+    ProbeSection,
     WithinSection,
 )
 from preprov.configfile.serving import ServeSection
@@ -229,6 +230,7 @@ class PoolSection(Section):
     gate: GateSection | None = Field(default=None, description="Left out: that below for pools in a cloud, else none.")
     adjust: AdjustSection | None = Field(default=None, description="Left out: running tasks are not adjusted.")
     curves: CurvesSection = CurvesSection()
+    probe: ProbeSection | None = Field(default=None, description="Left out: no task is tried beforehand.")
     preload: PreloadSection = PreloadSection()
     floor: list[WithinSection] = Field(default_factory=list)
     disruption: list[WithinSection] = Field(default_factory=list)
@@ -312,6 +314,7 @@ class ConfigFile(Section):
                 gate=_gate(p),
                 adjusting=p.adjust.build() if p.adjust else None,
                 packing=p.curves.build(),
+                probing=p.probe.build() if p.probe else None,
                 guards=(p.guard or self.guard).build(),
                 window=p.window.hours(),
                 preload=p.preload.build(),

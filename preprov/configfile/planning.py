@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from preprov.configfile.base import HoursSection, Section, known_zone
 from preprov.model.adjusting import Adjusting
 from preprov.model.adoption import Gate
-from preprov.model.curved import CurvePacking
+from preprov.model.curved import CurvePacking, Probing
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Account, SharedLimit
 from preprov.model.pools import Objective, Pool, Within
@@ -116,6 +116,17 @@ class CurvesSection(Section):
         if not self.packing:
             return None
         return CurvePacking(self.quantile, self.meeting, self.margin, self.steps, self.runs, self.late)
+
+
+class ProbeSection(Section):
+    """[pool.probe]: tasks that name a probe are tried on a sample first, where that pays. Left out: none is."""
+
+    failure: float = Field(default=2.0, ge=0, description="What a failed attempt counts; 1 = what it cost.")
+    worth: float = Field(default=1.0, ge=0, description="A probe must be worth so many times what it costs.")
+
+    def build(self) -> Probing:
+        """The domain value."""
+        return Probing(self.failure, self.worth)
 
 
 class WithinSection(HoursSection):

@@ -16,6 +16,7 @@ from preprov.control.moving import at_their_size, moved
 from preprov.control.observing import of_tasks
 from preprov.control.phased import Curves, note, share_nodes
 from preprov.control.placing import assign, request_of
+from preprov.control.probing import probed
 from preprov.control.readying import ready_tasks
 from preprov.control.reclaiming import reclaim
 from preprov.model.errors import OverbookedError, PoolError, ReservationError
@@ -67,7 +68,8 @@ def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> Dispatch
     reclaim(curves, observation, reports, now)
     _reserve_upcoming(ctx, pool, live, curves, now)
     _resume(ctx, pool, live, observation, frozenset(r.claimant for r in reports), now)
-    return _place(ctx, pool, live, observation, reports, curves, now)
+    sized, probing = probed(ctx, pool, live, observation, reports, now)
+    return _place(ctx, pool, sized, observation, reports, curves, probing, now)
 
 
 def poll(ctx: Context, pool: Pool, observation: PoolObservation) -> list[TaskReport]:
@@ -173,6 +175,7 @@ def _place(
     observation: PoolObservation,
     reports: Sequence[TaskReport],
     curves: Curves,
+    probing: frozenset[str],
     now: datetime,
 ) -> DispatchResult:
     drained = ctx.ports.intent.drains(pool.name)
@@ -182,7 +185,7 @@ def _place(
     rooms = in_lanes(lanes, open_rooms(observation, books.reservations, drained), nodes)
     committed = {r.claimant for r in of_tasks(books.reservations) if r.state is ReservationState.COMMITTED}
     live = at_their_size(live, books.reservations)
-    wanting = _wanting(live, committed)
+    wanting = _wanting(live, committed | probing)
     ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
     ordered = [wanting[r.key] for r in in_turn(ctx, rooms, books.reservations, ready, now)]
     requests = [request_of(t, i) for t, i in ordered]

@@ -9,6 +9,7 @@ from preprov.control.context import Context
 from preprov.control.measuring import Instance, executions, usage_runs
 from preprov.model.errors import ForecastError
 from preprov.model.executions import Executions
+from preprov.model.plans import ActionKind
 from preprov.model.pools import Offering, Pool
 from preprov.model.signature import names_of
 from preprov.model.time import from_epoch
@@ -25,6 +26,16 @@ _STEPS: Final = 4
 _AS_LONG_AS_KEPT: Final = timedelta(days=400)
 
 
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Probe runs, and how many were not made because they would not have paid. usd: None = no price known."""
+
+    runs: int = 0
+    skipped: int = 0
+    node_seconds: float = 0.0
+    usd: float | None = None
+
+
 @dataclass(frozen=True)
 class RightSizing:
     """A report.
@@ -32,14 +43,16 @@ class RightSizing:
     Attributes:
         needs: every task, the one that would free the most first. room: of the node that shares are of.
         usd_per_hour: of that node; None = no price known.
+        probes: what probe runs came to.
     """
 
     needs: Sequence[Need]
     room: Room
     usd_per_hour: float | None
+    probes: Probes = Probes()
 
     def as_dict(self) -> dict[str, Any]:
-        """tasks, dags, tenants, all: amounts in cores and GiB, hours of a whole node, USD."""
+        """tasks, dags, tenants, all, probes: amounts in cores and GiB, hours of a whole node, USD."""
         every = whole(self.needs)
         return {
             "node": {**asdict(self.room), "usd_per_hour": self.usd_per_hour},
@@ -47,6 +60,7 @@ class RightSizing:
             "dags": [self._part(p) for p in parts(self.needs, "dag")],
             "tenants": [self._part(p) for p in parts(self.needs, "tenant")],
             "all": self._part(every),
+            "probes": asdict(self.probes),
         }
 
     def _task(self, n: Need, every: Part) -> dict[str, Any]:
@@ -80,7 +94,21 @@ def of_pool(
         what = f"no task of pool {pool.name}" if dag is None else f"no task of DAG {dag}"
         raise ForecastError(f"{what} has ended well since {since:%Y-%m-%dT%H:%MZ}", hint="--last 90d, or --trace FILE")
     usd = ctx.prices.usd_per_hour(offering, ctx.clock.now())
-    return RightSizing(needs(ran, room, _price(room), failures=failures, seed=ctx.seed), room, usd)
+    found = needs(ran, room, _price(room), failures=failures, seed=ctx.seed)
+    return RightSizing(found, room, usd, probes_of(ctx, pool, since))
+
+
+def probes_of(ctx: Context, pool: Pool, since: datetime) -> Probes:
+    """What probe runs came to since then."""
+    rows = [r for r in ctx.ports.audit.records(pool.name, since=since) if r.action.kind is ActionKind.PROBE]
+    done = [r.action.numbers for r in rows if r.result == "done"]
+    usd = [n["usd"] for n in done if "usd" in n]
+    return Probes(
+        len(done),
+        sum(r.result == "skipped" for r in rows),
+        sum(n["node_seconds"] for n in done),
+        sum(usd) if usd else None,
+    )
 
 
 def of_trace(ran: Executions, room: Room, *, dag: str | None = None, failures: float = FAILURES) -> RightSizing:

@@ -1,4 +1,4 @@
-"""How reservations follow what tasks are expected to use over time."""
+"""How reservations follow what tasks are expected to use, and when it pays to try one beforehand."""
 
 from dataclasses import dataclass
 
@@ -46,3 +46,20 @@ class CurvePacking:
     def meeting_in_memory(self) -> float:
         """Of memory."""
         return self.meeting / MEMORY_STRICTER
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """What probe runs are weighed by.
+
+    Attributes:
+        failure: how much a failed attempt counts against memory that was not needed; 1 = what it cost.
+        worth: a probe must be worth so many times what it costs.
+    """
+
+    failure: float = 2.0
+    worth: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.failure < 0 or self.worth < 0:
+            raise ConfigError("failure >= 0 and worth >= 0 are wanted", where="[pool.probe]")

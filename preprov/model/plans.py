@@ -24,6 +24,8 @@ class ActionKind(StrEnum):
     """What a running task may use is changed."""
     SHARE = "share"
     """A task goes beside others whose peaks are not expected to meet its own."""
+    PROBE = "probe"
+    """A task is tried on a sample before it is given its room, or is not because that would not pay."""
     MOVE = "move"
     """A running task is told to keep what it has done, and goes on elsewhere."""
 

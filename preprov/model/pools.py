@@ -15,7 +15,7 @@ import numpy as np
 
 from preprov.model.adjusting import Adjusting
 from preprov.model.adoption import Gate
-from preprov.model.curved import CurvePacking
+from preprov.model.curved import CurvePacking, Probing
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline
 from preprov.model.resources import KINDS, Resources
@@ -327,6 +327,7 @@ class Pool:
         gate: what it has to show before preprov may raise on it, or lower; None = nothing.
         adjusting: how what running tasks may use is changed; None = it is not.
         packing: how reservations follow curves; None = they are what tasks ask for.
+        probing: what probe runs are weighed by; None = there are none.
     """
 
     name: str
@@ -352,6 +353,7 @@ class Pool:
     gate: Gate | None = None
     adjusting: Adjusting | None = None
     packing: CurvePacking | None = None
+    probing: Probing | None = None
 
     def __post_init__(self) -> None:
         if not self.groups:

@@ -87,6 +87,24 @@ class DatasetRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A short, capped run of a task on a sample of its input, before it is given its room (a shadow execution).
+
+    Attributes:
+        command: argv, on the sample; () = the task's own, which is ended after so many seconds and must bear that.
+        seconds: it is ended after that. cap: cores and GiB that it may take.
+    """
+
+    command: tuple[str, ...] = ()
+    seconds: float = 60.0
+    cap: Resources = field(default_factory=lambda: Resources(cpu=1.0, memory=1.0))
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0 or not (self.cap.cpu > 0 and self.cap.memory > 0):
+            raise WorkError("a probe takes seconds, cores and memory > 0", hint="probe: seconds, cap")
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One task of a DAG as submitted.
 
@@ -100,6 +118,7 @@ class TaskSpec:
         images, datasets: what must be on the node's disk.
         affinity: labels a node must have.
         under: id of the booking that it uses up; it waits until that is ready.
+        probe: how it can be tried beforehand; None = it cannot.
     """
 
     task_id: str
@@ -117,6 +136,7 @@ class TaskSpec:
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     affinity: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     under: str = ""
+    probe: Probe | None = None
 
     def __post_init__(self) -> None:
         if not self.task_id:

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from preprov.model.errors import ConfigError
 from preprov.model.resources import ZERO, Resources
-from preprov.model.work import DagSpec, DatasetRef, ImageRef, TaskSpec
+from preprov.model.work import DagSpec, DatasetRef, ImageRef, Probe, TaskSpec
 from preprov.sources.quantities import cores, count, duration, gib, instant, mb_per_s
 from preprov.sources.zones import canonical_zone
 
@@ -70,6 +70,18 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+class ProbeForm(_Form):
+    """A short, capped run on a sample of the input, where the pool says so. Without a command it is the task's own."""
+
+    command: Annotated[list[str], BeforeValidator(_argv)] = Field(default_factory=list)
+    seconds: Annotated[float, BeforeValidator(duration), Field(gt=0)] = 60.0
+    cap: RequestForm = RequestForm()
+
+    def build(self) -> Probe:
+        """The domain value."""
+        return Probe(tuple(self.command), self.seconds, self.cap.build())
+
+
 class TaskForm(_Form):
     """One task.
 
@@ -92,6 +104,7 @@ class TaskForm(_Form):
     env: dict[str, str] = Field(default_factory=dict)
     affinity: dict[str, str] = Field(default_factory=dict)
     under: str = Field(default="", description="Id of the reservation that it uses up.")
+    probe: ProbeForm | None = None
 
     def build(self) -> TaskSpec:
         """The domain value."""
@@ -111,6 +124,7 @@ class TaskForm(_Form):
             env=MappingProxyType(dict(self.env)),
             affinity=MappingProxyType(dict(self.affinity)),
             under=self.under,
+            probe=self.probe.build() if self.probe else None,
         )
 
 
@@ -223,6 +237,8 @@ _FORMS: Final[Mapping[str, type[BaseModel]]] = {
     "tasks": TaskForm,
     "task": TaskForm,
     "requests": RequestForm,
+    "probe": ProbeForm,
+    "cap": RequestForm,
     "images": ImageForm,
     "datasets": DatasetForm,
 }

@@ -11,7 +11,7 @@ from preprov.contracts import Ports
 from preprov.model.reservations import Reservation, Segment
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
-from preprov.model.work import DagSpec, DatasetRef, ImageRef, TaskSpec, Trigger
+from preprov.model.work import DagSpec, DatasetRef, ImageRef, Probe, TaskSpec, Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable
 
 T0 = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
@@ -118,6 +118,7 @@ A_DAG = DagSpec(
             instances=3,
             gang=True,
             runtime_hint_s=60.5,
+            probe=Probe(("echo", "a"), 2.5, Resources(cpu=0.5, memory=0.1)),
         ),
         TaskSpec("clean", parents=("extract",), priority=9),
     ),

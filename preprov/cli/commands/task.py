@@ -133,6 +133,13 @@ def _print_sizing(report: "RightSizing", rejects: int) -> None:
     asked, freed, usd = _freed(whole)
     money = f", {usd} USD" if usd else ""
     typer.echo(f"\nAsked for {asked} hours of whole nodes; {freed} of them would be free{money}.")
+    probes = told["probes"]
+    if probes["runs"] or probes["skipped"]:
+        usd = "" if probes["usd"] is None else f", {probes['usd']:.3g} USD"
+        typer.echo(
+            f"{probes['runs']} probe run(s) took {probes['node_seconds']:.0f} s of whole nodes{usd}; "
+            f"{probes['skipped']} would not have paid"
+        )
     if odd := sum(t["odd"] for t in told["tasks"]):
         typer.echo(f"{odd} odd run(s) are left out of what to ask for; preprov task show DAG/TASK tells them")
     if rejects:

@@ -176,6 +176,15 @@ class TaskPart(Part):
     saved_usd: float | None
 
 
+class ProbeRuns(Part):
+    """What probe runs came to."""
+
+    runs: int
+    skipped: int = Field(description="Not made: they would not have paid.")
+    node_seconds: float
+    usd: float | None
+
+
 class TaskSizing(Envelope):
     """task sizing."""
 
@@ -184,6 +193,7 @@ class TaskSizing(Envelope):
     dags: list[TaskPart]
     tenants: list[TaskPart]
     all: TaskPart
+    probes: ProbeRuns
     rejects: int
     patch: str = Field(description="Of --patch.")
 
