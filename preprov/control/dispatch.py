@@ -14,7 +14,7 @@ from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
 from preprov.control.moving import at_their_size, moved
 from preprov.control.observing import of_tasks
-from preprov.control.phased import Curves, note, share_nodes
+from preprov.control.phased import Curves, as_asked, flat_segments, note, share_nodes
 from preprov.control.placing import assign, request_of
 from preprov.control.probing import probed
 from preprov.control.readying import ready_tasks
@@ -31,7 +31,6 @@ from preprov.planning.placement import NodeRoom, why_nowhere
 
 log = structlog.get_logger(__name__)
 
-_UNKNOWN_RUNTIME_S = 3600.0
 _SOFT_GRACE = timedelta(minutes=15)
 
 
@@ -111,11 +110,6 @@ def _resume(
             _start(ctx, pool, live.runs[task.run_id], task, instance, node, now)
 
 
-def _segments(task: TaskRun, start: datetime) -> tuple[Segment, ...]:
-    length = timedelta(seconds=task.spec.runtime_hint_s or _UNKNOWN_RUNTIME_S)
-    return (Segment(start, start + length, task.spec.request),)
-
-
 def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, curves: Curves, now: datetime) -> None:
     """Soft reservations for the roots of runs that are due later, so that the claim is on the books before the time."""
     held = {r.claimant for r in of_tasks(ctx.ports.ledger.reservations(pool.name))}
@@ -153,7 +147,7 @@ def _soft(
 ) -> Reservation:
     """A claim of an instance: its curve if that is known, and then void soon after its start if it does not come."""
     claimant = task.claimant(instance)
-    flat = _segments(task, start)
+    flat = flat_segments(task, start)
     return Reservation(
         reservation_id=stable_id(pool.name, claimant, start.isoformat(), *([under] if under else [])),
         pool=pool.name,
@@ -182,7 +176,7 @@ def _place(
     books = hand_over(ctx, pool, observation, drained, now)
     nodes = {n.node_id: n for n in observation.nodes}
     lanes = known_lanes(ctx, pool)
-    rooms = in_lanes(lanes, open_rooms(observation, books.reservations, drained), nodes)
+    rooms = in_lanes(lanes, open_rooms(observation, as_asked(curves, books.reservations), drained), nodes)
     committed = {r.claimant for r in of_tasks(books.reservations) if r.state is ReservationState.COMMITTED}
     live = at_their_size(live, books.reservations)
     wanting = _wanting(live, committed | probing)

@@ -37,6 +37,8 @@ _LEARNT_A_ROUND: Final = 8
 _LOOKS_A_ROUND: Final = 32
 """Pairs of a task and a node whose chance is worked out in one round."""
 _BEYOND: Final = 1.3
+UNKNOWN_RUNTIME_S: Final = 3600.0
+"""Of a task of which nobody says how long it takes."""
 
 
 @dataclass
@@ -120,6 +122,25 @@ class Curves:
         return task.spec.request if segments is None else task.spec.request.maximum(most(segments))
 
 
+def as_asked(curves: Curves, reservations: Sequence[Reservation]) -> Sequence[Reservation]:
+    """Reservations as they count where peaks are added up: what a task asked for stays its own until it is weighed.
+
+    A claim by a curve is a quantile: less than what was asked for is given to others only where the chance allows it.
+    Where running tasks are adjusted, the node holds them to their claims.
+    """
+    if curves.packing is None or curves.pool.adjusting is not None:
+        return reservations
+    asked = {t.claimant(i): t.spec.request for t in curves.live.tasks.values() for i in range(t.spec.instances)}
+    out = []
+    for r in reservations:
+        request = asked.get(r.claimant)
+        if request is None or r.under or r.state is not ReservationState.COMMITTED or request.fits_in(r.most):
+            out.append(r)
+        else:
+            out.append(replace(r, segments=(Segment(r.start, r.end, r.most.maximum(request)),)))
+    return out
+
+
 def note(
     ctx: Context, pool: Pool, claimant: str, node: Node, action: tuple[ActionKind, str], **amounts: Resources
 ) -> ActionRecord:
@@ -174,6 +195,8 @@ def share_nodes(
 ) -> dict[str, Shared]:
     """Instances that found no room by their peaks, onto nodes whose tasks' peaks they are not expected to meet.
 
+    One of which no curve is trusted counts as what it asks for, all the time.
+
     No node with a booking or a window on it takes part, nor what is a gang or under a booking.
 
     Args:
@@ -182,15 +205,17 @@ def share_nodes(
         now: the present instant.
     """
     wanting = [(t, i) for t, i in unplaced if not t.spec.under and not (t.spec.gang and t.spec.instances > 1)]
-    if curves.packing is None or not any(curves.future(t) for t, _ in wanting):
+    if curves.packing is None or not wanting:
         return {}
     board = _Board(curves, reports, now)
     for r in curves.ctx.ports.ledger.reservations(curves.pool.name):
         if r.state is ReservationState.COMMITTED and r.node_id:
             board.claims.setdefault(r.node_id, []).append(r)
     out: dict[str, Shared] = {}
+    nowhere: set[object] = set()
     for task, instance in wanting:
-        for room in rooms:
+        kind = (task.signature, task.spec.request, tuple(sorted(task.spec.affinity.items())))
+        for room in rooms if kind not in nowhere else ():
             if board.looks <= 0:
                 return out
             labels = task.spec.affinity.items()
@@ -199,6 +224,8 @@ def share_nodes(
                 if found is not None:
                     out[task.claimant(instance)] = found
                     break
+        else:
+            nowhere.add(kind)  # what is placed meanwhile leaves no more room
     return out
 
 
@@ -219,15 +246,14 @@ class _Board:
         kind, others = (node, task.signature, task.spec.request), self.claims.get(node, [])
         if kind in self._no or not others or any(r.purpose is not Purpose.TASK or r.under for r in others):
             return None
-        future, segments = self.curves.future(task), self.curves.segments(task, self.now)
-        if future is None or segments is None:
-            return None
+        future = self.curves.future(task)
+        segments = self.curves.segments(task, self.now) or flat_segments(task, self.now)
         new = Reservation("new", self.curves.pool.name, task.claimant(instance), segments, purpose=Purpose.TASK)
         if not self._fits(others, new, room):
             self._no.add(kind)
             return None
         self.looks -= 1
-        found = self._chance(others, future, room)
+        found = self._chance(others, new, future, room)
         if not found.within(self.curves.packing or CurvePacking(meeting=0.0)):
             self._no.add(kind)
             return None
@@ -241,11 +267,17 @@ class _Board:
         claims: list[Claim] = [claim_of(r).late(micros(self.now)) for r in others]
         return fits([*claims, claim_of(new)], micros(new.start), micros(new.end), room) is None
 
-    def _chance(self, others: Sequence[Reservation], future: Future, room: Resources) -> Meeting:
+    def _chance(
+        self, others: Sequence[Reservation], new: Reservation, future: Future | None, room: Resources
+    ) -> Meeting:
         p = self.curves.pool.packing or CurvePacking()
-        times = np.linspace(0.0, future.longest_s * _BEYOND + 3 * p.late_s, INSTANTS)
+        longest = (new.end - new.start).total_seconds() if future is None else future.longest_s
+        times = np.linspace(0.0, longest * _BEYOND + 3 * p.late_s, INSTANTS)
         drawn = [self._drawn(r, times) for r in others]
-        drawn.append(future.draw(times, DRAWS, self.rng, late_s=p.late_s))
+        if future is None:
+            drawn.append(_as_claimed(new, times, self.now))
+        else:
+            drawn.append(future.draw(times, DRAWS, self.rng, late_s=p.late_s))
         return meeting(drawn, room.cpu, room.memory)
 
     def _drawn(self, claim: Reservation, times: Floats) -> tuple[Floats, Floats]:
@@ -259,6 +291,12 @@ class _Board:
         return future.draw(
             times, DRAWS, self.rng, elapsed_s=elapsed, late_s=late, seen=seen_in(report) if report else None
         )
+
+
+def flat_segments(task: TaskRun, start: datetime) -> tuple[Segment, ...]:
+    """What it asks for, for as long as it is said to run."""
+    length = timedelta(seconds=task.spec.runtime_hint_s or UNKNOWN_RUNTIME_S)
+    return (Segment(start, start + length, task.spec.request),)
 
 
 def _as_claimed(claim: Reservation, times: Floats, now: datetime) -> tuple[Floats, Floats]:

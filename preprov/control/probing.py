@@ -19,6 +19,7 @@ from preprov.control.handover import open_rooms
 from preprov.control.lifecycle import Live
 from preprov.control.measuring import Instance, usage_runs
 from preprov.control.observing import of_tasks
+from preprov.control.phased import UNKNOWN_RUNTIME_S
 from preprov.model.curved import Probing
 from preprov.model.errors import PoolError, ReservationError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
@@ -38,7 +39,6 @@ PROBE: Final = "~probe"
 """Behind the name of the task that it is of."""
 _FRESH: Final = timedelta(minutes=10)
 _BACK: Final = timedelta(days=400)
-_UNKNOWN_RUNTIME_S: Final = 3600.0
 _LEASE_S: Final = 60.0
 _STEP: Final = 1 / 16
 _MARGIN: Final = 1.25
@@ -178,7 +178,7 @@ def _looked_up(ctx: Context, pool: Pool, dag: str, task: TaskRun) -> _Past:
         for i, u in same
         if _probe_of(i) in probes and probes[_probe_of(i)].memory_peak > 0
     ]
-    hint = task.spec.runtime_hint_s or _UNKNOWN_RUNTIME_S
+    hint = task.spec.runtime_hint_s or UNKNOWN_RUNTIME_S
     seconds = float(np.mean([u.duration_s for _, u in same])) if same else hint
     return _Past(tuple(_peak(u) for _, u in same), tuple(pairs), seconds / 3600)
 

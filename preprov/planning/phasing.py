@@ -56,9 +56,11 @@ def meeting(drawn: Sequence[tuple[Floats, Floats]], cpu: float, memory: float) -
     """Of tasks on a node.
 
     Args:
-        drawn: of each, (M, T) cores and (M, T) GiB at the same instants. cpu, memory: what the node has for them.
+        drawn: of each, (M, T) cores and (M, T) GiB at the same instants; (1, T) where nothing is uncertain.
+        cpu, memory: what the node has for them.
     """
-    cores, gib = (np.sum([d[k] for d in drawn], axis=0) for k in (0, 1))
-    return Meeting(
-        int((cores.max(axis=1) > cpu + _DUST).sum()), int((gib.max(axis=1) > memory + _DUST).sum()), len(cores)
-    )
+    cores, gib = (sum((d[k] for d in drawn), np.zeros((1, 1))) for k in (0, 1))
+    over = [int((x.max(axis=1) > room + _DUST).sum()) for x, room in ((cores, cpu), (gib, memory))]
+    if len(cores) == 1:  # nothing of it is uncertain
+        return Meeting(over[0] * DRAWS, over[1] * DRAWS, DRAWS)
+    return Meeting(over[0], over[1], len(cores))

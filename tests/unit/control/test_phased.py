@@ -128,6 +128,18 @@ def test_a_claim_whose_peak_is_over_is_given_to_one_that_waits(packing):
     assert "cpu 8" in rows[-1].action.reason
 
 
+def test_less_than_was_asked_for_is_given_to_others_only_where_the_chance_was_worked_out():
+    """They ask for eight cores and take one: the second and third go beside the first, and it is said why."""
+    s = stage()
+    s.learn((1000.0,) * 9)
+    runs = [s.submit(1000.0) for _ in range(3)]
+    s.run(30)
+    assert set(runs) <= s.claims().keys()
+    assert sum(r.most.cpu for r in s.claims().values()) < 4
+    shared = [r for r in s.world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.SHARE]
+    assert len({r.action.task for r in shared} & {f"{run}/t#0" for run in runs}) == 2
+
+
 def test_what_lies_before_a_task_is_not_taken():
     s = stage()
     s.learn()
