@@ -132,7 +132,8 @@ def _work_pool(section: ServeSection, pool: Pool) -> Serves:
         by_node = tuple(v for v, what in section.variables.items() if what == "node")
         program = prefect.WorkerProgram(tuple(worker.command), tuple(worker.queues), worker.env, by_node, worker.poll)
     looks_up = None if key is None else lambda: key.read(f"key of [[serve]] {section.name}")
-    return prefect.PrefectWorkPool(service, section.url, looks_up, name, tuple(section.queues), program)
+    queues = tuple(section.queues)
+    return prefect.PrefectWorkPool(service, section.url, looks_up, name, queues, program, lease_s=section.lease)
 
 
 def slurm_programs(settings: Settings | None = None) -> "PowerPrograms":

@@ -41,6 +41,7 @@ class ServeSection(Section):
         variables: job variable -> what it is filled with: "image" (the first image of the pool's preload) and "pool"
             become the default of the work pool; "node" is filled by each node's worker.
         every: seconds between looks where nothing changes.
+        lease: seconds without a word of preprov after which Prefect itself puts the limits back; 0 = it does not.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
@@ -55,6 +56,7 @@ class ServeSection(Section):
     max_slots: int = Field(default=100_000, ge=1)
     variables: dict[str, Literal["image", "pool", "node"]] = Field(default_factory=dict)
     every: float = Field(default=10.0, gt=0, description="seconds")
+    lease: float = Field(default=900.0, ge=0, description="seconds")
     worker: WorkerSection | None = None
 
     @model_validator(mode="after")
@@ -63,6 +65,8 @@ class ServeSection(Section):
             raise ValueError("`url` must begin with http:// or https://")
         if self.min_slots > self.max_slots:
             raise ValueError("`min_slots` is more than `max_slots`")
+        if self.lease and self.lease < 3 * self.every:
+            raise ValueError("`lease` is shorter than three looks (`every`): it would run out by itself")
         if self.worker is None and "node" in self.variables.values():
             raise ValueError('a variable is filled with "node" by the worker of each node: add [serve.worker]')
         return self

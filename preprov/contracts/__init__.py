@@ -57,7 +57,7 @@ from preprov.contracts.pools import (
 )
 from preprov.contracts.preflight import Headroom, Preflights
 from preprov.contracts.recall import RecallsLeads, Recollection, Warmed
-from preprov.contracts.serving import PlaceSeen, Serves, Service
+from preprov.contracts.serving import PlaceSeen, PutsBack, Serves, Service
 from preprov.contracts.sources import Reject, SourceBatch, UsageSource, WorkSource
 from preprov.contracts.store import (
     AuditLog,
@@ -120,6 +120,7 @@ __all__ = [
     "PriceStore",
     "Progress",
     "PromiseStore",
+    "PutsBack",
     "Quote",
     "Quotes",
     "RecallsLeads",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from preprov.model.pools import Node
 from preprov.model.resources import Resources
@@ -78,4 +78,21 @@ class Serves(Protocol):
 
     def farewell(self, node: Node, serial: str) -> TaskRun:
         """What has to run on the node so that its worker takes nothing more, finishes what it has, and ends."""
+        ...
+
+
+@runtime_checkable
+class PutsBack(Protocol):
+    """A place that itself puts limits back when nothing is heard of preprov for a while."""
+
+    def hold_lease(self, found: Mapping[str, object]) -> None:
+        """Have these settings put back when the lease runs out, and let it begin anew. Placed before the first change.
+
+        Idempotent. Settings that the place cannot put back by itself are left out of it. Raises PoolError: then nothing
+        is to be raised.
+        """
+        ...
+
+    def end_lease(self) -> None:
+        """Nothing is put back any more. Absent = success."""
         ...

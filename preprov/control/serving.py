@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from preprov.contracts import PlaceSeen, Serves
+from preprov.contracts import PlaceSeen, PutsBack, Serves
 from preprov.control.context import Context
 from preprov.control.observing import observe
 from preprov.control.trust import in_force
@@ -139,6 +139,8 @@ def _is_task(r: Reservation) -> bool:
 
 def _follow(ctx: Context, pool: Pool, found: Served, mode: Mode, memory: Memory) -> list[ActionRecord]:
     changes = found.changes
+    if mode is not Mode.RECOMMEND:
+        _hold_lease(ctx, pool, found.place)
     if not changes:
         return []
     if mode is Mode.RECOMMEND:
@@ -147,9 +149,17 @@ def _follow(ctx: Context, pool: Pool, found: Served, mode: Mode, memory: Memory)
         memory.told = changes
         return [_record(ctx, pool, found, changes, "recommended", "mode is recommend")]
     _adopt(ctx, pool, found.place, found.seen)
+    _hold_lease(ctx, pool, found.place)
     found.place.write(changes)
     memory.seen = replace(found.seen, settings={**found.seen.settings, **changes})
     return [_record(ctx, pool, found, changes, "done", "")]
+
+
+def _hold_lease(ctx: Context, pool: Pool, place: Serves) -> None:
+    """Before a limit is changed, and at every look as long as it is: if we are gone it is put back as it was found."""
+    held = ctx.ports.adoptions.in_force(pool.name).get(group_of(place))
+    if held is not None and isinstance(place, PutsBack):
+        place.hold_lease({k: v for k, v in held.baseline.items() if k in place.service.shares})
 
 
 def _record(
@@ -229,6 +239,8 @@ def _give_back(ctx: Context, pool: Pool, place: Serves, held: Adoption) -> Place
         changes = {k: v for k, v in held.baseline.items() if seen.settings.get(k) != v and k in seen.settings}
         if changes:
             place.write(changes)
+        if isinstance(place, PutsBack):
+            place.end_lease()
         after = place.look().settings
     except PoolError as e:
         _noted(ctx, pool, action_id, reason, "failed", str(e))

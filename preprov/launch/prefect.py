@@ -7,11 +7,13 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
 from preprov.contracts import PlaceSeen, Service
+from preprov.launch.prefect_lease import PrefectLease, path_of_pool, path_of_queue
 from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, PoolError
 from preprov.model.pools import Node
 from preprov.model.resources import ZERO
@@ -65,6 +67,7 @@ class PrefectWorkPool:
         url: of Prefect's API, with /api. key: looks the API key up; None = it wants none.
         work_pool: its name. queues: those whose limit follows too.
         program: how workers are started; None = they are not.
+        lease_s: limits are put back by Prefect itself when nothing is heard of us for so long; 0 = they are not.
         transport: instead of the network.
     """
 
@@ -77,11 +80,13 @@ class PrefectWorkPool:
         queues: tuple[str, ...] = (),
         program: WorkerProgram | None = None,
         *,
+        lease_s: float = 0.0,
         transport: Any = None,
     ) -> None:
         self.service = service
         self._url, self._key, self._transport = url.rstrip("/"), key, transport
         self._work_pool, self._queues, self._program = work_pool, queues, program
+        self._lease = PrefectLease(service.name, self._url, self._headers, lease_s) if lease_s > 0 else None
 
     # ---- what is there
 
@@ -105,7 +110,7 @@ class PrefectWorkPool:
 
     @property
     def _path(self) -> str:
-        return f"/work_pools/{quote(self._work_pool, safe='')}"
+        return path_of_pool(self._work_pool)
 
     def _running(self, http: Any) -> tuple[dict[str, int], dict[str, list[str]]]:
         held = {limit_of_pool(self._work_pool): 0, **{limit_of_queue(self._work_pool, q): 0 for q in self._queues}}
@@ -170,6 +175,31 @@ class PrefectWorkPool:
             else:
                 known[name]["default"] = value
 
+    # ---- the lease
+
+    def hold_lease(self, found: Mapping[str, object]) -> None:
+        """As the contract says, of limits; job variables stay as they were written."""
+        if self._lease is None:
+            return
+        paths = {limit_of_pool(self._work_pool): self._path}
+        paths |= {limit_of_queue(self._work_pool, q): path_of_queue(self._work_pool, q) for q in self._queues}
+        limits = {path: _limit(found[name]) for name, path in paths.items() if name in found}
+        with self._client() as http:
+            self._lease.hold(partial(self._plain, http), limits)
+
+    def end_lease(self) -> None:
+        """As the contract says."""
+        if self._lease is not None:
+            with self._client() as http:
+                self._lease.end(partial(self._plain, http))
+
+    def _plain(self, http: Any, method: str, path: str, body: Any) -> Any:
+        answer = self._answered(http, method, path, **({} if body is None else {"json": body}))
+        try:
+            return answer.json() if answer.content else None
+        except ValueError as e:
+            raise ConflictError("Prefect's answer is not JSON", where=f"{self._url}{path}", hint="ask again") from e
+
     # ---- workers
 
     def worker_name(self, node_id: str, serial: str) -> str:
@@ -206,13 +236,23 @@ class PrefectWorkPool:
     def _client(self) -> Any:
         import httpx
 
-        key = self._key() if self._key is not None else ""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(
-            base_url=self._url, headers=headers, timeout=_TIMEOUT_S, transport=self._transport, follow_redirects=True
+            base_url=self._url,
+            headers=self._headers(),
+            timeout=_TIMEOUT_S,
+            transport=self._transport,
+            follow_redirects=True,
         )
 
+    def _headers(self) -> dict[str, str]:
+        key = self._key() if self._key is not None else ""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
     def _ask(self, http: Any, method: str, path: str, **more: Any) -> Any:
+        return self._read(self._answered(http, method, path, **more), f"{self._url}{path}", method)
+
+    def _answered(self, http: Any, method: str, path: str, **more: Any) -> Any:
+        """A good answer; what a bad one means is raised."""
         import httpx
 
         where = f"{self._url}{path}"
@@ -234,7 +274,7 @@ class PrefectWorkPool:
             raise ConflictError(f"Prefect cannot serve now (HTTP {status})", where=where, hint="it is asked again")
         if not answer.is_success:
             raise PoolError(f"Prefect refuses this (HTTP {status}): {answer.text.strip()[:200]}", where=where)
-        return self._read(answer, where, method)
+        return answer
 
     def _read(self, answer: Any, where: str, method: str) -> Any:
         if method == "PATCH":
@@ -250,6 +290,10 @@ class PrefectWorkPool:
         if method == "POST" and isinstance(found, list) and all(isinstance(i, dict) for i in found):
             return found
         raise ConflictError("Prefect's answer is not what was asked for", where=where, hint="is this a Prefect?")
+
+
+def _limit(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _variables(template: Any) -> dict[str, dict[str, Any]]:

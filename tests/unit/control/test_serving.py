@@ -253,3 +253,61 @@ def test_without_workers_only_limits_follow() -> None:
     assert s.place.settings[LIMIT] == 4
     assert s.nodes.starts == []
     assert s.world.clock.now() > START
+
+
+@dataclass
+class Leased(Place):
+    """A place that puts limits back by itself."""
+
+    refuses: bool = False
+    held: list[Mapping[str, object]] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+
+    def hold_lease(self, found: Mapping[str, object]) -> None:
+        if self.refuses:
+            raise ConflictError("it has no automations")
+        self.held.append(dict(found))
+        self.done.append("hold")
+
+    def end_lease(self) -> None:
+        self.done.append("end")
+
+    def write(self, changes: Mapping[str, object]) -> None:
+        super().write(changes)
+        self.done.append("write")
+
+
+def leased(mode: Mode = Mode.FULL) -> tuple[Scene, Leased]:
+    s = scene(mode, fills={"image": "etl:1"})
+    place = Leased(s.place.service)
+    s.nodes.place = place
+    ctx = replace(s.world.ctx, served={"p": (place,)})
+    return Scene(replace(s.world, ctx=ctx), place, s.nodes), place
+
+
+def test_the_lease_is_there_before_the_first_change_and_is_renewed_at_every_look() -> None:
+    s, place = leased()
+    s.run(300)
+    assert place.done.index("hold") < place.done.index("write")
+    assert len(place.held) >= place.looks - 1
+    assert all(h == {LIMIT: 7, QUEUE: None} for h in place.held), "as it was found, and limits only"
+    release(s.world.ctx, s.world.pool)
+    assert place.done[-2:] == ["write", "end"], "first it is given back, then nothing needs to put it back"
+    assert place.settings[LIMIT] == 7
+
+
+def test_where_no_lease_can_be_had_nothing_is_changed() -> None:
+    s, place = leased()
+    place.refuses = True
+    s.run(300)
+    assert place.writes == []
+    place.refuses = False
+    s.run(300)
+    assert place.writes
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.RECOMMEND])
+def test_nothing_is_leased_where_nothing_is_changed(mode: Mode) -> None:
+    s, place = leased(mode)
+    s.run(300)
+    assert (place.held, place.writes) == ([], [])
