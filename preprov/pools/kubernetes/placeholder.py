@@ -10,14 +10,14 @@ from typing import Final
 
 from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest
 from preprov.kube.api import Cluster, Json
-from preprov.kube.labels import MANAGED_BY, MANAGER, POOL
+from preprov.kube.labels import KIND, MANAGED_BY, MANAGER, NODE_ID, POOL
 from preprov.model.errors import NotFoundError, QuotaExceededError
 from preprov.model.pools import Preload, Standby
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.manifests import READY, label
 from preprov.pools.kubernetes.options import KubernetesGroup
 from preprov.pools.kubernetes.rights import Rule
-from preprov.pools.kubernetes.units import Unit, annotations, facts, is_ready, node_of, others
+from preprov.pools.kubernetes.units import EVICTED, Unit, annotations, facts, is_ready, node_of, others, over
 from preprov.pools.kubernetes.ways import Opened, keeps_nothing
 
 _RENEW_AT: Final = 0.5
@@ -64,8 +64,23 @@ class PlaceholderWay:
         pods = {_job_of(p): p for p in cluster.pods(namespace=group.namespace, labels=selector)}
         wanted = ",".join(f"{k}={v}" for k, v in sorted(group.node_selector.items()))
         nodes = {n["metadata"]["name"]: n for n in cluster.nodes(wanted) if is_ready(n)}
-        units = [Unit(group, j, (p := pods.get(j["metadata"]["name"])), nodes.get(node_of(j, p))) for j in jobs]
+        taken = self._taken_unseen(jobs)
+        units = []
+        for job in jobs:
+            name = job["metadata"]["name"]
+            where = node_of(job, pods.get(name)) or taken.get(name, "")
+            units.append(Unit(group, job, pods.get(name), nodes.get(where)))
         return _with_work(cluster, units)
+
+    def _taken_unseen(self, jobs: Sequence[Json]) -> Mapping[str, str]:
+        """Unit -> its node, of those that gave way to a task of ours before it was noted where they were."""
+        lost = [j for j in jobs if over(j) == EVICTED and not annotations(j).keys() & {manifests.NODE, manifests.ENDED}]
+        if not lost:
+            return {}
+        selector = f"{MANAGED_BY}={MANAGER},{KIND}=task"
+        tasks = self._open().pods(namespace=self._group.namespace, labels=selector)
+        placed = ((annotations(t).get(NODE_ID, ""), (t.get("spec") or {}).get("nodeName")) for t in tasks)
+        return {name: str(node) for name, node in placed if node}
 
     def _is_ours(self, job: Json) -> bool:
         """Labels hold less than names: the facts decide."""
@@ -120,8 +135,17 @@ class PlaceholderWay:
         """
         lease_s = self._group.pool.lease_s
         until = self._clock.now() + timedelta(seconds=lease_s)
-        units = [u for u in self.rooms() if u.exists and u.holds]
-        return tuple(line for u in units for line in self._tend(u, until, lease_s))
+        units = [u for u in self.rooms() if u.exists]
+        held = [line for u in units if u.holds for line in self._tend(u, until, lease_s)]
+        return (*held, *(line for u in units if not u.holds for line in self._note(u)))
+
+    def _note(self, unit: Unit) -> list[str]:
+        """Where it was, if that shows only by the task of ours that has its room."""
+        if annotations(unit.job).get(manifests.NODE) == unit.on:
+            return []
+        notes = {manifests.NODE: unit.on, READY: self._clock.now().isoformat()}
+        self._open().patch_job(unit.job, {"metadata": {"annotations": notes}})
+        return [f"{unit.name} gave its room on {unit.on} to a task"]
 
     def _tend(self, unit: Unit, until: datetime, lease_s: float) -> list[str]:
         where = node_of(unit.job, unit.pod) if unit.is_placed else ""

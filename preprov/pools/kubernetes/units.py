@@ -17,6 +17,8 @@ from preprov.pools.kubernetes.options import KubernetesGroup
 _STUCK: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerError", "CreateContainerConfigError"}
 )
+EVICTED: Final = "BackoffLimitExceeded"
+"""Why a unit's Job is over that has given way: it may not fail even once."""
 OVER: Final = ("Succeeded", "Failed")
 
 

@@ -17,7 +17,10 @@ import pytest
 
 from preprov.clocks import WallClock
 from preprov.contracts import LaunchRequest
-from preprov.model.pools import Preload
+from preprov.launch.kubernetes_job import job_of, place_of
+from preprov.model.pools import Node, Phase, Preload
+from preprov.model.resources import Resources
+from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.pools.kubernetes.manifests import cordoned, namespace, priority_class, unit
 from preprov.pools.kubernetes.options import kubernetes_group
 from preprov.pools.kubernetes.placeholder import PlaceholderWay
@@ -53,7 +56,12 @@ def made() -> list[dict[str, Any]]:
     group = kubernetes_group(pool, "g")
     rights = [account("preprov"), *roles(PlaceholderWay.rules, "preprov", "preprov")]
     before = [namespace(group), priority_class(group), *rights]
-    return [unit(group, asked, 0, datetime.now(UTC)), *before, cordoned("node-1")]
+    now = datetime.now(UTC)
+    node = Node("n", "p", "g", asked.offering, Phase.READY, now, now, address="node-1")
+    spec = TaskSpec("t", command=("true",), request=Resources(cpu=1.5, memory=2, gpu=1))
+    task = TaskRun("run", "t", "p", spec, "s", State.READY)
+    job = job_of(task, 0, node, place_of({"task_image": "etl:1", "tolerations": [taint]}), 1.0)
+    return [unit(group, asked, 0, now), *before, cordoned("node-1"), job]
 
 
 def judged(schemas: Path, tmp_path: Path, things: list[dict[str, Any]]) -> tuple[int, list[str]]:
