@@ -107,7 +107,7 @@ def _resume(
         node = ready.get(r.node_id or "")
         if node is not None:
             task, instance = by_claimant[r.claimant]
-            _start(ctx, pool, live.runs[task.run_id], task, instance, node, now)
+            _start(ctx, pool, live.runs[task.run_id], task, instance, node, now, _How(r.under))
 
 
 def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, curves: Curves, now: datetime) -> None:

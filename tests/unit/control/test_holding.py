@@ -111,6 +111,28 @@ def test_what_is_under_a_booking_waits_for_it_and_uses_it_up() -> None:
     assert left.most_after(world.clock.now()).cpu == 1, "what ended was not given back to it"
 
 
+def test_what_is_under_a_booking_goes_on_under_it_after_a_crash_before_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = tiny()
+    booked = ask(world, at=0, length=3000, cpu=3, tenant="default")
+    play(world, 120)
+    world.submit(dag("d", task("mine", cpu=2, seconds=600, under=booked.booking_id)))
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(world.scheduler, "start", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        play(world, 120)
+
+    def claims() -> list[tuple[str, str, ReservationState]]:
+        live = world.ctx.ports.ledger.reservations(world.pool.name)
+        return [(r.reservation_id, r.under, r.state) for r in live if r.purpose is Purpose.TASK]
+
+    before = claims()
+    assert [(under, state) for _, under, state in before] == [(booked.booking_id, ReservationState.COMMITTED)]
+    play(world, 60)
+    assert set(started(world)) == {"mine"}
+    assert claims() == before, "what was committed is what starts"
+
+
 def test_a_booking_that_nobody_could_hand_over_is_void() -> None:
     world = make_world(make_pool(guards=Guards(max_nodes=1), mode="observe"))
     booked = ask(world, at=0, expires_at=START + timedelta(seconds=200))
