@@ -118,9 +118,14 @@ def test_what_is_under_a_booking_goes_on_under_it_after_a_crash_before_its_start
     booked = ask(world, at=0, length=3000, cpu=3, tenant="default")
     play(world, 120)
     world.submit(dag("d", task("mine", cpu=2, seconds=600, under=booked.booking_id)))
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(world.scheduler, "start", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        play(world, 120)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.scheduler, "start", killed)
+        with pytest.raises(KeyboardInterrupt):
+            play(world, 120)
 
     def claims() -> list[tuple[str, str, ReservationState]]:
         live = world.ctx.ports.ledger.reservations(world.pool.name)
