@@ -30,6 +30,9 @@ class CapacityPart(Part):
     free: AmountsPart
     held_by_you: AmountsPart
     waiting: AmountsPart = Field(description="Demand that was ready and had no node.")
+    blocked: str | None = Field(
+        description="Why nothing may be raised at this moment; null if it may. In whose words it was halted is for administrators."
+    )
 
 
 class CapacityList(Part):

@@ -91,6 +91,19 @@ def test_what_a_pass_sees_is_on_the_page_within_seconds(
     expect(page.locator(".legend")).to_contain_text("lost 1")
 
 
+def test_a_halt_is_said_where_it_holds(look: Look, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = look()
+    expect(pool(page, "batch")).not_to_contain_text("Nothing is raised")
+    monkeypatch.chdir(server.home)
+    monkeypatch.setenv("PREPROV_HOME", str(server.home))
+    with open_app() as app:
+        intent, now = app.ctx.ports.intent, app.ctx.clock.now()
+        intent.set_halt("the bill", actor="test", at=now)
+        expect(pool(page, "batch")).to_contain_text("Nothing is raised: halted: the bill.")
+        intent.set_halt("", actor="test", at=now)
+    expect(pool(page, "batch")).not_to_contain_text("Nothing is raised")
+
+
 def test_why_opens_with_what_else_was_considered_and_its_cost(look: Look, server: Server) -> None:
     page = look()
     launch = next(d for d in ask(server, "decisions/batch")["decisions"] if d["kind"] == "launch")

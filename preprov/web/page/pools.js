@@ -58,6 +58,7 @@ function card(p) {
         )
       : null,
     p.quiet ? trouble(p.quiet) : null,
+    p.blocked && p.blocked !== `mode is ${p.mode}` ? h("p", { class: "warning" }, `Nothing is raised: ${p.blocked}.`) : null,
     seen ? [bar(p.nodes), use(p)] : null,
     outcome(p.outcome),
   );

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Path, Query
 
+from preprov.control.reacting import why_blocked
 from preprov.control.why import Story, why_action, why_node, why_run
 from preprov.model.errors import ConfigError
 from preprov.model.plans import CapacityPlan
@@ -74,7 +75,14 @@ def _capacity(caller: Caller, pool: Pool) -> CapacityPart:
         free=_amounts(allocatable.minus_clamped(total)),
         held_by_you=_amounts(held.get(caller.token.tenant, Resources())),
         waiting=_amounts(last.waiting if last else Resources()),
+        blocked=_blocked(caller, pool),
     )
+
+
+def _blocked(caller: Caller, pool: Pool) -> str | None:
+    if caller.ctx.ports.intent.halted() and not caller.token.is_admin:
+        return "halted"
+    return why_blocked(caller.ctx, pool) or None
 
 
 @router.get("/capacity", summary="What is there, of every pool you may see")

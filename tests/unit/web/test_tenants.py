@@ -106,6 +106,19 @@ def test_what_is_there_adds_up(site: Site, run_id: str, blue: Client) -> None:
         assert blue("GET", path).status_code == 404
 
 
+def test_a_halt_is_told_and_its_words_are_for_administrators(site: Site, blue: Client) -> None:
+    admin = site.client("ops", Scope.ADMIN)
+    ctx = site.app.ctx
+    ctx.ports.intent.set_mode("batch", Mode.FULL, None, actor="ops", at=T0)
+    assert blue("GET", "/v1/capacity/batch").json()["blocked"] is None
+    ctx.ports.intent.set_halt("the bill of red", actor="ops", at=T0)
+    assert blue("GET", "/v1/capacity/batch").json()["blocked"] == "halted"
+    assert admin("GET", "/v1/capacity/batch").json()["blocked"] == "halted: the bill of red"
+    ctx.ports.intent.set_halt("", actor="ops", at=T0)
+    ctx.ports.intent.set_mode("batch", Mode.OBSERVE, None, actor="ops", at=T0)
+    assert blue("GET", "/v1/capacity/batch").json()["blocked"] == "mode is observe"
+
+
 def test_an_administrator_is_told_the_reasons(site: Site, run_id: str, blue: Client) -> None:
     admin = site.client("ops", Scope.ADMIN)
     assert SECRET in admin("GET", "/v1/plans/batch").json()["actions"][0]["reason"]
