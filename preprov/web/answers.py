@@ -31,7 +31,7 @@ class CapacityPart(Part):
     held_by_you: AmountsPart
     waiting: AmountsPart = Field(description="Demand that was ready and had no node.")
     blocked: str | None = Field(
-        description="Why nothing may be raised at this moment; null if it may. In whose words it was halted is for administrators."
+        description="Why nothing may be raised at this moment; null if it may. Why it was halted is for administrators."
     )
 
 
