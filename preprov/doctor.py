@@ -38,7 +38,7 @@ class Check:
 def examine() -> tuple[Check, ...]:
     """All checks, none of which changes anything but an empty store."""
     out = []
-    for check in (_python, _packages, _home, _config, _store, _limits, _prefect):
+    for check in (_python, _packages, _home, _config, _store, _limits, _gpus, _prefect):
         try:
             out.append(check())
         except PreprovError as e:
@@ -168,6 +168,18 @@ def _limits() -> Check:
     kind = limits()
     hint = "" if kind != "rlimit" else "cgroups are not writable here: memory is limited per process, cpu is not"
     return Check("limits of local nodes", "ok" if kind != "rlimit" else "warn", str(kind), hint)
+
+
+def _gpus() -> Check:
+    from preprov.pools.agents import gpus
+
+    found, why_not = gpus()
+    if found is None:
+        return Check("GPUs", "ok", f"none seen: {why_not}", "on a machine with NVIDIA GPUs: pip install 'preprov[gpu]'")
+    odd = [f"{g['uuid']} is {g['state']}" for g in found if g["state"] != "ok"]
+    names = ", ".join(str(g["name"]) for g in found)
+    hint = "no task is given such a one" if odd else ""
+    return Check("GPUs", "warn" if odd else "ok", "; ".join([f"{len(found)}: {names}" if found else "0", *odd]), hint)
 
 
 def _prefect() -> Check:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import Final
 
 from preprov.agent import disk, limits, proc
 from preprov.agent.disk import Json
+from preprov.agent.gpus import Gpus, NoneFreeError
 from preprov.agent.items import Item, StageError, where
 from preprov.agent.server import Loop
 from preprov.agent.staging import Stager
@@ -74,7 +76,8 @@ class Agent:
         self._began = time.time()
         self._loop = Loop(node.socket_file, self._answer, self._tick)
         self._stager = Stager(node, self._loop)
-        self._tasks = Tasks(node, bounds)
+        self._gpus = Gpus.of(node)
+        self._tasks = Tasks(node, bounds, self._gpus)
         self._preload: Json = self._facts.get("preload", {})
         self._booting = False
         self._staging_since = 0.0
@@ -234,6 +237,7 @@ class Agent:
                 limits=self._bounds.kind,
                 stages=s.stages,
                 reason=s.reason,
+                gpus=self._gpus.listed(),
             )
         )
 
@@ -263,7 +267,11 @@ class Agent:
         passed = {*_PASSED_ON, *self._facts.get("pass_env", ())}
         own = {k: v for k, v in os.environ.items() if k in passed or k.startswith("LC_")}
         spec = {"claimant": claimant, "argv": argv, "env": {**own, **env, "PREPROV_NODE_DIR": folder}}
-        self._tasks.start(spec, lambda: _prepare(self._node, items))
+        devices = math.ceil(float(wanted.get("gpu", 0.0)))
+        try:
+            self._tasks.start(spec, lambda: _prepare(self._node, items), devices)
+        except NoneFreeError as e:
+            raise Refused("not-ready", str(e)) from e
         self._next["sample"] = time.monotonic() + self._sample_s
         return {"ok": True, "already": False}
 

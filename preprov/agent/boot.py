@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -204,8 +205,8 @@ VERBS: Final[dict[str, Callable[[disk.NodeDir], Json]]] = {
 def main(argv: list[str]) -> int:
     """`python -m preprov.agent start|inspect|thaw|settle|remove|kill FOLDER…`: one JSON object per folder on stdout.
 
-    `limits` says how nodes of this user would be limited; `cloud [FILE]` is a node of a cloud: see `cloudnode`;
-    `setup SPEC FILE` prepares one: see `setup`.
+    `limits` says how nodes of this user would be limited, `gpus` which GPUs the machine has; `cloud [FILE]` is a
+    node of a cloud: see `cloudnode`; `setup SPEC FILE` prepares one: see `setup`.
     """
     if argv[:1] == ["cloud"]:
         from preprov.agent.cloudnode import main as cloud
@@ -217,6 +218,13 @@ def main(argv: list[str]) -> int:
         return setup(argv[1:])
     if argv == ["limits"]:
         sys.stdout.write(json.dumps({"kind": limits.detect()}) + "\n")
+        return 0
+    if argv == ["gpus"]:
+        from preprov.agent import nvml
+
+        known, why_not = nvml.opened()
+        found = None if known is None else [asdict(d) for d in known.devices()]
+        sys.stdout.write(json.dumps({"gpus": found, "why_not": why_not}) + "\n")
         return 0
     if len(argv) < 2 or (argv[0] != "start" and argv[0] not in VERBS):
         sys.stderr.write(

@@ -17,17 +17,25 @@ NOT_PREPARED: Final = 125
 """Exit codes as shells use them; 125: image or dataset could not be put on the disk."""
 
 
-def run(folder: Path, task: Json, bounds: limits.Limits, lock: disk.Lock, prepare: Callable[[], dict[str, str]]) -> int:
+def lives(folder: Path, status: Json) -> bool:
+    """True if the supervisor or the task itself is alive, whoever asks."""
+    return disk.is_held(folder / "lock") or ("ended_at" not in status and proc.is_alive(status.get("process")))
+
+
+def run(
+    folder: Path, task: Json, bounds: limits.Limits, locks: list[disk.Lock], prepare: Callable[[], dict[str, str]]
+) -> int:
     """Run the task to its end. Called in a forked child of the agent; returns the exit code of the supervisor itself.
 
     Args:
         folder: the task's folder; gets stdout.log and status.json.
         task: as in task.json: claimant, argv, env.
         bounds: limits of the node.
-        lock: the task's lock, held from before task.json was written until status.json says how it ended.
+        locks: the task's and those of its devices, held from before task.json was written until status.json says how
+            it ended.
         prepare: makes sure of what the task needs on the disk; returns environment variables that say where it is.
     """
-    _stand_alone(folder, lock)
+    _stand_alone(folder, locks)
     proc.name_me("preprov-task")
     status: Json = {"claimant": task["claimant"], "supervisor": proc.identity(os.getpid()), "started_at": time.time()}
     try:
@@ -54,10 +62,10 @@ def run(folder: Path, task: Json, bounds: limits.Limits, lock: disk.Lock, prepar
     return 0
 
 
-def _stand_alone(folder: Path, lock: disk.Lock) -> None:
-    """Own session, the log as output, and nothing of the agent's but the task's lock."""
+def _stand_alone(folder: Path, locks: list[disk.Lock]) -> None:
+    """Own session, the log as output, and nothing of the agent's but the task's locks."""
     os.setsid()
-    proc.forget_parent([lock.fd])
+    proc.forget_parent([lock.fd for lock in locks])
     nothing = os.open(os.devnull, os.O_RDONLY)
     out = os.open(folder / "stdout.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(nothing, 0)

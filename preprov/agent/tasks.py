@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from preprov.agent import bounds as task_bounds
-from preprov.agent import disk, limits, proc, supervise
+from preprov.agent import disk, gpus, limits, proc, supervise
 from preprov.agent.disk import Json
+from preprov.agent.supervise import lives
 from preprov.model.agent import Bounds, TaskStatus, Usage
 
 _GIB: Final = 1024**3
@@ -39,6 +40,7 @@ class Task:
     closed: bool = False
     limited_until: float = 0.0
     top: float = 0.0
+    gpus: tuple[str, ...] = ()
 
     @property
     def groups(self) -> list[Path]:
@@ -58,6 +60,7 @@ class Task:
             usage=usage,
             limits=s.get("limits", ""),
             bounds=bounds,
+            gpus=self.gpus,
         )
 
     def bounds(self) -> Bounds | None:
@@ -67,11 +70,6 @@ class Task:
         now = task_bounds.read(self.groups)
         top, self.top = max(self.top, now.working_set or 0.0), 0.0
         return now if now.working_set is None else replace(now, working_set=top)
-
-
-def lives(folder: Path, status: Json) -> bool:
-    """True if the supervisor or the task itself is alive, whoever asks."""
-    return disk.is_held(folder / "lock") or ("ended_at" not in status and proc.is_alive(status.get("process")))
 
 
 def live_claimants(node: disk.NodeDir) -> list[str]:
@@ -87,9 +85,10 @@ def live_claimants(node: disk.NodeDir) -> list[str]:
 class Tasks:
     """All task instances this node ever ran, by claimant."""
 
-    def __init__(self, node: disk.NodeDir, bounds: limits.Limits) -> None:
+    def __init__(self, node: disk.NodeDir, bounds: limits.Limits, devices: gpus.Gpus) -> None:
         self._node = node
         self._bounds = bounds
+        self._gpus = devices
         self._all: dict[str, Task] = {}
         self._samples: deque[tuple[int, str, Usage]] = deque(maxlen=_KEPT)
         self._samples_file = node.path / "samples.jsonl"
@@ -108,7 +107,7 @@ class Tasks:
             status = disk.read_json(folder / "status.json") or {}
             live = lives(folder, status)
             if status or live:  # else it was about to start when the agent died: it may be started again
-                task = self._resumed(folder, spec["claimant"], status, live)
+                task = self._resumed(folder, spec, status, live)
                 self._all[task.claimant] = task
                 if not live and not task.closed:
                     self._close(task)
@@ -117,12 +116,12 @@ class Tasks:
             if seq > self._acked:
                 self._samples.append((seq, claimant, usage))
 
-    def _resumed(self, folder: Path, claimant: str, status: Json, live: bool) -> Task:
+    def _resumed(self, folder: Path, spec: Json, status: Json, live: bool) -> Task:
         """A task as its former agent left it: what it used since the last sample is in the next one."""
         known = disk.read_json(folder / "measured.json") or {"at": status.get("started_at", time.time())}
         return Task(
             folder,
-            claimant,
+            spec["claimant"],
             status,
             live,
             measured_at=known["at"],
@@ -130,6 +129,7 @@ class Tasks:
             io_bytes=known.get("io_bytes", 0),
             closed=known.get("closed", False),
             limited_until=time.time() + _ADOPTED_S,
+            gpus=tuple(spec.get("gpus", ())),
         )
 
     def _stored(self) -> Iterator[tuple[int, str, Usage]]:
@@ -178,28 +178,38 @@ class Tasks:
 
     # ---- changes
 
-    def start(self, spec: Json, prepare: Callable[[], dict[str, str]]) -> None:
-        """Run an instance nobody has run here; `spec` has claimant, argv, env."""
+    def start(self, spec: Json, prepare: Callable[[], dict[str, str]], devices: int = 0) -> None:
+        """Run an instance nobody has run here; `spec` has claimant, argv, env. It gets so many GPUs to itself.
+
+        Raises:
+            NoneFreeError: so many are not free; nothing was begun.
+        """
         folder = self._node.task_dir(spec["claimant"])
         (folder / "work").mkdir(parents=True, exist_ok=True)
         lock = disk.Lock(folder / "lock")
         if not lock.take(0.2):
             raise BlockingIOError(f"{spec['claimant']} is being started already")
+        held: list[gpus.Held] = []
         try:
+            held = self._gpus.take(devices, folder, spec["claimant"])
+            env = {**spec["env"], **self._gpus.environment(spec["env"], held)}
+            spec = {**spec, "env": env, "gpus": [h.uuid for h in held]}
             disk.write_json(folder / "task.json", spec)
-            pid = self._fork(folder, spec, lock, prepare)
+            pid = self._fork(folder, spec, [lock, *(h.lock for h in held)], prepare)
         finally:
-            lock.drop()  # the child has it now
+            lock.drop()  # the child has it now, and them
+            gpus.drop(held)
         status = {"claimant": spec["claimant"], "supervisor": proc.identity(pid), "started_at": time.time()}
-        self._all[spec["claimant"]] = Task(folder, spec["claimant"], status, measured_at=time.time())
+        task = Task(folder, spec["claimant"], status, measured_at=time.time(), gpus=tuple(spec["gpus"]))
+        self._all[task.claimant] = task
 
-    def _fork(self, folder: Path, spec: Json, lock: disk.Lock, prepare: Callable[[], dict[str, str]]) -> int:
+    def _fork(self, folder: Path, spec: Json, locks: list[disk.Lock], prepare: Callable[[], dict[str, str]]) -> int:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
-                code = supervise.run(folder, spec, self._bounds, lock, prepare)
+                code = supervise.run(folder, spec, self._bounds, locks, prepare)
             except BaseException:  # goes to the log; nothing of the agent may run on in this process
                 traceback.print_exc()
             finally:
@@ -299,6 +309,7 @@ class Tasks:
 
     def measure(self) -> None:
         """Take one sample of every running task."""
+        devices = self._gpus.look() if self.busy else {}
         for task in self._all.values():
             pids = self._pids(task) if task.live else []
             stats = [s for p in pids if (s := proc.stat(p))]
@@ -312,16 +323,26 @@ class Tasks:
                 counted if counted is not None else sum(s.cpu_s for s in stats),
                 sum(s.rss for s in stats),
                 _total(proc.io_bytes(s.pid) for s in stats),
+                gpus.used(devices, task.gpus, pids),
             )
 
-    def _sample(self, task: Task, at: float, cpu_s: float, memory_bytes: int, io_bytes: int | None) -> None:
+    def _sample(
+        self,
+        task: Task,
+        at: float,
+        cpu_s: float,
+        memory_bytes: int,
+        io_bytes: int | None,
+        gpu: tuple[float | None, float | None] = (None, None),
+    ) -> None:
         length = at - task.measured_at
         if length <= 0:
             return
         io = None
         if io_bytes is not None and task.io_bytes is not None:
             io = max(io_bytes - task.io_bytes, 0) / length / _MB
-        usage = Usage(at=at, cpu=max(cpu_s - task.cpu_s, 0.0) / length, memory=memory_bytes / _GIB, disk_io=io)
+        cpu = max(cpu_s - task.cpu_s, 0.0) / length
+        usage = Usage(at, cpu, memory_bytes / _GIB, disk_io=io, gpu=gpu[0], gpu_memory=gpu[1])
         task.measured_at, task.cpu_s, task.io_bytes = at, cpu_s, io_bytes
         known = {"at": at, "cpu_s": cpu_s, "io_bytes": io_bytes, "closed": task.closed}
         disk.write_json(task.folder / "measured.json", known, durable=False)

@@ -28,7 +28,8 @@ class AgentScheduler:
     A task sees PREPROV_RUN_ID, PREPROV_TASK_ID, PREPROV_INSTANCE, PREPROV_ATTEMPT, PREPROV_NODE_ID, PREPROV_NODE_DIR,
     and where its images and datasets are: PREPROV_IMAGES and PREPROV_DATASETS (JSON, uri or key -> path), PREPROV_IMAGE
     and PREPROV_DATASET (path of the first). What is not on the node yet is put there, and checked, before it begins.
-    A task without a command sleeps for its runtime hint.
+    On a node whose GPUs are known it has as many as it asks for, a part of one being one, to itself, and sees no others
+    (CUDA_VISIBLE_DEVICES). A task without a command sleeps for its runtime hint.
 
     Args:
         clock: instants given to and taken from this object are on it.
@@ -105,7 +106,7 @@ class AgentScheduler:
         return b if b is None else replace(b, throttled_s=b.throttled_s * self._scale.speed)
 
     def _usage(self, u: Usage) -> Usage:
-        return Usage(epoch(self._scale.instant(u.at)), u.cpu, u.memory, u.disk_io, u.network, u.gpu)
+        return replace(u, at=epoch(self._scale.instant(u.at)))
 
     def cancel(self, claimant: str, node: Node) -> None:
         """As the contract says: asked to end, and after five seconds made to."""
@@ -173,11 +174,12 @@ def _env(task: TaskRun, instance: int, node: Node) -> dict[str, str]:
     }
 
 
-def _wanted(task: TaskRun) -> dict[str, list[dict[str, str]]]:
-    """What the task needs on the disk, named as the node's preload names it."""
+def _wanted(task: TaskRun) -> dict[str, Any]:
+    """What the task needs on the disk, named as the node's preload names it, and how many devices to itself."""
     return {
         "images": [{"key": i.digest or i.uri, "uri": _absolute(i.uri), "digest": i.digest} for i in task.spec.images],
         "datasets": [{"key": d.key, "uri": _absolute(d.uri), "sha256": d.sha256} for d in task.spec.datasets],
+        "gpu": task.spec.request.gpu,
     }
 
 

@@ -5,6 +5,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -190,7 +191,7 @@ class SlurmScheduler:
             return ()
 
     def _shown(self, u: Usage) -> Usage:
-        return Usage(epoch(self._scale.instant(u.at)), u.cpu, u.memory, u.disk_io, u.network, u.gpu)
+        return replace(u, at=epoch(self._scale.instant(u.at)))
 
     # ---- end, output
 

@@ -16,7 +16,8 @@ class Usage:
     """What one task used at an instant. None = not observed, never 0.
 
     Attributes:
-        at: epoch seconds. cpu: cores. memory: GiB. disk_io, network: MB/s. gpu: devices.
+        at: epoch seconds. cpu: cores. memory: GiB. disk_io, network: MB/s.
+        gpu: devices, the share of the time in which each computed, summed. gpu_memory: GiB, of all devices together.
     """
 
     at: float
@@ -25,6 +26,7 @@ class Usage:
     disk_io: float | None = None
     network: float | None = None
     gpu: float | None = None
+    gpu_memory: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class TaskStatus:
     Attributes:
         claimant: as `TaskRun.claimant` names it.
         exit_code: None while it runs, and if nobody saw it end; negative = ended by that signal.
-        bounds: while it runs; None = nobody can say.
+        bounds: while it runs; None = nobody can say. gpus: devices that are its own, while it runs or while it ran.
     """
 
     claimant: str
@@ -67,6 +69,24 @@ class TaskStatus:
     usage: tuple[Usage, ...] = ()
     limits: str = ""
     bounds: Bounds | None = None
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU of the machine that a node is on.
+
+    Attributes:
+        memory: GiB; None = not told.
+        state: "ok", "lost" (fallen off the bus), "mig" (cut into instances; no task is given it).
+        claimant: the task that has it, of this node or another of the machine; "" = none.
+    """
+
+    uuid: str
+    name: str
+    memory: float | None = None
+    state: str = "ok"
+    claimant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +116,7 @@ class Health:
         phase: warming, ready, draining, failed (as model.pools.Phase).
         limits: how limits are kept: "cgroup1", "cgroup2" or "rlimit".
         stages: seconds spent per stage of warming (allocate, boot, image, data, join).
+        gpus: of its machine; None = nobody can tell.
     """
 
     node_id: str
@@ -110,6 +131,7 @@ class Health:
     limits: str = ""
     stages: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    gpus: tuple[Gpu, ...] | None = None
     protocol: int = PROTOCOL
 
 
@@ -129,6 +151,8 @@ def decode_health(line: bytes) -> Health:
         raise ValueError(f"agent speaks protocol {raw.get('protocol')}, this controller {PROTOCOL}")
     raw["tasks"] = tuple(task_status(t) for t in raw.get("tasks", ()))
     raw["preload"] = tuple(PreloadStatus(**_known(PreloadStatus, p)) for p in raw.get("preload", ()))
+    if raw.get("gpus") is not None:
+        raw["gpus"] = tuple(Gpu(**_known(Gpu, g)) for g in raw["gpus"])
     return Health(**_known(Health, raw))
 
 
@@ -137,7 +161,8 @@ def task_status(raw: dict[str, Any]) -> TaskStatus:
     told = raw.get("bounds")
     bounds = Bounds(**{**_known(Bounds, told), "can": tuple(told.get("can", ()))}) if told else None
     usage = tuple(Usage(**_known(Usage, u)) for u in raw.get("usage", ()))
-    return TaskStatus(**{**_known(TaskStatus, raw), "usage": usage, "bounds": bounds})
+    gpus = tuple(raw.get("gpus", ()))
+    return TaskStatus(**{**_known(TaskStatus, raw), "usage": usage, "bounds": bounds, "gpus": gpus})
 
 
 def _known(of: type, raw: dict[str, Any]) -> dict[str, Any]:

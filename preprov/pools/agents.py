@@ -82,6 +82,16 @@ def limits() -> str:
     return str(_program(["limits"], "try limits")["kind"])
 
 
+def gpus() -> tuple[list[dict[str, Any]] | None, str]:
+    """GPUs of this machine as NVML tells of them: uuid, name, memory (GiB), state; None and why, if nobody can tell.
+
+    Raises:
+        PoolError: the agent's program does not run.
+    """
+    told = _program(["gpus"], "look for GPUs")
+    return told["gpus"], str(told["why_not"])
+
+
 def environment(ours: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What an agent may know of our environment: nothing of preprov's own settings, which may hold a password."""
     kept = {k: v for k, v in ours.items() if not k.startswith("PREPROV_") or k == "PREPROV_FSSPEC_OPTIONS"}

@@ -128,8 +128,9 @@ class LocalProvider:
             disk.sweep()
             ids = disk.intent(request)
             new = [i for i in ids if disk.node(i) is None]
+            shared = {"gpu_locks": str(self._home / "gpus")}  # nodes of one machine have its devices in common
             for node_id in self._affordable(disk, request, new, some_already=len(new) < len(ids)):
-                disk.make(node_id, facts_of(request, node_id, self._order(request, node_id)))
+                disk.make(node_id, {**facts_of(request, node_id, self._order(request, node_id)), **shared})
         mine = [n for i in ids if (n := disk.node(i)) is not None and not n.over]
         problems = self._start_agents(n.path for n in mine if n.half_made)
         if problems:

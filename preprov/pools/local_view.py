@@ -10,6 +10,8 @@ from preprov.model.time import Timescale
 from preprov.pools.local_disk import NodeFiles, offering_from_json
 
 _LIMITS: Final = "preprov:limits"
+_GPUS: Final = "preprov:gpus"
+"""How many its machine has that work; no such tag = nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,13 @@ def _answered(bare: Node, answer: Health, scale: Timescale) -> Node:
         last_seen=scale.instant(answer.at),
         progress=answer.progress,
         reason=answer.reason,
-        tags={**bare.tags, _LIMITS: answer.limits},
+        tags={**bare.tags, _LIMITS: answer.limits, **_gpus(answer)},
         stages={k: v * scale.speed for k, v in answer.stages.items()},
     )
+
+
+def _gpus(answer: Health) -> dict[str, str]:
+    return {} if answer.gpus is None else {_GPUS: str(sum(g.state == "ok" for g in answer.gpus))}
 
 
 def _resting(bare: Node, files: NodeFiles) -> Node:

@@ -21,7 +21,7 @@ from preprov.model.usage import UsageSummary
 COMPACT_FILES: Final = 64
 _SMALL_BYTES: Final = 32 * 2**20
 _CHUNK: Final = 100_000
-_COLUMNS: Final = ("claimant", "ts", "cpu", "memory", "disk_io", "network", "gpu")
+_COLUMNS: Final = ("claimant", "ts", "cpu", "memory", "disk_io", "network", "gpu", "gpu_memory")
 """Of the files; ts = epoch seconds. The rest are the fields of `Usage`, in its order."""
 
 
@@ -136,7 +136,7 @@ def _tables(samples: Iterable[tuple[str, Usage]]) -> Iterator[Any]:
     schema = pa.schema([("claimant", pa.string()), *((name, pa.float64()) for name in _COLUMNS[1:])])
     source = iter(samples)
     while chunk := list(islice(source, _CHUNK)):
-        rows = [(claimant, u.at, u.cpu, u.memory, u.disk_io, u.network, u.gpu) for claimant, u in chunk]
+        rows = [(claimant, u.at, u.cpu, u.memory, u.disk_io, u.network, u.gpu, u.gpu_memory) for claimant, u in chunk]
         yield pa.table(dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True)), schema=schema)
 
 
@@ -152,6 +152,16 @@ def _duckdb() -> Iterator[Any]:
         raise StoreError(f"usage samples cannot be read: {told}", hint="move the file it names elsewhere") from error
 
 
+def _samples(connection: Any, files: list[Path]) -> Any:
+    """What stands in these files; a column that one is too old to have is empty there."""
+    from duckdb import ColumnExpression, ConstantExpression
+
+    told = connection.read_parquet([str(f) for f in files], union_by_name=True)
+    there = set(told.columns)
+    empty = ConstantExpression(None).cast("DOUBLE")
+    return told.select(*(ColumnExpression(c) if c in there else empty.alias(c) for c in _COLUMNS))
+
+
 def _select(
     files: list[Path], claimants: list[str], ask: Callable[[Any], list[tuple[Any, ...]]]
 ) -> list[tuple[Any, ...]]:
@@ -159,7 +169,7 @@ def _select(
 
     with _duckdb() as connection:
         wanted = connection.from_arrow(pa.table({"claimant": pa.array(claimants, pa.string())}))
-        mine = connection.read_parquet([str(f) for f in files]).join(wanted, "claimant", how="semi")
+        mine = _samples(connection, files).join(wanted, "claimant", how="semi")
         return ask(mine.distinct())
 
 
@@ -178,5 +188,5 @@ def _in_short(mine: Any) -> list[tuple[Any, ...]]:
 
 def _merge(files: list[Path], target: Path) -> None:
     with _duckdb() as connection:
-        merged = connection.read_parquet([str(f) for f in files]).distinct().order("claimant, ts")
+        merged = _samples(connection, files).distinct().order("claimant, ts")
         merged.write_parquet(str(target), compression="zstd")

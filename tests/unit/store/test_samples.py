@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from preprov.contracts import SampleStore
@@ -163,3 +164,17 @@ def test_many_tasks_are_asked_about_at_once(make: Callable[[Path], SampleStore],
     assert math.isnan(told["b"].memory_peak)
     assert store.series([]) == {}
     assert store.summaries(()) == {}
+
+
+def test_files_from_before_a_column_was_known_are_read_and_merged_with_newer_ones(
+    samples: ParquetSampleStore, tmp_path: Path
+) -> None:
+    samples.append("p", [("c", Usage(1.0, gpu=0.5))])
+    (old,) = files(tmp_path)
+    pq.write_table(pq.read_table(old).drop_columns(["gpu_memory"]), old)
+    assert samples.samples("c") == (Usage(1.0, gpu=0.5),), "no file has it"
+    samples.append("p", [("c", Usage(2.0, gpu=0.5, gpu_memory=3.0))])
+    both = (Usage(1.0, gpu=0.5), Usage(2.0, gpu=0.5, gpu_memory=3.0))
+    assert samples.samples("c") == both
+    assert samples.compact("p") == 2
+    assert samples.samples("c") == both
