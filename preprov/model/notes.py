@@ -50,7 +50,7 @@ class Report:
     """What an agent says of its node.
 
     Attributes:
-        health: its state; usage is left out.
+        health: its state; usage and devices are left out.
         ack: the fence it has seen and keeps; "" = none.
         came_from: the standby state its last warming began in, "cold" after the first boot.
         channel: where it takes tasks, `host:port#sha256 of its certificate`; "" = nowhere.
@@ -73,8 +73,8 @@ def report_notes(report: Report) -> dict[str, str]:
     Raises:
         ValueError: it is too long for the notes a machine can carry.
     """
-    tasks = tuple(replace(t, usage=(), log="") for t in report.health.tasks)
-    health = asdict(replace(report.health, tasks=tasks))
+    tasks = tuple(replace(t, usage=(), log="", gpus=()) for t in report.health.tasks)
+    health = asdict(replace(report.health, tasks=tasks, gpus=None))
     more = {"channel": report.channel} if report.channel else {}
     return spread(REPORT, {"health": health, "ack": report.ack, "came_from": report.came_from, **more})
 

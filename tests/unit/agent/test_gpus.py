@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.agent import disk, gpus, nvml
-from preprov.model.agent import Gpu, Health, Usage, decode_health, encode
+from preprov.model.agent import Gpu, Health, TaskStatus, Usage, decode_health, encode
 from preprov.model.errors import ConflictError
+from preprov.model.notes import Report, read_report, report_notes
 from preprov.model.pools import Node, Phase, Preload
 from preprov.model.resources import Resources
 from preprov.pools import agents
@@ -203,6 +204,14 @@ def test_a_controller_understands_what_is_said_of_devices() -> None:
     health = Health("n", "ready", 0.0, 1, 0.0, gpus=(Gpu(A, "Fake A100", 40.0, "ok", "r/t#0"),))
     assert decode_health(encode(health)) == health
     assert decode_health(encode(replace(health, gpus=None))).gpus is None
+
+
+def test_devices_take_no_room_in_the_notes_of_a_node_of_a_cloud() -> None:
+    task = TaskStatus("r/t#0", 7, 0.0, gpus=(A,))
+    report = Report(Health("n", "ready", 0.0, 1, 0.0, tasks=(task,), gpus=(Gpu(A, "Fake A100"),)))
+    told = read_report(report_notes(report))
+    assert told is not None
+    assert (told.health.gpus, told.health.tasks[0].gpus) == (None, ())
 
 
 # ---- on a real node
