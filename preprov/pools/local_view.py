@@ -1,10 +1,11 @@
 """From a node's files and its agent's answer to the `Node` everybody else sees."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from preprov.model.agent import Health, decode_health
+from preprov.model.agent import Gpu, Health, decode_health
 from preprov.model.pools import Node, Phase, Standby
 from preprov.model.time import Timescale
 from preprov.pools.local_disk import NodeFiles, offering_from_json
@@ -100,14 +101,26 @@ def _answered(bare: Node, answer: Health, scale: Timescale) -> Node:
         preloaded=verified,
         last_seen=scale.instant(answer.at),
         progress=answer.progress,
-        reason=answer.reason,
+        reason=answer.reason or _too_few(bare, answer),
         tags={**bare.tags, _LIMITS: answer.limits, **_gpus(answer)},
         stages={k: v * scale.speed for k, v in answer.stages.items()},
     )
 
 
 def _gpus(answer: Health) -> dict[str, str]:
-    return {} if answer.gpus is None else {_GPUS: str(sum(g.state == "ok" for g in answer.gpus))}
+    return {} if answer.gpus is None else {_GPUS: str(_working(answer.gpus))}
+
+
+def _too_few(bare: Node, answer: Health) -> str:
+    """Why tasks that ask for GPUs wait on a node that seems to have them; "" where nobody can tell."""
+    declared = bare.offering.capacity.gpu
+    if answer.gpus is None or _working(answer.gpus) >= declared:
+        return ""
+    return f"{declared:g} GPUs are declared, {_working(answer.gpus)} of its machine work"
+
+
+def _working(gpus: Iterable[Gpu]) -> int:
+    return sum(g.state == "ok" for g in gpus)
 
 
 def _resting(bare: Node, files: NodeFiles) -> Node:

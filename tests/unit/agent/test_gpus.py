@@ -259,6 +259,12 @@ def test_tasks_of_two_nodes_of_one_machine_have_a_device_each_until_they_end(gpu
     wait_until(lambda: set(held(gpu_world, two).values()) == {""}, what="all to be free")
 
 
+def test_a_node_that_declares_more_than_its_machine_has_says_so(gpu_world: LocalWorld, home: Path) -> None:
+    (node,) = LocalWorld(home, capacity=Resources(cpu=2, memory=4, gpu=4)).ready()
+    assert node.phase is Phase.READY
+    assert node.reason == "4 GPUs are declared, 2 of its machine work"
+
+
 def test_what_runs_keeps_its_device_when_the_agent_starts_again(gpu_world: LocalWorld) -> None:
     (node,) = gpu_world.ready()
     claimant = waiting(gpu_world, node, "go")
