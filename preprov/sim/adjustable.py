@@ -51,9 +51,9 @@ class AdjustableSim(SimScheduler):
     def poll(self, nodes: Sequence[Node]) -> tuple[TaskReport, ...]:
         """As the contract says, with what each uses now."""
         now = self.clock.now()
-        for claimant, run in list(self._runs.items()):
-            limit_s = None if run.ended else self.time_limits.get(self._tasks[claimant].task_id)
-            if limit_s is not None and (now - run.started_at).total_seconds() > limit_s:
+        for claimant in [c for running in self._busy.values() for c in running]:
+            limit_s = self.time_limits.get(self._tasks[claimant].task_id)
+            if limit_s is not None and (now - self._runs[claimant].started_at).total_seconds() > limit_s:
                 self._end(claimant, now, -9)
         return tuple(r if r.ended_at else self._seen(r) for r in super().poll(nodes))
 

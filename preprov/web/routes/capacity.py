@@ -80,7 +80,7 @@ def _capacity(caller: Caller, pool: Pool) -> CapacityPart:
 
 
 def _blocked(caller: Caller, pool: Pool) -> str | None:
-    if caller.ctx.ports.intent.halted() and not caller.token.is_admin:
+    if not caller.token.is_admin and caller.ctx.ports.intent.halted():
         return "halted"
     return why_blocked(caller.ctx, pool) or None
 
