@@ -155,7 +155,7 @@ def _running(
     reports: Sequence[TaskReport],
     reservations: Sequence[Reservation],
 ) -> list[Running]:
-    tasks = {t.claimant(i): t for t in live.tasks.values() for i in range(t.spec.instances)}
+    tasks = live.by_claimant()
     nodes = {n.node_id: n for n in observation.in_phase(Phase.READY, Phase.DRAINING)}
     claims = {r.claimant: r for r in of_tasks(reservations) if r.state is ReservationState.COMMITTED}
     before = _remembered(ctx, pool)

@@ -26,6 +26,10 @@ class Live:
         """Tasks of one run."""
         return [t for (r, _), t in self.tasks.items() if r == run_id]
 
+    def by_claimant(self) -> dict[str, TaskRun]:
+        """Every instance's claimant -> its task."""
+        return {t.claimant(i): t for t in self.tasks.values() for i in range(t.spec.instances)}
+
     def with_tasks(self, changed: Iterable[TaskRun]) -> "Live":
         """The same, with some tasks replaced."""
         return Live(self.runs, {**self.tasks, **{(t.run_id, t.task_id): t for t in changed}})
@@ -57,7 +61,7 @@ def materialise_due(ctx: Context, pool: Pool, now: datetime) -> list[DagRun]:
 
 def absorb(ctx: Context, pool: Pool, live: Live, reports: Sequence[TaskReport], now: datetime) -> Live:
     """Take in what the schedulers saw: ends release reservations, samples are kept, failures are retried or final."""
-    by_claimant = {t.claimant(i): t for t in live.tasks.values() for i in range(t.spec.instances)}
+    by_claimant = live.by_claimant()
     held = {r.claimant: r for r in of_tasks(ctx.ports.ledger.reservations(pool.name))}
     changed: dict[tuple[str, str], TaskRun] = {}
     ctx.ports.samples.append(pool.name, [(r.claimant, u) for r in reports for u in r.usage])

@@ -1,9 +1,9 @@
 """What tasks of a pool used, served here or read elsewhere, put together from their runs and samples."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from preprov.model.time import epoch, from_epoch
 from preprov.model.usage import UsageRun, UsageSummary
 from preprov.model.work import DagRun, State, TaskRun
 from preprov.model.worktable import WorkTable
+from preprov.profiles.oddities import sort_out
 
 MOST_RUNS: Final = 5_000
 """Runs served here that are looked at, the newest."""
@@ -26,6 +27,7 @@ MOST_READ: Final = 20_000
 MOST_CURVES: Final = 64
 """Runs of one task whose use over time is looked at, the newest."""
 _AT_ONCE: Final = 500
+_BACK: Final = timedelta(days=400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,16 @@ def usage_runs(
     series = ctx.ports.samples.series([i.claimant for i in found])
     runs = ((i, usage_run(i, series.get(i.claimant, ()))) for i in found)
     return [(i, run) for i, run in runs if run is not None]
+
+
+def usual_runs(
+    ctx: Context, pool: Pool, dag: str, task: TaskRun, where: Callable[[UsageRun], bool] = lambda _: True
+) -> list[tuple[Instance, UsageRun]]:
+    """Runs served here of this very code and command for which `where` holds, odd ones apart; the oldest first."""
+    now = ctx.clock.now()
+    every = usage_runs(ctx, pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
+    same = [(i, u) for i, u in every if i.signature == task.signature and where(u)]
+    return [same[k] for k in sort_out([u for _, u in same]).kept]
 
 
 def usage_run(of: Instance, usage: Sequence[Any]) -> UsageRun | None:

@@ -9,20 +9,18 @@ import numpy as np
 
 from preprov.control.context import Context
 from preprov.control.demanding import remembered
-from preprov.control.measuring import input_bytes, usage_runs
+from preprov.control.measuring import input_bytes, usual_runs
 from preprov.model.pools import Pool
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.model.work import DagRun, TaskRun
 from preprov.planning.adjustment import Outlook
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
-from preprov.profiles.oddities import sort_out
 from preprov.profiles.requests import FEWEST
 
 Curves: TypeAlias = Mapping[str, ResourceCurve]
 
 _FRESH: Final = timedelta(minutes=10)
-_BACK: Final = timedelta(days=400)
 _STEPS: Final = 4
 _LOW, _HIGH, _SOON, _REST = 0.05, 0.95, 0.9, 0.99
 
@@ -39,10 +37,7 @@ def curves_of(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> Curves:
 
 
 def _learnt(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> tuple[CurveSizer, UsageRun | None]:
-    now = ctx.clock.now()
-    every = usage_runs(ctx, pool, dag=run.dag_id, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
-    same = [u for i, u in every if i.signature == task.signature]
-    same = [same[i] for i in sort_out(same).kept]
+    same = [u for _, u in usual_runs(ctx, pool, run.dag_id, task)]
     sizer = CurveSizer(_STEPS, max(o.allocatable.memory for g in pool.groups for o in g.offerings), ctx.seed)
     for one in same:
         sizer.learn(one)

@@ -12,7 +12,7 @@ from preprov.contracts import TaskReport
 from preprov.control.context import Context
 from preprov.control.demanding import remembered
 from preprov.control.lifecycle import Live
-from preprov.control.measuring import input_bytes, usage_runs
+from preprov.control.measuring import input_bytes, usual_runs
 from preprov.model.curved import CurvePacking
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Node, Offering, Pool
@@ -26,12 +26,10 @@ from preprov.planning.phasing import DRAWS, INSTANTS, Meeting, meeting
 from preprov.planning.placement import NodeRoom, why_nowhere
 from preprov.profiles.aligned import features
 from preprov.profiles.futures import Future, Learnt, Step
-from preprov.profiles.oddities import sort_out
 
 Floats = NDArray[np.float64]
 
 _FRESH: Final = timedelta(minutes=10)
-_BACK: Final = timedelta(days=400)
 _LEARNT_A_ROUND: Final = 8
 """Signatures that are learnt in one round; those of others are taken by their requests until the next."""
 _LOOKS_A_ROUND: Final = 32
@@ -49,9 +47,7 @@ class Curves:
     pool: Pool
     live: Live
     left: int = _LEARNT_A_ROUND
-    _found: dict[tuple[str, str, float], Future | None] = field(default_factory=dict)
-    _steps: dict[int, tuple[Step, ...]] = field(default_factory=dict)
-    _kept: list[Future] = field(default_factory=list)
+    _found: dict[tuple[str, str, float], tuple[Future, tuple[Step, ...]] | None] = field(default_factory=dict)
 
     @property
     def packing(self) -> CurvePacking | None:
@@ -61,16 +57,24 @@ class Curves:
 
     def future(self, task: TaskRun) -> Future | None:
         """Ways it may go; None where no curve is trusted, or none of the pool's nodes would hold it."""
+        known = self._known(task)
+        return None if known is None else known[0]
+
+    def _known(self, task: TaskRun) -> tuple[Future, tuple[Step, ...]] | None:
+        """The ways it may go, and what is reserved for them."""
         run = self.live.runs.get(task.run_id)
-        if self.packing is None or run is None or not task.signature:
+        packing = self.packing
+        if packing is None or run is None or not task.signature:
             return None
         size = input_bytes(task)
         key = (run.dag_id, task.signature, size if size == size else -1.0)
         if key not in self._found:
-            self._found[key] = self._made(run.dag_id, task, size)
+            self._found[key] = self._made(packing, run.dag_id, task, size)
         return self._found[key]
 
-    def _made(self, dag: str, task: TaskRun, size: float) -> Future | None:
+    def _made(
+        self, packing: CurvePacking, dag: str, task: TaskRun, size: float
+    ) -> tuple[Future, tuple[Step, ...]] | None:
         key = (self.pool.name, "futures", dag, task.signature)
         held = self.ctx.memo.get(key)
         if held is None or self.ctx.clock.now() - held[0] >= _FRESH:
@@ -82,17 +86,12 @@ class Curves:
             return None
         last, learnt = found
         made = learnt.future(features(replace(last, input_bytes=size)))
-        self._kept.append(made)
-        top = most(self._segments(made, task, self.ctx.clock.now()))
-        return None if why_nowhere(self.pool, top, task.spec.affinity) else made
+        steps = made.steps(packing.quantile, packing.memory_quantile, packing.margin, packing.steps)
+        top = most(_segments(steps, task, self.ctx.clock.now()))
+        return None if why_nowhere(self.pool, top, task.spec.affinity) else (made, steps)
 
     def _learnt(self, dag: str, task: TaskRun) -> tuple[UsageRun, Learnt] | None:
-        now = self.ctx.clock.now()
-        every = usage_runs(
-            self.ctx, self.pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False
-        )
-        same = [u for i, u in every if i.signature == task.signature]
-        same = [same[i] for i in sort_out(same).kept]
+        same = [u for _, u in usual_runs(self.ctx, self.pool, dag, task)]
         if self.packing is None or len(same) < self.packing.runs:
             return None
         learnt = Learnt.of(same)
@@ -100,21 +99,8 @@ class Curves:
 
     def segments(self, task: TaskRun, start: datetime) -> tuple[Segment, ...] | None:
         """What is reserved from `start` on; None = what it asks for."""
-        future = self.future(task)
-        return None if future is None else self._segments(future, task, start)
-
-    def _segments(self, future: Future, task: TaskRun, start: datetime) -> tuple[Segment, ...]:
-        p = self.pool.packing or CurvePacking()
-        if id(future) not in self._steps:
-            self._steps[id(future)] = future.steps(p.quantile, p.memory_quantile, p.margin, p.steps)
-        return tuple(
-            Segment(
-                start + timedelta(seconds=s.start_s),
-                start + timedelta(seconds=s.end_s),
-                replace(task.spec.request, cpu=s.cpu, memory=s.memory),
-            )
-            for s in self._steps[id(future)]
-        )
+        known = self._known(task)
+        return None if known is None else _segments(known[1], task, start)
 
     def size(self, task: TaskRun) -> Resources:
         """What it is packed by where peaks are added up: its request, or more if it is known to use more."""
@@ -130,10 +116,10 @@ def as_asked(curves: Curves, reservations: Sequence[Reservation]) -> Sequence[Re
     """
     if curves.packing is None or curves.pool.adjusting is not None:
         return reservations
-    asked = {t.claimant(i): t.spec.request for t in curves.live.tasks.values() for i in range(t.spec.instances)}
+    tasks = curves.live.by_claimant()
     out = []
     for r in reservations:
-        request = asked.get(r.claimant)
+        request = tasks[r.claimant].spec.request if r.claimant in tasks else None
         if request is None or r.under or r.state is not ReservationState.COMMITTED or request.fits_in(r.most):
             out.append(r)
         else:
@@ -235,7 +221,7 @@ class _Board:
     def __init__(self, curves: Curves, reports: Sequence[TaskReport], now: datetime) -> None:
         self.curves, self.now = curves, now
         self.reports = {r.claimant: r for r in reports if r.ended_at is None}
-        self.tasks = {t.claimant(i): t for t in curves.live.tasks.values() for i in range(t.spec.instances)}
+        self.tasks = curves.live.by_claimant()
         self.claims: dict[str, list[Reservation]] = {}
         self.looks = _LOOKS_A_ROUND
         self.rng = np.random.default_rng([curves.ctx.seed, int(epoch(now))])
@@ -291,6 +277,17 @@ class _Board:
         return future.draw(
             times, DRAWS, self.rng, elapsed_s=elapsed, late_s=late, seen=seen_in(report) if report else None
         )
+
+
+def _segments(steps: Sequence[Step], task: TaskRun, start: datetime) -> tuple[Segment, ...]:
+    return tuple(
+        Segment(
+            start + timedelta(seconds=s.start_s),
+            start + timedelta(seconds=s.end_s),
+            replace(task.spec.request, cpu=s.cpu, memory=s.memory),
+        )
+        for s in steps
+    )
 
 
 def flat_segments(task: TaskRun, start: datetime) -> tuple[Segment, ...]:

@@ -17,7 +17,7 @@ from preprov.control.context import Context
 from preprov.control.demanding import remembered
 from preprov.control.handover import open_rooms
 from preprov.control.lifecycle import Live
-from preprov.control.measuring import Instance, usage_runs
+from preprov.control.measuring import Instance, usual_runs
 from preprov.control.observing import of_tasks
 from preprov.control.phased import UNKNOWN_RUNTIME_S
 from preprov.model.curved import Probing
@@ -29,7 +29,6 @@ from preprov.model.resources import Resources
 from preprov.model.usage import UsageRun
 from preprov.model.work import Probe, State, TaskRun
 from preprov.planning.placement import PlacementRequest, first_fit
-from preprov.profiles.oddities import sort_out
 from preprov.profiles.probing import Expected, told_by, worth
 from preprov.profiles.waste import Price
 
@@ -38,7 +37,6 @@ log = structlog.get_logger(__name__)
 PROBE: Final = "~probe"
 """Behind the name of the task that it is of."""
 _FRESH: Final = timedelta(minutes=10)
-_BACK: Final = timedelta(days=400)
 _LEASE_S: Final = 60.0
 _STEP: Final = 1 / 16
 _MARGIN: Final = 1.25
@@ -168,10 +166,7 @@ def _past(ctx: Context, pool: Pool, live: Live, task: TaskRun) -> _Past:
 
 
 def _looked_up(ctx: Context, pool: Pool, dag: str, task: TaskRun) -> _Past:
-    now = ctx.clock.now()
-    every = usage_runs(ctx, pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
-    same = [(i, u) for i, u in every if i.signature == task.signature and bool(np.isfinite(u.memory).any())]
-    same = [same[k] for k in sort_out([u for _, u in same]).kept]
+    same = usual_runs(ctx, pool, dag, task, lambda u: bool(np.isfinite(u.memory).any()))
     probes = ctx.ports.samples.summaries([_probe_of(i) for i, _ in same])
     pairs = [
         (probes[_probe_of(i)].memory_peak, _peak(u))

@@ -45,7 +45,7 @@ def reclaim(
     if p is None or pool.adjusting is not None:
         return ()
     nodes = {n.node_id: n for n in observation.in_phase(Phase.READY, Phase.DRAINING)}
-    tasks = {t.claimant(i): t for t in curves.live.tasks.values() for i in range(t.spec.instances)}
+    tasks = curves.live.by_claimant()
     running = {r.claimant: r for r in reports if r.ended_at is None}
     looked = _looked(ctx, pool.name, running.keys(), now)
     out: list[ActionRecord] = []

@@ -139,17 +139,16 @@ def _is_task(r: Reservation) -> bool:
 
 def _follow(ctx: Context, pool: Pool, found: Served, mode: Mode, memory: Memory) -> list[ActionRecord]:
     changes = found.changes
-    if mode is not Mode.RECOMMEND:
-        _hold_lease(ctx, pool, found.place)
-    if not changes:
-        return []
     if mode is Mode.RECOMMEND:
-        if memory.told == changes:
+        if not changes or memory.told == changes:
             return []
         memory.told = changes
         return [_record(ctx, pool, found, changes, "recommended", "mode is recommend")]
-    _adopt(ctx, pool, found.place, found.seen)
+    if changes:
+        _adopt(ctx, pool, found.place, found.seen)
     _hold_lease(ctx, pool, found.place)
+    if not changes:
+        return []
     found.place.write(changes)
     memory.seen = replace(found.seen, settings={**found.seen.settings, **changes})
     return [_record(ctx, pool, found, changes, "done", "")]
