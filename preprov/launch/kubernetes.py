@@ -9,14 +9,13 @@ import structlog
 from preprov.contracts import TaskReport
 from preprov.kube.api import METRICS, Cluster, Json
 from preprov.kube.labels import NODE_ID, TASK
+from preprov.kube.reading import annotations, finished
 from preprov.launch.kubernetes_job import (
     CANCELLED,
     CONTAINER,
     SELECTOR,
     Place,
-    annotations,
     digest,
-    is_over,
     job_name,
     job_of,
     place_of,
@@ -98,7 +97,7 @@ class KubernetesScheduler:
         there = {n["metadata"]["name"] for n in cluster.nodes("")}
         used = self._used(cluster, place)
         for job in jobs:
-            if mine[annotations(job)[NODE_ID]].address in there or is_over(job):
+            if mine[annotations(job)[NODE_ID]].address in there or finished(job):
                 key = job["metadata"]["labels"][TASK]
                 yield report(job, pods.get(key), self._new(key, used.get(key)), _CAN)
 
@@ -126,7 +125,7 @@ class KubernetesScheduler:
         place = self._place(node)
         cluster = self._cluster(place)
         job = self._of(cluster, place, claimant)
-        if job is None or is_over(job) or CANCELLED in annotations(job):
+        if job is None or finished(job) or CANCELLED in annotations(job):
             return
         note = {"annotations": {CANCELLED: job["metadata"]["resourceVersion"]}}
         cluster.patch_job(job, {"metadata": note, "spec": {"activeDeadlineSeconds": 1}})

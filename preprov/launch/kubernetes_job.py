@@ -11,6 +11,7 @@ from typing import Any, Final
 from preprov.contracts import TaskReport
 from preprov.kube.api import Json
 from preprov.kube.labels import CLAIMANT, KIND, MANAGED_BY, MANAGER, NODE_ID, TASK
+from preprov.kube.reading import annotations, finished, instant
 from preprov.model.agent import Bounds, Usage
 from preprov.model.errors import PoolError
 from preprov.model.pools import Node
@@ -151,19 +152,16 @@ def image_of(task: TaskRun, place: Place) -> str:
 # ------------------------------------------------------------------ what is read again
 
 
-def annotations(thing: Json) -> Mapping[str, str]:
-    """Of an object."""
-    return thing["metadata"].get("annotations") or {}
-
-
 def report(job: Json, pod: Json | None, usage: Sequence[Usage], can: Sequence[str]) -> TaskReport:
     """What became of a Job so far."""
     state = _state(pod)
     running, ended = state.get("running") or {}, state.get("terminated") or {}
-    over = _over(job)
-    began = _at(running.get("startedAt") or ended.get("startedAt")) or _at((job.get("status") or {}).get("startTime"))
-    began = began or _at(job["metadata"].get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
-    end = _at(ended.get("finishedAt")) or (_at(over.get("lastTransitionTime")) or began if over else None)
+    over = finished(job)
+    began = instant(running.get("startedAt") or ended.get("startedAt")) or instant(
+        (job.get("status") or {}).get("startTime")
+    )
+    began = began or instant(job["metadata"].get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
+    end = instant(ended.get("finishedAt")) or (instant(over.get("lastTransitionTime")) or began if over else None)
     return TaskReport(
         claimant=annotations(job)[CLAIMANT],
         node_id=annotations(job)[NODE_ID],
@@ -184,18 +182,6 @@ def _exit_code(job: Json, ended: Mapping[str, Any], over: Mapping[str, Any]) -> 
     return _TERM if CANCELLED in annotations(job) else None
 
 
-def _over(job: Json) -> Mapping[str, Any]:
-    for c in (job.get("status") or {}).get("conditions") or ():
-        if c.get("type") in ("Complete", "Failed") and c.get("status") == "True":
-            return dict(c)
-    return {}
-
-
-def is_over(job: Json) -> bool:
-    """True if nothing of it runs any more."""
-    return bool(_over(job))
-
-
 def _state(pod: Json | None) -> Mapping[str, Any]:
     for s in ((pod or {}).get("status") or {}).get("containerStatuses") or ():
         if s.get("name") == CONTAINER:
@@ -212,17 +198,9 @@ def _bounds(pod: Json | None, can: Sequence[str]) -> Bounds:
 
 def sample(metrics: Json) -> Usage | None:
     """One sample of the metrics server; None if it says nothing of the task."""
-    at = _at(metrics.get("timestamp"))
+    at = instant(metrics.get("timestamp"))
     used = next((c.get("usage") or {} for c in metrics.get("containers") or () if c.get("name") == CONTAINER), {})
     if at is None or not used:
         return None
     memory = quantity(used["memory"]) / _GIB if "memory" in used else None
     return Usage(at.timestamp(), cpu=quantity(used["cpu"]) if "cpu" in used else None, memory=memory)
-
-
-def _at(text: object) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else None

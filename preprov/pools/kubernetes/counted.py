@@ -13,15 +13,15 @@ from typing import ClassVar, Final
 
 from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest
 from preprov.kube.api import Custom, Json
+from preprov.kube.reading import instant
 from preprov.model.errors import NodeBusyError, NotFoundError, PoolError, QuotaExceededError
 from preprov.model.pools import Preload, Standby
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.options import KARPENTER, KubernetesGroup
 from preprov.pools.kubernetes.orders import ORDERS, Orders, Slot, SlotRoom, bound, orders_of
-from preprov.pools.kubernetes.placeholder import pods_on
 from preprov.pools.kubernetes.rights import Rule
-from preprov.pools.kubernetes.units import instant, others
 from preprov.pools.kubernetes.ways import Opened, keeps_nothing
+from preprov.pools.kubernetes.work import refuse_work, work_on
 
 BUFFER: Final = Custom("autoscaling.x-k8s.io", "v1beta1", "capacitybuffers", "CapacityBuffer", namespaced=True)
 POOL: Final = Custom("karpenter.sh", "v1", "nodepools", "NodePool", namespaced=False)
@@ -88,9 +88,8 @@ class CountedWay(ABC):
         if not orders.slots:
             return []
         cluster = self._open()
-        wanted = ",".join(f"{k}={v}" for k, v in sorted(self._group.node_selector.items()))
-        nodes = {n["metadata"]["name"]: n for n in cluster.nodes(wanted)}
-        work = {name: others(pods) for name, pods in pods_on(cluster, sorted(nodes)).items()}
+        nodes = {n["metadata"]["name"]: n for n in cluster.nodes(self._group.selector)}
+        work = work_on(cluster, sorted(nodes))
         live = [s for s in orders.slots if s.lives]
         leaving = {s.node for s in orders.slots if not s.lives}
         found = bound(live, nodes, self._taken(work) | leaving, _replicas(thing, self._group) - orders.counted)
@@ -174,12 +173,12 @@ class CountedWay(ABC):
         self._drop(rooms[0].thing, {r.name: r.on for r in rooms}, self._busy(self.rooms()))
 
     def _drop(self, thing: Json, going: Mapping[str, str], busy: Collection[str]) -> None:
-        now = self._clock.now().isoformat()
-        slots = tuple(
-            replace(s, ended_at=now, node=going[s.name] if self._node_goes else "") if s.name in going else s
-            for s in self._orders(thing).slots
-        )
-        self._write(thing, replace(self._orders(thing), slots=slots), busy)
+        orders = self._orders(thing)
+        slots = tuple(self._ended(s, going[s.name]) if s.name in going else s for s in orders.slots)
+        self._write(thing, replace(orders, slots=slots), busy)
+
+    def _ended(self, slot: Slot, node: str) -> Slot:
+        return replace(slot, ended_at=self._clock.now().isoformat(), node=node if self._node_goes else "")
 
     @staticmethod
     def _busy(rooms: Sequence[SlotRoom]) -> set[str]:
@@ -248,17 +247,14 @@ class CountedWay(ABC):
         going = [r for r in rooms if r.exists and not r.work and r.name not in held]
         if going:
             self._before_less(going)
-        now = self._clock.now()
         names = {r.name: r.on for r in going}
+        before = self._orders(thing)
         slots = tuple(
-            replace(s, ended_at=now.isoformat(), node=names[s.name] if self._node_goes else "")
-            if s.name in names
-            else replace(s, released=s.lives)
-            for s in self._orders(thing).slots
+            self._ended(s, names[s.name]) if s.name in names else replace(s, released=s.lives) for s in before.slots
         )
-        orders = replace(self._orders(thing), slots=slots)
+        orders = replace(before, slots=slots)
         base = {**thing, "spec": {**thing["spec"], "replicas": was + orders.counted}}
-        if found - orders.counted != was or going or slots != self._orders(thing).slots:
+        if found - orders.counted != was or going or slots != before.slots:
             self._write(base, orders, self._busy(rooms))
         after = _replicas(self._thing(), self._group)
         said = (f"{self._group.object} replicas {found} -> {after}",) if after != found else ()
@@ -355,12 +351,12 @@ class NodePoolWay(CountedWay):
         names = [r.on for r in rooms if r.on]
         for name in names:
             cluster.apply_node(manifests.cordoned(name))
-        busy = {n: w for n, pods in pods_on(cluster, names).items() if (w := others(pods))}
-        if busy:
+        try:
+            refuse_work(cluster, names, self._group.where, "work came as it was to end; look again")
+        except NodeBusyError:
             for name in names:
                 cluster.apply_node(manifests.uncordoned(name))
-            text = "; ".join(f"{n} has {', '.join(w[:3])}" for n, w in busy.items())
-            raise NodeBusyError(text, where=self._group.where, hint="work came as it was to end; look again")
+            raise
         for claim in cluster.customs(CLAIM, f"{KARPENTER}={self._group.object}"):
             if (claim.get("status") or {}).get("nodeName") in names:
                 cluster.patch_custom(CLAIM, claim, {"metadata": {"annotations": {GOES_FIRST: _FIRST}}})

@@ -25,15 +25,15 @@ from preprov.contracts import (
 )
 from preprov.kube.api import Json
 from preprov.kube.labels import POOL
-from preprov.model.errors import NodeBusyError, PoolError, ThrottledError
+from preprov.model.errors import PoolError, ThrottledError
 from preprov.model.pools import Node, Phase, Pool, Preload, Standby
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.manifests import label
 from preprov.pools.kubernetes.options import KubernetesGroup
-from preprov.pools.kubernetes.placeholder import pods_on
 from preprov.pools.kubernetes.rights import Rule
-from preprov.pools.kubernetes.units import is_ready, others
+from preprov.pools.kubernetes.units import is_ready
 from preprov.pools.kubernetes.ways import Opened
+from preprov.pools.kubernetes.work import refuse_work, work_on
 
 HELD: Final = "preprov.io/held"
 """Key of the taint of a node that is not handed over."""
@@ -127,7 +127,7 @@ class JoinWay:
         joined = cluster.nodes("")
         found = {m.node_id: next((n for n in joined if _is(n, m)), None) for m in seen.nodes}
         names = sorted(str(n["metadata"]["name"]) for n in found.values() if n is not None)
-        work = {name: others(pods) for name, pods in pods_on(cluster, names).items()}
+        work = work_on(cluster, names)
         out = []
         for machine in seen.nodes:
             node = found[machine.node_id]
@@ -164,10 +164,7 @@ class JoinWay:
                 taints = [*_taints(room.node), {"key": HELD, "effect": "NoSchedule"}]
                 cluster.patch_node(room.node, {"spec": {"taints": taints}})
         names = sorted(r.on for r in rooms if r.on)
-        busy = {n: w for n, pods in pods_on(cluster, names).items() if (w := others(pods))}
-        if busy:
-            text = "; ".join(f"{n} has {', '.join(w[:3])}" for n, w in busy.items())
-            raise NodeBusyError(text, where=self._group.where, hint="work came meanwhile: it is handed over again")
+        refuse_work(cluster, names, self._group.where, "work came meanwhile: it is handed over again")
 
     # ---- upkeep
 

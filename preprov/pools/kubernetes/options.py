@@ -82,6 +82,11 @@ class KubernetesGroup:
         """For errors."""
         return f"{self.pool.name}/{self.group.name}"
 
+    @property
+    def selector(self) -> str:
+        """The labels of its nodes, as the API server wants them."""
+        return ",".join(f"{k}={v}" for k, v in sorted(self.node_selector.items()))
+
 
 def kubernetes_groups(pool: Pool) -> tuple[KubernetesGroup, ...]:
     """All groups of the pool whose room a cluster has."""

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from preprov.kube.api import Json
+from preprov.kube.reading import annotations, instant
 from preprov.model.pools import Node, Phase
 from preprov.pools.kubernetes.manifests import KEPT_S
 from preprov.pools.kubernetes.options import KubernetesGroup
-from preprov.pools.kubernetes.units import annotations, instant, is_cordoned_by_us, is_ready
+from preprov.pools.kubernetes.units import is_cordoned_by_us, is_ready
 
 ORDERS: Final = "preprov.io/orders"
 """Annotation of the object whose count is written."""

@@ -11,18 +11,19 @@ from typing import Final
 from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest
 from preprov.kube.api import Cluster, Json
 from preprov.kube.labels import KIND, MANAGED_BY, MANAGER, NODE_ID, POOL
+from preprov.kube.reading import annotations
 from preprov.model.errors import NotFoundError, QuotaExceededError
 from preprov.model.pools import Preload, Standby
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.manifests import READY, label
 from preprov.pools.kubernetes.options import KubernetesGroup
 from preprov.pools.kubernetes.rights import Rule
-from preprov.pools.kubernetes.units import EVICTED, Unit, annotations, facts, is_ready, node_of, others, over
+from preprov.pools.kubernetes.units import EVICTED, Unit, facts, is_ready, node_of, over
 from preprov.pools.kubernetes.ways import Opened, keeps_nothing
+from preprov.pools.kubernetes.work import work_on
 
 _RENEW_AT: Final = 0.5
 """A lease is renewed once less than this share of it is left."""
-_ONE_BY_ONE: Final = 5
 
 
 class PlaceholderWay:
@@ -62,8 +63,7 @@ class PlaceholderWay:
         if not jobs:
             return []
         pods = {_job_of(p): p for p in cluster.pods(namespace=group.namespace, labels=selector)}
-        wanted = ",".join(f"{k}={v}" for k, v in sorted(group.node_selector.items()))
-        nodes = {n["metadata"]["name"]: n for n in cluster.nodes(wanted) if is_ready(n)}
+        nodes = {n["metadata"]["name"]: n for n in cluster.nodes(group.selector) if is_ready(n)}
         taken = self._taken_unseen(jobs)
         units = []
         for job in jobs:
@@ -204,20 +204,8 @@ class PlaceholderWay:
 def _with_work(cluster: Cluster, units: Sequence[Unit]) -> list[Unit]:
     """The same, with who has the room of those that have given way."""
     given = {u.name: u.on for u in units if u.exists and not u.holds and u.node is not None}
-    work = pods_on(cluster, sorted(set(given.values())))
-    return [replace(u, work=others(work[given[u.name]])) if u.name in given else u for u in units]
-
-
-def pods_on(cluster: Cluster, nodes: Sequence[str]) -> Mapping[str, list[Json]]:
-    """Node -> its pods: asked for one by one if they are few, else all pods of the cluster are looked through once."""
-    if len(nodes) <= _ONE_BY_ONE:
-        return {n: cluster.pods(fields=f"spec.nodeName={n}") for n in nodes}
-    out: dict[str, list[Json]] = {n: [] for n in nodes}
-    for pod in cluster.pods():
-        on = (pod.get("spec") or {}).get("nodeName")
-        if on in out:
-            out[on].append(pod)
-    return out
+    work = work_on(cluster, sorted(set(given.values())))
+    return [replace(u, work=work[given[u.name]]) if u.name in given else u for u in units]
 
 
 def _job_of(pod: Json) -> str:

@@ -155,27 +155,24 @@ class KubernetesProvider:
         _refuse_busy(pool, named)
         for group, rooms in named:
             self._way(group).end(rooms)
-            self._uncordon(group, {r.on for r in rooms if r.on} - self._had(group))
+            if on := {r.on for r in rooms if r.on}:
+                self._uncordon(group, on)
 
     def _had(self, group: KubernetesGroup) -> set[str]:
         """Nodes that are of a room, or are to go with one that is over."""
         return {r.on for r in self._way(group).rooms() if r.on}
 
-    def _tidy(self, group: KubernetesGroup) -> list[str]:
+    def _uncordon(self, group: KubernetesGroup, among: Collection[str] | None = None) -> list[str]:
+        """Take our cordon off these nodes (None = all) as far as they are of no room; another's stays."""
         ours = {n["metadata"]["name"] for n in self._nodes(group) if is_cordoned_by_us(n)}
-        return self._uncordon(group, ours - self._had(group)) if ours else []
-
-    def _uncordon(self, group: KubernetesGroup, names: Collection[str]) -> list[str]:
-        """Take our cordon off these nodes; another's stays."""
-        ours = [n["metadata"]["name"] for n in self._nodes(group) if is_cordoned_by_us(n)] if names else []
-        done = sorted(set(ours) & set(names))
+        ours = ours if among is None else ours & set(among)
+        done = sorted(ours - self._had(group)) if ours else []
         for name in done:
             self._cluster(group).apply_node(manifests.uncordoned(name))
         return done
 
     def _nodes(self, group: KubernetesGroup) -> list[Any]:
-        wanted = ",".join(f"{k}={v}" for k, v in sorted(group.node_selector.items()))
-        return self._cluster(group).nodes(wanted)
+        return self._cluster(group).nodes(group.selector)
 
     # ---- leases and upkeep
 
@@ -189,7 +186,7 @@ class KubernetesProvider:
         for group in kubernetes_groups(pool):
             done += self._way(group).tend(held)
             done += self._move(group)
-            for name in self._tidy(group):
+            for name in self._uncordon(group):
                 done.append(f"{name} takes pods again: no unit is on it any more")
         return tuple(done)
 
@@ -218,7 +215,7 @@ class KubernetesProvider:
         """As the contract says: what no work is promised to is given back."""
         ours = kubernetes_group(pool, group)
         said = self._way(ours).restore(baseline, held)
-        return (*said, *(f"{n} takes pods again" for n in self._tidy(ours)))
+        return (*said, *(f"{n} takes pods again" for n in self._uncordon(ours)))
 
     # ---- inside
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from preprov.kube.api import Json
 from preprov.kube.labels import CLAIMANT, MANAGER, holds_room
+from preprov.kube.reading import annotations, finished, instant
 from preprov.model.pools import Node, Offering, Phase
 from preprov.model.time import from_epoch
 from preprov.pools.kubernetes.manifests import ENDED, FACTS, NODE, READY
@@ -20,15 +21,6 @@ _STUCK: Final = frozenset(
 EVICTED: Final = "BackoffLimitExceeded"
 """Why a unit's Job is over that has given way: it may not fail even once."""
 OVER: Final = ("Succeeded", "Failed")
-
-
-def instant(text: object) -> datetime | None:
-    """An aware instant of RFC 3339; None if it is none."""
-    try:
-        at = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return at if at.tzinfo is not None else None
 
 
 @dataclass(frozen=True)
@@ -142,11 +134,6 @@ class Unit:
         return next((o for o in offerings if o.key == wanted), offerings[0])
 
 
-def annotations(thing: Json) -> Mapping[str, str]:
-    """Of an object."""
-    return thing["metadata"].get("annotations") or {}
-
-
 def facts(job: Json) -> Mapping[str, Any]:
     """What a Job was made for; empty if it does not say, and then it is none of ours."""
     try:
@@ -158,10 +145,8 @@ def facts(job: Json) -> Mapping[str, Any]:
 
 def over(job: Json) -> str:
     """Why a Job is over; "" = it goes on."""
-    for c in (job.get("status") or {}).get("conditions") or ():
-        if c.get("type") in ("Failed", "Complete") and c.get("status") == "True":
-            return str(c.get("reason") or c["type"])
-    return ""
+    found = finished(job)
+    return str(found.get("reason") or found["type"]) if found else ""
 
 
 def node_of(job: Json, pod: Json | None) -> str:
