@@ -157,9 +157,8 @@ def report(job: Json, pod: Json | None, usage: Sequence[Usage], can: Sequence[st
     state = _state(pod)
     running, ended = state.get("running") or {}, state.get("terminated") or {}
     over = finished(job)
-    began = instant(running.get("startedAt") or ended.get("startedAt")) or instant(
-        (job.get("status") or {}).get("startTime")
-    )
+    began = instant(running.get("startedAt") or ended.get("startedAt"))
+    began = began or instant((job.get("status") or {}).get("startTime"))
     began = began or instant(job["metadata"].get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
     end = instant(ended.get("finishedAt")) or (instant(over.get("lastTransitionTime")) or began if over else None)
     return TaskReport(

@@ -121,35 +121,41 @@ class FakeCluster(FakeKubernetes):
         return super().answer(method, path, query, body)
 
     def _evict(self, namespace: str, name: str, body: Json) -> tuple[int, Json]:
-        self.asked += 1
-        right = ("create", "", "pods/eviction")
-        self.called.add(right)
-        if self.granted is not None and right not in self.granted:
-            return 403, status(403, "Forbidden") | {"message": "cannot create pods/eviction"}
-        if self.refuse:
-            code, after = self.refuse.pop(0)
-            return code, status(code, "TooManyRequests") | {"retryAfterSeconds": after}
-        return evicted(self, self._named("pods", namespace, name), body)
+        refused = self._refused("create", ("", "pods/eviction")) or self._busy()
+        return refused or evicted(self, self._named("pods", namespace, name), body)
 
     def _asked(
         self, method: str, what: tuple[str, str], which: tuple[str, str], query: Mapping[str, list[str]], body: Json
     ) -> tuple[int, Json]:
-        self.asked += 1
         verb = {"GET": "get" if which[1] else "list", "POST": "create", "PATCH": "patch", "DELETE": "delete"}[method]
-        right = (verb, *what)
-        self.called.add(right)
-        if self.granted is not None and right not in self.granted:
-            return 403, status(403, "Forbidden") | {"message": f"cannot {verb} {what[1]}"}
+        refused = self._refused(verb, what)
+        if refused:
+            return refused
         if method != "GET":
-            if self.refuse:
-                code, after = self.refuse.pop(0)
-                return code, status(code, "TooManyRequests") | {"retryAfterSeconds": after}
+            if busy := self._busy():
+                return busy
             if self.meanwhile is not None:
                 other, self.meanwhile = self.meanwhile, None
                 other()
                 self.settle()
         act = {"list": self._list, "get": self._get, "create": self._create, "patch": self._patch}.get(verb)
         return act(what[1], which, query, body) if act is not None else (405, status(405, "MethodNotAllowed"))
+
+    def _refused(self, verb: str, what: tuple[str, str]) -> tuple[int, Json] | None:
+        """Count a request; the answer to one that nobody gave the right to make."""
+        self.asked += 1
+        right = (verb, *what)
+        self.called.add(right)
+        if self.granted is not None and right not in self.granted:
+            return 403, status(403, "Forbidden") | {"message": f"cannot {verb} {what[1]}"}
+        return None
+
+    def _busy(self) -> tuple[int, Json] | None:
+        """The answer to a write that is to come again later."""
+        if not self.refuse:
+            return None
+        code, after = self.refuse.pop(0)
+        return code, status(code, "TooManyRequests") | {"retryAfterSeconds": after}
 
     def _list(
         self, resource: str, which: tuple[str, str], query: Mapping[str, list[str]], _body: Json
