@@ -36,6 +36,14 @@ class Cloud:
     ports: Ports = field(default_factory=memory_ports)
     actor: str = "controller"
 
+    writes_notes = ""
+    """The right to write notes on machines that are there; "" = they are made with them."""
+
+    @property
+    def notes_later(self) -> bool:
+        """True if a machine is there before our notes are on it."""
+        return bool(self.writes_notes)
+
     @property
     def clock(self) -> VirtualClock:
         clock: VirtualClock = self.world.clock
@@ -123,6 +131,21 @@ class Cloud:
         """More calls are refused."""
         self.world.fake.faults.calls_per_s = calls_per_s
 
+    @contextmanager
+    def no_notes(self) -> Iterator[None]:
+        """Notes on machines that are there cannot be written."""
+        denied = self.denied()
+        denied.add(self.writes_notes)
+        try:
+            yield
+        finally:
+            denied.remove(self.writes_notes)
+
+    def denied(self) -> set[str]:
+        """Rights that the credentials lack."""
+        denied: set[str] = self.world.fake.faults.denied
+        return denied
+
     def expire(self, on: bool) -> None:
         """The credentials are no longer good."""
         self.world.fake.faults.expired = on
@@ -152,6 +175,11 @@ class Aws(Cloud):
     """An Auto Scaling group with a warm pool of stopped nodes."""
 
     world: AwsWorld
+    writes_notes = "ec2:CreateTags"
+
+    def denied(self) -> set[str]:
+        denied: set[str] = self.world.cloud.faults.denied
+        return denied
 
     def machines(self) -> int:
         with self.world.cloud.acting():
@@ -231,6 +259,7 @@ class Azure(Cloud):
     """A scale set with a standby pool of deallocated machines."""
 
     world: AzureWorld
+    writes_notes = "Microsoft.Compute/virtualMachines/write"
 
     def machines(self) -> int:
         now = self.clock.now()

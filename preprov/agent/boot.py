@@ -163,7 +163,12 @@ def remove(node: disk.NodeDir) -> Json:
         node.path.rename(gone)
         disk.erase(gone)
 
-    return _if_over(node, clear)
+    try:
+        return _if_over(node, clear)
+    except FileNotFoundError:  # a removal that another controller began went on meanwhile
+        if node.path.exists():
+            raise
+        return {}
 
 
 def kill(node: disk.NodeDir) -> Json:

@@ -97,8 +97,8 @@ class PoolProvider(Protocol):
 
         Idempotent: by token, over restarts; what a token made and was ended is not made again. Consistent: returns long
         before the nodes are ready, watch `observe`. Absent: ids of nodes that ended meanwhile are left out. Retryable:
-        InsufficientCapacityError, ThrottledError, ConflictError, all under the same token; QuotaExceededError and
-        NotAuthorisedError are for a person.
+        InsufficientCapacityError, ThrottledError, ConflictError, all under the same token; UnfinishedError says that
+        nodes were made and that it has to be sent again; QuotaExceededError and NotAuthorisedError are for a person.
         """
         ...
 

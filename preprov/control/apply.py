@@ -16,7 +16,14 @@ from preprov.control.preflight import fitting
 from preprov.control.trust import ACTS, Trust, foreign, may_act, trust, writers
 from preprov.control.waves import in_parts
 from preprov.control.workers import leave_first
-from preprov.model.errors import GuardError, InsufficientCapacityError, NodeBusyError, PoolError, StalePlanError
+from preprov.model.errors import (
+    GuardError,
+    InsufficientCapacityError,
+    NodeBusyError,
+    PoolError,
+    StalePlanError,
+    UnfinishedError,
+)
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Preload, Standby
 from preprov.planning.plan import fingerprint
@@ -267,6 +274,8 @@ def _finish(ctx: Context, pool: Pool, plan_id: str, call: _Call) -> ActionRecord
         ids = call.make()
     except NodeBusyError as e:
         return _record(ctx, pool, plan_id, call.action, "skipped", str(e))
+    except UnfinishedError as e:  # it stays intended, and `recover` goes on with it
+        return _record(ctx, pool, plan_id, call.action, "intended", str(e))
     except PoolError as e:
         if isinstance(e, InsufficientCapacityError):
             _remember_lack(ctx, pool, call.action)

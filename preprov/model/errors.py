@@ -107,6 +107,12 @@ class ConflictError(PoolError):
     retryable = True
 
 
+class UnfinishedError(PoolError):
+    """What was asked for was begun and is not whole; sent again under the same token it is finished, not doubled."""
+
+    retryable = True
+
+
 class GuardError(PoolError):
     """A guard forbids the action (max_nodes, spend, launches per minute, mode, halt)."""
 

@@ -143,7 +143,8 @@ class ActionRecord:
 
     Attributes:
         result: "done", "failed", "skipped", "recommended", "guarded" (a guard said no) or "intended" (written before
-            the call, so that a crash between call and answer is found again by its token).
+            the call, so that a crash between call and answer is found again by its token; once more if it was
+            carried out in part, with what is missing as the detail).
     """
 
     action: Action

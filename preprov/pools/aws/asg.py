@@ -26,6 +26,7 @@ from preprov.pools.aws.surplus import end_surplus
 from preprov.pools.aws.view import WARM_STATES, Member, Seen, node
 from preprov.pools.aws.warm import WarmSize, at_rest, before_move
 from preprov.pools.aws.writes import Tools
+from preprov.pools.machines.orders import noting
 
 _GONE: Final = ("shutting-down", "terminated")
 _KEPT: Final = {Standby.HIBERNATED: Phase.HIBERNATED, Standby.STOPPED: Phase.STOPPED}
@@ -86,7 +87,8 @@ class ScalingGroup:
         self._prepare(group, step=count, warm_after=self._warm(group))
         ids = self._launch_in_zones(request, group, count)
         notes = writes.launch_notes(request, self._group) | writes.later_notes(request, tools.clock)
-        writes.write_notes(tools, self._group, ids, notes)
+        with noting(self._group.where, ids):
+            writes.write_notes(tools, self._group, ids, notes)
         return ids
 
     def _room(self, group: Json, wanted: int) -> int:
@@ -115,7 +117,8 @@ class ScalingGroup:
                 break
             if shortages.until(o.instance_type, zone, o.capacity_type) is not None:
                 continue
-            got, error = self._launch_in(zone, request, count - len(ids))
+            with noting(self._group.where, ids):
+                got, error = self._launch_in(zone, request, count - len(ids))
             ids.extend(got)
             if error is not None:
                 refusal = error

@@ -17,7 +17,7 @@ from preprov.pools.azure.options import AzureGroup
 from preprov.pools.azure.standby import StandbyPool
 from preprov.pools.azure.view import machine
 from preprov.pools.machines.machine import Machine, State, instant
-from preprov.pools.machines.orders import launch_name
+from preprov.pools.machines.orders import launch_name, noting
 from preprov.pools.machines.shortage import Shortages
 
 T = TypeVar("T")
@@ -150,10 +150,12 @@ class ScaleSet:
         failed: PoolError | None = None
         if noted is None:
             self._mark_found()
-            failed = self._raise(settings, count, {key: self._ledger(count)})
-        ids = self._claim(count if noted is None and failed is None else 0, self._asked(noted, count), notes)
+            failed = self._raise_once(settings, count, key)
         if failed is not None:
             self._give_back(request, failed)
+        asked = self._asked(noted, count)
+        with noting(self.where, range(asked)):
+            ids = self._claim(count if noted is None and failed is None else 0, asked, notes)
         if failed is not None and not ids:
             raise failed
         return ids
@@ -162,7 +164,10 @@ class ScaleSet:
         """Put the notes on those machines that came and were not noted yet."""
         noted = (self.settings().get("tags") or {}).get(f"{LAUNCH}{launch_name(request)}")
         left = self._asked(noted, 0) - len(made)
-        return (*made, *self._claim(0, left, notes)) if left > 0 else tuple(made)
+        if left < 1:
+            return tuple(made)
+        with noting(self.where, made):
+            return (*made, *self._claim(0, left, notes))
 
     def _asked(self, noted: str | None, count: int) -> int:
         """How many a launch asked for the first time."""
@@ -179,6 +184,15 @@ class ScaleSet:
         strange = [m.node_id for m in self.machines().values() if _unclaimed(m)]
         if strange:
             self.note(strange, {FOUND: "yes"})
+
+    def _raise_once(self, settings: Json, by: int, key: str) -> PoolError | None:
+        """Raise the size for a launch; as `_raise`, but an answer that was lost is no refusal: the note tells."""
+        try:
+            return self._raise(settings, by, {key: self._ledger(by)})
+        except PoolError:
+            if key not in (self.settings().get("tags") or {}):
+                raise
+            return None
 
     def _raise(self, settings: Json, by: int, notes: Mapping[str, str]) -> PoolError | None:
         """Raise the size by so many; returns what went wrong after Azure had accepted it.

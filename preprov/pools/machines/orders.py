@@ -2,12 +2,13 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeAlias
 
 from preprov.contracts import LaunchRequest
-from preprov.model.errors import PoolError
+from preprov.model.errors import PoolError, UnfinishedError
 from preprov.model.notes import CREATED, EXPIRES, GROUP, OFFERING, POOL, PRELOAD, TOKEN, gather, spread
 from preprov.model.pools import Preload
 
@@ -67,6 +68,22 @@ def _spread(message: Mapping[str, object], where: str) -> dict[str, str]:
         return spread(PRELOAD, message)
     except ValueError as e:
         raise PoolError(str(e), where=where, hint="bake an image that holds most of it") from None
+
+
+@contextmanager
+def noting(where: str, made: Sized) -> Iterator[None]:
+    """What fails inside leaves a launch unfinished, if it has made machines by now.
+
+    Raises:
+        UnfinishedError: in place of what failed; the same launch sent again goes on with them.
+    """
+    try:
+        yield
+    except PoolError as e:
+        if not made:
+            raise
+        why = f"machines of the launch are there, and not all of it was noted on them: {e.kind}: {e.what}"
+        raise UnfinishedError(why, where=where, hint="the next pass goes on with it") from e
 
 
 def launch_name(request: LaunchRequest) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from preprov.agent import boot
+from preprov.agent.disk import NodeDir
 from preprov.contracts import TaskReport
 from preprov.model.errors import NodeBusyError
 from preprov.model.pools import Node, Phase, Preload
@@ -168,3 +170,21 @@ def test_an_agent_dead_for_long_is_not_started_again(home: Path) -> None:
         assert lost.running == ()
     world.provider.terminate(world.pool, [node.node_id])
     assert world.provider.observe(world.pool).nodes == ()
+
+
+def test_two_removals_at_once_both_find_it_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a controller that was killed still goes on when the next one asks for the same."""
+    node = NodeDir(tmp_path / "n1")
+    node.path.mkdir()
+    looked = boot.live_claimants
+
+    def the_other_is_faster(node: NodeDir) -> list[str]:
+        found = looked(node)
+        node.path.rename(tmp_path / "gone")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(boot, "live_claimants", the_other_is_faster)
+        assert boot.remove(node) == {}
+    assert boot.remove(node) == {}
+    assert [p.name for p in tmp_path.iterdir()] == ["gone"]

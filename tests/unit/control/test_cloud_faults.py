@@ -115,6 +115,20 @@ def test_throttled_at_two_calls_a_second(cloud: Cloud) -> None:
     assert all("ThrottledError" in r.detail or "ConflictError" in r.detail for r in failed), causes(failed)
 
 
+def test_notes_that_cannot_be_written_on_new_machines(cloud: Cloud) -> None:
+    """They came, and are known by nothing: the launch is finished as soon as it can be, and makes no second ones."""
+    ctx = cloud.context()
+    with cloud.no_notes():
+        cloud.one_pass(ctx, cores(cloud, 2))
+        cloud.clock.sleep(30)
+    unfinished = [r for r in cloud.ports.audit.records() if r.result == "intended" and "NotAuthorised" in r.detail]
+    assert bool(unfinished) == cloud.notes_later
+    cloud.until(ctx, cores(cloud, 2), lambda: len(cloud.ready()) == 2, "two nodes")
+    (done,) = launches(list(cloud.ports.audit.records()), "done")
+    assert {n.token for n in cloud.ready()} == {done.action.action_id}
+    assert cloud.machines() == 2
+
+
 def test_a_zone_out_of_capacity(cloud: Cloud) -> None:
     cloud.short(True)
     ctx = cloud.context()

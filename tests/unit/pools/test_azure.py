@@ -18,6 +18,7 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
     ThrottledError,
+    UnfinishedError,
 )
 from preprov.model.notes import NOTICE
 from preprov.model.pools import CapacityType, Mode, Phase, Pool, Preload, Standby
@@ -69,11 +70,12 @@ def test_size_and_launch_are_one_write(world: AzureWorld) -> None:
 
 def test_a_lost_answer_makes_no_second_node(world: AzureWorld) -> None:
     world.fake.faults.lose.append("/virtualMachineScaleSets/nodes")
-    with pytest.raises(ThrottledError):
+    with pytest.raises(UnfinishedError, match="is being created"):
         world.provider.launch(ask(world, 2))
     assert world.vmss.capacity == 2
     world.clock.sleep(30)
     ids = world.again().launch(ask(world, 2))
+    assert {world.nodes()[i].token for i in ids} == {"t1"}
     assert len(ids) == 2
     assert world.vmss.capacity == 2
 
