@@ -1,8 +1,9 @@
 """Backtest of resource curves: memory given over time, and what was said of memory and CPU, beside three peers."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -12,8 +13,10 @@ from preprov.model.errors import ForecastError
 from preprov.model.usage import UsageRun
 from preprov.profiles.aligned import RESOURCES, binned, features
 from preprov.profiles.curve_peers import CURVE_PEERS
-from preprov.profiles.curve_sizer import CurveSizer, pinball
-from preprov.profiles.curves import LEVELS
+from preprov.profiles.curve_sizer import SEQUENCE, CurveSizer, pinball
+from preprov.profiles.curves import LEVELS, MODELS
+from preprov.profiles.sequence import Vintages
+from preprov.profiles.sequence_teacher import Teacher, available
 from preprov.profiles.steps import Steps, outcome
 
 Floats = NDArray[np.float64]
@@ -54,6 +57,25 @@ class _Tally:
     size: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     inside: float = 0.0
     looked: int = 0
+    judged: int = 0
+    member_lost: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    followed: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add_members(self, sizer: CurveSizer, run: UsageRun, believed: Mapping[str, str]) -> None:
+        """What each model alone lost on a run just learnt, and which were followed on it."""
+        self.judged += 1
+        self.followed["allocated", sizer.allocated_by] += 1
+        for resource in RESOURCES:
+            self.followed[resource, believed[resource]] += 1
+            if np.isfinite(binned(run, resource)).all():
+                for (name, of), loss in sizer.lost.items():
+                    self.member_lost[name, of] += 2 * loss * (of == resource)
+
+    def member(self, name: str) -> dict[str, float]:
+        """Losses relative to use, and the shares of runs on which it was followed."""
+        lost = {f"wql_{r}": self.member_lost[name, r] / self.size[r] if self.size[r] > 0 else 0.0 for r in RESOURCES}
+        shares = {f"followed_{r}": self.followed[r, name] / max(self.judged, 1) for r in RESOURCES}
+        return lost | shares | {"followed_allocation": self.followed["allocated", name] / max(self.judged, 1)}
 
     def add(self, method: CurveMethod, run: UsageRun, cap: float) -> None:
         came = outcome(method.allocate(features(run)), run, cap)
@@ -80,51 +102,119 @@ class _Tally:
         return {"gbh": self.wasted, "failures": self.failures, "maq": maq, **loss, "coverage_80_memory": inside}
 
 
+class _School:
+    """One sequence model for all processes: taught when there is half as much again to be learnt."""
+
+    def __init__(self, seed: int) -> None:
+        self.vintages = Vintages()
+        self._teacher = Teacher(seed)
+
+    def take(self, process: str, run: UsageRun) -> None:
+        self._teacher.take(process, run)
+        if self._teacher.is_due:
+            self.vintages.kept.append(self._teacher.teach())
+
+
+@dataclass(frozen=True)
+class _Entrant:
+    """A way to give memory: one method for each process; ours with what they have in common."""
+
+    name: str
+    make: Callable[[], CurveMethod]
+    school: _School | None = None
+
+
 def run_curves_backtest(
     runs: Sequence[UsageRun],
     *,
     steps: int = STEPS,
     node_gib: float = NODE_GIB,
     seeds: int = 1,
+    sequence: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge our curves beside constant peak, k-Segments and the median curve.
 
-    Runs of each process go in the order of submission: the first 30 % are history, the rest are judged and then learnt
-    from. Everybody has the same number of steps (the median curve: one for each of 64 bins) and the same retry.
+    Runs go in the order of submission: of each process the first 30 % are history, the rest are judged and then learnt
+    from. The sequence model learns from all processes, in that order. Everybody has the same number of steps (the
+    median curve: one for each of 64 bins) and the same retry.
+
+    Args:
+        sequence: ours has the sequence model too, if torch is installed.
 
     Returns:
-        {"methods": {name: scores}, "processes": {process: {name: scores}}, "summary": {...}}
+        {"methods": {name: scores}, "members": {model: losses and shares}, "processes": {process: {name: scores}},
+        "summary": {...}}
 
     Raises:
         ForecastError: nothing can be judged.
     """
-    by_process: dict[str, list[UsageRun]] = defaultdict(list)
-    for run in sorted(runs, key=lambda r: r.submitted):
-        by_process[f"{run.workflow}/{run.process}"].append(run)
-    judged = {name: rows for name, rows in by_process.items() if len(rows) > np.ceil(HISTORY * len(rows))}
-    if not judged:
+    rows = [(f"{r.workflow}/{r.process}", r) for r in sorted(runs, key=lambda r: r.submitted)]
+    count = Counter(process for process, _ in rows)
+    first = {process: int(np.ceil(HISTORY * n)) for process, n in count.items() if n > np.ceil(HISTORY * n)}
+    if not first:
         raise ForecastError("no process can be judged: none has two runs", hint="columns tid, process, start, end")
-    total, done = sum(len(rows) for rows in judged.values()) * (len(CURVE_PEERS) + seeds), 0
-    processes: dict[str, dict[str, list[_Tally]]] = {}
-    for process, rows in sorted(judged.items()):
-        first = int(np.ceil(HISTORY * len(rows)))
-        methods: list[tuple[str, CurveMethod]] = [(OURS, CurveSizer(steps, node_gib, seed)) for seed in range(seeds)]
-        methods += [(name, make(steps)) for name, make in CURVE_PEERS.items()]
-        for name, method in methods:
-            tally = _Tally()
-            for i, run in enumerate(rows):
-                if i >= first:
-                    tally.add(method, run, node_gib)
-                method.learn(run)
-            processes.setdefault(process, {}).setdefault(name, []).append(tally)
-            done += len(rows)
+    taught = sequence and available()
+    entrants = []
+    for seed in range(seeds):
+        school = _School(seed) if taught else None
+        make = partial(CurveSizer, steps, node_gib, seed, school.vintages if school is not None else None)
+        entrants.append(_Entrant(OURS, make, school))
+    entrants += [_Entrant(name, partial(peer, steps)) for name, peer in CURVE_PEERS.items()]
+    tallies: dict[str, dict[str, list[_Tally]]] = {process: defaultdict(list) for process in sorted(first)}
+    for number, entrant in enumerate(entrants):
+
+        def told(done: int, before: int = number * len(rows)) -> None:
             if progress is not None:
-                progress(done, total)
-    return _report(processes, len(runs))
+                progress(before + done, len(entrants) * len(rows))
+
+        for process, tally in _judged(entrant, rows, first, node_gib, told).items():
+            tallies[process][entrant.name].append(tally)
+    names = [*MODELS, *([SEQUENCE] if taught else [])]
+    vintages = sum(len(e.school.vintages.kept) for e in entrants if e.school is not None) / seeds
+    return _report(tallies, len(runs)) | {"members": _members(tallies, names), "sequence_vintages": vintages}
 
 
-def _report(processes: dict[str, dict[str, list[_Tally]]], runs: int) -> dict[str, Any]:
+def _judged(
+    entrant: _Entrant,
+    rows: Sequence[tuple[str, UsageRun]],
+    first: Mapping[str, int],
+    node_gib: float,
+    told: Callable[[int], None],
+) -> dict[str, _Tally]:
+    """By process, each run judged and then learnt from."""
+    methods: dict[str, CurveMethod] = {process: entrant.make() for process in first}
+    tallies = {process: _Tally() for process in first}
+    seen: Counter[str] = Counter()
+    for done, (process, run) in enumerate(rows, start=1):
+        method = methods.get(process)
+        if method is not None:
+            _judge(method, run, tallies[process] if seen[process] >= first[process] else None, node_gib)
+        seen[process] += 1
+        if entrant.school is not None:
+            entrant.school.take(process, run)
+        told(done)
+    return tallies
+
+
+def _judge(method: CurveMethod, run: UsageRun, tally: _Tally | None, node_gib: float) -> None:
+    """Judged, if there is a tally, then learnt from."""
+    believed = {r: method.believed(r) for r in RESOURCES} if isinstance(method, CurveSizer) else {}
+    if tally is not None:
+        tally.add(method, run, node_gib)
+    method.learn(run)
+    if tally is not None and isinstance(method, CurveSizer):
+        tally.add_members(method, run, believed)
+
+
+def _members(tallies: Mapping[str, Mapping[str, Sequence[_Tally]]], names: Sequence[str]) -> dict[str, Any]:
+    """Of each model in ours: means over processes and seeds."""
+    ours = [t for by_name in tallies.values() for t in by_name[OURS]]
+    told = {name: [t.member(name) for t in ours] for name in names}
+    return {name: {k: float(np.mean([m[k] for m in each])) for k in each[0]} for name, each in told.items()}
+
+
+def _report(processes: Mapping[str, Mapping[str, Sequence[_Tally]]], runs: int) -> dict[str, Any]:
     names = list(next(iter(processes.values())))
     methods = {name: _together([tallies[name] for tallies in processes.values()]) for name in names}
     ours, reference = methods[OURS], methods[_REFERENCE]

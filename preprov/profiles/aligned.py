@@ -41,12 +41,14 @@ class AlignedRuns:
 
     Attributes:
         curves: resource -> (n, BINS). duration: (n,) s. known: (n, 2) logarithms of input bytes and files.
+        newest: when the last of them was submitted, epoch s.
     """
 
     def __init__(self) -> None:
         self.curves = {r: np.empty((0, BINS)) for r in RESOURCES}
         self.duration = np.empty(0)
         self.known = np.empty((0, 2))
+        self.newest = -np.inf
 
     def __len__(self) -> int:
         return len(self.duration)
@@ -57,6 +59,16 @@ class AlignedRuns:
             self.curves[resource] = np.vstack([self.curves[resource], binned(run, resource)])[-WINDOW:]
         self.duration = np.append(self.duration, run.duration_s)[-WINDOW:]
         self.known = np.vstack([self.known, features(run)])[-WINDOW:]
+        self.newest = max(self.newest, run.submitted)
+
+    def where(self, kept: NDArray[np.bool_]) -> "AlignedRuns":
+        """Those of them; itself if that is all."""
+        if kept.all():
+            return self
+        out = AlignedRuns()
+        out.curves = {r: c[kept] for r, c in self.curves.items()}
+        out.duration, out.known, out.newest = self.duration[kept], self.known[kept], self.newest
+        return out
 
 
 def features(run: UsageRun) -> Floats:

@@ -3,23 +3,29 @@
 A plan is a model's envelope with a margin: flat; in a few steps by the clock, each where any past run, or nine in ten,
 was that high then; or in steps by the course of a run, laid over how long a short one is expected to take. Each
 finished run is replayed against every plan; what that would have wasted for what was used, discounted, decides
-which one is followed. Relative to use, or one long run would decide alone.
+which one is followed. Relative to use, or one long run would decide alone. The sequence model, where there is one, is
+one more of them behind a gate: it is followed only while it does better than the best of the others by a margin.
 """
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.profiles.aligned import BINS, LEAST, RESOURCES, AlignedRuns, binned, features
-from preprov.profiles.curves import LEVELS, MODELS, Scenarios
+from preprov.profiles.curves import LEVELS, MODELS, CurveModel, Scenarios
+from preprov.profiles.sequence import SequenceCurves, Vintages
 from preprov.profiles.steps import Steps, fitted, outcome
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 DECAY: Final = 0.97
+SEQUENCE: Final = "sequence"
+GATE: Final = 0.98
+"""The sequence model must have lost no more than this, as a share of what the best of the others has."""
 _MARGINS: Final = (1.15, 1.05, 1.0)
 """On an envelope, the most careful first: it is followed until something is known."""
 _EARLY: Final = (0.0, 0.03, 0.07, 0.15, 0.3)
@@ -37,12 +43,19 @@ class CurveSizer:
 
     Args:
         steps: that an allocation may have. cap: the most that can be asked for, GiB. seed: of the forest.
+        vintages: of the sequence model; None = there is none.
     """
 
-    def __init__(self, steps: int, cap: float, seed: int = 0) -> None:
+    def __init__(self, steps: int, cap: float, seed: int = 0, vintages: Vintages | None = None) -> None:
         self._steps, self._cap = steps, cap
         self._past = AlignedRuns()
-        self._models = {name: make(seed) for name, make in MODELS.items()}
+        self._models: dict[str, CurveModel] = {name: make(seed) for name, make in MODELS.items()}
+        if vintages is not None:
+            self._models[SEQUENCE] = SequenceCurves(vintages)
+        self.allocated_by = ""
+        """The model whose plan was followed last."""
+        self.lost: dict[tuple[str, str], float] = {}
+        """(model, resource) -> pinball loss on the run that was learnt last."""
         self._wasted: dict[_Plan, float] = {}
         self._lost: dict[tuple[str, str], float] = {}
 
@@ -57,9 +70,9 @@ class CurveSizer:
                 self._wasted[plan] = DECAY * self._wasted.get(plan, 0.0) + came.wasted / max(came.used, LEAST)
             for resource in RESOURCES:
                 for name in self._models:
-                    loss = pinball(self._quantiles(name, resource, run), binned(run, resource), LEVELS)
                     key = (name, resource)
-                    self._lost[key] = DECAY * self._lost.get(key, 0.0) + loss
+                    self.lost[key] = pinball(self._quantiles(name, resource, run), binned(run, resource), LEVELS)
+                    self._lost[key] = DECAY * self._lost.get(key, 0.0) + self.lost[key]
         self._past.add(run)
         for model in self._models.values():
             model.learn(self._past)
@@ -67,18 +80,21 @@ class CurveSizer:
     def allocate(self, known: Floats) -> Steps:
         """What to ask for, over time; at least one run must have been learnt."""
         plans = dict(self._plans(known))
-        return plans[min(plans, key=lambda p: self._wasted.get(p, 0.0))]
+        chosen = _gated({p: self._wasted.get(p, 0.0) for p in plans}, lambda p: p.model)
+        self.allocated_by = chosen.model
+        return plans[chosen]
 
     def quantiles(self, run: UsageRun, resource: str) -> Floats:
         """(BINS, Q) at the times of a run's bins, by the model of least pinball loss so far."""
-        return self._quantiles(self._best(resource), resource, run)
+        return self._quantiles(self.believed(resource), resource, run)
 
     def curve(self, known: Floats, resource: str) -> ResourceCurve:
         """What a run is expected to use."""
-        return self._scenarios(self._best(resource), resource, known).curve(resource)
+        return self._scenarios(self.believed(resource), resource, known).curve(resource)
 
-    def _best(self, resource: str) -> str:
-        return min(self._models, key=lambda m: self._lost.get((m, resource), 0.0))
+    def believed(self, resource: str) -> str:
+        """The model that is followed in what a run is expected to use."""
+        return _gated({m: self._lost.get((m, resource), 0.0) for m in self._models}, lambda m: m)
 
     def _scenarios(self, name: str, resource: str, known: Floats) -> Scenarios:
         return self._models[name].scenarios(self._past, known, resource)
@@ -99,6 +115,13 @@ class CurveSizer:
             for margin in _MARGINS:
                 for shape, steps in shapes.items():
                     yield _Plan(name, shape, margin), Steps(steps.start, steps.amount * margin)
+
+
+def _gated(lost: Mapping[T, float], model: Callable[[T], str]) -> T:
+    """What lost least; of the sequence model only what lost less than the best of the others by a margin."""
+    simple = min((k for k in lost if model(k) != SEQUENCE), key=lambda k: lost[k])
+    best = min(lost, key=lambda k: lost[k])
+    return best if model(best) == SEQUENCE and lost[best] < GATE * lost[simple] else simple
 
 
 def bin_times(run: UsageRun) -> Floats:

@@ -84,6 +84,9 @@ def backtest_curves(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps that an allocation may have.")] = 4,
     node: Annotated[float, typer.Option("--node", min=0.001, help="GiB of a node: the most that can be given.")] = 128,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of ours, for its forests are random.")] = 1,
+    sequence: Annotated[
+        bool, typer.Option(help="Ours has the sequence model among its members, if the extra torch is installed.")
+    ] = True,
     picture: PictureOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -93,6 +96,7 @@ def backtest_curves(
 
     from preprov.control.backtest_curves import run_curves_backtest
     from preprov.control.processes import single_threaded
+    from preprov.profiles.sequence_teacher import available
     from preprov.sources.usage_series import read_usage
 
     now = datetime.now(UTC)
@@ -105,9 +109,13 @@ def backtest_curves(
             steps=steps,
             node_gib=node,
             seeds=seeds,
+            sequence=sequence,
             progress=lambda done, total: tell(done / total, f"{done} of {total}"),
         )
-    report |= {"rejects": len(read.rejects), "notes": list(read.notes)}
+    notes = list(read.notes)
+    if sequence and not available():
+        notes.append("sequence model left out: torch is not installed (pip install 'preprov[torch]')")
+    report |= {"rejects": len(read.rejects), "notes": notes}
     if picture is not None:
         from preprov.figures import curves_backtest
 
@@ -118,6 +126,9 @@ def backtest_curves(
     columns = list(next(iter(report["methods"].values())))
     rows = [(name, *(f"{scores[c]:.3g}" for c in columns)) for name, scores in report["methods"].items()]
     common.print_table("Memory over time", ("method", *columns), rows)
+    told = list(next(iter(report["members"].values())))
+    rows = [(name, *(f"{scores[c]:.3g}" for c in told)) for name, scores in report["members"].items()]
+    common.print_table("Models in ours, each alone", ("model", *told), rows)
     if report["rejects"]:
         typer.echo(f"{report['rejects']} run(s) rejected: no samples, or no start or end")
     for note in report["notes"]:

@@ -75,6 +75,16 @@ class CurveScores(SizingScores):
     coverage_80_memory: float = Field(description="Share of memory between its .1 and .9 quantiles.")
 
 
+class CurveMember(Part):
+    """A model in ours: what it alone lost, and how often it was followed; means over processes."""
+
+    wql_memory: float
+    wql_cpu: float
+    followed_memory: float = Field(description="Share of judged runs whose memory was foretold by it.")
+    followed_cpu: float
+    followed_allocation: float = Field(description="Share of judged runs whose memory was given by it.")
+
+
 class CurvesSummary(Part):
     """Ours against the peers that give memory."""
 
@@ -87,6 +97,8 @@ class CurvesBacktest(Envelope):
     """backtest curves."""
 
     methods: dict[str, CurveScores] = Field(description="Ours or a peer -> scores over all processes.")
+    members: dict[str, CurveMember] = Field(description="The models in ours; sequence only where torch is installed.")
+    sequence_vintages: float = Field(description="How often the sequence model was taught; the mean over seeds.")
     processes: dict[str, dict[str, CurveScores]]
     summary: CurvesSummary
     rejects: int
