@@ -8,6 +8,7 @@ caller's next pass, nothing here retries by itself except an SDK inside its own 
 from preprov.contracts.access import EventStore, TokenStore
 from preprov.contracts.adjusting import ResourceAdjuster
 from preprov.contracts.adoption import AdoptionStore
+from preprov.contracts.allocating import Allocatable, Holding, Unit
 from preprov.contracts.base import Clock, Progress
 from preprov.contracts.images import BakesImages, Image
 from preprov.contracts.launch import Scheduler, TaskReport
@@ -79,6 +80,7 @@ __all__ = [
     "UNROUTED",
     "AdoptionStore",
     "Adopts",
+    "Allocatable",
     "Applied",
     "AuditLog",
     "BakesImages",
@@ -93,6 +95,7 @@ __all__ = [
     "GivesNotice",
     "Headroom",
     "HistoryStore",
+    "Holding",
     "Image",
     "IngestResult",
     "IntentStore",
@@ -144,6 +147,7 @@ __all__ = [
     "TaskReport",
     "Tended",
     "TokenStore",
+    "Unit",
     "UsageSource",
     "VoteStore",
     "Warmed",

@@ -29,9 +29,18 @@ class TaskReport:
 
 
 class Scheduler(Protocol):
-    """Hands prepared capacity to tasks."""
+    """Hands prepared capacity to tasks.
+
+    Attributes:
+        runs: what an instance of a task is there: "process", "container" or "job".
+    """
 
     name: str
+
+    @property
+    def runs(self) -> str:
+        """See above."""
+        ...
 
     def start(self, task: TaskRun, instance: int, node: Node) -> None:
         """Run the task on the node. Idempotent by claimant: a second call while it runs, or after, does nothing.

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from preprov.contracts import ResourceAdjuster, TaskReport
+from preprov.control.allocating.tasks import LEASE_S, Tasks
 from preprov.control.context import Context
 from preprov.control.lifecycle import Live
 from preprov.control.moving import claim_elsewhere, moving_to, where_to
@@ -21,7 +22,7 @@ from preprov.control.observing import observe, of_tasks
 from preprov.control.outlooks import Curves, curves_of, outlook
 from preprov.control.trust import ACTS, in_force
 from preprov.model.adjusting import Adjusting
-from preprov.model.errors import NotFoundError, OverbookedError, PoolError, RefusedError, ReservationError
+from preprov.model.errors import NotFoundError, PoolError, RefusedError, ReservationError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation
 from preprov.model.reservations import Reservation, ReservationState
@@ -33,8 +34,6 @@ from preprov.planning.held import held_by_node, held_by_tenant
 
 log = structlog.get_logger(__name__)
 
-LEASE_S: Final = 120.0
-"""Limits of a task end by themselves when nobody has set them again for so long."""
 _RENEW_S: Final = 30.0
 _THROTTLED: Final = 0.05
 """A task that is held back for this share of the time, or more, wants more cores than it has."""
@@ -285,21 +284,14 @@ def _within_quota(ctx: Context, pool: Pool, r: Running, granted: Granted, now: d
 
 def _resize(ctx: Context, pool: Pool, r: Running, amount: Resources, now: datetime) -> tuple[str, str, Resources]:
     """(result, detail, what the task has then)."""
-    ledger, before, room = ctx.ports.ledger, r.claim.most, pool.claimable(r.node.offering)
     try:
-        ledger.resize(r.claim.reservation_id, before.maximum(amount), room, now)
-        try:
-            in_force = r.adjuster.resize(r.name, r.node, amount, LEASE_S)
-        except PoolError as e:
-            ledger.resize(r.claim.reservation_id, before, room, now)
-            r.kept.track = replace(r.kept.track, changed_at=epoch(now))  # not at once again
-            r.kept.given_up = isinstance(e, RefusedError)
-            return ("skipped" if isinstance(e, NotFoundError) else "failed"), str(e), before
-        after = before.maximum(amount).minimum(in_force)
-        ledger.resize(r.claim.reservation_id, after, room, now)
-    except (OverbookedError, ReservationError) as e:
-        return "skipped", str(e), before
-    return "done", "", after
+        return "done", "", Tasks(ctx).resize(pool, r.claim, r.node, amount)
+    except PoolError as e:
+        r.kept.track = replace(r.kept.track, changed_at=epoch(now))  # not at once again
+        r.kept.given_up = isinstance(e, RefusedError)
+        return ("skipped" if isinstance(e, NotFoundError) else "failed"), str(e), r.claim.most
+    except ReservationError as e:
+        return "skipped", str(e), r.claim.most
 
 
 def _keep_up(r: Running, now: datetime) -> None:

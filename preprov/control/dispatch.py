@@ -9,6 +9,7 @@ import structlog
 from preprov.contracts import TaskReport
 from preprov.control import lifecycle
 from preprov.control.adjusting_tasks import adjust_tasks
+from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
 from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
@@ -19,7 +20,7 @@ from preprov.control.placing import assign, request_of
 from preprov.control.probing import probed
 from preprov.control.readying import ready_tasks
 from preprov.control.reclaiming import reclaim
-from preprov.model.errors import OverbookedError, PoolError, ReservationError
+from preprov.model.errors import PoolError, ReservationError
 from preprov.model.plans import ActionKind, stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, most
@@ -303,26 +304,16 @@ def _start(
     how: _How = _How(),
 ) -> bool:
     """Reserve, commit and start one instance; False leaves it ready for the next round."""
-    scheduler = ctx.schedulers.get(pool.group(node.group).provider)
-    if scheduler is None:
+    if pool.group(node.group).provider not in ctx.schedulers:
         return False
-    ledger = ctx.ports.ledger
+    tasks = Tasks(ctx, known={task.claimant(instance): (task, instance)})
+    wanted = _soft(pool, task, instance, now, how.under, how.segments)
     try:
-        wanted = _soft(pool, task, instance, now, how.under, how.segments)
-        reservation = ledger.reserve(wanted)
-        # It was made before it could be known where the task would go, or when.
-        shifted = how.segments is not None and reservation.segments != how.segments
-        if reservation.under != how.under or (shifted and reservation.state is ReservationState.SOFT):
-            ledger.release(reservation.reservation_id, "made anew")
-            reservation = ledger.reserve(wanted)
-        ledger.commit(reservation.reservation_id, node.node_id, pool.claimable(node.offering), now)
-    except (OverbookedError, ReservationError) as e:
+        tasks.allocate(pool, tasks.reserve(pool, wanted, exact=how.segments is not None), node)
+    except ReservationError as e:
         log.warning("not committed", claimant=task.claimant(instance), node=node.node_id, why=str(e))
         return False
-    try:
-        scheduler.start(task, instance, node)
     except PoolError as e:
-        ledger.release(reservation.reservation_id, f"not started: {e.what}")
         log.warning("not started", claimant=task.claimant(instance), node=node.node_id, why=str(e))
         return False
     if task.state is not State.RUNNING:

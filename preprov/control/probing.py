@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 
 from preprov.contracts import ResourceAdjuster, TaskReport
+from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
 from preprov.control.demanding import remembered
 from preprov.control.handover import open_rooms
@@ -218,10 +219,10 @@ def _begun(
         purpose=Purpose.TASK,
     )
     try:
-        ledger.reserve(claim)
-        ledger.commit(claim.reservation_id, node.node_id, pool.claimable(node.offering), now)
+        tasks = Tasks(ctx, known={claim.claimant: (sample, 0)})
+        reserved = tasks.reserve(pool, claim)
         row = _record(ctx, pool, task, now, "intended", f"probe run: {why}", numbers, (node.node_id,))
-        scheduler.start(sample, 0, node)
+        tasks.allocate(pool, reserved, node)
     except (ReservationError, PoolError) as e:
         ledger.release(claim.reservation_id, f"not started: {e.what}")
         return _record(ctx, pool, task, now, "failed", f"no probe run: {e.what}", numbers, (node.node_id,))

@@ -86,7 +86,7 @@ def book(ctx: Context, asked: Asked) -> Booking:
     """
     pool, now = ctx.pool(asked.pool), ctx.clock.now()
     made = _reservations(ctx, asked, now)
-    _must_fit_somewhere(pool, asked)
+    must_fit_somewhere(pool, most(asked.segments))
     held = ctx.ports.ledger.reserve_all(made, *limits_of(ctx, pool, asked.tenant))
     if held[0] == made[0]:
         return Booking(held, made=True)
@@ -141,9 +141,13 @@ def _reservations(ctx: Context, asked: Asked, now: datetime) -> tuple[Reservatio
     )
 
 
-def _must_fit_somewhere(pool: Pool, asked: Asked) -> None:
-    """What no node could ever hold is refused now, instead of holding a place in the books until it expires."""
-    why = misfit(most(asked.segments), [o for g in pool.groups for o in g.offerings], pool.binding)
+def must_fit_somewhere(pool: Pool, amount: Resources) -> None:
+    """What no node could ever hold is refused now, instead of holding a place in the books until it expires.
+
+    Raises:
+        OverbookedError: it is so.
+    """
+    why = misfit(amount, [o for g in pool.groups for o in g.offerings], pool.binding)
     if why:
         raise OverbookedError(f"it fits on no node of pool {pool.name}: {why}", where=pool.name, hint="ask for less")
 

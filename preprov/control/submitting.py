@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
 from preprov.control.observing import of_tasks
 from preprov.control.routing import USUAL, Route
@@ -83,12 +84,9 @@ def cancel(ctx: Context, run_id: str) -> DagRun:
                 continue
             node = observed.get(reservation.node_id or "")
             try:
-                if node is not None:
-                    ctx.schedulers[pool.group(node.group).provider].cancel(task.claimant(i), node)
+                Tasks(ctx).release(pool, reservation, node, "cancelled")
             except PoolError as e:
                 failures.append(str(e))
-                continue
-            ctx.ports.ledger.release(reservation.reservation_id, "cancelled")
     ended = [
         replace(
             t, state=State.CANCELLED, started_at=t.started_at or now, ended_at=now, reason=f"cancelled by {ctx.actor}"

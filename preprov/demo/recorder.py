@@ -46,7 +46,7 @@ class WatchedScheduler:
     """A Scheduler that tells a recorder what it is asked and what it saw."""
 
     def __init__(self, inner: Scheduler, recorder: "Recorder", clock: Clock) -> None:
-        self.name = inner.name
+        self.name, self.runs = inner.name, inner.runs
         self._inner, self._recorder, self._clock = inner, recorder, clock
 
     def start(self, task: TaskRun, instance: int, node: Node) -> None:

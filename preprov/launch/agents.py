@@ -37,6 +37,7 @@ class AgentScheduler:
     """
 
     name = ""
+    runs = "process"
 
     def __init__(self, clock: Clock, *, speed: float = 1.0) -> None:
         self._scale = Timescale.between(time.time(), clock.now(), speed)

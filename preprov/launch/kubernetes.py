@@ -51,6 +51,7 @@ class KubernetesScheduler:
     """
 
     name = "kubernetes"
+    runs = "container"
 
     def __init__(self, pools: Mapping[str, Pool], *, speed: float = 1.0) -> None:
         self._pools, self._speed = pools, speed

@@ -57,6 +57,7 @@ class SlurmScheduler:
     """
 
     name = "slurm"
+    runs = "job"
 
     def __init__(
         self,

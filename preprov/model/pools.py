@@ -15,6 +15,7 @@ import numpy as np
 
 from preprov.model.adjusting import Adjusting
 from preprov.model.adoption import Gate
+from preprov.model.agent import Gpu
 from preprov.model.curved import CurvePacking, Probing
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline
@@ -391,6 +392,7 @@ class Node:
         running: ids of task runs its agent reports (`run_id/task_id#instance`); None = not observed, treated as busy.
         preloaded: digests and dataset keys verified on its disk.
         token: idempotency token of the launch that made it.
+        devices: GPUs that its agent sees; None = nobody can tell.
         settling: DRAINING because it is on its way into standby, not because anybody drained it.
     """
 
@@ -415,6 +417,7 @@ class Node:
     """The state its last warming began in; with `stages`, one lead-time observation."""
     address: str = ""
     settling: bool = False
+    devices: tuple[Gpu, ...] | None = None
 
     @property
     def standby(self) -> Standby:

@@ -104,6 +104,7 @@ def _answered(bare: Node, answer: Health, scale: Timescale) -> Node:
         reason=answer.reason or _too_few(bare, answer),
         tags={**bare.tags, _LIMITS: answer.limits, **_gpus(answer)},
         stages={k: v * scale.speed for k, v in answer.stages.items()},
+        devices=answer.gpus,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
+from typing import ClassVar
 
 from preprov.contracts import Clock, TaskReport
 from preprov.model.errors import NotFoundError
@@ -37,6 +38,7 @@ class SimScheduler:
     clock: Clock
     cloud: SimCloud
     name: str = "sim"
+    runs: ClassVar[str] = "process"
     seconds: Callable[[TaskRun], float] = lambda t: t.spec.runtime_hint_s or _DEFAULT_S
     exit_code: Callable[[TaskRun], int] = lambda _: 0
     starts: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""reservation list|create|commit|release."""
+"""reservation list|units|create|commit|resize|release."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +9,9 @@ from preprov.cli import common
 from preprov.cli.common import AnyPoolOption, Output, OutputOption, PoolOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from preprov.contracts import Unit
     from preprov.model.reservations import Reservation
 
 reservation_app = typer.Typer(help="Claims on capacity: soft, committed, released.", no_args_is_help=True)
@@ -80,6 +83,7 @@ def reservation_create(
 ) -> None:
     """Claim capacity softly; warm nodes are kept for it."""
     with common.opened("reservation create", output) as app:
+        from preprov.control.allocating.types import type_of
         from preprov.model.plans import stable_id
         from preprov.model.reservations import Reservation, Segment
         from preprov.model.resources import Resources
@@ -87,16 +91,15 @@ def reservation_create(
         target, now = app.ctx.pool(pool), app.ctx.clock.now()
         begin = common.parse_time(start, target.zone, now) or now
         end = begin + common.parse_span(length)
-        made = app.ctx.ports.ledger.reserve(
-            Reservation(
-                reservation_id=stable_id(pool, claimant, now.isoformat()),
-                pool=target.name,
-                claimant=claimant,
-                segments=(Segment(begin, end, Resources(cpu=cpu, memory=memory, gpu=gpu)),),
-                expires_at=common.parse_time(expires, target.zone, now) or end + timedelta(minutes=15),
-                created_at=now,
-            )
+        claim = Reservation(
+            reservation_id=stable_id(pool, claimant, now.isoformat()),
+            pool=target.name,
+            claimant=claimant,
+            segments=(Segment(begin, end, Resources(cpu=cpu, memory=memory, gpu=gpu)),),
+            expires_at=common.parse_time(expires, target.zone, now) or end + timedelta(minutes=15),
+            created_at=now,
         )
+        made = type_of(app.ctx, target, claim).reserve(target, claim)
         _show("reservation create", made, app.ctx.clock.now(), output)
 
 
@@ -104,20 +107,24 @@ def reservation_create(
 def reservation_commit(reservation_id: str, node_id: str, output: OutputOption = Output.TABLE) -> None:
     """Bind a soft reservation to a node."""
     with common.opened("reservation commit", output) as app:
-        from preprov.control.observing import observe
-        from preprov.model.errors import ReservationError
+        from preprov.control.allocating.by_hand import bind
 
-        ledger = app.ctx.ports.ledger
-        found = next((r for r in ledger.reservations() if r.reservation_id == reservation_id), None)
-        if found is None:
-            raise ReservationError(f"there is no live reservation {reservation_id}", hint="preprov reservation list")
-        pool = app.ctx.pool(found.pool)
-        seen = observe(app.ctx, pool)
-        node = next((n for n in seen.nodes if n.node_id == node_id), None)
-        if node is None:
-            raise ReservationError(f"pool {found.pool} has no node {node_id}", hint=f"preprov pool show {found.pool}")
-        made = ledger.commit(reservation_id, node_id, pool.claimable(node.offering), app.ctx.clock.now())
-        _show("reservation commit", made, app.ctx.clock.now(), output)
+        _show("reservation commit", bind(app.ctx, reservation_id, node_id), app.ctx.clock.now(), output)
+
+
+@reservation_app.command("resize")
+def reservation_resize(
+    reservation_id: str,
+    cpu: Annotated[float | None, typer.Option("--cpu", min=0, help="cores")] = None,
+    memory: Annotated[float | None, typer.Option("--memory", min=0, help="GiB")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let a running task have more or less from now on, in a pool with `[pool.adjust]`, which goes on from there."""
+    with common.opened("reservation resize", output) as app:
+        from preprov.control.allocating.by_hand import resize
+
+        amounts = {k: v for k, v in (("cpu", cpu), ("memory", memory)) if v is not None}
+        _show("reservation resize", resize(app.ctx, reservation_id, amounts), app.ctx.clock.now(), output)
 
 
 @reservation_app.command("release")
@@ -126,10 +133,49 @@ def reservation_release(
     reason: Annotated[str, typer.Option("--reason")] = "released by hand",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Give a reservation back."""
+    """Give a reservation back. A task that runs is not ended by this: see `preprov run cancel`."""
     with common.opened("reservation release", output) as app:
-        made = app.ctx.ports.ledger.release(reservation_id, reason)
-        _show("reservation release", made, app.ctx.clock.now(), output)
+        from preprov.control.allocating.by_hand import give_back
+
+        _show("reservation release", give_back(app.ctx, reservation_id, reason), app.ctx.clock.now(), output)
+
+
+@reservation_app.command("units")
+def reservation_units(
+    pool: PoolOption,
+    kind: Annotated[str | None, typer.Option("--kind", help="vm, process, container, job or gpu.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """What there is of each resource type, and who holds it."""
+    with common.opened("reservation units", output) as app:
+        from preprov.control.allocating.by_hand import units
+
+        found = units(app.ctx, app.ctx.pool(pool), kind)
+        if output is Output.JSON:
+            body = {"units": [_unit_json(u) for u in found]}
+            common.print_json(common.envelope("reservation units", pool, app.ctx.clock.now(), body))
+            return
+        rows = [
+            (u.kind, u.name, u.node_id, u.holding, _amounts(u.amount), ", ".join(u.holders), u.detail) for u in found
+        ]
+        columns = ("type", "unit", "node", "is", "amount", "holders", "state")
+        common.print_table("", columns, rows, note="" if rows else "nothing there")
+
+
+def _unit_json(u: "Unit") -> dict[str, object]:
+    return {
+        "kind": u.kind,
+        "name": u.name,
+        "node_id": u.node_id,
+        "holding": str(u.holding),
+        "amount": dict(u.amount),
+        "holders": list(u.holders),
+        "detail": u.detail,
+    }
+
+
+def _amounts(amount: "Mapping[str, float]") -> str:
+    return ", ".join(f"{v:g} {k}" for k, v in amount.items() if v)
 
 
 def _show(command: str, r: "Reservation", now: object, output: Output) -> None:

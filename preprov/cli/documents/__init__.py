@@ -10,6 +10,7 @@ from preprov.cli.documents.claims import (
     RemovedWindow,
     Reservations,
     Tokens,
+    Units,
     Windows,
 )
 from preprov.cli.documents.images import BakedImages, Images, Pruned, RolledOut
@@ -104,7 +105,9 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "reservation list": Reservations,
     "reservation create": OneReservation,
     "reservation commit": OneReservation,
+    "reservation resize": OneReservation,
     "reservation release": OneReservation,
+    "reservation units": Units,
     "model list": Models,
     "model show": OneModel,
     "model retrain": Retrained,

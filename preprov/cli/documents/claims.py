@@ -43,9 +43,27 @@ class Reservations(Envelope):
 
 
 class OneReservation(Envelope):
-    """reservation create, reservation commit, reservation release."""
+    """reservation create, reservation commit, reservation resize, reservation release."""
 
     reservation: ReservationRow
+
+
+class UnitRow(Part):
+    """One thing of a resource type."""
+
+    kind: str = Field(description="vm, process, container, job, gpu, or a third party's.")
+    name: str
+    node_id: str = Field(description="Where it is; empty = nowhere yet.")
+    holding: str = Field(description="free, reserved or allocated.")
+    amount: dict[str, float] = Field(description="What it has, or may use: cores, GiB, devices, MB/s.")
+    holders: list[str]
+    detail: str
+
+
+class Units(Envelope):
+    """reservation units."""
+
+    units: list[UnitRow]
 
 
 class WindowRow(Part):

@@ -142,6 +142,16 @@ def test_reservations_from_soft_to_released(preprov):
     gone = valid(preprov("reservation", "release", made["reservation_id"], "-o", "json").json)["reservation"]
     assert gone["state"] == "released"
     assert preprov("reservation", "commit", made["reservation_id"], "nowhere").code == 1
+    assert preprov("reservation", "create", *words[:-6], "--cpu", 2000, "--for", "30m").code == 1, "it fits nowhere"
+
+
+def test_units_by_type(preprov):
+    preprov("init")
+    assert valid(preprov("reservation", "units", "--pool", "laptop", "-o", "json").json)["units"] == []
+    told = preprov("reservation", "units", "--pool", "laptop", "--kind", "volume")
+    assert told.code == 2
+    assert "vm, process, gpu" in told.err
+    assert preprov("reservation", "resize", "nothing", "--memory", 1).code == 1
 
 
 def test_a_check_says_by_its_code_that_something_would_change(preprov):

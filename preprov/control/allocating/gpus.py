@@ -1,0 +1,57 @@
+"""GPUs: devices that a task has to itself; which of them it is, its node's agent decides when it starts."""
+
+import math
+from collections.abc import Iterator
+
+from preprov.contracts import Holding, Unit
+from preprov.control.allocating.machines import Machines
+from preprov.control.observing import committed_by_node, observe
+from preprov.model.errors import RefusedError
+from preprov.model.pools import Node, Pool
+from preprov.model.reservations import Reservation
+from preprov.model.resources import Resources
+
+
+class Gpus(Machines):
+    """Devices of a pool's nodes: those that agents see, else as many as the offerings declare."""
+
+    kind = "gpu"
+
+    def observe(self, pool: Pool) -> tuple[Unit, ...]:
+        """As the contract says."""
+        bound = committed_by_node(self._ctx.ports.ledger.reservations(pool.name))
+        nodes = sorted(observe(self._ctx, pool).nodes, key=lambda n: n.node_id)
+        return tuple(u for n in nodes for u in self._of(pool, n, bound.get(n.node_id, [])))
+
+    def _of(self, pool: Pool, node: Node, bound: list[Reservation]) -> Iterator[Unit]:
+        takers = [r.claimant for r in bound for _ in range(math.ceil(r.most.gpu))]
+        running = {d.claimant for d in node.devices or () if d.claimant}
+        waiting = iter([c for c in takers if c not in running])
+        for device in node.devices or ():
+            holder = device.claimant or (next(waiting, "") if device.state == "ok" else "")
+            amount = {"gpu": 1.0} | ({"gpu_memory": device.memory} if device.memory is not None else {})
+            detail = f"{device.name}: {device.state}"
+            yield self._unit(pool, node, device.uuid, holder, amount, detail, begun=bool(device.claimant))
+        if node.devices is None:
+            for i in range(int(node.offering.capacity.gpu)):
+                name = f"{node.node_id}/gpu{i}"
+                yield self._unit(pool, node, name, next(waiting, ""), {"gpu": 1.0}, "declared, not seen", begun=False)
+
+    def _unit(
+        self, pool: Pool, node: Node, name: str, holder: str, amount: dict[str, float], detail: str, *, begun: bool
+    ) -> Unit:
+        held = Holding.RESERVED if holder else Holding.FREE
+        holders = (holder,) if holder else ()
+        return Unit(
+            self.kind, name, pool.name, node.node_id, Holding.ALLOCATED if begun else held, amount, holders, detail
+        )
+
+    def reserve(self, pool: Pool, claim: Reservation) -> Reservation:
+        """As the contract says; whole devices only."""
+        if claim.most.gpu < 1 or claim.most.gpu % 1:
+            raise RefusedError(f"{claim.most.gpu:g} GPUs cannot be had: a device is given whole", where=pool.name)
+        return super().reserve(pool, claim)
+
+    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Resources) -> Resources:
+        """Refused: a process keeps the devices that it began with."""
+        raise RefusedError("devices are not exchanged", where=claim.reservation_id, hint="release it, and book anew")

@@ -1,0 +1,146 @@
+"""Every resource type against the same suite: on the simulation, on real local nodes, on a Kubernetes that behaves."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from preprov.clocks import WallClock
+from preprov.contracts import Allocatable, LaunchRequest
+from preprov.control.allocating.gpus import Gpus
+from preprov.control.allocating.machines import Machines
+from preprov.control.allocating.tasks import Tasks
+from preprov.control.context import Context
+from preprov.control.submitting import submit
+from preprov.model.pools import Group, Node, Offering, Pool, Preload
+from preprov.model.reservations import Purpose, Reservation
+from preprov.model.resources import Resources
+from preprov.model.work import DagSpec, TaskSpec
+from preprov.planning.prices import TablePriceBook
+from preprov.sim.adjustable import AdjustableSim
+from preprov.sim.ports import memory_ports
+from preprov.testing.allocatable_contract import AllocatableContract
+from preprov.testing.local_nodes import cleared
+from tests.contract.launch.test_kubernetes import scheduler_world
+from tests.localnodes import LocalWorld
+from tests.unit.control.world import make_pool, make_world
+
+
+class SimWorld:
+    """A node of the simulation with four cores and two GPUs."""
+
+    purpose = Purpose.BOOKING
+
+    def __init__(self) -> None:
+        offering = Offering("m", Resources(cpu=4, memory=16, gpu=2), usd_per_hour=0.2)
+        self.world = make_world(make_pool(groups=(Group("g", "sim", (offering,), max_nodes=2),)))
+        self.ctx, self.pool, self.clock = self.world.ctx, self.world.pool, self.world.clock
+        self.scheduler = AdjustableSim(self.clock, self.world.cloud)
+        self.ctx = replace(self.ctx, schedulers={"sim": self.scheduler})
+        self.world.cloud.launch(LaunchRequest(self.pool, "g", offering, 1, "t", Preload()))
+        self.clock.sleep(600)
+        (self.node,) = self.world.cloud.observe(self.pool).nodes
+        self.amount = Resources(cpu=3, memory=4)
+        self.type: Allocatable = Machines(self.ctx)
+
+    def claimant(self, number: int) -> str:
+        return f"night-{number}"
+
+    def begun(self, claimant: str) -> int:
+        return sum(r.claimant == claimant and r.node_id is not None for r in self.books())
+
+    def books(self) -> tuple[Reservation, ...]:
+        return self.ctx.ports.ledger.reservations(self.pool.name)
+
+
+class TestMachines(AllocatableContract):
+    @pytest.fixture
+    def world(self) -> SimWorld:
+        return SimWorld()
+
+
+class TestGpus(AllocatableContract):
+    @pytest.fixture
+    def world(self) -> SimWorld:
+        world = SimWorld()
+        world.amount, world.type = Resources(gpu=2), Gpus(world.ctx)
+        return world
+
+
+class TaskWorld(SimWorld):
+    """Tasks of the simulation."""
+
+    purpose = Purpose.TASK
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.type = Tasks(self.ctx, "process")
+        self.runs = waiting_runs(self.ctx, self.pool, self.amount)
+
+    def claimant(self, number: int) -> str:
+        return f"{self.runs[number]}/t#0"
+
+    def begun(self, claimant: str) -> int:
+        return self.scheduler.starts.count(claimant)
+
+
+def waiting_runs(ctx: Context, pool: Pool, amount: Resources) -> list[str]:
+    """Two runs of one task each that nobody dispatches."""
+    spec = TaskSpec("t", command=("sleep", "600"), request=amount, runtime_hint_s=600)
+    dags = tuple(DagSpec(f"d{i}", (spec,)).in_pool(pool.name) for i in range(2))
+    return [r.run_id for r in submit(ctx, dags)]
+
+
+class TestTasks(AllocatableContract):
+    @pytest.fixture
+    def world(self) -> TaskWorld:
+        return TaskWorld()
+
+
+class NodeWorld:
+    """Tasks on a real node, through its real scheduler and the real control code."""
+
+    purpose = Purpose.TASK
+
+    def __init__(self, pool: Pool, node: Node, provider: object, scheduler: object, amount: Resources) -> None:
+        name = pool.groups[0].provider
+        self.pool, self.node, self.clock, self.amount = pool, node, WallClock(), amount
+        self.ctx = Context(
+            ports=memory_ports(),
+            providers={name: provider},  # type: ignore[dict-item]
+            schedulers={name: scheduler},  # type: ignore[dict-item]
+            prices=TablePriceBook.from_pools([pool]),
+            clock=self.clock,
+            pools={pool.name: pool},
+        )
+        self.scheduler = scheduler
+        self.type: Allocatable = Tasks(self.ctx, scheduler.runs)  # type: ignore[attr-defined]
+        self.runs = waiting_runs(self.ctx, pool, amount)
+
+    def claimant(self, number: int) -> str:
+        return f"{self.runs[number]}/t#0"
+
+    def begun(self, claimant: str) -> int:
+        return sum(r.claimant == claimant for r in self.scheduler.poll([self.node]))  # type: ignore[attr-defined]
+
+    def books(self) -> tuple[Reservation, ...]:
+        return self.ctx.ports.ledger.reservations(self.pool.name)
+
+
+class TestProcesses(AllocatableContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[NodeWorld]:
+        with cleared(tmp_path) as home:
+            local = LocalWorld(home)
+            (node,) = local.ready()
+            yield NodeWorld(local.pool, node, local.provider, local.scheduler, Resources(cpu=1.5, memory=1))
+
+
+class TestContainers(AllocatableContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[NodeWorld]:
+        with scheduler_world(tmp_path) as found:
+            room = found.pool.claimable(found.node.offering)
+            amount = Resources(cpu=room.cpu * 0.75, memory=room.memory * 0.5)
+            yield NodeWorld(found.pool, found.node, found.provider, found.scheduler, amount)
