@@ -11,6 +11,7 @@ from preprov.control.challenge import Challenge, challenge, promoted_at
 from preprov.control.context import Context
 from preprov.control.demanding import LEARNT_KIND, inputs, stored_model
 from preprov.control.quarantine import Review, quarantined_days, review
+from preprov.control.teaching_curves import teach_curves
 from preprov.control.watching import Watch, standing, watch
 from preprov.demand.forecasting.scaler import ScalerConfig
 from preprov.demand.inputs import DemandInputs
@@ -34,6 +35,7 @@ class Lesson:
     Attributes:
         cause: why a challenger was put up, "" if none was due. challenge: what came of it.
         given: what is known, with the model in use afterwards and the days now in quarantine.
+        curves: the sequence model of what tasks use, if it was taught too.
     """
 
     pool: str
@@ -42,6 +44,7 @@ class Lesson:
     challenge: Challenge | None
     cause: str
     given: DemandInputs
+    curves: ModelVersion | None = None
 
 
 def learn(
@@ -50,7 +53,8 @@ def learn(
     """One round of learning for a pool.
 
     Issued forecasts whose hours have passed are scored. A challenger is put up if there is no model, if somebody asked,
-    if the loss has drifted since the last fit, or if that is a week old (a day, while there is little history).
+    if the loss has drifted since the last fit, or if that is a week old (a day, while there is little history). The
+    sequence model of what tasks use is taught along with it, where torch is installed.
 
     Args:
         ctx: a live context: what is found is written down.
@@ -69,7 +73,7 @@ def learn(
         reviewed = Review()
     given = replace(given, quarantined=quarantined_days(ctx, pool.name))
     made = challenge(ctx, pool, given, cause=cause, collapsed=seen.collapsed, config=config)
-    return Lesson(pool.name, seen, reviewed, made, cause, given.with_learnt(made.learnt))
+    return Lesson(pool.name, seen, reviewed, made, cause, given.with_learnt(made.learnt), teach_curves(ctx, pool))
 
 
 def retrain(ctx: Context, pool: Pool) -> Lesson:

@@ -26,6 +26,8 @@ MOST_READ: Final = 20_000
 """Tasks that ran elsewhere that are looked at, the newest."""
 MOST_CURVES: Final = 64
 """Runs of one task whose use over time is looked at, the newest."""
+MOST_WATCHED: Final = 2_000
+"""Runs of all tasks whose use over time is looked at together, the newest."""
 _AT_ONCE: Final = 500
 _BACK: Final = timedelta(days=400)
 
@@ -92,6 +94,23 @@ def usual_runs(
     every = usage_runs(ctx, pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
     same = [(i, u) for i, u in every if i.signature == task.signature and where(u)]
     return [same[k] for k in sort_out([u for _, u in same]).kept]
+
+
+def watched_runs(ctx: Context, pool: Pool, *, until: datetime) -> dict[str, list[tuple[Instance, UsageRun]]]:
+    """Use over time of the last `MOST_WATCHED` runs of all tasks that ended well by then: by code and command."""
+    newest: list[Instance] = []
+    for part in _instances(ctx, pool, until - _BACK, until, None, None):
+        newest = sorted([*newest, *part], key=lambda i: i.ended_at)[-MOST_WATCHED:]
+    out: dict[str, list[tuple[Instance, UsageRun]]] = {}
+    for first in range(0, len(newest), _AT_ONCE):
+        part = newest[first : first + _AT_ONCE]
+        series = ctx.ports.samples.series([i.claimant for i in part])
+        for instance in part:
+            run = usage_run(instance, series.get(instance.claimant, ()))
+            if run is not None:
+                key = f"{instance.dag_id}/{instance.task_id}/{instance.signature}"
+                out.setdefault(key, []).append((instance, run))
+    return out
 
 
 def usage_run(of: Instance, usage: Sequence[Any]) -> UsageRun | None:

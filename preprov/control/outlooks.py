@@ -10,6 +10,7 @@ import numpy as np
 from preprov.control.context import Context
 from preprov.control.demanding import remembered
 from preprov.control.measuring import input_bytes, usual_runs
+from preprov.control.teaching_curves import vintages_of
 from preprov.model.pools import Pool
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.model.work import DagRun, TaskRun
@@ -38,7 +39,9 @@ def curves_of(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> Curves:
 
 def _learnt(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> tuple[CurveSizer, UsageRun | None]:
     same = [u for _, u in usual_runs(ctx, pool, run.dag_id, task)]
-    sizer = CurveSizer(_STEPS, max(o.allocatable.memory for g in pool.groups for o in g.offerings), ctx.seed)
+    sizer = CurveSizer(
+        _STEPS, max(o.allocatable.memory for g in pool.groups for o in g.offerings), ctx.seed, vintages_of(ctx, pool)
+    )
     for one in same:
         sizer.learn(one)
     return sizer, same[-1] if len(same) >= FEWEST else None

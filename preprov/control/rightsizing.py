@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from preprov.control.context import Context
 from preprov.control.measuring import Instance, executions, usage_runs
+from preprov.control.teaching_curves import vintages_of
 from preprov.model.errors import ForecastError
 from preprov.model.executions import Executions
 from preprov.model.plans import ActionKind
@@ -174,7 +175,9 @@ def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
             where=what,
             hint="preprov run list, preprov task sizing",
         )
-    return _shown(dag, task, before, mine, pool)
+    return _shown(
+        dag, task, before, mine, CurveSizer(_STEPS, _node(pool).allocatable.memory, ctx.seed, vintages_of(ctx, pool))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ def _shown(
     task: str,
     before: Sequence[tuple[Instance, UsageRun]],
     mine: Sequence[tuple[Instance, UsageRun]],
-    pool: Pool,
+    sizer: CurveSizer,
 ) -> TaskShown:
     before = _same_code(before, mine)
     found = sort_out([u for _, u in before])
@@ -208,7 +211,6 @@ def _shown(
     for instance, run in mine:
         if how := oddities(run, usual):
             odd[instance.claimant] = how
-    sizer = CurveSizer(_STEPS, _node(pool).allocatable.memory)
     for run in usual:
         sizer.learn(run)
     asked = mine[0][1] if mine else before[-1][1]

@@ -14,6 +14,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ NODES: Final = np.cumsum(MASS) - MASS / 2
 FEWEST: Final = 5
 """Past runs of a signature below which the past is taken as it was."""
 FEATURES: Final = 21
+_BEFORE: Final = np.array([0.1, 0.5, 0.9])
 _OUTER: Final = 5.0
 _LEAST_SHARE: Final = 0.25
 """A bin's spread is at least this share of that of all bins."""
@@ -81,8 +83,8 @@ def told(past: AlignedRuns, known: Floats, resource: str) -> Told | None:
     unit = np.where(scale > 0, scale, 1.0)
     lengths = np.log(likely.duration)
     length, length_spread = float(np.median(lengths)), float(lengths.std())
-    off = (np.quantile(logs, NODES, axis=0, method="hazen").T - center[:, None]) / unit[:, None]
-    before = (np.quantile(raw, [0.1, 0.5, 0.9], axis=0, method="hazen").T - center[:, None]) / unit[:, None]
+    off = (_quantiles(logs, NODES).T - center[:, None]) / unit[:, None]
+    before = (_quantiles(raw, _BEFORE).T - center[:, None]) / unit[:, None]
     level = center.mean()
     bins = np.column_stack(
         [
@@ -116,8 +118,18 @@ def told(past: AlignedRuns, known: Floats, resource: str) -> Told | None:
         off,
         length,
         length_spread,
-        (np.quantile(lengths, NODES, method="hazen") - length) / max(length_spread, _CONSTANT),
+        (_quantiles(lengths, NODES) - length) / max(length_spread, _CONSTANT),
     )
+
+
+def _quantiles(values: Floats, levels: Floats) -> Floats:
+    """(n, ...) and (K,) -> (K, ...), between the k-th at (k - 1/2) / n (Hazen 1914)."""
+    rows, n = np.sort(values, axis=0), len(values)
+    at = np.clip(levels * n - 0.5, 0, n - 1)
+    low = np.minimum(at.astype(np.int64), max(n - 2, 0))
+    part = (at - low).reshape(-1, *[1] * (values.ndim - 1))
+    out: Floats = rows[low] * (1 - part) + rows[np.minimum(low + 1, n - 1)] * part
+    return out
 
 
 @dataclass(frozen=True)
@@ -146,27 +158,41 @@ class Network:
 
     def corrections(self, rows: Floats) -> tuple[Floats, Floats]:
         """(BINS, FEATURES) -> (BINS, Q) and (Q,), in spreads."""
-        w = self.weights
-        hidden = np.hstack([self._gru(rows, ""), self._gru(rows[::-1], "_reverse")[::-1]])
+        w, hidden = self.weights, self._hidden(rows)
         use = FARTHEST * np.tanh(hidden @ w["use.weight"].T + w["use.bias"])
         length = FARTHEST * np.tanh(hidden.mean(axis=0) @ w["length.weight"].T + w["length.bias"])
         return use, length
 
-    def _gru(self, rows: Floats, end: str) -> Floats:
-        """(BINS, FEATURES) -> (BINS, H)."""
-        w = self.weights
-        into = rows @ w[f"gru.weight_ih_l0{end}"].T + w[f"gru.bias_ih_l0{end}"]
-        turn, bias = w[f"gru.weight_hh_l0{end}"].T, w[f"gru.bias_hh_l0{end}"]
-        size = turn.shape[0]
-        state = np.zeros(size)
-        out = np.empty((len(rows), size))
-        for i, given in enumerate(into):
+    def _hidden(self, rows: Floats) -> Floats:
+        """(BINS, FEATURES) -> (BINS, 2 H): from both ends at once."""
+        into, turn, bias = self._ends
+        given = np.hstack([rows, rows[::-1]]) @ into[:-1] + into[-1]
+        both = turn.shape[0]
+        state = np.zeros(both)
+        out = np.empty((len(rows), both))
+        for i, told_now in enumerate(given):
             own = state @ turn + bias
-            gates = 1 / (1 + np.exp(-(given[: 2 * size] + own[: 2 * size])))
-            new = np.tanh(given[2 * size :] + gates[:size] * own[2 * size :])
-            state = new + gates[size:] * (state - new)
+            gates = 0.5 + 0.5 * np.tanh((told_now[: 2 * both] + own[: 2 * both]) / 2)
+            new = np.tanh(told_now[2 * both :] + gates[:both] * own[2 * both :])
+            state = new + gates[both:] * (state - new)
             out[i] = state
-        return out
+        return np.hstack([out[:, : both // 2], out[::-1, both // 2 :]])
+
+    @cached_property
+    def _ends(self) -> tuple[Floats, Floats, Floats]:
+        """Weights of both directions side by side, gate by gate: (2 FEATURES + 1, 6 H), (2 H, 6 H), (6 H,)."""
+        size = self.weights["gru.weight_hh_l0"].shape[1]
+        into, turn = np.zeros((2 * FEATURES + 1, 6 * size)), np.zeros((2 * size, 6 * size))
+        bias = np.zeros(6 * size)
+        for side, end in enumerate(("", "_reverse")):
+            for gate in range(3):
+                theirs = slice(gate * size, (gate + 1) * size)
+                at = slice((2 * gate + side) * size, (2 * gate + side + 1) * size)
+                into[side * FEATURES : (side + 1) * FEATURES, at] = self.weights[f"gru.weight_ih_l0{end}"][theirs].T
+                into[-1, at] = self.weights[f"gru.bias_ih_l0{end}"][theirs]
+                turn[side * size : (side + 1) * size, at] = self.weights[f"gru.weight_hh_l0{end}"][theirs].T
+                bias[at] = self.weights[f"gru.bias_hh_l0{end}"][theirs]
+        return into, turn, bias
 
 
 @dataclass(frozen=True)

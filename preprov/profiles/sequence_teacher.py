@@ -126,10 +126,11 @@ def _lesson(past: AlignedRuns, run: UsageRun, resource: str) -> Lesson | None:
     """None where too little was known, or nothing ever varied."""
     came = binned(run, resource)
     of = told(past, features(run), resource) if np.isfinite(came).all() else None
-    if of is None or not (of.scale > 0).all() or of.length_spread <= 0:
+    if of is None or not (of.scale > 0).all():
         return None
     use = (np.log(came) - of.center) / of.scale
-    length = (np.log(run.duration_s) - of.length) / of.length_spread
+    varies = of.length_spread > 0
+    length = (np.log(run.duration_s) - of.length) / of.length_spread if varies else 0.0
     return Lesson(of, resource, np.clip(use, -_FAR, _FAR), float(np.clip(length, -_FAR, _FAR)))
 
 

@@ -169,11 +169,14 @@ def model_retrain(pool: PoolOption, output: OutputOption = Output.TABLE) -> None
                 "backtest": backtest_json(made.record),
                 "watch": lesson.watch.as_dict(),
                 "quarantine": [quarantine_json(d) for d in lesson.review.held],
+                "curves": lesson.curves.version if lesson.curves else None,
             }
             common.print_json(common.envelope("model retrain", pool, app.ctx.clock.now(), body))
             return
         decision = "promoted" if made.record.promoted else f"kept beside the champion {made.champion.version}"
         typer.echo(f"challenger {made.challenger.version} {decision}: {made.record.reason}")
+        if lesson.curves is not None:
+            typer.echo(f"use of tasks over time: {lesson.curves.version} taught, {lesson.curves.reason}")
         for day in (*lesson.review.added, *lesson.review.lifted):
             state = f"put into quarantine: {day.reason}" if day.in_force else f"lifted: {day.lift_reason}"
             typer.echo(f"{day.day} {state}")

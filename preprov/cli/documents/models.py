@@ -112,6 +112,9 @@ class Retrained(Envelope):
     backtest: BacktestPart
     watch: WatchPart
     quarantine: list[QuarantinePart]
+    curves: str | None = Field(
+        description="Version of the sequence model of what tasks use; null = without torch, or too few runs."
+    )
 
 
 class Promoted(Envelope):
