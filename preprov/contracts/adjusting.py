@@ -22,9 +22,10 @@ class ResourceAdjuster(Protocol):
     def resize(self, claimant: str, node: Node, amount: Resources, lease_s: float) -> Resources:
         """Let a task use so much from now on; of what is not adjustable the amount is not looked at.
 
-        Idempotent. Returns what is in force: no less memory than the task cannot give up. Where the adjuster enforces
-        limits itself they end after `lease_s` seconds unless they are set again, so that a controller that is gone
-        leaves nobody short.
+        Idempotent. Returns the most that may be in force until it is seen again: no less memory than the task cannot
+        give up, and what it had where less is made later. Reports say what is in force, and what is underway. Where
+        the adjuster enforces limits itself they end after `lease_s` seconds unless they are set again, so that a
+        controller that is gone leaves nobody short.
         """
         ...
 

@@ -4,73 +4,40 @@ The ledger is raised before the task, and lowered after it, so that a crash in b
 done before ready tasks are placed: what one task gives up another gets in the same round.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from math import inf
 from statistics import fmean
 from typing import Final
 
-import structlog
-
 from preprov.contracts import ResourceAdjuster, TaskReport
+from preprov.control.adjusted import SAME, Kept, Running, attempted, like, record
 from preprov.control.allocating.tasks import LEASE_S, Tasks
 from preprov.control.context import Context
 from preprov.control.lifecycle import Live
 from preprov.control.moving import claim_elsewhere, moving_to, where_to
 from preprov.control.observing import observe, of_tasks
-from preprov.control.outlooks import Curves, curves_of, outlook
+from preprov.control.outlooks import curves_of, outlook
 from preprov.control.trust import ACTS, in_force
+from preprov.control.underway import settled
 from preprov.model.adjusting import Adjusting
 from preprov.model.errors import NotFoundError, PoolError, RefusedError, ReservationError
-from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation
+from preprov.model.plans import ActionKind, ActionRecord
+from preprov.model.pools import Mode, Phase, Pool, PoolObservation
 from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources
 from preprov.model.time import epoch
-from preprov.model.work import TaskRun
-from preprov.planning.adjustment import ADJUSTED, Change, Course, Granted, Reading, Track, Wish, changed, grant, look
+from preprov.planning.adjustment import ADJUSTED, Change, Course, Granted, Reading, Wish, changed, grant, look
 from preprov.planning.held import held_by_node, held_by_tenant
-
-log = structlog.get_logger(__name__)
 
 _RENEW_S: Final = 30.0
 _THROTTLED: Final = 0.05
 """A task that is held back for this share of the time, or more, wants more cores than it has."""
-_SAME: Final = 0.01
 _NEARLY: Final = 0.9
 """Of its time limit: one that has run for so long gets more time."""
 _LONGER: Final = 1.5
-
-
-@dataclass
-class Kept:
-    """What is remembered of one running task between two looks; lost with the process, and then nothing is hasty."""
-
-    track: Track = field(default_factory=Track)
-    read_at: float = 0.0
-    throttled_s: float = 0.0
-    renewed_at: float | None = None
-    curves: Curves | None = None
-    given_up: bool = False
-    first_limit_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Running:
-    """One running instance: what is known of it from all sides."""
-
-    task: TaskRun
-    claim: Reservation
-    report: TaskReport
-    node: Node
-    adjuster: ResourceAdjuster
-    kept: Kept
-
-    @property
-    def name(self) -> str:
-        """The claimant."""
-        return self.report.claimant
 
 
 def adjust_tasks(
@@ -108,16 +75,19 @@ def _adjusted(
     manner: Adjusting,
     now: datetime,
 ) -> tuple[ActionRecord, ...]:
-    staying = {r.name: r for r in running if not moving_to(r.task, r.claim, reservations)}
-    for r in running:
-        if r.name not in staying:
-            _checkpoint(r, manner)
-    wishes = [w for r in staying.values() if (w := _wish(ctx, pool, live, r, manner, now)) is not None]
-    free = _free(ctx, pool, observation, reservations, now)
     out: list[ActionRecord] = []
+    staying: dict[str, Running] = {}
+    for r in running:
+        if moving_to(r.task, r.claim, reservations):
+            _checkpoint(r, manner)
+        else:
+            staying[r.name], rows = settled(ctx, pool, r, manner, now)
+            out.extend(rows)
+    wishes = [w for r in staying.values() if (w := _wish(ctx, pool, live, r, manner, now)) is not None]
+    free = _free(pool, observation, ctx.ports.ledger.reservations(pool.name) if out else reservations, now)
     for granted in grant(wishes, free):
         out.extend(_carry_out(ctx, pool, observation, free, staying[granted.wish.claimant], granted, manner, now))
-    done = {r.action.task for r in out}
+    done = {row.action.task for row in out}
     for name, r in staying.items():
         if name not in done:
             _keep_up(r, now)
@@ -126,7 +96,9 @@ def _adjusted(
 
 
 def _limited(report: TaskReport) -> bool:
-    return report.bounds is not None and bool(report.bounds.cpu or report.bounds.memory)
+    """Whether it has limits of ours that may be less than it would have without us."""
+    bounds = report.bounds
+    return bounds is not None and bool(bounds.cpu or bounds.memory) and not bounds.free
 
 
 def give_back(ctx: Context, pool: Pool) -> None:
@@ -136,7 +108,7 @@ def give_back(ctx: Context, pool: Pool) -> None:
         node = nodes.get(claim.node_id or "")
         adjuster: object = ctx.schedulers.get(pool.group(node.group).provider) if node is not None else None
         if node is not None and isinstance(adjuster, ResourceAdjuster):
-            _try(claim.claimant, node, partial(adjuster.lift, claim.claimant, node))
+            attempted(claim.claimant, node, partial(adjuster.lift, claim.claimant, node))
 
 
 def _manner(pool: Pool, mode: Mode) -> Adjusting | None:
@@ -190,8 +162,15 @@ def _wish(ctx: Context, pool: Pool, live: Live, r: Running, manner: Adjusting, n
     outlooks = {k: outlook(c, elapsed, manner.ahead_s) for k, c in r.kept.curves.items()}
     allocated = r.claim.most
     r.kept.track, changes = look(r.kept.track, reading, allocated, r.task.spec.request, outlooks, manner)
-    changes = tuple(c for c in changes if c.resource in can)
+    changes = tuple(c for c in changes if c.resource in can and _possible(r, c))
     return Wish(r.name, r.node.node_id, allocated, changes) if changes else None
+
+
+def _possible(r: Running, change: Change) -> bool:
+    """Not more than its node was found to have, and not less where that cannot be, or is being made just now."""
+    if change.course is Course.INCREASE:
+        return change.amount < r.kept.impossible.get(change.resource, inf) * (1 - SAME)
+    return r.kept.lowering is None
 
 
 def _reading(r: Running, now: datetime) -> Reading:
@@ -218,7 +197,7 @@ def _reading(r: Running, now: datetime) -> Reading:
 
 
 def _free(
-    ctx: Context, pool: Pool, observation: PoolObservation, reservations: Sequence[Reservation], now: datetime
+    pool: Pool, observation: PoolObservation, reservations: Sequence[Reservation], now: datetime
 ) -> Mapping[str, Resources]:
     """Of each node, what no claim holds. What a tenant's quota leaves is looked at when a raise is made."""
     held = held_by_node(reservations, now)
@@ -249,7 +228,7 @@ def _carry_out(
             claim_elsewhere(ctx, pool, r.task, r.claim, wanted, now)
             _checkpoint(r, manner)
             why = f"{_said(granted.wish, granted.wish.changes)}; its node has no room: {place}"
-            return [_record(ctx, pool, r, ActionKind.MOVE, why, now, "done", "", wanted)]
+            return [record(ctx, pool, r, ActionKind.MOVE, why, now, "done", "", wanted)]
         if stalled and not any(c.resource == "memory" for c in granted.changes):
             return _give_up(ctx, pool, r, granted, now)
     if not granted.changes or not _within_quota(ctx, pool, r, granted, now):
@@ -259,7 +238,7 @@ def _carry_out(
         r.kept.track = changed(r.kept.track, granted.changes, epoch(now), manner)
         r.kept.renewed_at = epoch(now)
     said = _said(granted.wish, granted.changes)
-    return [_record(ctx, pool, r, ActionKind.RESIZE, said, now, result, detail, amount)]
+    return [record(ctx, pool, r, ActionKind.RESIZE, said, now, result, detail, amount)]
 
 
 def _give_up(ctx: Context, pool: Pool, r: Running, granted: Granted, now: datetime) -> list[ActionRecord]:
@@ -269,7 +248,7 @@ def _give_up(ctx: Context, pool: Pool, r: Running, granted: Granted, now: dateti
     r.kept.given_up = True
     _lift(r)
     why = f"{_said(granted.wish, granted.wish.changes)}; no node has room for it: its limits are lifted"
-    return [_record(ctx, pool, r, ActionKind.RESIZE, why, now, "done", "", granted.wish.allocated)]
+    return [record(ctx, pool, r, ActionKind.RESIZE, why, now, "done", "", granted.wish.allocated)]
 
 
 def _within_quota(ctx: Context, pool: Pool, r: Running, granted: Granted, now: datetime) -> bool:
@@ -285,25 +264,28 @@ def _within_quota(ctx: Context, pool: Pool, r: Running, granted: Granted, now: d
 def _resize(ctx: Context, pool: Pool, r: Running, amount: Resources, now: datetime) -> tuple[str, str, Resources]:
     """(result, detail, what the task has then)."""
     try:
-        return "done", "", Tasks(ctx).resize(pool, r.claim, r.node, amount)
+        after = Tasks(ctx).resize(pool, r.claim, r.node, amount)
     except PoolError as e:
         r.kept.track = replace(r.kept.track, changed_at=epoch(now))  # not at once again
         r.kept.given_up = isinstance(e, RefusedError)
         return ("skipped" if isinstance(e, NotFoundError) else "failed"), str(e), r.claim.most
     except ReservationError as e:
         return "skipped", str(e), r.claim.most
+    later = any(getattr(after, k) > getattr(amount, k) * (1 + SAME) for k in ADJUSTED)
+    r.kept.lowering = amount if later else None
+    return "done", "not all of what is less is given up yet" if later else "", after
 
 
 def _keep_up(r: Running, now: datetime) -> None:
     """Have in force what the ledger says, and say it again before its lease ends."""
     bounds, allocated = r.report.bounds, r.claim.most
-    if bounds is None or not bounds.can or r.kept.given_up:
+    if bounds is None or not bounds.can or r.kept.given_up or bounds.underway is not None:
         return
-    same = all(_like(getattr(bounds, k), getattr(allocated, k)) for k in ADJUSTED if k in bounds.can)
+    same = all(like(getattr(bounds, k), getattr(allocated, k)) for k in ADJUSTED if k in bounds.can)
     last = r.kept.renewed_at
-    if same and last is not None and epoch(now) - last < _RENEW_S:
+    if same and (r.adjuster.adjustable(r.node).lasts or (last is not None and epoch(now) - last < _RENEW_S)):
         return
-    if _try(r.name, r.node, partial(r.adjuster.resize, r.name, r.node, allocated, LEASE_S)):
+    if attempted(r.name, r.node, partial(r.adjuster.resize, r.name, r.node, allocated, LEASE_S)):
         r.kept.renewed_at = epoch(now)
 
 
@@ -326,30 +308,15 @@ def _extended(ctx: Context, pool: Pool, r: Running, manner: Adjusting, now: date
         result, detail = "failed", str(e)
         r.kept.given_up = not e.retryable
     why = f"time limit {limit / 60:.0f} -> {longer / 60:.0f} min: it has run for {elapsed / 60:.0f}"
-    return [_record(ctx, pool, r, ActionKind.RESIZE, why, now, result, detail, r.claim.most)]
-
-
-def _like(limit: float | None, amount: float) -> bool:
-    return amount <= 0 or (limit is not None and abs(limit - amount) <= _SAME * amount)
+    return [record(ctx, pool, r, ActionKind.RESIZE, why, now, result, detail, r.claim.most)]
 
 
 def _lift(r: Running) -> None:
-    _try(r.name, r.node, partial(r.adjuster.lift, r.name, r.node))
+    attempted(r.name, r.node, partial(r.adjuster.lift, r.name, r.node))
 
 
 def _checkpoint(r: Running, manner: Adjusting) -> None:
-    _try(r.name, r.node, partial(r.adjuster.checkpoint, r.name, r.node, manner.signal, manner.grace_s))
-
-
-def _try(claimant: str, node: Node, what: Callable[[], object]) -> bool:
-    try:
-        what()
-    except (NotFoundError, RefusedError):
-        return False
-    except PoolError as e:
-        log.warning("limits not set", claimant=claimant, node=node.node_id, why=str(e))
-        return False
-    return True
+    attempted(r.name, r.node, partial(r.adjuster.checkpoint, r.name, r.node, manner.signal, manner.grace_s))
 
 
 # ---- record
@@ -363,33 +330,3 @@ def _said(wish: Wish, changes: Sequence[Change]) -> str:
         for c in changes
     )
     return "; ".join(told)
-
-
-def _record(
-    ctx: Context,
-    pool: Pool,
-    r: Running,
-    kind: ActionKind,
-    why: str,
-    now: datetime,
-    result: str,
-    detail: str,
-    amount: Resources,
-) -> ActionRecord:
-    before = r.claim.most
-    numbers = {f"{k}_{when}": getattr(a, k) for when, a in (("before", before), ("after", amount)) for k in ADJUSTED}
-    action = Action(
-        stable_id(pool.name, str(kind), r.name, now.isoformat()),
-        kind,
-        now,
-        r.node.group,
-        1,
-        why,
-        offering=r.node.offering.key,
-        node_ids=(r.node.node_id,),
-        numbers=numbers,
-        task=r.name,
-    )
-    row = ActionRecord(action, pool.name, "", ctx.actor, now, result, detail, (r.node.node_id,))
-    ctx.ports.audit.record(row)
-    return row

@@ -22,7 +22,7 @@ from preprov.launch.kubernetes_job import (
     report,
     sample,
 )
-from preprov.launch.kubernetes_resize import CAN, KubernetesAdjuster, PodRef
+from preprov.launch.kubernetes_resize import CAN, KubernetesAdjuster, PodRef, minor_of
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Usage
 from preprov.model.errors import ConflictError, NotFoundError, PoolError
@@ -32,7 +32,6 @@ from preprov.model.work import TaskRun
 
 log = structlog.get_logger(__name__)
 
-_CAN: Final = tuple(sorted(CAN.running))
 _REMEMBERED: Final = 10_000
 """Tasks whose last sample is known; those that ended long ago are forgotten."""
 _Key: TypeAlias = tuple[str, str]
@@ -56,6 +55,7 @@ class KubernetesScheduler:
     def __init__(self, pools: Mapping[str, Pool], *, speed: float = 1.0) -> None:
         self._pools, self._speed = pools, speed
         self._clusters: dict[_Key, Cluster] = {}
+        self._minors: dict[_Key, int] = {}
         self._sampled: dict[str, float] = {}
 
     # ---- start
@@ -100,7 +100,17 @@ class KubernetesScheduler:
         for job in jobs:
             if mine[annotations(job)[NODE_ID]].address in there or finished(job):
                 key = job["metadata"]["labels"][TASK]
-                yield report(job, pods.get(key), self._new(key, used.get(key)), _CAN)
+                yield report(job, pods.get(key), self._new(key, used.get(key)), self._minor(place))
+
+    def _minor(self, place: Place) -> int:
+        """Of the cluster's version, asked for once; 0 = nobody can say now, and nothing is changed meanwhile."""
+        key = (str(place.kubeconfig), place.context)
+        if key not in self._minors:
+            try:
+                self._minors[key] = minor_of(self._cluster(place).version())
+            except PoolError as e:
+                log.debug("the cluster does not say its version", problem=str(e))
+        return self._minors.get(key, 0)
 
     def _used(self, cluster: Cluster, place: Place) -> dict[str, Usage]:
         try:
@@ -170,7 +180,7 @@ class KubernetesScheduler:
     def _locate(self, place: Place, claimant: str, node: Node) -> PodRef | None:
         labels = f"{SELECTOR},{TASK}={digest(claimant)}"
         pods = self._cluster(place).pods(namespace=place.namespace, labels=labels)
-        return PodRef(place.namespace, pods[0]["metadata"]["name"], CONTAINER) if pods else None
+        return PodRef(pods[0], CONTAINER) if pods else None
 
     # ---- which
 

@@ -1,6 +1,7 @@
 """A task as a Job of one pod: what is sent, and what is read of it again."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from preprov.contracts import TaskReport
 from preprov.kube.api import Json
 from preprov.kube.labels import CLAIMANT, KIND, MANAGED_BY, MANAGER, NODE_ID, TASK
 from preprov.kube.reading import annotations, finished, instant
-from preprov.model.agent import Bounds, Usage
+from preprov.launch.kubernetes_resize import ASKED, PodRef, bounds
+from preprov.model.agent import Usage
 from preprov.model.errors import PoolError
 from preprov.model.pools import Node
 from preprov.model.quantity import quantity
@@ -77,7 +79,9 @@ def job_of(task: TaskRun, instance: int, node: Node, place: Place, speed: float)
     """
     claimant = task.claimant(instance)
     labels = {MANAGED_BY: MANAGER, KIND: "task", TASK: digest(claimant)}
+    container = _container(task, instance, node, place, speed)
     notes = {CLAIMANT: claimant, NODE_ID: node.node_id}
+    asked = {ASKED: json.dumps(container["resources"], sort_keys=True)}
     here = {"key": "metadata.name", "operator": "In", "values": [node.address]}
     affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [here]}]}}
     return {
@@ -95,14 +99,14 @@ def job_of(task: TaskRun, instance: int, node: Node, place: Place, speed: float)
             "parallelism": 1,
             "ttlSecondsAfterFinished": KEPT_S,
             "template": {
-                "metadata": {"labels": labels, "annotations": {**notes, **_STAYS}},
+                "metadata": {"labels": labels, "annotations": {**notes, **asked, **_STAYS}},
                 "spec": {
                     "restartPolicy": "Never",
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "affinity": {"nodeAffinity": affinity},
                     "tolerations": [dict(t) for t in place.tolerations],
-                    "containers": [_container(task, instance, node, place, speed)],
+                    "containers": [container],
                 },
             },
         },
@@ -152,8 +156,8 @@ def image_of(task: TaskRun, place: Place) -> str:
 # ------------------------------------------------------------------ what is read again
 
 
-def report(job: Json, pod: Json | None, usage: Sequence[Usage], can: Sequence[str]) -> TaskReport:
-    """What became of a Job so far."""
+def report(job: Json, pod: Json | None, usage: Sequence[Usage], minor: int) -> TaskReport:
+    """What became of a Job so far; the cluster's version is 1.`minor`."""
     state = _state(pod)
     running, ended = state.get("running") or {}, state.get("terminated") or {}
     over = finished(job)
@@ -168,7 +172,7 @@ def report(job: Json, pod: Json | None, usage: Sequence[Usage], can: Sequence[st
         ended_at=end,
         exit_code=None if end is None else _exit_code(job, ended, over),
         usage=tuple(usage),
-        bounds=_bounds(pod, can) if running and end is None else None,
+        bounds=bounds(PodRef(pod, CONTAINER), minor) if pod and running and end is None else None,
     )
 
 
@@ -186,13 +190,6 @@ def _state(pod: Json | None) -> Mapping[str, Any]:
         if s.get("name") == CONTAINER:
             return dict(s.get("state") or {})
     return {}
-
-
-def _bounds(pod: Json | None, can: Sequence[str]) -> Bounds:
-    told: Json = next((c for c in (pod or {})["spec"]["containers"] if c.get("name") == CONTAINER), {})
-    asked = (told.get("resources") or {}).get("requests") or {}
-    memory = quantity(asked["memory"]) / _GIB if "memory" in asked else None
-    return Bounds(cpu=quantity(asked["cpu"]) if "cpu" in asked else None, memory=memory, can=tuple(can))
 
 
 def sample(metrics: Json) -> Usage | None:

@@ -55,6 +55,7 @@ class Adjustable:
     Attributes:
         running, pending: the resources, while the task runs and before it does.
         time_limit: how long it may run. checkpoint: it can be told to keep what it has done.
+        lasts: what was set stands until it is set anew, so nobody has to renew it.
         why_not: what stands in the way of the rest, for people.
     """
 
@@ -62,6 +63,7 @@ class Adjustable:
     pending: frozenset[str] = frozenset()
     time_limit: bool = False
     checkpoint: bool = False
+    lasts: bool = False
     why_not: str = ""
 
 

@@ -30,6 +30,22 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Underway:
+    """A change of what a task may use that was asked for and is not in force.
+
+    Attributes:
+        cpu, memory: as asked, in cores and GiB; None = nothing was asked.
+        why: why it is not made; "" = it is being made.
+        stands: it will be made as soon as it can be; False = it will not, and is better taken back.
+    """
+
+    cpu: float | None = None
+    memory: float | None = None
+    why: str = ""
+    stands: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Bounds:
     """What one running task is limited to beside its node's limits, and how it fares.
 
@@ -39,6 +55,8 @@ class Bounds:
         throttled_s: processor seconds it was held back since it began. stalled: it waits for memory.
         can: the resources whose limit can be changed while it runs.
         time_limit_s: it is ended when it has run for so long; None = it is not.
+        free: none of it is less than the task would have without us.
+        underway: what is asked of it and is not in force; None = nothing.
     """
 
     cpu: float | None = None
@@ -48,6 +66,8 @@ class Bounds:
     stalled: bool = False
     can: tuple[str, ...] = ()
     time_limit_s: float | None = None
+    free: bool = False
+    underway: Underway | None = None
 
 
 @dataclass(frozen=True, slots=True)

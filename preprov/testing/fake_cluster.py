@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from preprov.model.quantity import quantity
 from preprov.testing.fake_budgets import evicted
 from preprov.testing.fake_kubernetes import FakeKubernetes, Json, stamp, status
 
@@ -33,7 +34,8 @@ class FakeCluster(FakeKubernetes):
 
     Attributes:
         clock: epoch seconds there.
-        granted: (verb, group, resource) that are allowed; None = everything. called: those that were used.
+        granted: (verb, group, resource) that are allowed, with a fourth the namespace in which; None = everything.
+        called: those that were used. scopes: the same, each with the namespace that it was used in; "" = everywhere.
         size: allocatable of a node that is made, as Kubernetes writes it. most: nodes. boot_s: until one is ready.
         idle_s: an empty node is taken away after so long.
         refuse: the next writes are answered so: (status, Retry-After seconds).
@@ -41,8 +43,9 @@ class FakeCluster(FakeKubernetes):
     """
 
     clock: Callable[[], float] = time.time
-    granted: set[tuple[str, str, str]] | None = None
+    granted: set[tuple[str, ...]] | None = None
     called: set[tuple[str, str, str]] = field(default_factory=set)
+    scopes: set[tuple[str, str, str, str]] = field(default_factory=set)
     size: Mapping[str, str] = field(default_factory=lambda: {"cpu": "4", "memory": "16Gi", "pods": "110"})
     labels: Mapping[str, str] = field(default_factory=dict)
     most: int = 20
@@ -106,8 +109,9 @@ class FakeCluster(FakeKubernetes):
         """Status and body of one request."""
         if path.endswith("/selfsubjectaccessreviews"):
             asked = body["spec"]["resourceAttributes"]
-            right = (asked["verb"], asked.get("group") or "", asked["resource"])
-            return 201, {**body, "status": {"allowed": self.granted is None or right in self.granted}}
+            below = asked.get("subresource")
+            what = (asked.get("group") or "", f"{asked['resource']}/{below}" if below else asked["resource"])
+            return 201, {**body, "status": {"allowed": self.may(asked["verb"], what, asked.get("namespace") or "")}}
         self.settle()
         for resource, (root, group) in self.roots.items():
             parts = path.removeprefix(root + "/").split("/") if path.startswith(root + "/") else []
@@ -121,14 +125,14 @@ class FakeCluster(FakeKubernetes):
         return super().answer(method, path, query, body)
 
     def _evict(self, namespace: str, name: str, body: Json) -> tuple[int, Json]:
-        refused = self._refused("create", ("", "pods/eviction")) or self._busy()
+        refused = self.refused("create", ("", "pods/eviction"), namespace) or self._busy()
         return refused or evicted(self, self._named("pods", namespace, name), body)
 
     def _asked(
         self, method: str, what: tuple[str, str], which: tuple[str, str], query: Mapping[str, list[str]], body: Json
     ) -> tuple[int, Json]:
         verb = {"GET": "get" if which[1] else "list", "POST": "create", "PATCH": "patch", "DELETE": "delete"}[method]
-        refused = self._refused(verb, what)
+        refused = self.refused(verb, what, which[0])
         if refused:
             return refused
         if method != "GET":
@@ -141,12 +145,16 @@ class FakeCluster(FakeKubernetes):
         act = {"list": self._list, "get": self._get, "create": self._create, "patch": self._patch}.get(verb)
         return act(what[1], which, query, body) if act is not None else (405, status(405, "MethodNotAllowed"))
 
-    def _refused(self, verb: str, what: tuple[str, str]) -> tuple[int, Json] | None:
+    def may(self, verb: str, what: tuple[str, str], namespace: str) -> bool:
+        """Whether somebody gave the right to; namespace "" = in all of them, or of no namespace."""
+        return self.granted is None or not self.granted.isdisjoint({(verb, *what), (verb, *what, namespace)})
+
+    def refused(self, verb: str, what: tuple[str, str], namespace: str) -> tuple[int, Json] | None:
         """Count a request; the answer to one that nobody gave the right to make."""
         self.asked += 1
-        right = (verb, *what)
-        self.called.add(right)
-        if self.granted is not None and right not in self.granted:
+        self.called.add((verb, *what))
+        self.scopes.add((verb, *what, namespace))
+        if not self.may(verb, what, namespace):
             return 403, status(403, "Forbidden") | {"message": f"cannot {verb} {what[1]}"}
         return None
 
@@ -353,8 +361,8 @@ class FakeCluster(FakeKubernetes):
 
     def _fits(self, pod: Json, node: Json, there: Sequence[Json]) -> bool:
         room = node["status"]["allocatable"]
-        wanted = [_requests(p) for p in (pod, *there)]
-        return all(sum(w.get(k, 0.0) for w in wanted) <= _amount(room.get(k, "0")) for k in _requests(pod))
+        wanted = [requests(p) for p in (pod, *there)]
+        return all(sum(w.get(k, 0.0) for w in wanted) <= quantity(room.get(k, "0")) for k in requests(pod))
 
     def _priority(self, pod: Json) -> int:
         name = pod["spec"].get("priorityClassName", "")
@@ -415,19 +423,15 @@ def _pairs(selector: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in selector.split(",") if part)
 
 
-def _requests(pod: Json) -> dict[str, float]:
+def requests(pod: Json) -> dict[str, float]:
+    """What it holds of its node: what it asks for or has, whichever is more, while it is being resized."""
     out: dict[str, float] = {}
+    has = {s["name"]: s.get("resources", {}) for s in pod["status"].get("containerStatuses", ()) if "name" in s}
     for c in pod["spec"]["containers"]:
+        now = has.get(c.get("name"), {}).get("requests", {})
         for name, text in c.get("resources", {}).get("requests", {}).items():
-            out[name] = out.get(name, 0.0) + _amount(text)
+            out[name] = out.get(name, 0.0) + max(quantity(text), quantity(now.get(name, 0)))
     return out
-
-
-def _amount(text: str) -> float:
-    for unit, factor in (("m", 1e-3), ("Mi", 2.0**20), ("Gi", 2.0**30)):
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    return float(text)
 
 
 def _seconds(text: str) -> float:

@@ -1,78 +1,52 @@
-"""A cluster that behaves and really runs what its pods say: each container's command is a process of this machine.
-
-With a metrics server, output, and pods that are resized in place.
-"""
+"""A cluster that behaves and really runs what its pods say: each container's command is a process of this machine."""
 
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from preprov.testing.fake_cluster import FakeCluster
-from preprov.testing.fake_kubernetes import FakeKubernetes, Json, stamp, status
-
-_METRICS = "/apis/metrics.k8s.io/v1beta1/namespaces/"
+from preprov.testing.fake_containers import FakeContainers, Used
+from preprov.testing.fake_kubernetes import Json
 
 
 @dataclass
-class FakeKubelet(FakeCluster):
+class FakeKubelet(FakeContainers):
     """The same cluster.
 
     Attributes:
-        folder: where output goes. metered: there is a metrics server.
+        folder: where output goes.
     """
 
     folder: Path = field(default_factory=Path)
-    metered: bool = True
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def answer(self, method: str, path: str, query: Mapping[str, list[str]], body: Json) -> tuple[int, Json]:
-        """Status and body of one request."""
-        if path.startswith(_METRICS):
-            self.settle()
-            return (200, {"items": self._metrics()}) if self.metered else (404, status(404, "NotFound"))
-        if path.endswith("/resize"):
-            return FakeKubernetes.answer(self, method, path, query, body)
-        if path.endswith("/log"):
-            parts = path.split("/")
-            pod = self._named("pods", parts[-4], parts[-2])
-            file = self._file(pod) if pod is not None else None
-            return (200, {"text": file.read_text()}) if file and file.exists() else (404, status(404, "NotFound"))
-        return super().answer(method, path, query, body)
 
     def _file(self, pod: Json) -> Path:
         return self.folder / f"{pod['metadata']['uid']}.log"
 
-    def _metrics(self) -> list[Json]:
-        usage = {"cpu": "250000000n", "memory": "20480Ki"}
-        return [
-            {
-                "metadata": {"name": p["metadata"]["name"], "labels": p["metadata"]["labels"]},
-                "timestamp": datetime.now(UTC).isoformat(),
-                "containers": [{"name": c["name"], "usage": usage} for c in p["spec"]["containers"]],
-            }
-            for p in self._live()
-            if p["metadata"]["uid"] in self._running
-        ]
+    def output(self, pod: Json) -> str | None:
+        """What it has printed."""
+        file = self._file(pod)
+        return file.read_text() if file.exists() else None
 
-    def settle(self) -> None:
-        """Everything that has to happen by now, processes too."""
-        super().settle()
+    def used(self, pod: Json) -> Used | None:
+        """Always the same."""
+        return Used(self.now(), 0.25, 20 * 2.0**20) if pod["metadata"]["uid"] in self._running else None
+
+    def contained(self) -> None:
+        """Processes begin, and are waited for."""
         pods = self.objects["pods"]
         for uid, process in list(self._running.items()):
             if uid not in pods:
                 self._kill(process)
                 del self._running[uid]
             elif process.poll() is not None:
-                self._over(pods[uid], process.returncode)
+                code = process.returncode
+                self.ended(pods[uid], code if code >= 0 else 128 - code)
                 del self._running[uid]
         for pod in list(pods.values()):
             if pod["status"].get("phase") == "Running" and "containerStatuses" not in pod["status"]:
                 self._begin(pod)
-        super().settle()
 
     def _begin(self, pod: Json) -> None:
         container = pod["spec"]["containers"][0]
@@ -83,16 +57,7 @@ class FakeKubelet(FakeCluster):
             self._running[pod["metadata"]["uid"]] = subprocess.Popen(
                 container["command"], env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
-        state = {"running": {"startedAt": stamp(self.now())}}
-        pod["status"]["containerStatuses"] = [{"name": container["name"], "state": state}]
-
-    def _over(self, pod: Json, code: int) -> None:
-        (said,) = pod["status"]["containerStatuses"]
-        began = said["state"]["running"]["startedAt"]
-        ended = {"exitCode": code if code >= 0 else 128 - code, "startedAt": began, "finishedAt": stamp(self.now())}
-        said["state"] = {"terminated": ended}
-        pod["status"]["phase"] = "Succeeded" if code == 0 else "Failed"
-        self.bump(pod)
+        self.begin(pod)
 
     @staticmethod
     def _kill(process: subprocess.Popen[bytes]) -> None:

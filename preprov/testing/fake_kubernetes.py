@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
-from preprov.testing.fake_kubernetes_resize import resized
+from preprov.testing.fake_kubernetes_resize import at_once, resized
 
 Json = dict[str, Any]
 
@@ -159,7 +159,9 @@ class FakeKubernetes:
             return 200, {**told, **version, "platform": "linux/amd64"}
         if path.endswith("/selfsubjectaccessreviews") and method == "POST":
             asked = body["spec"]["resourceAttributes"]
-            allowed = (asked.get("group") or "", asked["resource"]) in self.rights
+            below = asked.get("subresource")
+            what = f"{asked['resource']}/{below}" if below else asked["resource"]
+            allowed = (asked.get("group") or "", what) in self.rights
             return 201, {**body, "kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}
         named = path.strip("/").split("/")
         if named[:3] == ["api", "v1", "namespaces"] and named[4:5] == ["pods"] and len(named) > 5:
@@ -171,7 +173,7 @@ class FakeKubernetes:
         pods = [p["metadata"] | {"pod": p} for p in self.objects["pods"].values()]
         found = next((m["pod"] for m in pods if (m["namespace"], m["name"]) == (namespace, name)), None)
         if found is None:
-            return 404, status(404, "NotFound")
+            return 404, status(404, "NotFound") | {"details": {"name": name, "kind": "pods"}}
         if method == "PATCH" and below == ["resize"]:
             if self.sent_as != "application/strategic-merge-patch+json":  # any other would replace the containers
                 return 415, status(415, "UnsupportedMediaType")
@@ -179,6 +181,10 @@ class FakeKubernetes:
         if method == "GET" and not below:
             return 200, {"kind": "Pod", "apiVersion": "v1", **found}
         return 405, status(405, "MethodNotAllowed")
+
+    def resize_asked(self, pod: Json) -> None:
+        """Its kubelet answers at once."""
+        at_once(self, pod)
 
     def _listed(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, Json]:
         for name, (group, root) in PLACES.items():

@@ -1,4 +1,4 @@
-"""How the fake cluster resizes pods in place, as Kubernetes 1.33 does: what is refused, and what is put off."""
+"""How the fake cluster resizes pods in place, as Kubernetes 1.33 and newer do: what is refused, and what is put off."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,11 +28,11 @@ def resized(fake: "FakeKubernetes", pod: Json, body: Mapping[str, Any]) -> tuple
     after = {c["name"]: c for c in body["spec"]["containers"]}
     containers = [{**c, "resources": _merged(c.get("resources", {}), after.get(c["name"], {}))} for c in
                   pod["spec"]["containers"]]  # fmt: skip
-    why = _invalid(pod["spec"]["containers"], containers)
+    why = _invalid(pod["spec"]["containers"], containers, lowers=fake.minor >= 34)
     if why:
         return status(422, "Invalid", why)
     pod["spec"] = {**pod["spec"], "containers": containers}
-    _settle(fake, pod)
+    fake.resize_asked(pod)
     return 200, {"kind": "Pod", "apiVersion": "v1", **pod}
 
 
@@ -42,12 +42,12 @@ def _merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:
             if before.get(part) or told.get(part)}  # fmt: skip
 
 
-def _invalid(before: list[Json], after: list[Json]) -> str:
+def _invalid(before: list[Json], after: list[Json], *, lowers: bool) -> str:
     if _class(before) != _class(after):
         return "Pod QOS Class may not change as a result of resizing"
     for old, new in zip(before, after, strict=True):
         was, now = (c.get("resources", {}).get("limits", {}).get("memory") for c in (old, new))
-        if was is not None and now is not None and quantity(now) < quantity(was):
+        if not lowers and was is not None and now is not None and quantity(now) < quantity(was):
             return "memory limits cannot be decreased unless the container restarts"
         for k, limit in new.get("resources", {}).get("limits", {}).items():
             if quantity(new["resources"].get("requests", {}).get(k, limit)) > quantity(limit) * 1.000001:
@@ -66,8 +66,8 @@ def _class(containers: list[Json]) -> str:
     return "Guaranteed"
 
 
-def _settle(fake: "FakeKubernetes", pod: Json) -> None:
-    """What the kubelet does: gives it, puts it off until there is room, or says that there never will be."""
+def at_once(fake: "FakeKubernetes", pod: Json) -> None:
+    """What a kubelet does: gives it, puts it off until there is room, or says that there never will be."""
     asked = {k: sum(quantity(c["resources"].get("requests", {}).get(k, 0)) for c in pod["spec"]["containers"])
              for k in ("cpu", "memory")}  # fmt: skip
     conditions = [c for c in pod["status"].get("conditions", []) if c["type"] != "PodResizePending"]

@@ -1,5 +1,7 @@
 """Local nodes, a Slurm and a Kubernetes that behave, against the suite of everything that adjusts tasks."""
 
+import copy
+import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from preprov.launch.kubernetes_resize import KubernetesAdjuster, PodRef
-from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, RefusedError, ThrottledError
+from preprov.launch.kubernetes_resize import ASKED, KubernetesAdjuster, PodRef, bounds, minor_of
+from preprov.model.agent import Bounds, Underway
+from preprov.model.errors import NotAuthorisedError, NotFoundError, RefusedError, ThrottledError
 from preprov.model.pools import Node, Offering, Phase
-from preprov.model.quantity import quantity
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.testing.adjuster_contract import CORES, GIB, AdjusterContract
@@ -183,14 +185,15 @@ class KubernetesAdjusterWorld:
 
     def _find(self, claimant: str, node: Node) -> PodRef | None:
         pod = self._pods.get(claimant)
-        return None if pod is None else PodRef("default", pod["metadata"]["name"], "main")
+        return None if pod is None else PodRef(copy.deepcopy(pod), "main")
 
     def pod(self, phase: str, **limits: str) -> str:
         name = f"t{len(self._pods)}"
         resources = {"requests": {"cpu": "1", "memory": "512Mi"}, **({"limits": limits} if limits else {})}
         spec = {"containers": [{"name": "main", "image": "etl:1", "resources": resources}]}
         made = self.cluster.add("pods", name, {"spec": spec})
-        made["status"] = {"phase": phase}
+        has = [{"name": "main", "state": {"running": {}}, "resources": resources}]
+        made["status"] = {"phase": phase, **({"containerStatuses": has} if phase == "Running" else {})}
         self._pods[f"run/{name}#0"] = made
         return f"run/{name}#0"
 
@@ -203,9 +206,12 @@ class KubernetesAdjusterWorld:
     def stated(self, claimant: str) -> dict[str, dict[str, str]]:
         return self._pods[claimant]["spec"]["containers"][0]["resources"]
 
+    def bounds(self, claimant: str) -> Bounds:
+        return bounds(PodRef(self._pods[claimant], "main"), self.cluster.minor)
+
     def has(self, claimant: str) -> Resources | None:
-        told = self.stated(claimant)["requests"]
-        return Resources(cpu=quantity(told["cpu"]), memory=quantity(told["memory"]) / 2**30)
+        told = self.bounds(claimant)
+        return Resources(cpu=told.cpu, memory=told.memory)
 
     def time_limit_s(self, claimant: str) -> float | None:
         return None
@@ -233,22 +239,73 @@ class TestKubernetes(AdjusterContract):
         world.adjuster.resize(burst, world.node, Resources(cpu=1.5, memory=1), 60)
         assert world.stated(burst)["limits"] == {"cpu": "3000m"}
 
-    def test_less_memory_than_its_limit_is_refused(self, world: KubernetesAdjusterWorld) -> None:
+    def test_less_memory_of_what_is_guaranteed_is_refused_by_1_33(self, world: KubernetesAdjusterWorld) -> None:
         claimant = world.pod("Running", cpu="1", memory="512Mi")
         with pytest.raises(RefusedError, match="cannot be decreased"):
             world.adjuster.resize(claimant, world.node, Resources(cpu=1, memory=0.25), 60)
         assert world.stated(claimant)["limits"]["memory"] == "512Mi"
 
-    def test_what_its_node_has_not_is_taken_back(self, world: KubernetesAdjusterWorld) -> None:
-        """What is put off too: nobody would reckon with it when it is given at last."""
+    def test_what_its_node_has_not_is_told(self, world: KubernetesAdjusterWorld) -> None:
+        """What is put off stands, and what cannot be does not; all is in force that was."""
         claimant, before = world.running(), Resources(cpu=1, memory=0.5)
         world.cluster.node_used["cpu"] = 62.0
-        with pytest.raises(ConflictError, match="now"):
-            world.adjuster.resize(claimant, world.node, Resources(cpu=4, memory=0.5), 60)
-        assert world.has(claimant) == before
-        with pytest.raises(RefusedError, match="capacity"):
-            world.adjuster.resize(claimant, world.node, Resources(cpu=65, memory=0.5), 60)
-        assert world.has(claimant) == before
+        for cpu, why, stands in ((4, "Deferred: ", True), (65, "Infeasible: ", False)):
+            most = world.adjuster.resize(claimant, world.node, Resources(cpu=cpu, memory=0.5), 60)
+            assert most.cpu == cpu, "it may be in force any moment"
+            told = world.bounds(claimant).underway
+            assert told is not None
+            assert (told.cpu, told.memory, told.stands) == (cpu, 0.5, stands)
+            assert told.why.startswith(why)
+            assert world.has(claimant) == before
+        world.adjuster.resize(claimant, world.node, before, 60)
+        assert world.bounds(claimant).underway is None
+
+    def test_less_is_in_force_when_the_kubelet_says_so(self, world: KubernetesAdjusterWorld) -> None:
+        """Until then, it has what it had; and what was said of an older wish is of no account."""
+        claimant, pod = world.running(), world._pods
+        world.adjuster.resize(claimant, world.node, Resources(cpu=2, memory=1), 60)
+        has = copy.deepcopy(pod[claimant]["status"])
+        most = world.adjuster.resize(claimant, world.node, Resources(cpu=0.5, memory=1), 60)
+        assert (most.cpu, most.memory) == (2, 1)
+        pod[claimant]["status"] = has
+        assert world.bounds(claimant).underway == Underway(0.5, 1)
+        said = {"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": "no"}
+        has["conditions"] = [{**said, "observedGeneration": 3}]
+        pod[claimant]["metadata"]["generation"] = 4
+        assert world.bounds(claimant).underway == Underway(0.5, 1)
+        has["conditions"] = [{**said, "observedGeneration": 4}]
+        assert world.bounds(claimant).underway == Underway(0.5, 1, "Infeasible: no", stands=False)
+
+    @pytest.mark.parametrize(("minor", "can"), [(32, ()), (33, ("cpu", "memory"))])
+    def test_what_can_be_changed_is_told_by_version(
+        self, world: KubernetesAdjusterWorld, minor: int, can: tuple[str, ...]
+    ) -> None:
+        world.cluster.minor = minor
+        assert world.bounds(world.running()).can == can
+
+    def test_memory_is_taken_from_the_request_and_its_limit_stays(self, world: KubernetesAdjusterWorld) -> None:
+        """In any version; the limit is raised with a request that is above it."""
+        claimant = world.pod("Running", memory="512Mi")
+        for memory, limit in ((0.25, "512Mi"), (0.5, "512Mi"), (2, str(2 << 30)), (1, str(2 << 30))):
+            world.adjuster.resize(claimant, world.node, Resources(cpu=1, memory=memory), 60)
+            assert world.has(claimant) == Resources(cpu=1, memory=memory)
+            assert world.stated(claimant)["limits"]["memory"] == limit
+
+    @pytest.mark.parametrize(("text", "minor"), [("v1.33.1", 33), ("v1.29.4-gke.104", 29), ("1.34+", 34), ("new", 0)])
+    def test_its_version(self, text: str, minor: int) -> None:
+        assert minor_of(text) == minor
+
+    def test_what_was_lowered_is_given_back_and_what_was_raised_stays(self, world: KubernetesAdjusterWorld) -> None:
+        """As it was asked for at first, which the pod itself says."""
+        claimant = world.running()
+        began = {"requests": {"cpu": "1", "memory": "512Mi"}}
+        world._pods[claimant]["metadata"]["annotations"] = {ASKED: json.dumps(began)}
+        assert world.bounds(claimant).free
+        world.adjuster.resize(claimant, world.node, Resources(cpu=0.5, memory=1), 60)
+        assert not world.bounds(claimant).free
+        world.adjuster.lift(claimant, world.node)
+        assert world.has(claimant) == Resources(cpu=1, memory=1)
+        assert world.bounds(claimant).free
 
     def test_an_older_cluster_says_so(self, world: KubernetesAdjusterWorld) -> None:
         world.cluster.minor = 32
@@ -264,9 +321,10 @@ class TestKubernetes(AdjusterContract):
         world.cluster.end(world._pods[claimant])
         with pytest.raises(NotFoundError, match="ended"):
             world.adjuster.resize(claimant, world.node, Resources(cpu=2, memory=1), 60)
+        other = world.running()
         world.cluster.objects["pods"].clear()
         with pytest.raises(NotFoundError, match="gone"):
-            world.adjuster.resize(claimant, world.node, Resources(cpu=2, memory=1), 60)
+            world.adjuster.resize(other, world.node, Resources(cpu=2, memory=1), 60)
         world.cluster.answers = 0
         with pytest.raises(ThrottledError):
-            world.adjuster.resize(claimant, world.node, Resources(cpu=2, memory=1), 60)
+            world.adjuster.resize(other, world.node, Resources(cpu=2, memory=1), 60)
