@@ -1,7 +1,7 @@
 """A pool of room in a cluster that behaves, on a virtual clock; the real Kubernetes client in between."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from preprov.model.errors import PoolError
 from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.pools.kubernetes.provider import KubernetesProvider
+from preprov.pools.kubernetes.rights import Rule
 from preprov.sim.clock import VirtualClock
 from preprov.sim.cloud import SimCloud
 from preprov.testing.fake_cluster import FakeCluster
@@ -33,6 +34,17 @@ def kubernetes_pool(kubeconfig: Path, **options: object) -> Pool:
         options={"kubeconfig": str(kubeconfig), "node_selector": {"preprov.io/pool": "batch"}, **options},
     )
     return Pool("p", (group,), mode=Mode.FULL)
+
+
+def grants(rules: Iterable[Rule], namespace: str = "preprov") -> set[tuple[str, ...]]:
+    """What the roles of these rules allow, as the fake cluster wants it."""
+    return {(v, api, r, *((namespace,) if own else ())) for own, api, r, verbs in rules for v in verbs}
+
+
+def used(fake: FakeCluster, namespace: str = "preprov") -> set[tuple[str, ...]]:
+    """The least rights by which what was asked of it is allowed: everywhere only what was asked outside of our own."""
+    wide = {(v, api, r) for v, api, r, where in fake.scopes if where != namespace}
+    return {(*right, *(() if right in wide else (namespace,))) for right in fake.called}
 
 
 @dataclass

@@ -231,10 +231,12 @@ class Cluster:
         return str(told.git_version)
 
     def may(self, verb: str, group: str, resource: str, namespace: str = "") -> bool:
-        """Whether we may."""
+        """Whether we may; a resource below another as "pods/log"."""
         from kubernetes import client
 
-        attributes = client.V1ResourceAttributes(group=group, resource=resource, verb=verb, namespace=namespace)
+        of, _, below = resource.partition("/")
+        more = {"subresource": below} if below else {}
+        attributes = client.V1ResourceAttributes(group=group, resource=of, verb=verb, namespace=namespace, **more)
         review = client.V1SelfSubjectAccessReview(
             spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
         )

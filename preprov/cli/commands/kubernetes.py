@@ -38,6 +38,7 @@ def kubernetes_manifests(
     from datetime import UTC, datetime
 
     from preprov import configfile
+    from preprov.pools.kubernetes.rights import listed
     from preprov.settings import Settings
 
     pools = configfile.load(Settings.load().config_path()).pools()
@@ -47,8 +48,7 @@ def kubernetes_manifests(
         common.print_json(common.envelope("kubernetes manifests", None, now, {"groups": found}))
         return
     things = [g["unit"] for g in found] if unit else [thing for g in found for thing in g["setup"]]
-    once = {json.dumps(t, sort_keys=True): t for t in things}
-    typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(once.values())}, indent=2))
+    typer.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": listed(things)}, indent=2))
     if not found:
         common.say('no group has provider = "kubernetes"')
 

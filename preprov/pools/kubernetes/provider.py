@@ -19,7 +19,7 @@ from preprov.pools.kubernetes.examining import examine
 from preprov.pools.kubernetes.join import JoinWay
 from preprov.pools.kubernetes.options import KubernetesGroup, kubernetes_group, kubernetes_groups
 from preprov.pools.kubernetes.placeholder import PlaceholderWay
-from preprov.pools.kubernetes.rights import MOVES, TASKS, Rule
+from preprov.pools.kubernetes.rights import ADJUSTS, MOVES, TASKS, Rule, together
 from preprov.pools.kubernetes.units import is_cordoned_by_us
 from preprov.pools.kubernetes.ways import Opened, Room, Way
 
@@ -53,8 +53,9 @@ def way_of(group: KubernetesGroup, cluster: Opened, clock: Clock, vendor: Vendor
 
 def rules_of(group: KubernetesGroup, way: Way[Any]) -> tuple[Rule, ...]:
     """What the group needs the right to."""
-    tasks = (r for r in TASKS if group.tasks and r not in way.rules)
-    return (*way.rules, *((MOVES,) if group.moves else ()), *tasks)
+    adjusts = (ADJUSTS,) if group.pool.adjusting is not None else ()
+    tasks = (*TASKS, *adjusts) if group.tasks else ()
+    return together((*way.rules, *((MOVES,) if group.moves else ()), *tasks))
 
 
 class KubernetesProvider:

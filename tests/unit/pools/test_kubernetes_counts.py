@@ -13,7 +13,7 @@ from preprov.model.errors import ConfigError, ConflictError, NodeBusyError, NotF
 from preprov.model.pools import Phase
 from preprov.pools.kubernetes.counted import BufferWay, NodePoolWay
 from preprov.pools.kubernetes.options import kubernetes_group
-from tests.kubernetesworld import KubernetesWorld, counted_world, kubernetes_pool
+from tests.kubernetesworld import KubernetesWorld, counted_world, grants, kubernetes_pool, used
 from tests.unit.pools.test_kubernetes import context, nodes, ready, request
 
 THINGS = {"capacity_buffer": "capacitybuffers", "node_pool": "nodepools"}
@@ -120,12 +120,12 @@ def test_that_nothing_ends_it_is_declared(world: KubernetesWorld) -> None:
 
 def test_the_rights_are_those_that_are_used(world: KubernetesWorld) -> None:
     way = NodePoolWay if "NodePool" in thing(world)["kind"] else BufferWay
-    world.fake.granted = {(verb, api, resource) for _, api, resource, verbs in way.rules for verb in verbs}
+    world.fake.granted = grants(way.rules)
     assert {f.state for f in world.provider.examine(world.pool)} == {"ok"}
     one, two = ready(world, 2)
     world.provider.drain(world.pool, [one.node_id])
     world.provider.terminate(world.pool, [one.node_id, two.node_id])
-    assert world.fake.called == world.fake.granted
+    assert used(world.fake) == world.fake.granted
 
 
 def test_a_group_of_another_pool_may_not_write_the_same_count(world: KubernetesWorld) -> None:

@@ -12,7 +12,7 @@ from preprov.model.pools import Phase
 from preprov.pools.kubernetes.placeholder import PlaceholderWay
 from preprov.pools.kubernetes.rights import MOVES
 from preprov.testing.fake_budgets import budget, service
-from tests.kubernetesworld import JoinWorld, join_world
+from tests.kubernetesworld import JoinWorld, grants, join_world
 
 LABELS = {"app": "web"}
 
@@ -130,7 +130,7 @@ def test_a_server_that_is_busy_is_no_budget(world: JoinWorld) -> None:
 
 
 def test_the_right_is_asked_for_only_where_it_is_used(world: JoinWorld) -> None:
-    world.fake.granted = {(v, api, r) for _, api, r, verbs in (*PlaceholderWay.rules,) for v in verbs}
+    world.fake.granted = grants(PlaceholderWay.rules)
     lacking = [f for f in world.provider.examine(world.pool) if f.state == "bad"]
     assert [f.what for f in lacking] == ["g: pods/eviction"]
     assert MOVES[3] == ("create",)
