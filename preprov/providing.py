@@ -15,6 +15,7 @@ from preprov.model.waits import Cause
 from preprov.settings import Settings
 
 if TYPE_CHECKING:
+    from preprov.kube.clusters import Clusters
     from preprov.pools.slurm.power import PowerPrograms
 
 _BEHIND: Final = ("terraform", "slurm", "kubernetes")
@@ -71,8 +72,16 @@ def schedulers(
     if "kubernetes" in providers:
         from preprov.launch.kubernetes import KubernetesScheduler
 
-        out["kubernetes"] = KubernetesScheduler(pools, speed=speed)
+        out["kubernetes"] = KubernetesScheduler(pools, speed=speed, clusters=_clusters(providers["kubernetes"]))
     return out
+
+
+def _clusters(provider: PoolProvider) -> "Clusters | None":
+    """Those that it is connected to."""
+    from preprov.pools.kubernetes.provider import KubernetesProvider
+
+    bare = getattr(provider, "within", provider)
+    return bare.clusters if isinstance(bare, KubernetesProvider) else None
 
 
 def _introduction(provider: LeavesNotes, pools: Mapping[str, Pool]) -> Callable[[Node, dict[str, str]], None]:

@@ -34,18 +34,29 @@ METRICS: Final = Custom("metrics.k8s.io", "v1beta1", "pods", "PodMetrics", names
 """What pods use, as the metrics server says."""
 
 
+@dataclass(frozen=True)
+class Connection:
+    """Two clients of one cluster. api: asks again what is refused for the moment. once: does not."""
+
+    api: Any
+    once: Any
+
+    @classmethod
+    def to(cls, kubeconfig: Path | None, context: str, where: str) -> "Connection":
+        """As `connect` takes them. Raises ConfigError as it does."""
+        return cls(connect(kubeconfig, context, where=where), connect(kubeconfig, context, retries=0, where=where))
+
+
 class Cluster:
     """One cluster. Retries are the client's own, and obey Retry-After.
 
     Args:
-        kubeconfig, context: as `connect` takes them.
-        where: for errors.
+        connection: to it. where: for errors.
     """
 
-    def __init__(self, kubeconfig: Path | None, context: str, where: str) -> None:
+    def __init__(self, connection: Connection, where: str) -> None:
         self.where = where
-        self._api: Any = connect(kubeconfig, context, where=where)
-        self._once: Any = connect(kubeconfig, context, retries=0, where=where)
+        self._api, self._once = connection.api, connection.once
 
     def jobs(self, namespace: str, selector: str) -> list[Json]:
         """Jobs of a namespace with these labels."""

@@ -2,23 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import structlog
 
 from preprov.contracts import TaskReport
 from preprov.kube.api import METRICS, Cluster, Json
+from preprov.kube.clusters import Clusters
 from preprov.kube.labels import NODE_ID, TASK
+from preprov.kube.place import Place, place_of
 from preprov.kube.reading import annotations, finished
 from preprov.launch.kubernetes_job import (
     CANCELLED,
     CONTAINER,
     SELECTOR,
-    Place,
     digest,
     job_name,
     job_of,
-    place_of,
     report,
     sample,
 )
@@ -26,7 +26,7 @@ from preprov.launch.kubernetes_resize import CAN, KubernetesAdjuster, PodRef, mi
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Usage
 from preprov.model.errors import ConflictError, NotFoundError, PoolError
-from preprov.model.pools import Node, Pool
+from preprov.model.pools import Group, Node, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import TaskRun
 
@@ -47,14 +47,15 @@ class KubernetesScheduler:
     Args:
         pools: as configured, to find a node's cluster. The clusters' time is the clock's.
         speed: seconds of the clock per wall second, for tasks without a command.
+        clusters: that others are connected to as well.
     """
 
     name = "kubernetes"
     runs = "container"
 
-    def __init__(self, pools: Mapping[str, Pool], *, speed: float = 1.0) -> None:
+    def __init__(self, pools: Mapping[str, Pool], *, speed: float = 1.0, clusters: Clusters | None = None) -> None:
         self._pools, self._speed = pools, speed
-        self._clusters: dict[_Key, Cluster] = {}
+        self._clusters = clusters or Clusters()
         self._minors: dict[_Key, int] = {}
         self._sampled: dict[str, float] = {}
 
@@ -63,7 +64,7 @@ class KubernetesScheduler:
     def start(self, task: TaskRun, instance: int, node: Node) -> None:
         """As the contract says. Raises ConflictError (retryable) if its node takes no pods now."""
         place = self._place(node)
-        if not place.starts:
+        if not place.tasks:
             hint = "tasks = true in the group's options, and `preprov kubernetes manifests` for the rights"
             raise PoolError("preprov starts no tasks in this cluster", where=f"{node.pool}/{node.group}", hint=hint)
         job, cluster = job_of(task, instance, node, place, self._speed), self._cluster(place)
@@ -87,7 +88,7 @@ class KubernetesScheduler:
         places: dict[Place, dict[str, Node]] = {}
         for node in nodes:
             places.setdefault(self._place(node), {})[node.node_id] = node
-        return tuple(r for place, mine in places.items() if place.starts for r in self._polled(place, mine))
+        return tuple(r for place, mine in places.items() if place.tasks for r in self._polled(place, mine))
 
     def _polled(self, place: Place, mine: Mapping[str, Node]) -> Iterator[TaskReport]:
         cluster = self._cluster(place)
@@ -143,13 +144,13 @@ class KubernetesScheduler:
 
     def logs(self, claimant: str) -> Iterator[str]:
         """As the contract says, of whichever cluster has it."""
-        for place in dict.fromkeys(place_of(g.options) for p in self._pools.values() for g in p.groups if self._is(g)):
+        groups = [(p, g) for p in self._pools.values() for g in p.groups if g.provider == self.name]
+        for place in dict.fromkeys(self._of_group(*of) for of in groups):
+            if not place.tasks:
+                continue
             cluster = self._cluster(place)
             for pod in cluster.pods(namespace=place.namespace, labels=f"{SELECTOR},{TASK}={digest(claimant)}"):
                 yield from cluster.output(pod, CONTAINER)
-
-    def _is(self, group: Any) -> bool:
-        return bool(group.provider == self.name and group.options.get("tasks"))
 
     # ---- while it runs
 
@@ -186,10 +187,10 @@ class KubernetesScheduler:
 
     def _place(self, node: Node) -> Place:
         pool = self._pools.get(node.pool)
-        return place_of(pool.group(node.group).options if pool is not None else {})
+        return Place() if pool is None else self._of_group(pool, pool.group(node.group))
+
+    def _of_group(self, pool: Pool, group: Group) -> Place:
+        return place_of(group.options, f"{pool.name}/{group.name} options")
 
     def _cluster(self, place: Place) -> Cluster:
-        key = (str(place.kubeconfig), place.context)
-        if key not in self._clusters:
-            self._clusters[key] = Cluster(place.kubeconfig, place.context, "kubernetes")
-        return self._clusters[key]
+        return self._clusters.of(place, self.name)

@@ -4,14 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from preprov.contracts import TaskReport
 from preprov.kube.api import Json
 from preprov.kube.labels import CLAIMANT, KIND, MANAGED_BY, MANAGER, NODE_ID, TASK
+from preprov.kube.place import Place
 from preprov.kube.reading import annotations, finished, instant
 from preprov.launch.kubernetes_resize import ASKED, PodRef, bounds
 from preprov.model.agent import Usage
@@ -33,33 +32,6 @@ _STAYS: Final = {
 }
 """No autoscaler tidies a node away under running work."""
 _TERM: Final = -15
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a group's tasks run, as its options say."""
-
-    kubeconfig: Path | None
-    context: str
-    namespace: str
-    tolerations: tuple[tuple[tuple[str, Any], ...], ...]
-    image: str
-    gpu_resource: str
-    starts: bool
-
-
-def place_of(options: Mapping[str, object]) -> Place:
-    """Of a group of provider "kubernetes"; its provider has checked them."""
-    file, tolerations = options.get("kubeconfig"), options.get("tolerations", ())
-    return Place(
-        kubeconfig=Path(str(file)).expanduser() if file else None,
-        context=str(options.get("context", "")),
-        namespace=str(options.get("namespace", MANAGER)),
-        tolerations=tuple(tuple(dict(t).items()) for t in tolerations) if isinstance(tolerations, list | tuple) else (),
-        image=str(options.get("task_image", "")),
-        gpu_resource=str(options.get("gpu_resource", "nvidia.com/gpu")),
-        starts=bool(options.get("tasks", False)),
-    )
 
 
 def job_name(claimant: str) -> str:
@@ -105,7 +77,7 @@ def job_of(task: TaskRun, instance: int, node: Node, place: Place, speed: float)
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "affinity": {"nodeAffinity": affinity},
-                    "tolerations": [dict(t) for t in place.tolerations],
+                    "tolerations": list(place.tolerations),
                     "containers": [container],
                 },
             },
@@ -143,11 +115,11 @@ def image_of(task: TaskRun, place: Place) -> str:
         PoolError: neither.
     """
     own = next((i for i in task.spec.images if i.uri.startswith(_DOCKER)), None)
-    if own is None and not place.image:
+    if own is None and not place.task_image:
         hint = "`task_image` of the group's options, or an image docker://registry/name:tag of the task"
         raise PoolError(f"task {task.task_id} has no image that a cluster can pull", where=task.run_id, hint=hint)
     if own is None:
-        return place.image
+        return place.task_image
     name = own.uri.removeprefix(_DOCKER)
     bare = re.sub(r":[^:/]+$", "", name)
     return f"{bare}@{own.digest}" if own.digest and "@" not in name else name

@@ -121,7 +121,7 @@ def pod(group: KubernetesGroup, offering: Offering) -> Json:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "nodeSelector": selector,
-        "tolerations": [dict(t) for t in group.tolerations],
+        "tolerations": list(group.place.tolerations),
         "containers": [container],
     }
 
@@ -129,7 +129,7 @@ def pod(group: KubernetesGroup, offering: Offering) -> Json:
 def _amounts(group: KubernetesGroup, offering: Offering) -> dict[str, str]:
     room = offering.allocatable
     amounts = {"cpu": f"{int(room.cpu * 1000)}m", "memory": f"{int(room.memory * 1024)}Mi"}
-    return {**amounts, group.gpu_resource: str(int(room.gpu))} if room.gpu >= 1 else amounts
+    return {**amounts, group.place.gpu_resource: str(int(room.gpu))} if room.gpu >= 1 else amounts
 
 
 # --------------------------------------------------------------------------- what has to be there before

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
+from preprov.kube.place import Place, flag, object_name, place_of, text
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Group, Pool
 
@@ -32,10 +32,8 @@ PLACEHOLDER, BUFFER, NODE_POOL, JOIN = "placeholder", "capacity_buffer", "node_p
 WAYS: Final = (PLACEHOLDER, BUFFER, NODE_POOL, JOIN)
 KARPENTER: Final = "karpenter.sh/nodepool"
 """Label of the nodes of a NodePool."""
-_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_KEY: Final = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
-_TOLERATION: Final = frozenset({"key", "operator", "value", "effect", "tolerationSeconds"})
 
 
 @dataclass(frozen=True)
@@ -44,38 +42,33 @@ class KubernetesGroup:
 
     Attributes:
         pool, group: as configured.
-        kubeconfig, context: where the cluster is; None and "" = as `kubectl` finds it, or from within.
-        namespace: of everything that is made. node_selector: labels of the nodes that the pool's work runs on.
-        tolerations: of the taints that keep other work off them.
+        place: where that is. node_selector: labels of the nodes that the pool's work runs on.
         priority_class: of the pods that hold room: everything else has to be above it.
         image: that they run; it has to sleep until it is ended.
         instance_type_label: label by which an offering's type is asked for; "" = it is not.
-        gpu_resource: name under which the cluster counts GPUs.
         way: by what it has its room. object: the CapacityBuffer or the NodePool whose count is written; "" = none is.
         vendor: the provider whose nodes join. vendor_options: its own options.
         moves: pods of services are evicted from a node that is drained. move_timeout_s: for so long it is tried.
-        tasks: preprov starts tasks there. task_image: what they run in, if they do not say.
     """
 
     pool: Pool
     group: Group
-    kubeconfig: Path | None
-    context: str
-    namespace: str
+    place: Place
     node_selector: Mapping[str, str]
-    tolerations: tuple[Mapping[str, Any], ...]
     priority_class: str
     image: str
     instance_type_label: str
-    gpu_resource: str
     way: str = PLACEHOLDER
     object: str = ""
     vendor: str = ""
     vendor_options: Mapping[str, Any] = field(default_factory=dict)
     moves: bool = False
     move_timeout_s: float = 600.0
-    tasks: bool = False
-    task_image: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """Of everything that is made."""
+        return self.place.namespace
 
     @property
     def where(self) -> str:
@@ -108,32 +101,25 @@ def kubernetes_group(pool: Pool, name: str) -> KubernetesGroup:
     object_ = _object(options, way, where)
     usual = {KARPENTER: object_} if way == NODE_POOL else None
     selector = _labels(options.get("node_selector", usual), where)
-    file = options.get("kubeconfig")
     return KubernetesGroup(
         pool=pool,
         group=group,
-        kubeconfig=Path(_text(options, "kubeconfig", "", where)).expanduser() if file else None,
-        context=_text(options, "context", "", where),
-        namespace=_name(options, "namespace", "preprov", where),
+        place=place_of(options, where),
         node_selector=selector,
-        tolerations=_tolerations(options.get("tolerations", ()), where),
-        priority_class=_name(options, "priority_class", "preprov-placeholder", where),
-        image=_text(options, "image", "registry.k8s.io/pause:3.10", where),
-        instance_type_label=_text(options, "instance_type_label", "node.kubernetes.io/instance-type", where),
-        gpu_resource=_text(options, "gpu_resource", "nvidia.com/gpu", where),
+        priority_class=object_name(options, "priority_class", "preprov-placeholder", where),
+        image=text(options, "image", "registry.k8s.io/pause:3.10", where),
+        instance_type_label=text(options, "instance_type_label", "node.kubernetes.io/instance-type", where),
         way=way,
         object=object_,
         vendor=_vendor(options, way, where),
         vendor_options={k: options[k] for k in unknown},
-        moves=_flag(options, "moves", where),
+        moves=flag(options, "moves", where),
         move_timeout_s=_seconds(options, "move_timeout_s", 600.0, where),
-        tasks=_flag(options, "tasks", where),
-        task_image=_text(options, "task_image", "", where),
     )
 
 
 def _way(options: Mapping[str, Any], where: str) -> str:
-    way = _text(options, "way", PLACEHOLDER, where)
+    way = text(options, "way", PLACEHOLDER, where)
     if way not in WAYS:
         raise ConfigError(f"there is no way {way!r}", where=where, hint=f"one of {', '.join(WAYS)}")
     return way
@@ -145,22 +131,15 @@ def _object(options: Mapping[str, Any], way: str, where: str) -> str:
         kind = "NodePool" if way == NODE_POOL else "CapacityBuffer"
         what = f"way {way} needs `object`" if counted else f"way {way} writes no count: `object` says nothing"
         raise ConfigError(what, where=where, hint=f"the name of the {kind} whose replicas are written")
-    return _name(options, "object", "", where) if counted else ""
+    return object_name(options, "object", "", where) if counted else ""
 
 
 def _vendor(options: Mapping[str, Any], way: str, where: str) -> str:
-    vendor = _text(options, "vendor", "", where)
+    vendor = text(options, "vendor", "", where)
     if (way == JOIN) != bool(vendor) or vendor == PROVIDER:
         hint = 'the provider that makes the machines, such as vendor = "aws", with way = "node_join" and no other'
         raise ConfigError(f"vendor = {vendor!r} with way {way}", where=where, hint=hint)
     return vendor
-
-
-def _flag(options: Mapping[str, Any], key: str, where: str) -> bool:
-    value = options.get(key, False)
-    if not isinstance(value, bool):
-        raise ConfigError(f"{key} is true or false, not {value!r}", where=where)
-    return value
 
 
 def _seconds(options: Mapping[str, Any], key: str, usual: float, where: str) -> float:
@@ -168,21 +147,6 @@ def _seconds(options: Mapping[str, Any], key: str, usual: float, where: str) -> 
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ConfigError(f"{key} is a number of seconds, not {value!r}", where=where)
     return float(value)
-
-
-def _text(options: Mapping[str, Any], key: str, usual: str, where: str) -> str:
-    value = options.get(key, usual)
-    if not isinstance(value, str):
-        raise ConfigError(f"{key} is a string, not {value!r}", where=where)
-    return value
-
-
-def _name(options: Mapping[str, Any], key: str, usual: str, where: str) -> str:
-    value = _text(options, key, usual, where)
-    if not _NAME.fullmatch(value):
-        hint = "lower-case letters, digits and dashes, 63 at the most"
-        raise ConfigError(f"{key} = {value!r} is no name in Kubernetes", where=where, hint=hint)
-    return value
 
 
 def _labels(value: object, where: str) -> Mapping[str, str]:
@@ -195,15 +159,3 @@ def _labels(value: object, where: str) -> Mapping[str, str]:
         if not good:
             raise ConfigError(f"node_selector: {k} = {v!r} is no label in Kubernetes", where=where, hint=hint)
     return dict(value)
-
-
-def _tolerations(value: object, where: str) -> tuple[Mapping[str, Any], ...]:
-    hint = 'such as tolerations = [{ key = "batch", operator = "Exists", effect = "NoSchedule" }]'
-    good = isinstance(value, list | tuple) and all(
-        isinstance(t, dict) and t and not t.keys() - _TOLERATION for t in value
-    )
-    if not good:
-        raise ConfigError(
-            f"tolerations is a list of tables of {', '.join(sorted(_TOLERATION))}", where=where, hint=hint
-        )
-    return tuple(dict(t) for t in value)  # type: ignore[attr-defined]

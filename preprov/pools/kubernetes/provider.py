@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest, PoolProvider
 from preprov.kube.api import Cluster
+from preprov.kube.clusters import Clusters
 from preprov.model.errors import ConfigError, NodeBusyError, NotFoundError, PoolError
 from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
 from preprov.pools.kubernetes import manifests, options
@@ -23,7 +24,6 @@ from preprov.pools.kubernetes.rights import ADJUSTS, MOVES, TASKS, Rule, togethe
 from preprov.pools.kubernetes.units import is_cordoned_by_us
 from preprov.pools.kubernetes.ways import Opened, Room, Way
 
-Open: TypeAlias = Callable[[KubernetesGroup], Cluster]
 Vendor: TypeAlias = Callable[[str], PoolProvider]
 """The provider of a vendor by its name."""
 Made: TypeAlias = Callable[[KubernetesGroup, Opened, Clock], Way[Any]]
@@ -36,7 +36,7 @@ _WAYS: Final[Mapping[str, Made]] = {
 
 def opened(group: KubernetesGroup) -> Cluster:
     """The cluster that a group's options name."""
-    return Cluster(group.kubeconfig, group.context, group.where)
+    return Clusters().of(group.place, group.where)
 
 
 def nobody(name: str) -> PoolProvider:
@@ -54,7 +54,7 @@ def way_of(group: KubernetesGroup, cluster: Opened, clock: Clock, vendor: Vendor
 def rules_of(group: KubernetesGroup, way: Way[Any]) -> tuple[Rule, ...]:
     """What the group needs the right to."""
     adjusts = (ADJUSTS,) if group.pool.adjusting is not None else ()
-    tasks = (*TASKS, *adjusts) if group.tasks else ()
+    tasks = (*TASKS, *adjusts) if group.place.tasks else ()
     return together((*way.rules, *((MOVES,) if group.moves else ()), *tasks))
 
 
@@ -63,18 +63,17 @@ class KubernetesProvider:
 
     Args:
         clock: of what is told; it has to show the clusters' time.
-        open: gives the cluster of a group.
         vendor: gives the provider whose nodes join one.
+        clusters: that others are connected to as well.
     """
 
     name = options.PROVIDER
 
-    def __init__(self, clock: Clock, open: Open = opened, vendor: Vendor = nobody) -> None:
+    def __init__(self, clock: Clock, vendor: Vendor = nobody, clusters: Clusters | None = None) -> None:
         self._clock = clock
-        self._open = open
         self._vendor = vendor
         self._mover = Mover()
-        self._clusters: dict[tuple[str, str], Cluster] = {}
+        self.clusters = clusters or Clusters()
 
     # ---- what exists
 
@@ -224,10 +223,7 @@ class KubernetesProvider:
         return way_of(group, lambda: self._cluster(group), self._clock, self._vendor)
 
     def _cluster(self, group: KubernetesGroup) -> Cluster:
-        key = (str(group.kubeconfig), group.context)
-        if key not in self._clusters:
-            self._clusters[key] = self._open(group)
-        return self._clusters[key]
+        return self.clusters.of(group.place, group.where)
 
     def _named(
         self, pool: Pool, node_ids: Sequence[str], *, absent_is_fine: bool = False

@@ -18,8 +18,9 @@ from preprov.control.adopting import release
 from preprov.control.context import Context
 from preprov.control.passes import pool_pass
 from preprov.control.submitting import submit
+from preprov.kube.place import place_of
 from preprov.launch.kubernetes import KubernetesScheduler
-from preprov.launch.kubernetes_job import image_of, job_of, place_of
+from preprov.launch.kubernetes_job import image_of, job_of
 from preprov.model.errors import ConflictError, NodeBusyError, PoolError
 from preprov.model.pools import Node, Phase, Preload
 from preprov.model.quantity import quantity
@@ -115,7 +116,7 @@ class TestKubernetes(SchedulerContract):
     def test_what_is_sent(self, world: KubernetesSchedulerWorld) -> None:
         """On that node, of that size, and marked so that no autoscaler moves it."""
         task = self.task(world)
-        job = job_of(task, 0, world.node, place_of(world.pool.groups[0].options), 1.0)
+        job = job_of(task, 0, world.node, place_of(world.pool.groups[0].options, "p/g"), 1.0)
         pod = job["spec"]["template"]["spec"]
         (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         assert term["matchFields"][0]["values"] == [world.node.address]
@@ -128,12 +129,12 @@ class TestKubernetes(SchedulerContract):
 
     def test_its_image(self, world: KubernetesSchedulerWorld) -> None:
         """Its own where a registry has it, else the group's, else it is refused."""
-        place = place_of(world.pool.groups[0].options)
+        place = place_of(world.pool.groups[0].options, "p/g")
         task = self.task(world)
         own = replace(task, spec=replace(task.spec, images=(ImageRef("docker://r:5000/a:2", "sha256:1"),)))
         assert (image_of(task, place), image_of(own, place)) == ("registry/etl:1", "r:5000/a@sha256:1")
         with pytest.raises(PoolError, match="no image"):
-            image_of(task, replace(place, image=""))
+            image_of(task, replace(place, task_image=""))
 
     def test_a_group_that_starts_no_tasks_says_so(self, world: KubernetesSchedulerWorld) -> None:
         """The rights for it are not asked for either."""

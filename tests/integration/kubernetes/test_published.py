@@ -17,7 +17,8 @@ import pytest
 
 from preprov.clocks import WallClock
 from preprov.contracts import LaunchRequest
-from preprov.launch.kubernetes_job import job_of, place_of
+from preprov.kube.place import place_of
+from preprov.launch.kubernetes_job import job_of
 from preprov.model.pools import Node, Phase, Preload
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
@@ -60,7 +61,7 @@ def made() -> list[dict[str, Any]]:
     node = Node("n", "p", "g", asked.offering, Phase.READY, now, now, address="node-1")
     spec = TaskSpec("t", command=("true",), request=Resources(cpu=1.5, memory=2, gpu=1))
     task = TaskRun("run", "t", "p", spec, "s", State.READY)
-    job = job_of(task, 0, node, place_of({"task_image": "etl:1", "tolerations": [taint]}), 1.0)
+    job = job_of(task, 0, node, place_of({"task_image": "etl:1", "tolerations": [taint]}, "p/g"), 1.0)
     return [unit(group, asked, 0, now), *before, cordoned("node-1"), job]
 
 

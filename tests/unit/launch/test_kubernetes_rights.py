@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preprov import providing
+from preprov.kube.connecting import connect
 from preprov.launch.kubernetes import KubernetesScheduler
 from preprov.model.adjusting import Adjusting
 from preprov.model.errors import NotAuthorisedError
@@ -174,3 +176,23 @@ def test_two_groups_of_one_account_have_one_role_that_is_enough_for_both() -> No
     (bound,) = [t for t in things if t["kind"] == "ClusterRoleBinding"]
     assert {s["namespace"] for s in bound["subjects"]} == {"preprov", "elsewhere"}
     assert listed(one) == one
+
+
+def test_who_has_the_room_and_who_starts_the_tasks_are_connected_once(
+    world: TasksWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are opened for a command, and whatever measures them in between."""
+    made: list[str] = []
+
+    def counted(kubeconfig: Path, context: str, **more: object) -> object:
+        made.append(context)
+        return connect(kubeconfig, context, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("preprov.kube.api.connect", counted)
+    pools = {"p": world.pool, "q": replace(world.pool, name="q")}
+    found = providing.providers(tmp_path, world.clock, 1.0, pools)
+    running = providing.schedulers(tmp_path, world.clock, 1.0, pools, found)
+    for pool in pools.values():
+        assert found["kubernetes"].observe(pool).complete
+        running["kubernetes"].poll([replace(world.node, pool=pool.name)])
+    assert len(made) == 2, "one that asks again, and one that does not"
