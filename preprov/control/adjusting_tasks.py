@@ -19,7 +19,7 @@ from preprov.control.context import Context
 from preprov.control.lifecycle import Live
 from preprov.control.moving import claim_elsewhere, moving_to, where_to
 from preprov.control.observing import observe, of_tasks
-from preprov.control.outlooks import curves_of, outlook
+from preprov.control.outlooks import curves_of, is_worth_another_look, outlook
 from preprov.control.trust import ACTS, in_force
 from preprov.control.underway import settled
 from preprov.model.adjusting import Adjusting
@@ -156,9 +156,12 @@ def _wish(ctx: Context, pool: Pool, live: Live, r: Running, manner: Adjusting, n
     reading = _reading(r, now)
     if not can or not reading.use or r.kept.given_up:
         return None
+    elapsed = (now - r.report.started_at).total_seconds()
     if r.kept.curves is None:
         r.kept.curves = curves_of(ctx, pool, live.runs[r.task.run_id], r.task)
-    elapsed = (now - r.report.started_at).total_seconds()
+    elif not r.kept.looked_again and is_worth_another_look(ctx, pool, r.kept.curves, elapsed):
+        r.kept.curves = curves_of(ctx, pool, live.runs[r.task.run_id], r.task, elapsed, reading.use)
+        r.kept.looked_again = True
     outlooks = {k: outlook(c, elapsed, manner.ahead_s) for k, c in r.kept.curves.items()}
     allocated = r.claim.most
     r.kept.track, changes = look(r.kept.track, reading, allocated, r.task.spec.request, outlooks, manner)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from preprov.planning.adjustment import Outlook
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
 from preprov.profiles.requests import FEWEST
+from preprov.profiles.sequence import SEEN_AT
 
 Curves: TypeAlias = Mapping[str, ResourceCurve]
 
@@ -26,15 +28,37 @@ _STEPS: Final = 4
 _LOW, _HIGH, _SOON, _REST = 0.05, 0.95, 0.9, 0.99
 
 
-def curves_of(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> Curves:
-    """By resource; none where fewer than three runs of this very code and command were watched, odd ones apart."""
+def curves_of(
+    ctx: Context,
+    pool: Pool,
+    run: DagRun,
+    task: TaskRun,
+    elapsed_s: float = 0.0,
+    seen: Mapping[str, float] = MappingProxyType({}),
+) -> Curves:
+    """By resource; none where fewer than three runs of this very code and command were watched, odd ones apart.
+
+    Args:
+        ctx: the context. pool: where it runs. run, task: what runs.
+        elapsed_s: for so long already. seen: what it uses now, by resource.
+    """
     sizer, last = remembered(
         ctx, (pool.name, "curves", run.dag_id, task.signature), _FRESH, lambda: _learnt(ctx, pool, run, task)
     )
     if last is None:
         return {}
     known = features(replace(last, input_bytes=input_bytes(task)))
-    return {r: sizer.curve(known, r) for r in RESOURCES if _observed(last, r)}
+    return {
+        r: sizer.curve(known, r, (elapsed_s, seen[r]) if r in seen else None) for r in RESOURCES if _observed(last, r)
+    }
+
+
+def is_worth_another_look(ctx: Context, pool: Pool, curves: Curves, elapsed_s: float) -> bool:
+    """True once a tenth of the usual runtime is over, where there is a model that may tell more of the rest by then."""
+    if vintages_of(ctx, pool) is None:
+        return False
+    usual = [float(np.interp(0.5, c.levels, c.runtime_s)) for c in curves.values()]
+    return bool(usual) and elapsed_s >= SEEN_AT * min(usual)
 
 
 def _learnt(ctx: Context, pool: Pool, run: DagRun, task: TaskRun) -> tuple[CurveSizer, UsageRun | None]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.profiles.aligned import BINS, LEAST, RESOURCES, AlignedRuns, binned, features
 from preprov.profiles.curves import LEVELS, MODELS, CurveModel, Scenarios
-from preprov.profiles.sequence import SequenceCurves, Vintages
+from preprov.profiles.sequence import SEEN_AT, SequenceCurves, Vintages
 from preprov.profiles.steps import Steps, fitted, outcome
 
 Floats = NDArray[np.float64]
@@ -26,6 +26,7 @@ DECAY: Final = 0.97
 SEQUENCE: Final = "sequence"
 GATE: Final = 0.98
 """The sequence model must have lost no more than this, as a share of what the best of the others has."""
+SEEN, UNSEEN = "seen", "unseen"
 _MARGINS: Final = (1.15, 1.05, 1.0)
 """On an envelope, the most careful first: it is followed until something is known."""
 _EARLY: Final = (0.0, 0.03, 0.07, 0.15, 0.3)
@@ -50,12 +51,13 @@ class CurveSizer:
         self._steps, self._cap = steps, cap
         self._past = AlignedRuns()
         self._models: dict[str, CurveModel] = {name: make(seed) for name, make in MODELS.items()}
-        if vintages is not None:
-            self._models[SEQUENCE] = SequenceCurves(vintages)
+        self._sequence = None if vintages is None else SequenceCurves(vintages)
+        if self._sequence is not None:
+            self._models[SEQUENCE] = self._sequence
         self.allocated_by = ""
         """The model whose plan was followed last."""
         self.lost: dict[tuple[str, str], float] = {}
-        """(model, resource) -> pinball loss on the run that was learnt last."""
+        """(model, resource) -> pinball loss on the run learnt last; SEEN, UNSEEN: of its rest after a tenth."""
         self._wasted: dict[_Plan, float] = {}
         self._lost: dict[tuple[str, str], float] = {}
 
@@ -64,15 +66,19 @@ class CurveSizer:
 
     def learn(self, run: UsageRun) -> None:
         """One finished run, judged against what would have been said of it, then added."""
+        self.lost = {}
         if len(self._past):
             for plan, steps in self._plans(features(run)):
                 came = outcome(steps, run, self._cap)
                 self._wasted[plan] = DECAY * self._wasted.get(plan, 0.0) + came.wasted / max(came.used, LEAST)
             for resource in RESOURCES:
                 for name in self._models:
-                    key = (name, resource)
-                    self.lost[key] = pinball(self._quantiles(name, resource, run), binned(run, resource), LEVELS)
-                    self._lost[key] = DECAY * self._lost.get(key, 0.0) + self.lost[key]
+                    self.lost[name, resource] = pinball(
+                        self._quantiles(name, resource, run), binned(run, resource), LEVELS
+                    )
+                self._see(run, resource)
+            for key, loss in self.lost.items():
+                self._lost[key] = DECAY * self._lost.get(key, 0.0) + loss
         self._past.add(run)
         for model in self._models.values():
             model.learn(self._past)
@@ -88,9 +94,35 @@ class CurveSizer:
         """(BINS, Q) at the times of a run's bins, by the model of least pinball loss so far."""
         return self._quantiles(self.believed(resource), resource, run)
 
-    def curve(self, known: Floats, resource: str) -> ResourceCurve:
-        """What a run is expected to use."""
+    def curve(self, known: Floats, resource: str, seen: tuple[float, float] | None = None) -> ResourceCurve:
+        """What a run is expected to use.
+
+        Args:
+            known: (F,) before it. resource: memory or cpu.
+            seen: for how long it has run, s, and what it uses now; it counts where that has foretold the rest better.
+        """
+        helps = self._lost.get((SEEN, resource), np.inf) < GATE * self._lost.get((UNSEEN, resource), 0.0)
+        if seen is not None and self._sequence is not None and helps:
+            after = self._sequence.after(self._past, known, resource, *seen)
+            if after is not None:
+                return after.curve(resource)
         return self._scenarios(self.believed(resource), resource, known).curve(resource)
+
+    def _see(self, run: UsageRun, resource: str) -> None:
+        """What would have been said of the rest of a run after a tenth of its usual time, and was said before it."""
+        elapsed = SEEN_AT * float(np.median(self._past.duration))
+        came, later = binned(run, resource), bin_times(run) > elapsed
+        if self._sequence is None or not later.any():
+            return
+        now = float(came[min(int(elapsed / run.duration_s * BINS), BINS - 1)])
+        after = self._sequence.after(self._past, features(run), resource, elapsed, now)
+        if after is not None:
+            told = {
+                SEEN: after.quantiles(bin_times(run), LEVELS),
+                UNSEEN: self._quantiles(self.believed(resource), resource, run),
+            }
+            for name, said in told.items():
+                self.lost[name, resource] = pinball(said[later], came[later], LEVELS)
 
     def believed(self, resource: str) -> str:
         """The model that is followed in what a run is expected to use."""

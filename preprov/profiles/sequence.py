@@ -38,6 +38,10 @@ _OUTER: Final = 5.0
 _LEAST_SHARE: Final = 0.25
 """A bin's spread is at least this share of that of all bins."""
 _CONSTANT: Final = 1e-9
+SEEN_AT: Final = 0.1
+"""Share of the usual runtime after which what a run uses is looked at, to foretell the rest of it."""
+SEEN_UNTIL: Final = 0.6
+"""Share of its expected length up to which what a run uses tells something of the rest."""
 FARTHEST: Final = 3.0
 """Spreads that the network may move a quantile by."""
 
@@ -138,8 +142,8 @@ class Network:
 
     Attributes:
         weights: by name, as torch names them: gru.*, use.*, length.*.
-        shift: resource -> (2, Q) in spreads: by how much quantiles of use, and of the runtime, fell short of what came
-            in lessons that were kept aside.
+        shift: resource -> (2, 2, Q) in spreads: before a run and with its beginning seen, by how much quantiles of use,
+            and of the runtime, fell short of what came in lessons that were kept aside.
     """
 
     weights: Mapping[str, Floats]
@@ -148,7 +152,7 @@ class Network:
     def quantiles(self, of: Told, resource: str) -> tuple[Floats, Floats]:
         """(Q, BINS) amounts, and (Q,) s: rising with the level, at NODES."""
         use, length = self.corrections(of.rows)
-        shift = self.shift[resource]
+        shift = self.shift[resource][int(of.rows[0, -1] > 0)]
         amount = np.sort(of.prior + use + shift[0], axis=1)
         seconds = np.sort(of.length_prior + length + shift[1])
         return (
@@ -235,7 +239,7 @@ class Vintage:
             made = cls(float(header["until"]), Network(**parts), int(header["lessons"]))
             use, length = made.network.corrections(np.zeros((BINS, FEATURES)))
             shifts = [made.network.shift[r] for r in RESOURCES]
-            if use.shape != (BINS, len(NODES)) or any(s.shape != (2, len(NODES)) for s in shifts):
+            if use.shape != (BINS, len(NODES)) or any(s.shape != (2, 2, len(NODES)) for s in shifts):
                 raise ValueError("weights of another shape")
             if not all(np.isfinite(a).all() for a in (*parts["weights"].values(), *shifts, length)):
                 raise ValueError("weights that are no numbers")
@@ -267,10 +271,33 @@ class SequenceCurves:
 
     def scenarios(self, past: AlignedRuns, known: Floats, resource: str) -> Scenarios:
         """Each quantile of use with each of the runtime."""
+        found = self._asked(past, known, resource)
+        return History().scenarios(past, known, resource) if found is None else _each_with_each(*found)
+
+    def after(
+        self, past: AlignedRuns, known: Floats, resource: str, elapsed_s: float, amount: float
+    ) -> Scenarios | None:
+        """The same of a run that has gone on for so long and now uses so much; None where it can say nothing more."""
+        found = self._asked(past, known, resource, (elapsed_s, amount))
+        return None if found is None else _each_with_each(found[0], np.maximum(found[1], elapsed_s))
+
+    def _asked(
+        self, past: AlignedRuns, known: Floats, resource: str, seen: tuple[float, float] | None = None
+    ) -> tuple[Floats, Floats] | None:
+        """(Q, BINS) amounts and (Q,) s; None where no network may be asked, or too little is known."""
         network = self._vintages.before(past.newest)
         of = told(past, known, resource) if network is not None else None
         if network is None or of is None:
-            return History().scenarios(past, known, resource)
-        amount, seconds = network.quantiles(of, resource)
-        count = len(NODES)
-        return Scenarios(np.repeat(amount, count, axis=0), np.tile(seconds, count), np.outer(MASS, MASS).ravel())
+            return None
+        if seen is not None:
+            share = seen[0] / float(np.exp(of.length))
+            if not (0 < share <= SEEN_UNTIL and np.isfinite(seen[1])):
+                return None
+            of = of.seen(share, float(np.log(max(seen[1], LEAST))))
+        return network.quantiles(of, resource)
+
+
+def _each_with_each(amount: Floats, seconds: Floats) -> Scenarios:
+    """Each quantile of use, (Q, BINS), with each of the runtime, (Q,)."""
+    count = len(NODES)
+    return Scenarios(np.repeat(amount, count, axis=0), np.tile(seconds, count), np.outer(MASS, MASS).ravel())

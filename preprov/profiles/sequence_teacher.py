@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from preprov.model.errors import ConfigError
 from preprov.model.usage import UsageRun
 from preprov.profiles.aligned import BINS, RESOURCES, AlignedRuns, binned, features
-from preprov.profiles.sequence import FARTHEST, FEATURES, NODES, Network, Told, Vintage, told
+from preprov.profiles.sequence import FARTHEST, FEATURES, NODES, SEEN_AT, SEEN_UNTIL, Network, Told, Vintage, told
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +30,8 @@ _MOST_SIGNATURES: Final = 256
 _UNITS: Final = 24
 _BATCH: Final = 64
 _EPOCHS: Final = 40
-_MOST_STEPS: Final = 600
+_STEPS: Final = (300, 800)
+"""Of training, however few or many lessons there are."""
 _RATE: Final = 4e-3
 _DECAY: Final = 1e-3
 _ASIDE: Final = 0.2
@@ -40,7 +41,6 @@ _FEWEST_ASIDE: Final = 20
 _FAR: Final = 6.0
 _SEEN: Final = 0.5
 """Share of lessons in which the first part of the run is told too."""
-_SEEN_UNTIL: Final = 0.6
 
 
 def available() -> bool:
@@ -148,7 +148,7 @@ def train(lessons: Sequence[Lesson], seed: int) -> Network:
         torch.manual_seed(seed)
         net = module()
         taught = lessons[:-aside]
-        steps = min(_EPOCHS * -(-len(taught) // _BATCH), _MOST_STEPS)
+        steps = min(max(_EPOCHS * -(-len(taught) // _BATCH), _STEPS[0]), _STEPS[1])
         optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
         pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=_RATE, total_steps=steps)
         for batch in _batches(taught, steps, rng):
@@ -159,7 +159,7 @@ def train(lessons: Sequence[Lesson], seed: int) -> Network:
             optimiser.step()
             pace.step()
     found = {k: v.detach().numpy().astype(np.float64) for k, v in net.state_dict().items()}
-    plain = Network(found, {r: np.zeros((2, len(NODES))) for r in RESOURCES})
+    plain = Network(found, {r: np.zeros((2, 2, len(NODES))) for r in RESOURCES})
     return Network(found, {r: _shift(plain, [x for x in lessons[-aside:] if x.resource == r]) for r in RESOURCES})
 
 
@@ -222,27 +222,35 @@ def _batches(lessons: Sequence[Lesson], steps: int, rng: np.random.Generator) ->
 
 def _rows(lesson: Lesson, rng: np.random.Generator) -> Floats:
     """What the network is told: now and then also what the run used at some instant while it ran."""
-    share = float(rng.uniform(0.0, _SEEN_UNTIL))  # of its expected length
+    share = float(rng.uniform(0.0, SEEN_UNTIL))
+    seen = _seen(lesson, share) if rng.uniform() < _SEEN else None
+    return (seen or lesson.of).rows
+
+
+def _seen(lesson: Lesson, share: float) -> Told | None:
+    """With what the run used after a share of its expected length; None if it was over by then."""
     own = share / float(np.exp(lesson.length * lesson.of.length_spread))
-    if rng.uniform() >= _SEEN or own >= 1:
-        return lesson.of.rows
+    if own >= 1:
+        return None
     at = int(own * BINS)
-    return lesson.of.seen(share, float(lesson.use[at] * lesson.of.scale[at] + lesson.of.center[at])).rows
+    return lesson.of.seen(share, float(lesson.use[at] * lesson.of.scale[at] + lesson.of.center[at]))
 
 
 def _shift(network: Network, lessons: Sequence[Lesson]) -> Floats:
-    """(2, Q): the levels' own quantiles of what came less what was foretold (conformal, one level at a time)."""
-    out = np.zeros((2, len(NODES)))
-    if len(lessons) < _FEWEST_ASIDE:
-        return out
-    away, longer = [], []
-    for x in lessons:
-        more, long = network.corrections(x.of.rows)
-        away.append(x.use[:, None] - np.sort(x.of.prior + more, axis=1))
-        longer.append(x.length - np.sort(x.of.length_prior + long))
-    for q, level in enumerate(NODES):
-        out[0, q] = np.quantile(np.concatenate([a[:, q] for a in away]), level)
-        out[1, q] = np.quantile([a[q] for a in longer], level)
+    """(2, 2, Q): the levels' own quantiles of what came less what was foretold (conformal, one level at a time)."""
+    out = np.zeros((2, 2, len(NODES)))
+    for seen in range(2):
+        told_of = [(x, _seen(x, SEEN_AT) if seen else x.of) for x in lessons]
+        away, longer = [], []
+        for x, of in told_of:
+            if of is not None:
+                more, long = network.corrections(of.rows)
+                away.append(x.use[:, None] - np.sort(of.prior + more, axis=1))
+                longer.append(x.length - np.sort(of.length_prior + long))
+        if len(away) >= _FEWEST_ASIDE:
+            for q, level in enumerate(NODES):
+                out[seen, 0, q] = np.quantile(np.concatenate([a[:, q] for a in away]), level)
+                out[seen, 1, q] = np.quantile([a[q] for a in longer], level)
     return out
 
 

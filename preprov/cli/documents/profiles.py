@@ -85,6 +85,13 @@ class CurveMember(Part):
     followed_allocation: float = Field(description="Share of judged runs whose memory was given by it.")
 
 
+class CurveSeen(Part):
+    """Losses on what came after a tenth of the usual runtime, relative to use; means over processes."""
+
+    wql_memory: float
+    wql_cpu: float
+
+
 class CurvesSummary(Part):
     """Ours against the peers that give memory."""
 
@@ -98,6 +105,9 @@ class CurvesBacktest(Envelope):
 
     methods: dict[str, CurveScores] = Field(description="Ours or a peer -> scores over all processes.")
     members: dict[str, CurveMember] = Field(description="The models in ours; sequence only where torch is installed.")
+    after_a_tenth: dict[str, CurveSeen] = Field(
+        description="seen: the sequence model, told what the run used then. unseen: what ours had said before the run."
+    )
     sequence_vintages: float = Field(description="How often the sequence model was taught; the mean over seeds.")
     processes: dict[str, dict[str, CurveScores]]
     summary: CurvesSummary

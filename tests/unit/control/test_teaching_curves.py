@@ -11,8 +11,11 @@ from preprov.model.agent import Usage
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.work import TaskSpec
+from preprov.profiles import sequence_teacher
+from preprov.profiles.curve_sizer import CurveSizer
 from preprov.profiles.sequence import FORMAT, Vintage, Vintages
-from tests.unit.control.world import World, dag, make_world
+from tests.unit.control.test_adjusting_tasks import flat, stage
+from tests.unit.control.world import World, dag, make_world, task
 from tests.unit.profiles.test_sequence import network
 
 TASK = TaskSpec("greedy", ("true",), request=Resources(cpu=2, memory=12), runtime_hint_s=60)
@@ -76,8 +79,44 @@ def test_a_task_is_shown_with_the_model_among_those_that_foretell_it(monkeypatch
     assert max(asked) < epoch(world.clock.now())
 
 
-def test_a_vintage_is_taught_from_all_that_ended_kept_and_read_again() -> None:
+def test_once_a_tenth_of_its_time_is_over_what_a_running_task_uses_is_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    s = stage(flat(0.5, 0.6))
+    for _ in range(4):
+        (run,) = s.world.submit(dag("etl", task("a", seconds=300)))
+        s.run(500)
+        (served,) = s.world.ctx.ports.work.task_runs([run.run_id])
+        assert served.started_at is not None
+        begun = epoch(served.started_at)
+        usage = [Usage(begun + at, cpu=0.5, memory=0.6) for at in range(0, 300, 10)]
+        s.world.ctx.ports.samples.append("p", [(served.claimant(0), u) for u in usage])
+    asked: list[tuple[str, tuple[float, float] | None]] = []
+    curve = CurveSizer.curve
+
+    def noted(self: CurveSizer, known: object, resource: str, seen: tuple[float, float] | None = None) -> object:
+        asked.append((resource, seen))
+        return curve(self, known, resource, seen)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CurveSizer, "curve", noted)
+    s.world.submit(dag("etl", task("a", seconds=300)))
+    s.run(250)
+    assert [told for _, told in asked] == [None, None]  # no sequence model, no second look
+    s.run(300)
+    keep(s.world, Vintage(-np.inf, network()).to_bytes())
+    s.world.ctx.memo.clear()
+    asked.clear()
+    s.world.submit(dag("etl", task("a", seconds=300)))
+    s.run(250)
+    told = {resource: seen for resource, seen in asked if seen is not None}
+    assert len(asked) == 4
+    assert {r: seen[1] for r, seen in told.items()} == pytest.approx({"cpu": 0.5, "memory": 0.6})
+    assert all(30 <= seen[0] <= 120 for seen in told.values())
+
+
+def test_a_vintage_is_taught_from_all_that_ended_kept_and_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the extra torch is not installed")
+    monkeypatch.setattr(sequence_teacher, "_STEPS", (20, 20))
     world = make_world()
     watched(world, 20)
     assert teach_curves(world.ctx, world.pool) is None  # too little

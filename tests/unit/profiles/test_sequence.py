@@ -39,7 +39,7 @@ def network(seed: int = 0, loud: float = 0.5, use: float = 0.0) -> Network:
         shapes |= {f"{head}.weight": (len(NODES), 2 * UNITS), f"{head}.bias": (len(NODES),)}
     weights = {k: rng.normal(0, loud, shape) for k, shape in shapes.items()}
     weights["use.bias"] = weights["use.bias"] + use
-    return Network(weights, {r: np.zeros((2, len(NODES))) for r in RESOURCES})
+    return Network(weights, {r: np.zeros((2, 2, len(NODES))) for r in RESOURCES})
 
 
 def vintages(of: Network, until: float = -np.inf) -> Vintages:
@@ -175,6 +175,33 @@ def test_weights_are_asked_only_about_what_came_after_all_that_taught_them() -> 
     assert kept.before(1e9) is kept.kept[1].network
 
 
+def test_what_is_seen_counts_while_it_may_and_no_run_is_shorter_than_it_was() -> None:
+    *before, asked = runs(9)
+    past, known = past_of(before), features(asked)
+    model = SequenceCurves(vintages(network()))
+    usual = float(np.median(past.duration))
+    low, high = (model.after(past, known, "memory", 0.1 * asked.duration_s, gib) for gib in (0.01, 1000.0))
+    assert low is not None
+    assert high is not None
+    assert (low.amount != high.amount).any()
+    late = model.after(past, known, "memory", 0.5 * asked.duration_s, 1.0)
+    assert late is None or late.duration.min() >= 0.5 * asked.duration_s
+    assert model.after(past, known, "memory", 100 * usual, 1.0) is None
+    assert model.after(past, known, "memory", 0.1 * usual, float("nan")) is None
+    assert SequenceCurves(Vintages()).after(past, known, "memory", 0.1 * usual, 1.0) is None
+
+
+def test_what_is_seen_is_not_believed_where_it_has_not_helped() -> None:
+    past = runs(20)
+    sizer = CurveSizer(4, 128.0, vintages=vintages(network(loud=0.0, use=5.0)))
+    for run in past[:-1]:
+        sizer.learn(run)
+    known = features(past[-1])
+    for resource in RESOURCES:
+        blind, seeing = sizer.curve(known, resource), sizer.curve(known, resource, (60.0, 1e-3))
+        assert (blind.values == seeing.values).all()
+
+
 # --------------------------------------------------------------------------- as it is stored
 
 
@@ -191,7 +218,7 @@ def test_what_is_stored_comes_back_and_gives_the_same() -> None:
 
 def test_what_is_damaged_or_something_else_is_refused() -> None:
     blob = Vintage(12.0, network()).to_bytes()
-    odd = replace(network(), shift={"memory": np.zeros((2, len(NODES)))})
+    odd = replace(network(), shift={"memory": np.zeros((2, 2, len(NODES)))})
     wild = replace(network(), weights=network().weights | {"use.bias": np.full(len(NODES), np.nan)})
     for bad in (b"", blob[:200], b"{}", Vintage(0.0, odd).to_bytes(), Vintage(0.0, wild).to_bytes()):
         with pytest.raises(UnsafeModelError, match="not a sequence model"):
@@ -216,6 +243,13 @@ def taught(of: Sequence[UsageRun], seed: int = 0) -> Vintage:
     return teacher.teach()
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Teaching takes a moment, and is as good as that."""
+    monkeypatch.setattr(sequence_teacher, "_STEPS", (20, 20))
+
+
+@pytest.mark.usefixtures("hasty")
 def test_the_same_lessons_give_the_same_weights() -> None:
     torch = pytest.importorskip("torch", reason="the extra torch is not installed")
     past = runs(45)
@@ -231,6 +265,7 @@ def test_the_same_lessons_give_the_same_weights() -> None:
     assert first.until == past[-1].submitted
 
 
+@pytest.mark.usefixtures("hasty")
 def test_arrays_give_what_torch_gives() -> None:
     torch = pytest.importorskip("torch", reason="the extra torch is not installed")
     made = taught(runs(45)).network
@@ -260,6 +295,27 @@ def test_it_learns_what_the_simple_models_cannot_see() -> None:
     assert sizer.believed("memory") == "sequence"
 
 
+def test_it_learns_what_the_beginning_of_a_run_tells_of_the_rest() -> None:
+    """Half of the runs take three times as much, nobody knows which before they begin."""
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    rng = np.random.default_rng(5)
+    rows = []
+    for i in range(240):
+        top = 2.0 * (3.0 if rng.uniform() < 0.5 else 1.0) * float(rng.lognormal(0, 0.02))
+        length = 500.0 * float(rng.lognormal(0, 0.02))
+        rows.append(UsageRun("W", "P", float(i), length, np.arange(50) * 10.0, np.full(50, top), np.ones(50)))
+    sizer = CurveSizer(4, 128.0, vintages=Vintages([replace(taught(rows[:200]), until=-np.inf)]))
+    for run in rows[200:]:
+        sizer.learn(run)
+    width = [float(np.ptp(sizer.curve(features(rows[0]), "memory").values[32, 1:-2]))]
+    for gib in (2.0, 6.0):
+        curve = sizer.curve(features(rows[0]), "memory", (60.0, gib))
+        assert curve.values[32, 3] == pytest.approx(gib, rel=0.25)
+        width.append(float(np.ptp(curve.values[32, 1:-2])))
+    assert max(width[1:]) < 0.7 * width[0]
+
+
+@pytest.mark.usefixtures("hasty")
 def test_the_backtest_teaches_as_it_goes_and_foresees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A canary in the last run: whatever it uses, what is said of it, and of all before it, is the same."""
     pytest.importorskip("torch", reason="the extra torch is not installed")
