@@ -13,7 +13,7 @@ from preprov.model.errors import ForecastError
 from preprov.model.usage import UsageRun
 from preprov.profiles.aligned import RESOURCES, binned, features
 from preprov.profiles.curve_peers import CURVE_PEERS
-from preprov.profiles.curve_sizer import SEEN, SEQUENCE, UNSEEN, CurveSizer, pinball
+from preprov.profiles.curve_sizer import FOLLOWED, SEEN, SEQUENCE, UNSEEN, CurveSizer, pinball
 from preprov.profiles.curves import LEVELS, MODELS
 from preprov.profiles.sequence import Vintages
 from preprov.profiles.sequence_teacher import Teacher, available
@@ -172,7 +172,7 @@ def run_curves_backtest(
             tallies[process][entrant.name].append(tally)
     names = [*MODELS, *([SEQUENCE] if taught else [])]
     vintages = sum(len(e.school.vintages.kept) for e in entrants if e.school is not None) / seeds
-    seen = _members(tallies, (SEEN, UNSEEN)) if taught else {}
+    seen = _members(tallies, (SEEN, UNSEEN, FOLLOWED)) if taught else {}
     return _report(tallies, len(runs)) | {
         "members": _members(tallies, names),
         "after_a_tenth": {name: {k: v for k, v in told.items() if k.startswith("wql")} for name, told in seen.items()},

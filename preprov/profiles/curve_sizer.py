@@ -26,7 +26,7 @@ DECAY: Final = 0.97
 SEQUENCE: Final = "sequence"
 GATE: Final = 0.98
 """The sequence model must have lost no more than this, as a share of what the best of the others has."""
-SEEN, UNSEEN = "seen", "unseen"
+SEEN, UNSEEN, FOLLOWED = "seen", "unseen", "followed"
 _MARGINS: Final = (1.15, 1.05, 1.0)
 """On an envelope, the most careful first: it is followed until something is known."""
 _EARLY: Final = (0.0, 0.03, 0.07, 0.15, 0.3)
@@ -57,7 +57,7 @@ class CurveSizer:
         self.allocated_by = ""
         """The model whose plan was followed last."""
         self.lost: dict[tuple[str, str], float] = {}
-        """(model, resource) -> pinball loss on the run learnt last; SEEN, UNSEEN: of its rest after a tenth."""
+        """(model, resource) -> pinball loss on the run learnt last; SEEN and the like: of its rest."""
         self._wasted: dict[_Plan, float] = {}
         self._lost: dict[tuple[str, str], float] = {}
 
@@ -101,12 +101,14 @@ class CurveSizer:
             known: (F,) before it. resource: memory or cpu.
             seen: for how long it has run, s, and what it uses now; it counts where that has foretold the rest better.
         """
-        helps = self._lost.get((SEEN, resource), np.inf) < GATE * self._lost.get((UNSEEN, resource), 0.0)
-        if seen is not None and self._sequence is not None and helps:
+        if seen is not None and self._sequence is not None and self._seeing_helps(resource):
             after = self._sequence.after(self._past, known, resource, *seen)
             if after is not None:
                 return after.curve(resource)
         return self._scenarios(self.believed(resource), resource, known).curve(resource)
+
+    def _seeing_helps(self, resource: str) -> bool:
+        return self._lost.get((SEEN, resource), np.inf) < GATE * self._lost.get((UNSEEN, resource), 0.0)
 
     def _see(self, run: UsageRun, resource: str) -> None:
         """What would have been said of the rest of a run after a tenth of its usual time, and was said before it."""
@@ -123,6 +125,8 @@ class CurveSizer:
             }
             for name, said in told.items():
                 self.lost[name, resource] = pinball(said[later], came[later], LEVELS)
+            followed = SEEN if self._seeing_helps(resource) else UNSEEN
+            self.lost[FOLLOWED, resource] = self.lost[followed, resource]
 
     def believed(self, resource: str) -> str:
         """The model that is followed in what a run is expected to use."""

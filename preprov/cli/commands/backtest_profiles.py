@@ -129,6 +129,8 @@ def backtest_curves(
     told = list(next(iter(report["members"].values())))
     rows = [(name, *(f"{scores[c]:.3g}" for c in told)) for name, scores in report["members"].items()]
     common.print_table("Models in ours, each alone", ("model", *told), rows)
+    for name, lost in report["after_a_tenth"].items():
+        typer.echo(f"loss after a tenth, {name}: memory {lost['wql_memory']:.3g}, cpu {lost['wql_cpu']:.3g}")
     if report["rejects"]:
         typer.echo(f"{report['rejects']} run(s) rejected: no samples, or no start or end")
     for note in report["notes"]:

@@ -106,7 +106,8 @@ class CurvesBacktest(Envelope):
     methods: dict[str, CurveScores] = Field(description="Ours or a peer -> scores over all processes.")
     members: dict[str, CurveMember] = Field(description="The models in ours; sequence only where torch is installed.")
     after_a_tenth: dict[str, CurveSeen] = Field(
-        description="seen: the sequence model, told what the run used then. unseen: what ours had said before the run."
+        description="seen: the sequence model, told what the run used then. unseen: what ours had said before the run. "
+        "followed: the one of both that had done better on the runs before."
     )
     sequence_vintages: float = Field(description="How often the sequence model was taught; the mean over seeds.")
     processes: dict[str, dict[str, CurveScores]]
