@@ -21,7 +21,7 @@ from preprov.control.moving import claim_elsewhere, moving_to, where_to
 from preprov.control.observing import observe, of_tasks
 from preprov.control.outlooks import curves_of, is_worth_another_look, outlook
 from preprov.control.trust import ACTS, in_force
-from preprov.control.underway import settled
+from preprov.control.underway import booked, settled
 from preprov.model.adjusting import Adjusting
 from preprov.model.errors import NotFoundError, PoolError, RefusedError, ReservationError
 from preprov.model.plans import ActionKind, ActionRecord
@@ -59,7 +59,7 @@ def adjust_tasks(
     manner = _manner(pool, in_force(ctx, pool))
     if manner is None:
         for r in running:
-            if _limited(r.report):
+            if _limited(r.report) and (_asked_again(ctx, pool, r, now) or not r.adjuster.adjustable(r.node).lasts):
                 _lift(r)
         return ()
     return _adjusted(ctx, pool, live, observation, running, reservations, manner, now)
@@ -93,6 +93,12 @@ def _adjusted(
             _keep_up(r, now)
         out.extend(_extended(ctx, pool, r, manner, now))
     return tuple(out)
+
+
+def _asked_again(ctx: Context, pool: Pool, r: Running, now: datetime) -> bool:
+    """Whether the ledger has what it asked for again; else it waits for the room, where limits do not end anyhow."""
+    wanted = r.claim.most.maximum(r.task.spec.request)
+    return booked(ctx, pool, r, wanted, now).claim.most == wanted
 
 
 def _limited(report: TaskReport) -> bool:

@@ -47,7 +47,7 @@ def _arrived(ctx: Context, pool: Pool, r: Running, bounds: Bounds, now: datetime
     r.kept.lowering = r.kept.told = None
     if wanted is None or not all(like(getattr(bounds, k), getattr(wanted, k)) for k in ADJUSTED if k in bounds.can):
         return r, []
-    after = _booked(ctx, pool, r, had.minimum(wanted), now)
+    after = booked(ctx, pool, r, had.minimum(wanted), now)
     if after.claim.most == had:
         return r, []
     less = (k for k in ADJUSTED if getattr(wanted, k) < getattr(had, k) * (1 - SAME))
@@ -68,12 +68,12 @@ def _taken_back(
     regretted = tuple(Change(k, Course.INCREASE, getattr(has, k)) for k in less)
     r.kept.track = changed(r.kept.track, regretted, epoch(now), manner)
     r.kept.lowering = None
-    after = _booked(ctx, pool, r, has, now)
+    after = booked(ctx, pool, r, has, now)
     why = f"{_said(bounds, asked)}: not to be had on its node; it keeps what it has"
     return after, [record(ctx, pool, r, ActionKind.RESIZE, why, now, "failed", asked.why, after.claim.most)]
 
 
-def _booked(ctx: Context, pool: Pool, r: Running, amount: Resources, now: datetime) -> Running:
+def booked(ctx: Context, pool: Pool, r: Running, amount: Resources, now: datetime) -> Running:
     """With so much in the ledger; as it was where that has no room for it, or is no claim any more."""
     room = pool.claimable(r.node.offering)
     try:

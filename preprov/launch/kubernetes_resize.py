@@ -145,6 +145,9 @@ def _refused(status: int, body: Any, ref: PodRef) -> PoolError:
         return NotFoundError("its pod is gone", where=ref.name)
     if status == 404:
         return RefusedError("this cluster resizes no pods", where=ref.name, hint="Kubernetes 1.33 or newer")
+    if status == 403 and "quota" in str(told.get("message")):
+        hint = "the ResourceQuota of its namespace"
+        return ConflictError(f"refused for now: {told['message']}"[:300], where=ref.name, hint=hint)
     if status in (401, 403):
         hint = "a role that may patch pods/resize: `preprov kubernetes manifests`"
         return NotAuthorisedError(f"not allowed ({status})", where=ref.name, hint=hint)

@@ -12,7 +12,7 @@ import pytest
 
 from preprov.launch.kubernetes_resize import ASKED, KubernetesAdjuster, PodRef, bounds, minor_of
 from preprov.model.agent import Bounds, Underway
-from preprov.model.errors import NotAuthorisedError, NotFoundError, RefusedError, ThrottledError
+from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, RefusedError, ThrottledError
 from preprov.model.pools import Node, Offering, Phase
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
@@ -312,6 +312,19 @@ class TestKubernetes(AdjusterContract):
         with pytest.raises(RefusedError) as refused:
             world.adjuster.resize(world.running(), world.node, Resources(cpu=2, memory=1), 60)
         assert "1.33" in refused.value.hint
+
+    def test_a_quota_is_no_right_that_is_lacking(self, world: KubernetesAdjusterWorld) -> None:
+        """It is said as the server says it, and may be tried again."""
+        claimant = world.running()
+        said = 'pods "t0" is forbidden: exceeded quota: batch, requested: cpu=1'
+
+        def full(*_: object) -> tuple[int, dict]:
+            return 403, {"kind": "Status", "code": 403, "reason": "Forbidden", "message": said}
+
+        world.cluster.answer = full  # type: ignore[method-assign]
+        with pytest.raises(ConflictError, match="exceeded quota: batch") as e:
+            world.adjuster.resize(claimant, world.node, Resources(cpu=2, memory=1), 60)
+        assert e.value.retryable
 
     def test_what_it_may_not_and_what_is_gone(self, world: KubernetesAdjusterWorld) -> None:
         claimant = world.running()

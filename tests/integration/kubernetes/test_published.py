@@ -26,7 +26,7 @@ from preprov.pools.kubernetes.manifests import cordoned, namespace, priority_cla
 from preprov.pools.kubernetes.options import kubernetes_group
 from preprov.pools.kubernetes.placeholder import PlaceholderWay
 from preprov.pools.kubernetes.provider import opened, way_of
-from preprov.pools.kubernetes.rights import account, roles
+from preprov.pools.kubernetes.rights import ADJUSTS, MOVES, TASKS, account, roles, together
 from tests.kubernetesworld import kubernetes_pool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -55,7 +55,10 @@ def made() -> list[dict[str, Any]]:
     pool = kubernetes_pool(Path("x"), tolerations=[taint])
     asked = LaunchRequest(pool, "g", pool.groups[0].offerings[0], 1, "t", Preload())
     group = kubernetes_group(pool, "g")
-    rights = [account("preprov"), *roles(PlaceholderWay.rules, "preprov", "preprov")]
+    rights = [
+        account("preprov"),
+        *roles(together((*PlaceholderWay.rules, *TASKS, ADJUSTS, MOVES)), "preprov", "preprov"),
+    ]
     before = [namespace(group), priority_class(group), *rights]
     now = datetime.now(UTC)
     node = Node("n", "p", "g", asked.offering, Phase.READY, now, now, address="node-1")
