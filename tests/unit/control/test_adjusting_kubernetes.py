@@ -55,11 +55,11 @@ class Stage:
         (run,) = submit(self.ctx, (DagSpec(name, (task,)).in_pool(self.pool.name),))
         return run
 
-    def run(self, seconds: float, until: Callable[[], bool] = lambda: False, *, every: float = 5) -> None:
-        """Passes every five seconds, as `preprov up` makes them; a plan with each sixth."""
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False, *, every: float = 10) -> None:
+        """Passes every ten seconds; a plan with each fourth."""
         end, looks = self.clock.now() + timedelta(seconds=seconds), 0
         while self.clock.now() < end and not until():
-            pool_pass(self.ctx, self.pool, plan=looks % 6 == 0)
+            pool_pass(self.ctx, self.pool, plan=looks % 4 == 0)
             self.nothing_is_overbooked()
             self.clock.sleep(every)
             looks += 1
@@ -140,7 +140,7 @@ def grows(_: str, seconds: float) -> tuple[float, float]:
 def test_memory_is_raised_before_its_limit_is_reached(tmp_path: Path) -> None:
     with stage(tmp_path, grows) as s:
         run = s.submit("grows", seconds=600)
-        s.run(900, lambda: s.state(run) is State.SUCCEEDED)
+        s.run(900, lambda: s.state(run) is State.SUCCEEDED, every=5)
         assert s.state(run) is State.SUCCEEDED
         assert s.fake.killed == []
         assert s.limits(run)[0] == 4
@@ -156,7 +156,7 @@ def test_the_same_task_is_killed_where_nothing_is_adjusted(tmp_path: Path) -> No
     """So the test above can fail."""
     with stage(tmp_path, grows, adjusting=None) as s:
         run = s.submit("grows", seconds=600)
-        s.run(900, lambda: s.state(run) is State.FAILED)
+        s.run(900, lambda: s.state(run) is State.FAILED, every=5)
         assert s.state(run) is State.FAILED
         assert len(s.fake.killed) == 1
         assert ("patch", "", "pods/resize") not in s.fake.called
@@ -235,7 +235,7 @@ def test_what_its_node_can_never_give_is_asked_for_once(tmp_path: Path) -> None:
         s.run(120, lambda: run.run_id in s.claims())
         (node,) = s.fake.objects["nodes"].values()
         node["status"]["allocatable"]["cpu"] = "2"
-        s.run(400)
+        s.run(250)
         (row,) = s.rows(run, "failed")
         assert row.detail.startswith("Infeasible: ")
         assert "cpu 1 -> 4 cores: not to be had on its node" in row.action.reason
@@ -350,10 +350,10 @@ def test_the_ledger_never_says_less_than_a_task_has(
             stranger = s.fake.work("stranger", cpu="500m", memory="1Gi") if trouble == "stranger" else None
             if trouble == "controller":
                 s.ctx = replace(s.ctx, memo={})
-            s.run(120, every=10)
+            s.run(120)
             if stranger is not None:
                 s.fake.objects["pods"].pop(stranger["metadata"]["uid"], None)
         s.fake.fails = ""
-        s.run(1500, lambda: all(s.state(r).is_final for r in runs), every=10)
+        s.run(1500, lambda: all(s.state(r).is_final for r in runs))
         assert all(s.state(r).is_final for r in runs)
         assert s.claims() == {}
