@@ -16,6 +16,8 @@ from preprov.model.pools import Standby
 CLOUDS: Final = ("aws", "gcp", "azure")
 _EVERY_S: Final = {"aws": 0.4, "gcp": 0.25, "azure": 0.25}
 """Wall seconds between two rounds of the agents."""
+_PENDING_S: Final = 4.0
+"""Less than any wake takes, so that a machine of the cloud is up when one of this machine would be."""
 _PORT: Final = 9411
 _REGION: Final = "us-east-1"
 
@@ -117,9 +119,10 @@ def _azure(stack: ExitStack, stage: Stage, agents: Any) -> tuple[Any, Nodes]:
 
 def _aws(stack: ExitStack, stage: Stage, agents: Any) -> tuple[Any, Nodes]:
     try:
-        from preprov.testing.fake_aws import FakeAws
+        from preprov.testing.fake_aws import FakeAws, Times
 
-        fake = stack.enter_context(FakeAws(stage, region=_REGION, agents=agents))
+        times = Times(pending=_PENDING_S)
+        fake = stack.enter_context(FakeAws(stage, region=_REGION, agents=agents, times=times))
     except ImportError as e:
         raise _missing("aws", e) from e
     environment = {

@@ -20,7 +20,10 @@ def attach(app: typer.Typer) -> None:
 def demo(
     seed: Annotated[int, typer.Option("--seed", help="Of the company's work: the same seed, the same night.")] = 0,
     minutes: Annotated[float, typer.Option("--minutes", min=5.0, max=120.0, help="Of the night to play.")] = 30.0,
-    speed: Annotated[float, typer.Option("--speed", min=1.0, max=60.0, help="Seconds of the night per second.")] = 21.0,
+    speed: Annotated[
+        float | None,
+        typer.Option("--speed", min=1.0, max=60.0, help="Seconds of the night per second: 21, or 10 with a cloud."),
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Where the report goes.", dir_okay=False)] = None,
     home: Annotated[
         Path | None, typer.Option("--home", help="Folder of the demonstration, wiped first; demo below PREPROV_HOME.")
@@ -35,7 +38,7 @@ def demo(
     common.begin("demo", output)
     from datetime import UTC, datetime
 
-    from preprov.demo.demonstration import Director, Wishes
+    from preprov.demo.demonstration import Director, Wishes, usual_speed
     from preprov.demo.scene import POOL
     from preprov.logs import configure
     from preprov.settings import Settings
@@ -45,7 +48,7 @@ def demo(
         home=(home or Settings.load().home / "demo").absolute(),
         seed=seed,
         minutes=minutes,
-        speed=speed,
+        speed=speed or usual_speed(provider),
         report=report.absolute() if report else None,
         keep=keep,
         provider=provider,
