@@ -119,7 +119,8 @@ def _azure(stack: ExitStack, stage: Stage, agents: Any) -> tuple[Any, Nodes]:
 
 def _aws(stack: ExitStack, stage: Stage, agents: Any) -> tuple[Any, Nodes]:
     try:
-        from preprov.testing.fake_aws import FakeAws, Times
+        from preprov.testing.fake_aws import FakeAws
+        from preprov.testing.fake_aws_nodes import Times
 
         times = Times(pending=_PENDING_S)
         fake = stack.enter_context(FakeAws(stage, region=_REGION, agents=agents, times=times))
