@@ -172,7 +172,8 @@ def weighted_quantiles(values: Floats, weight: Floats, levels: Floats) -> Floats
     low = np.maximum(high - 1, 0)
     at_low, at_high = np.take_along_axis(at, low, 1), np.take_along_axis(at, high, 1)
     part = np.clip((levels - at_low) / np.maximum(at_high - at_low, 1e-300), 0.0, 1.0)
-    out: Floats = np.take_along_axis(rows, low, 1) * (1 - part) + np.take_along_axis(rows, high, 1) * part
+    below, above = np.take_along_axis(rows, low, 1), np.take_along_axis(rows, high, 1)
+    out: Floats = np.minimum(below + (above - below) * part, above)  # in this form rounding lets no two of them cross
     return out if values.ndim > 1 else out[0]
 
 

@@ -66,5 +66,6 @@ def test_the_errors_a_provider_raises_say_whether_they_may_be_retried() -> None:
         "InsufficientCapacityError",
         "ThrottledError",
         "ConflictError",
+        "UnfinishedError",
     }
     assert {"QuotaExceededError", "NotAuthorisedError", "NotFoundError", "NodeBusyError"} <= {e.__name__ for e in kinds}
