@@ -26,7 +26,7 @@ class Unit:
         name: unique in its pool and kind. node_id: where it is; "" = nowhere yet.
         amount: what it has, or what it may use, by resource in the units of `model.resources.UNITS`; a type of storage
             adds "disk" in GiB.
-        holders: claimants that have it, or wait for it.
+        holders: claimants that have it, or wait for it; of a task, which is a claimant itself, its tenant.
         detail: its state in words, for people.
     """
 

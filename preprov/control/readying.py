@@ -11,7 +11,7 @@ from preprov.control.demanding import known_runtimes
 from preprov.control.lifecycle import Live
 from preprov.control.observing import of_tasks
 from preprov.model.pools import Pool
-from preprov.model.work import TaskRun, TaskSpec
+from preprov.model.work import TaskRun, TaskSpec, run_of
 from preprov.planning.deadlines import landing
 from preprov.planning.order import ReadyTask
 
@@ -91,7 +91,7 @@ def busy_until(ctx: Context, pool: Pool, now: datetime) -> Mapping[str, datetime
     claims = [r for r in of_tasks(reservations) if r.node_id]
     if not claims:
         return {}
-    running = [t for t in ctx.ports.work.task_runs(sorted({r.claimant.split("/")[0] for r in claims})) if t.started_at]
+    running = [t for t in ctx.ports.work.task_runs(sorted({run_of(r.claimant) for r in claims})) if t.started_at]
     expected = expected_runtimes(ctx, pool, running)
     ends: dict[str, datetime] = {}
     for t in running:

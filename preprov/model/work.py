@@ -280,6 +280,11 @@ class TaskRun:
         return f"{self.run_id}/{self.task_id}#{instance}{again}"
 
 
+def run_of(claimant: str) -> str:
+    """The run that a task's claimant is of."""
+    return claimant.partition("/")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class DagRun:
     """One run of a DAG, as the live system follows it."""

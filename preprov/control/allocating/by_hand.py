@@ -13,6 +13,7 @@ from preprov.model.plans import ActionKind
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import Resources
+from preprov.model.work import run_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def give_back(ctx: Context, reservation_id: str, reason: str) -> Reservation:
     """
     found = _found(ctx, reservation_id)
     if found.claim.purpose is Purpose.TASK and found.claim.state is ReservationState.COMMITTED:
-        run = found.claim.claimant.partition("/")[0]
+        run = run_of(found.claim.claimant)
         raise ReservationError("its task has begun", where=reservation_id, hint=f"preprov run cancel {run}")
     return found.type.release(found.pool, found.claim, found.node, reason)
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from preprov.contracts import Holding, Unit
 from preprov.control.allocating.machines import Machines
-from preprov.control.observing import committed_by_node, observe
 from preprov.model.errors import RefusedError
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Reservation
@@ -19,9 +18,7 @@ class Gpus(Machines):
 
     def observe(self, pool: Pool) -> tuple[Unit, ...]:
         """As the contract says."""
-        bound = committed_by_node(self._ctx.ports.ledger.reservations(pool.name))
-        nodes = sorted(observe(self._ctx, pool).nodes, key=lambda n: n.node_id)
-        return tuple(u for n in nodes for u in self._of(pool, n, bound.get(n.node_id, [])))
+        return tuple(u for n, bound in self._nodes(pool) for u in self._of(pool, n, bound))
 
     def _of(self, pool: Pool, node: Node, bound: list[Reservation]) -> Iterator[Unit]:
         takers = [r.claimant for r in bound for _ in range(math.ceil(r.most.gpu))]

@@ -24,14 +24,19 @@ class Machines:
 
     def observe(self, pool: Pool) -> tuple[Unit, ...]:
         """As the contract says; a node is its claimants' that are bound to it."""
-        bound = committed_by_node(self._ctx.ports.ledger.reservations(pool.name))
         out = []
-        for n in sorted(observe(self._ctx, pool).nodes, key=lambda n: n.node_id):
-            holders = tuple(sorted(r.claimant for r in bound.get(n.node_id, ())))
+        for n, bound in self._nodes(pool):
+            holders = tuple(sorted(r.claimant for r in bound))
             holding = Holding.ALLOCATED if holders else Holding.FREE
             amount = pool.claimable(n.offering).as_dict()
             out.append(Unit(self.kind, n.node_id, pool.name, n.node_id, holding, amount, holders, str(n.phase)))
         return tuple(out)
+
+    def _nodes(self, pool: Pool) -> list[tuple[Node, list[Reservation]]]:
+        """By name, each with the claims that are bound to it."""
+        bound = committed_by_node(self._ctx.ports.ledger.reservations(pool.name))
+        nodes = sorted(observe(self._ctx, pool).nodes, key=lambda n: n.node_id)
+        return [(n, bound.get(n.node_id, [])) for n in nodes]
 
     def reserve(self, pool: Pool, claim: Reservation) -> Reservation:
         """As the contract says."""

@@ -10,7 +10,7 @@ from preprov.model.errors import NotFoundError, PoolError, RefusedError
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import Resources
-from preprov.model.work import TaskRun
+from preprov.model.work import TaskRun, run_of
 
 LEASE_S: Final = 120.0
 """Limits of a task end by themselves when nobody has set them again for so long."""
@@ -112,8 +112,7 @@ class Tasks:
         found = self._known.get(claim.claimant)
         if found is not None:
             return found
-        run_id = claim.claimant.partition("/")[0]
-        for task in self._ctx.ports.work.task_runs([run_id]):
+        for task in self._ctx.ports.work.task_runs([run_of(claim.claimant)]):
             for i in range(task.spec.instances):
                 if task.claimant(i) == claim.claimant:
                     return task, i
