@@ -71,7 +71,7 @@ class SystemServer:
         leader = int((self.data / "postmaster.pid").read_text().splitlines()[0])
         family = [psutil.Process(leader), *psutil.Process(leader).children(recursive=True)]
         family[0].kill()
-        psutil.wait_procs(family, timeout=60)
+        psutil.wait_procs(family, timeout=240)
 
     def remove(self) -> None:
         """Stop it and forget its data."""
@@ -82,7 +82,7 @@ class SystemServer:
         command = [*self.before, str(self.binaries / program), *arguments]
         with (self.home / "log").open("a") as log:  # not a pipe: the server would inherit it and hold it open
             subprocess.run(
-                command, check=check, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.home, timeout=60
+                command, check=check, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.home, timeout=240
             )
 
 

@@ -20,7 +20,7 @@ from preprov.pools.slurm.provider import SlurmProvider
 from preprov.slurm.commands import SlurmCommands, connect
 from preprov.testing.local_nodes import cleared
 from preprov.testing.slurm_cluster import SlurmCluster, SlurmHost, free_ports, slurm_cluster
-from preprov.testing.waiting import wait_until
+from preprov.testing.waiting import REAL_S, wait_until
 
 TOML = """
 [[pool]]
@@ -88,7 +88,7 @@ class SlurmWorld:
         return self.again_provider()
 
     def until(self, look: Callable[[], bool], what: str) -> None:
-        wait_until(look, what=what, deadline_s=60.0, every_s=0.1)
+        wait_until(look, what=what, deadline_s=REAL_S, every_s=0.1)
 
     def occupy(self, node: Node) -> str:
         task = TaskRun(
@@ -184,7 +184,7 @@ def slurm_world(
     retry_s: float = 60.0,
     suspend_s: float = 600.0,
     suspend_timeout_s: float = 1.0,
-    resume_timeout_s: float = 60.0,
+    resume_timeout_s: float = 300.0,
     more: tuple[str, ...] = (),
 ) -> Iterator[SlurmWorld]:
     """A cluster of that host, whose nodes live under `home`."""

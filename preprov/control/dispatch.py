@@ -41,7 +41,7 @@ class DispatchResult:
 
     Attributes:
         waiting: demand that is ready and found no room; wave: the same kind by kind. unplaceable: task -> why it fits
-            on no node.
+            on no node. begun: ids of live runs that are due.
     """
 
     started: tuple[str, ...]
@@ -50,6 +50,7 @@ class DispatchResult:
     unplaceable: Mapping[str, str]
     live_tasks: int
     wave: tuple[Kind, ...] = ()
+    begun: frozenset[str] = frozenset()
 
 
 def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> DispatchResult:
@@ -213,7 +214,8 @@ def _place(
     # No node is wanted for what fits on none, nor for what has to wait whatever there is.
     left = sorted((placement.placed.keys() | placement.unplaced.keys()) - set(started) - nowhere.keys())
     wave = _kinds([wanting[c][0].spec for c in left])
-    return DispatchResult(tuple(started), together(wave), len(left), nowhere, len(live.tasks), wave)
+    begun = frozenset(r.run_id for r in live.runs.values() if r.due is None or r.due <= now)
+    return DispatchResult(tuple(started), together(wave), len(left), nowhere, len(live.tasks), wave, begun)
 
 
 def _fitting_nowhere(pool: Pool, specs: Mapping[str, TaskSpec]) -> dict[str, str]:

@@ -109,7 +109,7 @@ def pool_pass(
         if react and reacts(ctx, pool):
             seen = observe_launched(ctx, pool) if records else observation
             may = kinds - {ActionKind.LAUNCH} if any(r.action.kind is ActionKind.LAUNCH for r in records) else kinds
-            records = (*records, *_react(ctx, pool, seen, waiting, may, anew=plan))
+            records = (*records, *_react(ctx, pool, seen, waiting, may, anew=_begun(ctx, pool, dispatched) or plan))
         records = (*records, *serve_places(ctx, pool, observation, records))
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
@@ -159,6 +159,14 @@ def _plan_and_act(
     return plan, demand, acted
 
 
+def _begun(ctx: Context, pool: Pool, dispatched: DispatchResult | None) -> bool:
+    """True if runs began since the last look at the next minutes: what it foresaw of them would be counted twice."""
+    key, runs = (pool.name, "runs begun"), dispatched.begun if dispatched else frozenset()
+    held = ctx.memo.get(key)
+    ctx.memo[key] = (ctx.clock.now(), runs)
+    return held is None or not runs <= held[1]  # type: ignore[operator]
+
+
 def _react(
     ctx: Context,
     pool: Pool,
@@ -168,7 +176,7 @@ def _react(
     *,
     anew: bool,
 ) -> tuple[ActionRecord, ...]:
-    """Wake and put away; `anew`: a plan was due, so work may have come that the last look did not know.
+    """Wake and put away; `anew`: work may have come that the last look did not know, or foresaw as yet to come.
 
     A pass that has launched launches no more: it began as much of a wave as one may.
     """

@@ -49,6 +49,8 @@ def _start(s: Situation, d: Decision, allowance: Allowance) -> None:
     reach = d.running
     lacking = {g.name: g.min_nodes - _running_in(s, g.name) for g in s.inputs.pool.groups}
     for node in s.supply.standby:
+        if node.settling:  # it can be woken once it sleeps
+            continue
         lead = s.inputs.leads(node.group, node.offering, node.standby)
         if s.target(lead)[0] > reach + _EPS or lacking[node.group] > 0:
             wanted.setdefault((node.group, node.offering.key, node.standby), []).append(node)
@@ -214,7 +216,8 @@ def _end_standby(s: Situation, d: Decision) -> None:
     stock = Stock(s, d)
     for node in reversed(list(d.standby)):
         size = s.supply.size[node.node_id]
-        if node.node_id not in s.supply.protected and top - size >= target[0] - _EPS:
+        can_end = not (node.settling or node.node_id in s.supply.protected)
+        if can_end and top - size >= target[0] - _EPS:
             instead = None if s.optimum is None else Standby.COLD if stock.spare(node) else node.standby
             course = _fate(s, node, target, top - size, states=(), now_in=node.standby, instead=instead)
             if course.state is Standby.COLD:

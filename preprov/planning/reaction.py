@@ -153,6 +153,7 @@ class _Reacting:
         self.warming = [n for n in by_phase.get(Phase.WARMING, []) if self._expected(n)]
         kept = [*by_phase.get(Phase.HIBERNATED, ()), *by_phase.get(Phase.STOPPED, ())]
         self.kept = sorted(kept, key=lambda n: (self._lead(n, n.standby).median_s, n.created_at, n.node_id))
+        self.settling = [n for n in inputs.observation.nodes if n.settling]
         self.busy = {n.node_id for n in self.ready if n.is_busy or n.node_id in inputs.committed}
         self.actions: list[Action] = []
         self._wanted: dict[tuple[float, float], int] = {}
@@ -259,7 +260,7 @@ class _Reacting:
         group = next((g for g in pool.groups for o in g.offerings if o.key == self.reference.key), pool.groups[0])
         lead = i.leads(group.name, self.reference, Standby.COLD)
         waking = {n for a in self.actions for n in a.node_ids}
-        left = self._sizes(n for n in self.kept if n.node_id not in waking)
+        left = self._sizes(n for n in (*self.kept, *self.settling) if n.node_id not in waking)
         short = self.wanted(lead.quantile(self.in_time) + i.tick_s, self.level) - have - left
         there = sum(n.group == group.name for n in i.observation.nodes)
         room = min(group.max_nodes - there, pool.guards.max_nodes - len(i.observation.nodes), group.max_step)

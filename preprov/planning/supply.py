@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import log
 from statistics import NormalDist
@@ -32,7 +32,7 @@ class Supply:
     Attributes:
         ready: READY and not to be drained. warming: on their way and counted on, with the instant they should be ready.
         overdue: warming for so long that failure is likelier; not counted on.
-        standby: hibernated or stopped, fastest back first. draining: DRAINING, or asked to; not what falls asleep.
+        standby: hibernated or stopped, fastest back first, and what falls asleep. draining: DRAINING, or asked to.
         to_drain: READY or WARMING nodes a person asked to drain.
         protected: nodes that are never ended: they run work, may run work, or hold a committed reservation.
         draining_size: share of draining nodes that still carries work which the demand contains.
@@ -95,6 +95,7 @@ def read_supply(inputs: PlanInputs, reference: Offering) -> Supply:
                 overdue.append(n)
             else:
                 warming.append((n, due))
+    asleep = [_asleep(n, inputs) if n.settling else n for n in kept]
     draining = tuple(n for n in nodes if n.phase is Phase.DRAINING and not n.settling)
     to_drain = tuple(n for n in drained if n.phase in (Phase.READY, Phase.WARMING))
     standby_drained = tuple(n for n in drained if n.phase in (Phase.HIBERNATED, Phase.STOPPED))
@@ -102,7 +103,7 @@ def read_supply(inputs: PlanInputs, reference: Offering) -> Supply:
         ready=tuple(n for n in kept if n.phase is Phase.READY),
         warming=tuple(warming),
         overdue=tuple(overdue),
-        standby=_ladder([n for n in kept if n.phase in (Phase.HIBERNATED, Phase.STOPPED)], inputs),
+        standby=_ladder([n for n in asleep if n.phase in (Phase.HIBERNATED, Phase.STOPPED)], inputs),
         draining=draining + standby_drained,
         to_drain=to_drain,
         failed=tuple(n for n in nodes if n.phase is Phase.FAILED),
@@ -130,6 +131,13 @@ def expected_ready(node: Node, inputs: PlanInputs) -> datetime | None:
     if alive <= _ALIVE * (alive + fails):
         return None
     return node.since + timedelta(seconds=lead.quantile(1.0 - survival / 2))
+
+
+def _asleep(node: Node, inputs: PlanInputs) -> Node:
+    """A node that falls asleep as if it slept, in the quickest state of its group: no cloud says which it will be."""
+    states = inputs.pool.group(node.group).standby_states
+    state = next((s for s in (Standby.HIBERNATED, Standby.STOPPED) if s in states), None)
+    return node if state is None else replace(node, phase=Phase(state.value))
 
 
 def _cdf(lead: LeadTime, seconds: float) -> float:

@@ -25,7 +25,7 @@ from preprov.testing.waiting import wait_until
 PROGRAMS: Final = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db", "sbatch", "sacct")
 PACKAGES: Final = "slurm-wlm slurmrestd slurmdbd munge mariadb-server slurm-wlm-jwt-plugin"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_UP_S: Final = 60.0
+_UP_S: Final = 180.0
 
 
 def missing() -> str:

@@ -29,7 +29,7 @@ def pool(page: Any, name: str) -> Any:
 
 def ask(server: Server, path: str) -> Any:
     answer = httpx.get(
-        f"{server.url}v1/{path}", headers={"Authorization": f"Bearer {server.tokens['admin']}"}, timeout=30
+        f"{server.url}v1/{path}", headers={"Authorization": f"Bearer {server.tokens['admin']}"}, timeout=240
     )
     return answer.raise_for_status().json()
 

@@ -110,12 +110,15 @@ def _nodes_of(job: SlurmJob) -> tuple[str, ...]:
 
 
 def node(group: SlurmGroup, place: Place, scale: Timescale, now: datetime) -> Node | None:
-    """The node as it is now; None if there is none, or it is on its way out."""
+    """The node as it is now; None if there is none, or it is on its way out and will not be kept."""
     s = place.slurm
-    if s is None or place.is_leaving or (s.is_gone and not s.is_coming and place.machine is None):
+    if s is None or (s.is_gone and not s.is_coming and place.machine is None):
         return None
-    phase, why = _phase(place, s)
     bare = _bare(group, place, s, scale, now)
+    if place.is_leaving:
+        kept = (place.marks.to or group.suspend_to) in _KEPT.values()
+        return replace(bare, phase=Phase.DRAINING, settling=True, reason="on its way to standby") if kept else None
+    phase, why = _phase(place, s)
     if phase in (Phase.READY, Phase.DRAINING):
         ready = _ready_at(place, s, scale, now)
         asked = place.marks.asked_at

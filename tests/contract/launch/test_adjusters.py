@@ -19,7 +19,7 @@ from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.testing.adjuster_contract import CORES, GIB, AdjusterContract
 from preprov.testing.fake_kubernetes import FakeKubernetes
 from preprov.testing.local_nodes import cleared
-from preprov.testing.waiting import wait_until
+from preprov.testing.waiting import REAL_S, wait_until
 from tests.fakeslurmworld import FakeSlurmWorld
 from tests.localnodes import LocalWorld
 
@@ -107,7 +107,7 @@ class SlurmAdjusterWorld:
     def running(self) -> str:
         claimant = self._start(CORES)
         began = self._home / f"{claimant.partition('/')[0]}.began"
-        wait_until(lambda: bool(self._world.connect().jobs()) and began.exists(), what="it to begin", deadline_s=60)
+        wait_until(lambda: bool(self._world.connect().jobs()) and began.exists(), what="it to begin", deadline_s=REAL_S)
         return claimant
 
     def pending(self) -> str | None:
@@ -125,7 +125,7 @@ class SlurmAdjusterWorld:
         return self._job(claimant).time_limit_s
 
     def kept(self, claimant: str) -> bool:
-        wait_until(lambda: self._job(claimant).is_over, what="it to end", deadline_s=60)
+        wait_until(lambda: self._job(claimant).is_over, what="it to end", deadline_s=REAL_S)
         return (self._home / f"{claimant.partition('/')[0]}.kept").exists()
 
 

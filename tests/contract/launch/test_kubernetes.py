@@ -33,7 +33,7 @@ from preprov.sim.ports import memory_ports
 from preprov.testing.adjuster_contract import CORES, GIB, AdjusterContract
 from preprov.testing.fake_kubelet import FakeKubelet
 from preprov.testing.scheduler_contract import SchedulerContract
-from preprov.testing.waiting import wait_until
+from preprov.testing.waiting import REAL_S, wait_until
 from tests.kubernetesworld import LABELS, kubernetes_pool
 
 
@@ -69,7 +69,7 @@ class KubernetesSchedulerWorld:
         return TaskSpec(task_id, command=("sh", "-c", script), request=request)
 
     def until(self, look: Callable[[], bool], what: str) -> None:
-        wait_until(look, what=what, deadline_s=60)
+        wait_until(look, what=what, deadline_s=REAL_S)
 
     def begun(self, claimant: str) -> int:
         run, _, instance = claimant.replace("/only#", " ").partition(" ")
@@ -223,7 +223,7 @@ def test_work_warms_its_node_is_committed_as_it_starts_and_released_as_it_ends(t
             return bool(fake._running)
 
         try:
-            wait_until(started, what="the task to start", deadline_s=120)
+            wait_until(started, what="the task to start", deadline_s=REAL_S)
             (claim,) = committed()
             (node,) = [n for n in ctx.provider("kubernetes").observe(pool).nodes if n.running]
             assert (node.node_id, node.running) == (claim.node_id, (claim.claimant,))
@@ -235,7 +235,7 @@ def test_work_warms_its_node_is_committed_as_it_starts_and_released_as_it_ends(t
                 pool_pass(ctx, pool)
                 return not committed()
 
-            wait_until(released, what="the claim to be released", deadline_s=120)
+            wait_until(released, what="the claim to be released", deadline_s=REAL_S)
             (run,) = ctx.ports.work.runs(pool.name)
             assert run.state is State.SUCCEEDED
         finally:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from preprov.contracts import SourceState
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import Ask, exchanged
 from preprov.testing.local_nodes import cleared, processes
+from preprov.testing.waiting import REAL_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 PROVIDER = ROOT / "integrations" / "airflow"
@@ -75,19 +75,25 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def wait_for(what: str, fact: Callable[[], Any], limit: float = 240.0) -> Any:
+def wait_for(what: str, fact: Callable[[], Any], limit: float = REAL_S) -> Any:
     """What `fact` gives once it gives something; an error counts as nothing."""
-    until, last = time.monotonic() + limit, ""
-    while time.monotonic() < until:
+    last = ""
+
+    def looked() -> Any:
+        nonlocal last
         try:
-            if found := fact():
-                return found
+            return fact()
         except httpx.HTTPStatusError as refused:
-            last = f"; last answer: {refused.response.status_code} {refused.response.text[:500]}"
+            last = f"last answer: {refused.response.status_code} {refused.response.text[:500]}"
         except httpx.HTTPError as failed:
-            last = f"; last error: {failed!r}"
-        time.sleep(1.0)
-    raise AssertionError(f"{what}: not within {limit:.0f} s{last}")
+            last = f"last error: {failed!r}"
+        return None
+
+    try:
+        return wait_until(looked, what=what, deadline_s=limit, every_s=1.0)
+    except AssertionError as e:
+        e.add_note(last)
+        raise
 
 
 def programs(version: str) -> Path:
@@ -237,7 +243,7 @@ class Airflow:
     def _headers(self) -> dict[str, str]:
         if self.password:
             return {"Authorization": f"Basic {b64encode(f'admin:{self.password}'.encode()).decode()}"}
-        token = httpx.get(f"{self.url}/auth/token", timeout=30).raise_for_status().json()["access_token"]
+        token = httpx.get(f"{self.url}/auth/token", timeout=240).raise_for_status().json()["access_token"]
         return {"Authorization": f"Bearer {token}"}
 
     def call(self, method: str, path: str, **more: Any) -> Any:
@@ -245,7 +251,7 @@ class Airflow:
 
         def asked() -> httpx.Response:
             url = f"{self.url}/{self.api}/{path}"
-            answer = httpx.request(method, url, headers=self._headers(), timeout=60, **more)
+            answer = httpx.request(method, url, headers=self._headers(), timeout=240, **more)
             return answer.raise_for_status() if answer.is_server_error else answer
 
         return wait_for(f"{method} {path}", asked).raise_for_status().json()
@@ -266,7 +272,7 @@ class Airflow:
     def state(self, dag_id: str, run_id: str) -> str:
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
 
-    def ended(self, dag_id: str, run_id: str, limit: float = 240.0) -> str:
+    def ended(self, dag_id: str, run_id: str, limit: float = REAL_S) -> str:
         return str(
             wait_for(
                 f"{dag_id} ends",

@@ -71,6 +71,6 @@ def test_told_to_end_it_leaves_neither_a_server_nor_nodes(tmp_path: Path) -> Non
     for _ in said:
         pass
     assert process.wait(timeout=120) == 128 + signal.SIGTERM
-    _, alive = psutil.wait_procs(started, timeout=60)
+    _, alive = psutil.wait_procs(started, timeout=240)
     assert alive == []
     assert not list(nodes.glob("*/agent.sock"))

@@ -22,7 +22,7 @@ from preprov.model.resources import Resources, sum_of
 from preprov.model.work import DagRun, DagSpec, State, TaskSpec
 from preprov.settings import Settings
 from preprov.testing.local_nodes import cleared
-from preprov.testing.waiting import wait_until
+from preprov.testing.waiting import REAL_S, wait_until
 
 MIB = 1 / 1024
 OBEYS = """
@@ -69,7 +69,7 @@ class Stage:
             self.look()
             return fact()
 
-        wait_until(looked, what=what, deadline_s=60)
+        wait_until(looked, what=what, deadline_s=REAL_S)
 
     def work(self, run: DagRun) -> Path:
         (found,) = self.home.glob(f"nodes/*/*/tasks/{task_folder(f'{run.run_id}/t#0')}/work")

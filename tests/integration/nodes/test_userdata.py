@@ -22,7 +22,7 @@ from preprov.model.work import DatasetRef
 from preprov.pools.nodes.package import agent_package
 from preprov.pools.nodes.userdata import Source, user_data
 from preprov.testing.fake_metadata import GcpMetadata, Vm
-from preprov.testing.waiting import wait_until
+from preprov.testing.waiting import REAL_S, wait_until
 
 PACKAGE = "hello"
 JAIL = """
@@ -93,12 +93,12 @@ class Jail:
             return said is not None and look(said)
 
         try:
-            wait_until(there, what="the node", deadline_s=200)
+            wait_until(there, what="the node", deadline_s=REAL_S)
         except AssertionError as e:
             raise AssertionError(f"{e}\n{self.log.read_text()[-3000:]}\n{seen[-1:]}") from e
         finally:
             (self.folder / "over").touch()
-            jail.wait(timeout=30)
+            jail.wait(timeout=240)
         return seen[-1]
 
 

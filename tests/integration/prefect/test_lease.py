@@ -19,7 +19,7 @@ POOL, QUEUE = limit_of_pool("workers"), limit_of_queue("workers", "high")
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with serving(tmp_path_factory.mktemp("prefect")) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(tmp_path_factory.mktemp("prefect")) as url, httpx.Client(base_url=url, timeout=240) as client:
         made = client.post("/work_pools/", json={"name": "workers", "type": "process", "concurrency_limit": 2})
         assert made.is_success, made.text
         assert client.post("/work_pools/workers/queues", json={"name": "high"}).is_success

@@ -115,7 +115,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def deployment(server: str) -> str:
     """Of a work pool with limits: every night, and by hand."""
-    with httpx.Client(base_url=server, timeout=60, follow_redirects=True) as api:
+    with httpx.Client(base_url=server, timeout=240, follow_redirects=True) as api:
         properties = {"cpu": {"default": "500m"}, "memory": {"default": "1Gi"}}
         template = {
             "variables": {"type": "object", "properties": properties},
@@ -198,7 +198,7 @@ def test_a_node_is_warm_before_a_run_is_expected_to_start(
     (folder / "preprov.toml").write_text(CONFIG.format(url=server))
     preprov = Preprov(folder, 0, "", [])
     expected = datetime.now(UTC) + timedelta(seconds=150)
-    with httpx.Client(base_url=server, timeout=60, follow_redirects=True) as api:
+    with httpx.Client(base_url=server, timeout=240, follow_redirects=True) as api:
         details = {"scheduled_time": expected.isoformat()}
         state: dict[str, Any] = {"type": "SCHEDULED", "state_details": details}
         asked = {"state": state, "idempotency_key": "ahead"}

@@ -179,7 +179,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             token=preprov.token,
         )
         (folder / "preprov.toml").write_text(config)
-        with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as api:
+        with httpx.Client(base_url=url, timeout=240, follow_redirects=True) as api:
             declare(api, folder)
             try:
                 preprov.serve()

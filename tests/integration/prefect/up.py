@@ -5,13 +5,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+
+from preprov.testing.waiting import REAL_S, wait_until
 
 TABLE = """run_id,dag_id,tenant,schedule,trigger,scheduled_for,submit,task,operator,parents,cpu,memory_gib,runtime_s
 """
@@ -26,15 +27,9 @@ def history(days: int = 28) -> str:
     return TABLE + "\n".join(rows) + "\n"
 
 
-def until(what: Callable[[], object], limit: float = 240) -> object:
+def until(what: Callable[[], object], limit: float = REAL_S) -> object:
     """Poll a real server for something that is not there yet."""
-    deadline = time.monotonic() + limit
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.5)
-    raise AssertionError("it never came")
+    return wait_until(what, deadline_s=limit, every_s=0.5)
 
 
 @contextmanager
@@ -45,21 +40,21 @@ def serving(
     environment = {**os.environ, "PREPROV_HOME": str(home), "PREPROV_LOG_LEVEL": "info", **env}
     (folder / "history.csv").write_text(history(days))
     command = [sys.executable, "-m", "preprov.cli.main"]
-    subprocess.run([*command, "init"], cwd=folder, env=environment, check=True, timeout=120)
+    subprocess.run([*command, "init"], cwd=folder, env=environment, check=True, timeout=300)
     for pool in pools:
         ingest = [*command, "ingest", "dags", "history.csv", "--pool", pool, "--tz", "UTC"]
-        subprocess.run(ingest, cwd=folder, env=environment, check=True, timeout=120)
+        subprocess.run(ingest, cwd=folder, env=environment, check=True, timeout=300)
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "up"], cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
     try:
         said = until(lambda: re.search(r"prefect: (http\S+)", (folder / "up.log").read_text()))
-        with httpx.Client(base_url=f"{said[1]}/api/", timeout=30) as client:  # type: ignore[index]
+        with httpx.Client(base_url=f"{said[1]}/api/", timeout=240) as client:  # type: ignore[index]
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=240)
         for log_file in (folder / "up.log", home / "prefect" / "server.log", home / "prefect" / "flows.log"):
             if log_file.exists():  # shown by pytest where a test failed
                 sys.stdout.write(f"--- {log_file.name}\n{log_file.read_text()[-4000:]}\n")

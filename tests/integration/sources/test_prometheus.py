@@ -96,7 +96,7 @@ def ready(url: str) -> bool:
 
 
 def value(url: str, query: str) -> Any:
-    result = httpx.post(f"{url}/api/v1/query", data={"query": query}, timeout=30).json()["data"]["result"]
+    result = httpx.post(f"{url}/api/v1/query", data={"query": query}, timeout=240).json()["data"]["result"]
     return float(result[0]["value"][1]) if result else None
 
 

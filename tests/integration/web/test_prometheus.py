@@ -76,7 +76,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path
 
 
 def answered(port: int, query: str) -> Any:
-    answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}, timeout=30).json()
+    answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}, timeout=240).json()
     assert answer["status"] == "success", answer
     return answer["data"]["result"]
 
@@ -119,7 +119,7 @@ def _until_scraped(port: int, log: Path) -> None:
 def _is_ready(port: int) -> bool:
     """It listens before it answers, and then says 503 for a while."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/-/ready", timeout=30).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/-/ready", timeout=240).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -56,6 +56,15 @@ def test_reactions_note_what_came_as_they_go():
     assert kinds >= {ActionKind.LAUNCH, ActionKind.TERMINATE}
 
 
+def test_a_wave_that_has_come_is_not_foreseen_any_more():
+    world = make_world()
+    world.clock.sleep(10)
+    world.submit(dag("wave", *(task(f"t{i}", seconds=900, cpu=4) for i in range(5)), schedule="3 1 * * *"))
+    world.run_for(300, every=5, plan_every=60)
+    launched = [r for r in world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.LAUNCH]
+    assert sum(len(r.node_ids) for r in launched if r.result == "done") == 5
+
+
 class Slow(SimCloud):
     """One that says that it goes by plans."""
 

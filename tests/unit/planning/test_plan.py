@@ -378,6 +378,16 @@ def test_a_node_on_its_way_into_standby_is_not_ended():
     assert due(make_plan(inputs(None, asleep_soon)).plan) == []
 
 
+def test_a_node_on_its_way_into_standby_is_counted_as_kept_and_cannot_be_started_yet():
+    p = pool(group(states=frozenset({Standby.RUNNING, Standby.HIBERNATED})))
+    demand = steps([16.0] * 72)
+    falling = replace(node("n1", Phase.DRAINING), settling=True)
+    assert count(due(make_plan(inputs(demand, pool_=p)).plan, ActionKind.LAUNCH)) == 1
+    assert due(make_plan(inputs(demand, falling, pool_=p)).plan) == []
+    (start,) = due(make_plan(inputs(demand, node("n1", Phase.HIBERNATED), pool_=p)).plan)
+    assert (start.kind, start.node_ids) == (ActionKind.START, ("n1",))
+
+
 def test_work_on_a_draining_node_asks_for_no_second_one():
     demand = steps([16.0, 16.0, *[0.0] * 70])
     assert due(make_plan(inputs(demand, node("n1", Phase.DRAINING, running=("x/y#0",)))).plan) == []

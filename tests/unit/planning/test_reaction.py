@@ -132,6 +132,13 @@ def test_a_node_beyond_what_the_plan_lets_exist_is_ended_and_without_a_plan_noth
     assert kinds(react(situation(there, idle=idle, optimum=None))) == {}
 
 
+def test_nothing_is_launched_for_what_a_node_that_falls_asleep_can_be_woken_for():
+    soon = rising(16.0, at_s=150.0)
+    assert kinds(react(situation((), soon))) == {ActionKind.LAUNCH: 1}
+    falling = replace(node(0, Phase.DRAINING), settling=True)
+    assert kinds(react(situation((falling,), soon))) == {}
+
+
 def test_a_disruption_budget_is_for_all_that_is_given_up_together():
     there = nodes(ready=3)
     idle = {n.node_id: NOW - timedelta(hours=1) for n in there}

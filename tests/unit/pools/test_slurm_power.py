@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from preprov.contracts import LaunchRequest
-from preprov.model.errors import ConfigError
+from preprov.model.errors import ConfigError, ConflictError
 from preprov.model.pools import Phase, Preload, Standby
 from preprov.pools.slurm.boots import Boots
 from preprov.pools.slurm.marks import Marks
@@ -106,6 +106,19 @@ def test_what_slurm_suspended_before_it_had_a_machine_gets_none(world: FakeSlurm
     assert not world.vendor.machines
     world.slurm.resume = world._resume
     assert world.ready()[0].node_id == "cn1"
+
+
+@pytest.mark.parametrize("verb", ["stop", "terminate"])
+def test_a_node_on_its_way_into_standby_is_seen_and_one_that_ends_is_not(world: FakeSlurmWorld, verb: str) -> None:
+    (node,) = world.ready()
+    world.slurm.suspend = lambda name: setattr(world.slurm, "settle", lambda: None)  # it goes, and time stands still
+    getattr(world.provider, verb)(world.pool, [node.node_id])
+    world.nodes()
+    seen = [(n.phase, n.settling) for n in world.nodes().values()]
+    assert seen == ([(Phase.DRAINING, True)] if verb == "stop" else [])
+    if verb == "stop":
+        with pytest.raises(ConflictError):
+            world.provider.start(world.pool, [node.node_id], Preload())
 
 
 class Late:
