@@ -13,6 +13,8 @@ What a provider cannot do it declares in its `Capabilities`; the tests of it are
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from typing import Final
 
 import pytest
 
@@ -24,6 +26,9 @@ from preprov.testing.pool_tiers import TierContract
 from preprov.testing.pool_world import PoolWorld
 
 __all__ = ["PoolContract", "PoolWorld"]
+
+_ROUNDED: Final = timedelta(seconds=2)
+"""Clouds tell of instants in whole seconds."""
 
 
 class PoolContract(TierContract, ImageContract):
@@ -197,6 +202,8 @@ class PoolContract(TierContract, ImageContract):
         with pytest.raises(PoolError):
             world.occupy(kept)
         world.provider.start(world.pool, [node.node_id], Preload())
+        (waking,) = self.seen(world).values()
+        assert waking.phase is not Phase.WARMING or waking.since > kept.since - _ROUNDED, "on its way from now on"
         (back,) = self.wait(world, (node.node_id,), Phase.READY)
         claimant = world.occupy(back)
         assert self.seen(world)[node.node_id].running == (claimant,)

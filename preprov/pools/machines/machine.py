@@ -186,6 +186,7 @@ def _told(bare: Node, report: Report) -> Node:
 def _bare(pool: Pool, group: Group, machine: Machine) -> Node:
     """What the cloud itself says."""
     said = machine.report
+    waking = machine.awake and said is not None and machine.said is None
     return Node(
         node_id=machine.node_id,
         pool=pool.name,
@@ -193,13 +194,18 @@ def _bare(pool: Pool, group: Group, machine: Machine) -> Node:
         offering=_offering(group, machine),
         phase=Phase.WARMING,
         created_at=instant(machine.notes.get(CREATED)) or machine.created_at,
-        since=machine.since,
+        since=max(machine.since, machine.run_since) if machine.awake else machine.since,
         preloaded=verified(said.health) if said else frozenset(),
         token=machine.notes.get(TOKEN, ""),
         tags={k: v for k, v in machine.notes.items() if not ours(k)},
-        came_from=Standby(said.came_from) if said else Standby.COLD,
+        came_from=_kept_in(group) if waking else Standby(said.came_from) if said else Standby.COLD,
         address=(said.address if said else "") or machine.address,
     )
+
+
+def _kept_in(group: Group) -> Standby:
+    """The state that a machine which spoke in an earlier run has slept in: the quickest of its group, we take it."""
+    return next((s for s in (Standby.HIBERNATED, Standby.STOPPED) if s in group.standby_states), Standby.COLD)
 
 
 def _offering(group: Group, machine: Machine) -> Offering:

@@ -1,5 +1,6 @@
 """The verbs of a pool provider, the same for every cloud that lends machines by name."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -113,9 +114,12 @@ class MachineProvider:
     def _start(self, one: _Found, preload: Preload) -> None:
         asleep = [m for m in one.machines.values() if m.state in (State.HIBERNATED, State.STOPPED)]
         fresh = {FENCE: None, DRAIN: None, STARTED: self._clock.now().isoformat()}
-        for m in asleep:
-            more = more_preload(m.notes, preload, one.lender.where)
-            one.lender.note([m.node_id], {**fresh, **more})
+        told: dict[str, tuple[list[str], dict[str, str | None]]] = {}
+        for m in asleep:  # what several are told alike costs one call
+            notes: dict[str, str | None] = {**fresh, **more_preload(m.notes, preload, one.lender.where)}
+            told.setdefault(json.dumps(notes, sort_keys=True), ([], notes))[0].append(m.node_id)
+        for ids, notes in told.values():
+            one.lender.note(ids, notes)
         if asleep:
             one.lender.start(asleep)
         late = [m.node_id for m in one.machines.values() if m.state is State.SLIPPING]
