@@ -33,12 +33,15 @@ class InstantVendor:
     tokens: dict[str, list[str]] = field(default_factory=dict)
     refuses: bool = False
     spoils: bool = False
+    late: list[Node] = field(default_factory=list)
+    """Shown, one a look, in the place of what they have become."""
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
         return Capabilities(standby_states=pool.group(group).standby_states)
 
     def observe(self, pool: Pool) -> PoolObservation:
-        mine = tuple(m for m in self.machines.values() if m.pool == pool.name)
+        shown = self.machines | ({self.late[0].node_id: self.late.pop(0)} if self.late else {})
+        mine = tuple(m for m in shown.values() if m.pool == pool.name)
         return PoolObservation(pool.name, self.clock.now(), mine)
 
     def launch(self, request: LaunchRequest) -> tuple[str, ...]:

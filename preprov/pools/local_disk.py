@@ -57,6 +57,13 @@ class NodeFiles:
         return self.alive and self.standby == Standby.HIBERNATED
 
     @property
+    def called(self) -> bool:
+        """True if it was stopped and its first process runs again: its agent has yet to note so."""
+        order = self.facts["warming"]
+        rested = self.standby in (Standby.STOPPED, Standby.HIBERNATED) and order["from"] == Standby.STOPPED
+        return self.alive and rested and self.state.get("serial") != order["serial"]
+
+    @property
     def over(self) -> bool:
         """True if it was ended, and only its directory is left."""
         return self.standby == "ended" and not self.alive

@@ -10,6 +10,7 @@ from preprov.model.pools import Node, Phase, Standby
 from preprov.model.time import Timescale
 from preprov.pools.local_disk import NodeFiles, offering_from_json
 
+_ABOUT: Final = "its agent is about to start"
 _LIMITS: Final = "preprov:limits"
 _GPUS: Final = "preprov:gpus"
 """How many its machine has that work; no such tag = nobody can tell."""
@@ -54,11 +55,15 @@ def node(seen: Seen, scale: Timescale, now: float, ttl_s: float) -> Node | None:
     bare = _bare(files, scale)
     if seen.answer is not None:
         return _answered(bare, seen.answer, scale)
+    if files.called:
+        order = files.facts["warming"]
+        since, came_from = scale.instant(float(order["at"])), Standby(order["from"])
+        return replace(bare, since=since, ready_at=None, came_from=came_from, reason=_ABOUT)
     if files.standby in ("stopped", "hibernated"):
         return _resting(bare, files)
     silent_s = (now - (files.heartbeat or float(files.facts["created_at"]))) * scale.speed
     if files.half_made and silent_s <= ttl_s:
-        return replace(bare, phase=Phase.WARMING, reason="its agent is about to start")
+        return replace(bare, phase=Phase.WARMING, reason=_ABOUT)
     if files.alive and silent_s <= ttl_s:
         phase = Phase(state.get("phase", Phase.WARMING))
         return replace(bare, phase=phase, running=None, reason="its agent has not answered in time")

@@ -211,8 +211,10 @@ class PowerPrograms:
     def _settle(self, a: _Awaited, name: str, machine: Node | None, out: Done) -> bool:
         """One step for one node; True if nothing more is to be waited for."""
         if machine is None or machine.phase in _ASLEEP:
-            out.failed[name] = "it was suspended meanwhile"
-            return True
+            if not self._is_wanted(a, name):
+                out.failed[name] = "it was suspended meanwhile"
+                return True
+            return False  # what was just launched or woken may not be shown yet
         if machine.phase is Phase.FAILED:
             self._refuse(a.slurm, name, machine.reason or "its check failed", out)
             self._end(a.group, machine, Standby.COLD)
@@ -236,6 +238,13 @@ class PowerPrograms:
                 boot.came()
             a.joined[name] = machine.node_id
         return False
+
+    def _is_wanted(self, a: _Awaited, name: str) -> bool:
+        """False if Slurm says that it is not."""
+        try:
+            return not any(_is_unwanted(n) for n in a.slurm.nodes() if n.name == name)
+        except SlurmError:
+            return True
 
     def _refuse(self, slurm: SlurmCommands, name: str, why: str, out: Done) -> None:
         """Tell Slurm at once, so that the job goes elsewhere instead of waiting for the ResumeTimeout."""

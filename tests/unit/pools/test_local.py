@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from preprov.contracts import LaunchRequest
 from preprov.model.errors import ConflictError, InsufficientCapacityError, NodeBusyError, PoolError, QuotaExceededError
 from preprov.model.pools import Group, LeadTime, Offering, Phase, Preload, Standby
 from preprov.model.resources import Resources
-from preprov.pools import agents
+from preprov.model.time import Timescale, from_epoch
+from preprov.pools import agents, local_view
 from preprov.pools.local_disk import PoolDisk, delay_s
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld
@@ -237,6 +239,23 @@ def test_a_hibernated_node_whose_memory_was_lost_is_a_stopped_one(world: LocalWo
     assert "memory is gone" in found.reason
     world.provider.start(world.pool, [node.node_id], Preload())
     assert world.wait(node.node_id, Phase.READY).came_from is Standby.STOPPED
+
+
+def test_a_stopped_node_whose_agent_is_about_to_start_is_on_its_way(world: LocalWorld) -> None:
+    """Whoever asked for it would take it for suspended again, and give it up."""
+    (node,) = world.ready()
+    world.provider.stop(world.pool, [node.node_id])
+    files = PoolDisk(world.home, world.pool.name).node(node.node_id)
+    assert files is not None
+    order = {**files.facts["warming"], "serial": files.facts["warming"]["serial"] + 1, "from": "stopped"}
+    called = replace(files, alive=True, facts={**files.facts, "warming": order})
+    found = [
+        local_view.node(local_view.Seen(f), Timescale(0.0, from_epoch(0.0)), time.time(), 60.0) for f in (files, called)
+    ]
+    assert [(n.phase, n.came_from) for n in found if n] == [
+        (Phase.STOPPED, Standby.COLD),
+        (Phase.WARMING, Standby.STOPPED),
+    ]
 
 
 def test_a_stopped_node_cannot_be_hibernated(world: LocalWorld) -> None:

@@ -108,6 +108,19 @@ def test_what_slurm_suspended_before_it_had_a_machine_gets_none(world: FakeSlurm
     assert world.ready()[0].node_id == "cn1"
 
 
+def test_what_was_woken_and_is_shown_asleep_for_a_moment_is_waited_for(world: FakeSlurmWorld) -> None:
+    (node,) = world.ready()
+    world.provider.stop(world.pool, [node.node_id])
+    world.until(lambda: world.look_at(node.node_id).phase is Phase.STOPPED, "it to be stopped")
+    (asleep,) = world.vendor.machines.values()
+    world.slurm._to(world.slurm.nodes[node.node_id], "power_up")
+    world.vendor.late = [asleep] * 6
+    done = world.programs.resume(node.node_id)
+    assert not done.failed
+    assert node.node_id in done.done
+    assert not world.vendor.late
+
+
 @pytest.mark.parametrize("verb", ["stop", "terminate"])
 def test_a_node_on_its_way_into_standby_is_seen_and_one_that_ends_is_not(world: FakeSlurmWorld, verb: str) -> None:
     (node,) = world.ready()
