@@ -59,7 +59,7 @@ class ReservationLedger(Protocol):
 
     Invariants: at no instant do committed claims on a node exceed its allocatable, where what runs under a window or a
     booking is counted once; what is left of a booking never grows; at most one live reservation per (pool, tenant,
-    claimant); nothing that was answered is lost by a crash.
+    claimant); at most one committed claim on a volume of a pool; nothing that was answered is lost by a crash.
     """
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
@@ -111,12 +111,22 @@ class ReservationLedger(Protocol):
         """
         ...
 
+    def grow(self, reservation_id: str, gib: float) -> Reservation:
+        """A committed claim on a volume has so much now; less than it had changes nothing. Idempotent.
+
+        Raises ReservationError (not found, no committed claim on a volume).
+        """
+        ...
+
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back from COMMITTED to SOFT, void after `expires_at`: its node is gone. Any other is returned unchanged."""
         ...
 
     def expire(self, pool: str, at: datetime) -> int:
-        """Void soft claims whose time is over, release commitments held until now, tasks' apart; returns how many."""
+        """Void soft claims whose time is over, release commitments held until now; returns how many.
+
+        Tasks and volumes are left alone: they are held until they are released.
+        """
         ...
 
     def reservations(

@@ -1,9 +1,11 @@
 """Reservations: a claim on capacity, soft -> committed -> released | expired, as lists of segments."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from preprov.model.errors import ReservationError
 from preprov.model.resources import ZERO, Resources
@@ -28,6 +30,8 @@ class Purpose(StrEnum):
     """Asked for by a person or a program. What starts under it uses it up, and it is never refilled."""
     WINDOW = "window"
     """A turn of a recurring window: a share of the pool held for a tenant, in which its tasks come and go."""
+    VOLUME = "volume"
+    """A storage volume, asked for by a person or a program. Nothing of a node's room; only a release takes it away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,27 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedVolume:
+    """Which volume of its pool a claim is on.
+
+    Attributes:
+        name: whoever claims it by this name finds what was written to it before.
+        gib: what it has at the least; once it is bound, what it has.
+        keep: it outlives the claim; else the release of the claim deletes it.
+    """
+
+    name: str
+    gib: float
+    keep: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ReservationError("a volume needs a name")
+        if not 0 < self.gib < math.inf:
+            raise ReservationError(f"a volume of {self.gib:g} GiB cannot be", where=self.name, hint="give its size")
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """A claim of one task run (or of a person) on a pool.
 
@@ -58,6 +83,7 @@ class Reservation:
         covers: `tenant:NAME` or `dag:ID` whose demand is foreseen anyway: only what exceeds that is wanted on top of
             it; "" = all of it is.
         fingerprint: of the request that made it, so that the same request again is told from another one of its id.
+        volume: of purpose VOLUME, and of no other. At most one committed claim is on a volume of a pool.
     """
 
     reservation_id: str
@@ -76,10 +102,15 @@ class Reservation:
     under: str = ""
     covers: str = ""
     fingerprint: str = ""
+    volume: WantedVolume | None = None
 
     def __post_init__(self) -> None:
         if not self.segments:
             raise ReservationError("a reservation needs at least one segment", where=self.reservation_id)
+        if (self.volume is not None) != (self.purpose is Purpose.VOLUME):
+            raise ReservationError("a claim of purpose volume names one, and no other does", where=self.reservation_id)
+        if self.volume is not None and not self.most.is_zero:
+            raise ReservationError("a claim on a volume takes no room of a node", where=self.reservation_id)
         for a, b in zip(self.segments, self.segments[1:], strict=False):
             if b.start < a.end:
                 raise ReservationError("segments must be in order and not overlap", where=self.reservation_id)
@@ -103,6 +134,11 @@ class Reservation:
     def most(self) -> Resources:
         """The largest amounts it ever claims, element by element."""
         return most(self.segments)
+
+    @property
+    def amounts(self) -> Mapping[str, float]:
+        """The largest amounts by name: of a volume "disk" in GiB, of all else as `most`."""
+        return {"disk": self.volume.gib} if self.volume is not None else self.most.as_dict()
 
     def most_after(self, at: datetime) -> Resources:
         """The largest amounts it claims from `at` on. A task's are those of all its time, for it may run late."""
@@ -152,6 +188,16 @@ class Reservation:
             return replace(self, segments=(Segment(at, self.end, amount),))
         return replace(self, segments=(Segment(at - _MOMENT, at, amount),))  # late: it holds what it held last
 
+    def grown(self, gib: float) -> "Reservation":
+        """A committed claim on a volume that has so much now. The same again, or less, changes nothing.
+
+        Raises:
+            ReservationError: it is no committed claim on a volume.
+        """
+        if self.state is not ReservationState.COMMITTED or self.volume is None:
+            raise ReservationError(f"cannot grow a {self.state} {self.purpose}", where=self.reservation_id)
+        return self if gib <= self.volume.gib else replace(self, volume=replace(self.volume, gib=gib))
+
     def covers_resized(self, amount: Resources, at: datetime) -> bool:
         """True if `resized` claims no more than this does, at any instant: no room has to be looked for."""
         only = self.segments[0]
@@ -160,11 +206,11 @@ class Reservation:
     def expire(self, at: datetime) -> "Reservation":
         """Void a soft claim whose time is over, and end what was held for longer than its segments say.
 
-        A committed task is left alone: it may run late.
+        A committed task is left alone: it may run late. So is a volume: it may be written to.
         """
         if self.state is ReservationState.SOFT and self.expires_at is not None and at >= self.expires_at:
             return replace(self, state=ReservationState.EXPIRED, reason="not committed in time")
-        if self.state is ReservationState.COMMITTED and self.purpose is not Purpose.TASK and at >= self.end:
+        if self.state is ReservationState.COMMITTED and self.purpose not in STAYS and at >= self.end:
             return replace(self, state=ReservationState.RELEASED, reason=OVER)
         return self
 
@@ -188,6 +234,8 @@ class Reservation:
         return replace(self, segments=tuple(kept) or self.segments, state=ReservationState.RELEASED, reason=USED_UP)
 
 
+STAYS: Final = frozenset({Purpose.TASK, Purpose.VOLUME})
+"""What is held beyond its time until it is released."""
 _MOMENT = timedelta(microseconds=1)
 OVER = "its time is over"
 USED_UP = "used up"

@@ -70,6 +70,8 @@ class MemoryLedger:
             if changed:
                 others = [after.get(r.reservation_id, r) for r in self._of(changed[0].pool)]
                 committed = [r for r in others if r.state is ReservationState.COMMITTED]
+                if any(r.volume for r in changed):
+                    _must_be_alone(committed)
                 for node, allocatable in nodes.items():
                     mine = [r for r in changed if r.node_id == node]
                     if mine:
@@ -106,6 +108,11 @@ class MemoryLedger:
                     _must_fit(on_node, [after], allocatable, after.node_id or "", at)
                 self._put(after)
             return after
+
+    def grow(self, reservation_id: str, gib: float) -> Reservation:
+        """A committed claim on a volume has so much now."""
+        with self._lock:
+            return self._put(self._get(reservation_id).grown(gib))
 
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back to soft."""
@@ -164,6 +171,16 @@ def _claimant(r: Reservation) -> tuple[str, str, str]:
 
 def _is_held(r: Reservation) -> bool:
     return r.state is ReservationState.COMMITTED or r.purpose is not Purpose.TASK
+
+
+def _must_be_alone(committed: Iterable[Reservation]) -> None:
+    """At most one is on each volume."""
+    held: set[str] = set()
+    for r in committed:
+        if r.volume is not None and r.volume.name in held:
+            hint = "wait for its release: preprov reservation list"
+            raise OverbookedError(f"volume {r.volume.name} is somebody else's", where=r.pool, hint=hint)
+        held |= {r.volume.name} if r.volume is not None else set()
 
 
 def _must_fit(

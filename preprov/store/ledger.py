@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from preprov.model.errors import OverbookedError, ReservationError
-from preprov.model.reservations import OVER, Binding, Purpose, Quota, Reservation, ReservationState
+from preprov.model.reservations import OVER, STAYS, Binding, Purpose, Quota, Reservation, ReservationState
 from preprov.model.resources import KINDS, Resources
 from preprov.model.room import fits, micros
 from preprov.store.engine import Database
@@ -32,7 +32,7 @@ _UNIQUE: Final = "23505"
 # Put together once: what is made anew for each call costs more than the database takes.
 _ADD: Final = insert(TABLE).returning(_C.id)
 _LOCK: Final = select(TABLE).where(_C.reservation_id == bindparam("which")).with_for_update()
-_MAY_CHANGE: Final = ("state", "node_id", "reason", "segments", "start", "end", "expires_at")
+_MAY_CHANGE: Final = ("state", "node_id", "reason", "segments", "start", "end", "expires_at", "volume_gib")
 _CHANGE: Final = (
     update(TABLE).where(_C.reservation_id == bindparam("which")).values({k: bindparam(f"new_{k}") for k in _MAY_CHANGE})
 )
@@ -108,7 +108,7 @@ class SqlReservationLedger:
                 after = bound[b.reservation_id] = before.commit(b.node_id, at)
                 if after is not before:
                     changed.append(after)
-                    _write(connection, after)
+                    _bind(connection, after)
                     _use_up(connection, after)
             for node, allocatable in nodes.items():
                 mine = [r for r in changed if r.node_id == node]
@@ -143,6 +143,15 @@ class SqlReservationLedger:
                     _check_node(connection, [after], str(node), allocatable, at)
             return after
 
+    def grow(self, reservation_id: str, gib: float) -> Reservation:
+        """A committed claim on a volume has so much now."""
+        with self._db.writing() as connection:
+            before = _locked(connection, reservation_id)
+            after = before.grown(gib)
+            if after is not before:
+                _write(connection, after)
+            return after
+
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back to SOFT."""
         with self._db.writing() as connection:
@@ -158,7 +167,7 @@ class SqlReservationLedger:
         What somebody changes at this moment is passed over: the next call will find it, and nobody waits for anybody.
         """
         void = (_C.state == _SOFT, _C.expires_at <= at)
-        over = (_C.state == _COMMITTED, _C.purpose != str(Purpose.TASK), _C.end <= at)
+        over = (_C.state == _COMMITTED, _C.purpose.not_in(sorted(map(str, STAYS))), _C.end <= at)
         count = 0
         with self._db.writing() as connection:
             for which, state, reason in (
@@ -228,6 +237,21 @@ def _write(connection: Connection, r: Reservation) -> None:
     connection.execute(_CHANGE, {"which": r.reservation_id, **changed})
 
 
+def _bind(connection: Connection, r: Reservation) -> None:
+    """Write a commitment. Who has a volume is settled by an index, as who claims is."""
+    try:
+        _write(connection, r)
+    except IntegrityError as refused:
+        if r.volume is not None and _is_unique(refused):
+            hint = "wait for its release: preprov reservation list"
+            raise OverbookedError(f"volume {r.volume.name} is somebody else's", where=r.pool, hint=hint) from refused
+        raise
+
+
+def _is_unique(refused: IntegrityError) -> bool:
+    return getattr(refused.orig, "sqlstate", None) == _UNIQUE or "UNIQUE constraint" in str(refused.orig)
+
+
 def _use_up(connection: Connection, bound: Reservation) -> None:
     """Take from a booking what is bound under it; the two are changed together or not at all."""
     if not bound.under:
@@ -245,7 +269,7 @@ def _add(connection: Connection, r: Reservation) -> None:
     try:
         connection.execute(_ADD, values(r))
     except IntegrityError as refused:
-        if getattr(refused.orig, "sqlstate", None) == _UNIQUE or "UNIQUE constraint" in str(refused.orig):
+        if _is_unique(refused):
             raise _Taken from refused
         raise
 

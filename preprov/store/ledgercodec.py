@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Table
 
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedVolume
 from preprov.model.resources import Resources
 from preprov.model.room import Claim, instant, spans_of
 from preprov.store.rows import ReservationRow
@@ -34,6 +34,9 @@ def values(r: Reservation) -> dict[str, Any]:
         "under": r.under,
         "covers": r.covers,
         "fingerprint": r.fingerprint,
+        "volume": r.volume.name if r.volume else "",
+        "volume_gib": r.volume.gib if r.volume else 0.0,
+        "volume_kept": r.volume.keep if r.volume else True,
     }
 
 
@@ -59,6 +62,7 @@ def reservation(row: Row[Any]) -> Reservation:
         under=row.under,
         covers=row.covers,
         fingerprint=row.fingerprint,
+        volume=WantedVolume(row.volume, row.volume_gib, row.volume_kept) if row.volume else None,
     )
 
 

@@ -10,7 +10,7 @@ from preprov.model.errors import (
     OverbookedError,
     ReservationError,
 )
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedVolume
 from preprov.model.resources import Resources
 from preprov.testing.store_examples import (
     POOL,
@@ -57,6 +57,35 @@ class LedgerContract(PortsContract):
         assert ledger.resize("r1", Resources(cpu=2), room, later).most == Resources(cpu=2)
         with pytest.raises(ReservationError):
             ledger.resize("nobody", Resources(cpu=2), room, later)
+
+    def test_a_volume_is_one_claimants_at_a_time(self, ports: Ports) -> None:
+        """Whoever waits gets it after its release; it grows in the books, and is held beyond its time."""
+        ledger, room = ports.ledger, Resources(cpu=4, memory=8)
+
+        def on(name: str, volume: str = "data") -> Reservation:
+            wanted = WantedVolume(volume, 8, keep=name != "v1")
+            return replace(claim(name, cpu=0), purpose=Purpose.VOLUME, volume=wanted)
+
+        for made in (on("v1"), on("v2"), on("v3", "other")):
+            assert ledger.reserve(made) == made
+        bound = ledger.commit("v1", "n1", room, T0)
+        assert ledger.commit("v1", "n1", room, T0) == bound
+        assert ledger.commit("v3", "n1", room, T0).volume == WantedVolume("other", 8)
+        for node in ("n1", "n2"):
+            with pytest.raises(OverbookedError, match="data"):
+                ledger.commit("v2", node, room, T0)
+        assert [r.state for r in ledger.get("v2")] == [ReservationState.SOFT]
+        assert ledger.grow("v1", 10).volume == WantedVolume("data", 10, keep=False)
+        assert ledger.grow("v1", 9).volume == WantedVolume("data", 10, keep=False)
+        assert ledger.get("v1")[0].amounts == {"disk": 10}
+        with pytest.raises(ReservationError):
+            ledger.grow("v2", 10)
+        late = bound.end + minutes(60)
+        ledger.expire(POOL, late)
+        assert [r.reservation_id for r in ledger.reservations(node_id="n1")] == ["v1", "v3"]
+        ledger.release("v1")
+        waits = ledger.reserve(on("v4"))
+        assert ledger.commit("v4", "n2", room, T0) == waits.commit("n2", T0)
 
     def test_tasks_whose_peaks_do_not_meet_share_a_node(self, ports: Ports) -> None:
         """Claims are added up instant by instant; one that is late holds what it held last."""

@@ -21,6 +21,9 @@ class ReservationRow(Row, table=True):
         ),
         partial_index("ix_reservation_node", "pool", "node_id", where="state = 'committed'"),
         partial_index("ix_reservation_gang", "gang", where="gang <> ''"),
+        partial_index(
+            "uq_reservation_volume", "pool", "volume", where="state = 'committed' AND volume <> ''", unique=True
+        ),
         Index("ix_reservation_pool_start", "pool", "start"),
     )
 
@@ -43,6 +46,9 @@ class ReservationRow(Row, table=True):
     under: str = ""
     covers: str = ""
     fingerprint: str = ""
+    volume: str = ""
+    volume_gib: float = 0.0
+    volume_kept: bool = True
 
 
 class WindowRow(Row, table=True):
