@@ -73,6 +73,7 @@ from preprov.contracts.store import (
     VoteStore,
     WindowStore,
 )
+from preprov.contracts.volumes import KeepsVolumes, NewVolume, Volume
 from preprov.contracts.work import IngestResult, SampleStore, WorkStore
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "IngestResult",
     "IntentStore",
     "KeepsNodes",
+    "KeepsVolumes",
     "LaunchRequest",
     "LeadObservation",
     "LeadTimeStore",
@@ -110,6 +112,7 @@ __all__ = [
     "LiveSource",
     "ModelStore",
     "ModelVersion",
+    "NewVolume",
     "Notice",
     "OpenRun",
     "PlaceSeen",
@@ -149,6 +152,7 @@ __all__ = [
     "TokenStore",
     "Unit",
     "UsageSource",
+    "Volume",
     "VoteStore",
     "Warmed",
     "WindowStore",

@@ -7,7 +7,6 @@ from typing import Protocol, runtime_checkable
 
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Reservation
-from preprov.model.resources import Resources
 
 
 class Holding(StrEnum):
@@ -48,7 +47,7 @@ class Allocatable(Protocol):
     of third parties enter by the entry point `preprov.resource_types`: a callable, given the ports and the clock.
 
     Attributes:
-        kind: its name: "vm", "process", "container", "job", "gpu", or one of its own.
+        kind: its name: "vm", "process", "container", "job", "gpu", "volume", or one of its own.
     """
 
     @property
@@ -78,8 +77,10 @@ class Allocatable(Protocol):
         """
         ...
 
-    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Resources) -> Resources:
-        """Let an allocated claim have so much from now on; returns what is in force, in the books too.
+    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Mapping[str, float]) -> Reservation:
+        """Let an allocated claim have so much from now on, by resource; what is not named stays.
+
+        Returns the claim with what is in force, as it is in the books.
 
         Raises:
             OverbookedError: the node has no room. PoolError: it was not changed, nor were the books.

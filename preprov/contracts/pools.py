@@ -64,7 +64,7 @@ class PoolProvider(Protocol):
     """Supplies nodes for the groups whose `provider` names it. The world is asked, never remembered.
 
     What only some vendors have is in protocols of its own, and shows in the capabilities: `SetsTargets`, `Tended`,
-    `GivesNotice`, `Quotes`, `Examined`, `Adopts`, `LeasesRaises`, `RecallsLeads`.
+    `GivesNotice`, `Quotes`, `Examined`, `Adopts`, `LeasesRaises`, `RecallsLeads`, `KeepsVolumes`.
 
     Each method says four things. *Idempotent*: what a second call does. *Consistent*: when its effect is seen.
     *Absent*: what a name means that is not there. *Retryable*: which errors the next pass may try again; those are

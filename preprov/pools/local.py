@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from preprov.contracts import Capabilities, Clock, LaunchRequest
+from preprov.contracts import Capabilities, Clock, LaunchRequest, NewVolume, Volume
 from preprov.model.errors import (
     ConflictError,
     InsufficientCapacityError,
@@ -16,7 +16,7 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
-from preprov.model.pools import Pool, PoolObservation, Preload, Standby
+from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
 from preprov.model.time import Timescale
 from preprov.pools import agents, local_view
 from preprov.pools.local_disk import (
@@ -29,6 +29,7 @@ from preprov.pools.local_disk import (
     preload_as_json,
     write_json,
 )
+from preprov.pools.local_volumes import LocalVolumes
 
 log = structlog.get_logger(__name__)
 
@@ -318,6 +319,32 @@ class LocalProvider:
         failed = [f"{p.name}: {r['error']}" for p, r in results.items() if r.get("error")]
         if failed:
             raise PoolError("; ".join(failed), where=pool.name)
+
+    # ---- volumes
+
+    def volumes(self, pool: Pool) -> tuple[Volume, ...]:
+        """As the contract says."""
+        return LocalVolumes(self._home, pool).volumes()
+
+    def create_volume(self, pool: Pool, node: Node, new: NewVolume) -> Volume:
+        """As the contract says: a sparse file, not encrypted; InsufficientCapacityError if the disk cannot hold it."""
+        return LocalVolumes(self._home, pool).create(node.node_id, new)
+
+    def attach_volume(self, pool: Pool, volume_id: str, node_id: str) -> Volume:
+        """As the contract says: linked into the node's folder, as `volumes/NAME`."""
+        return LocalVolumes(self._home, pool).attach(volume_id, node_id)
+
+    def detach_volume(self, pool: Pool, volume_id: str, node_id: str) -> None:
+        """As the contract says. A task that has it open can go on writing: it is the same file."""
+        LocalVolumes(self._home, pool).detach(volume_id, node_id)
+
+    def grow_volume(self, pool: Pool, volume_id: str, gib: float) -> Volume:
+        """As the contract says, at once."""
+        return LocalVolumes(self._home, pool).grow(volume_id, gib)
+
+    def delete_volume(self, pool: Pool, volume_id: str) -> None:
+        """As the contract says."""
+        LocalVolumes(self._home, pool).delete(volume_id)
 
     # ---- which
 

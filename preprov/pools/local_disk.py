@@ -78,7 +78,7 @@ class PoolDisk:
     """The directory of one pool: home/nodes/<pool>."""
 
     def __init__(self, home: Path, pool: str) -> None:
-        self.path = home / "nodes" / _safe(pool)
+        self.path = home / "nodes" / safe_name(pool)
         self._launches = self.path / ".launches"
 
     @contextmanager
@@ -118,7 +118,7 @@ class PoolDisk:
     def node(self, node_id: str) -> NodeFiles | None:
         """One node; None if it does not exist (any more)."""
         path = self.path / node_id
-        if node_id != _safe(node_id) or (facts := read_json(path / "node.json")) is None:
+        if node_id != safe_name(node_id) or (facts := read_json(path / "node.json")) is None:
             return None
         try:
             heartbeat = (path / "heartbeat").stat().st_mtime
@@ -311,14 +311,14 @@ def _is_held(path: Path) -> bool:
 
 
 def _node_id(group: str, token: str, index: int) -> str:
-    return f"{_safe(group)[:24]}-{_hash(f'{token}#{index}')[:10]}"
+    return f"{safe_name(group)[:24]}-{_hash(f'{token}#{index}')[:10]}"
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A name that can be a folder's, distinct for distinct names."""
     text = quote(name, safe="").replace("~", "%7E")
     return "%2E" + text[1:] if text.startswith(".") else text

@@ -48,12 +48,17 @@ _AWS_SCOPES: Final = {
     "autoscaling:CompleteLifecycleAction": "tend",
     "autoscaling:RecordLifecycleActionHeartbeat": "tend",
     "autoscaling:SetInstanceProtection": "tend",
+    "ec2:AttachVolume": "volume",
     "ec2:CreateFleet": "fleet",
     "ec2:CreateImage": "bake",
     "ec2:CreateLaunchTemplateVersion": "template",
+    "ec2:CreateVolume": "disk",
     "ec2:DeleteSnapshot": "image",
+    "ec2:DeleteVolume": "volume",
     "ec2:DeregisterImage": "image",
+    "ec2:DetachVolume": "volume",
     "ec2:ModifyLaunchTemplate": "template",
+    "ec2:ModifyVolume": "volume",
     "ec2:RunInstances": "run",
     "iam:PassRole": "pass",
     "ec2:CreateTags": "note",
@@ -72,7 +77,8 @@ def _aws_scope(action: str) -> str:
 
 AWS: Final = Rights(aws.OBSERVE, by_scope((*aws.ACT, *aws.IMPLIED), _aws_scope), aws.AGENT)
 """Scopes: group and tend (by ARN and tag), node and note (by tag), queue (by ARN), fleet, run (by template), pass; and
-where images are baked image (by tag), bake, template."""
+where images are baked image (by tag), bake, template; where volumes are kept volume (by tag), disk (by the tag that it
+is to have)."""
 
 _GCP_SCOPES: Final = {**gcp.WRITES, **gcp.IMPLIED}
 GCP: Final = Rights(gcp.OBSERVE, by_scope(_GCP_SCOPES, _GCP_SCOPES.__getitem__))

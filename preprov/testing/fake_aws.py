@@ -19,6 +19,7 @@ from preprov.testing.agents import AgentHost, Agents
 from preprov.testing.fake_aws_groups import Groups
 from preprov.testing.fake_aws_images import FakeImages
 from preprov.testing.fake_aws_nodes import FakeNode, Times
+from preprov.testing.fake_aws_volumes import FakeVolumes
 from preprov.testing.fake_aws_wire import (
     Answer,
     Call,
@@ -87,6 +88,7 @@ class FakeAws:
         self.quotas: dict[str, float] = {}
         self.groups = Groups(self)
         self.images = FakeImages(self)
+        self.volumes = FakeVolumes(self)
         self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.RLock()
         self.lead_s: Lead | None = None
@@ -105,6 +107,7 @@ class FakeAws:
             "servicequotas:GetServiceQuota": self._quota,
             **self.groups.handlers,
             **self.images.handlers,
+            **self.volumes.handlers,
         }
 
     # ---- the server

@@ -5,11 +5,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from preprov.contracts import Capabilities, Clock, Finding, Headroom, Image, LaunchRequest, Notice, Quote, Recollection
+from preprov.contracts import (
+    Capabilities,
+    Clock,
+    Finding,
+    Headroom,
+    Image,
+    LaunchRequest,
+    NewVolume,
+    Notice,
+    Quote,
+    Recollection,
+    Volume,
+)
 from preprov.model.errors import PoolError
 from preprov.model.notes import GROUP, OWNER, POOL
 from preprov.model.pools import Node, Offering, Pool, PoolObservation, Preload, Standby
-from preprov.pools.aws import doctor, images, limits, notices, prices, recall, settings, writes
+from preprov.pools.aws import doctor, images, limits, notices, prices, recall, settings, volumes, writes
 from preprov.pools.aws.asg import ScalingGroup
 from preprov.pools.aws.clients import Clients, Json, tags_of
 from preprov.pools.aws.fence import Fences
@@ -291,6 +303,34 @@ class AwsProvider:
     def delete_image(self, pool: Pool, group: str, image_id: str) -> None:
         """As the contract says."""
         images.delete_image(self._tools, aws_group(pool, group), image_id)
+
+    # ---- volumes
+
+    def volumes(self, pool: Pool) -> tuple[Volume, ...]:
+        """As the contract says: of EBS, in every region of the pool."""
+        return volumes.volumes(self._tools, self._groups(pool))
+
+    def create_volume(self, pool: Pool, node: Node, new: NewVolume) -> Volume:
+        """As the contract says: of type gp3, encrypted, in the node's zone, in whole GiB."""
+        return volumes.create(self._tools, aws_group(pool, node.group), node.node_id, new)
+
+    def attach_volume(self, pool: Pool, volume_id: str, node_id: str) -> Volume:
+        """As the contract says."""
+        return volumes.attach(self._tools, self._groups(pool), volume_id, node_id)
+
+    def detach_volume(self, pool: Pool, volume_id: str, node_id: str) -> None:
+        """As the contract says."""
+        volumes.detach(self._tools, self._groups(pool), volume_id, node_id)
+
+    def grow_volume(self, pool: Pool, volume_id: str, gib: float) -> Volume:
+        """As the contract says, in whole GiB; EBS lets a volume be changed again after hours only."""
+        return volumes.grow(self._tools, self._groups(pool), volume_id, gib)
+
+    def delete_volume(self, pool: Pool, volume_id: str) -> None:
+        """As the contract says."""
+        volumes.delete(self._tools, self._groups(pool), volume_id)
+
+    # ---- limits
 
     def headroom(self, pool: Pool, group: str, offering: Offering) -> tuple[Headroom, ...]:
         """As the contract says: vCPU quotas of the region, addresses of the subnets."""

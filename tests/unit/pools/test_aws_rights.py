@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from preprov.contracts import NewVolume
 from preprov.model.errors import ConflictError, PoolError
 from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
 from preprov.pools.aws.actions import ACT, OBSERVE, SAME_RIGHT, policy
@@ -59,6 +60,7 @@ def look(world: AwsWorld) -> None:
     world.provider.baseline(world.pool, "g")
     world.provider.headroom(world.pool, "g", world.offering)
     world.provider.disk_gib(world.pool, "g")
+    world.provider.volumes(world.pool)
 
 
 def everything_on_fleets(world: AwsWorld) -> None:
@@ -68,11 +70,22 @@ def everything_on_fleets(world: AwsWorld) -> None:
     world.provider.stop(world.pool, [node.node_id])
     world.until(lambda: world.phase(node.node_id) is Phase.STOPPED, "it to be stopped")
     world.provider.start(world.pool, [node.node_id], Preload())
+    world.until(lambda: world.phase(node.node_id) is Phase.READY, "it to be up again")
+    a_volume(world, node.node_id)
     world.provider.terminate(world.pool, [node.node_id])
     an_image(world)
     send(world, "nothing we know", "i-somebody")
     world.cloud.calls[:] = [c for c in world.cloud.calls if c.action != "SendMessage"]
     world.provider.settle_notices(world.pool, world.provider.notices(world.pool))
+
+
+def a_volume(world: AwsWorld, node_id: str) -> None:
+    """From its making to its end."""
+    made = world.provider.create_volume(world.pool, world.nodes()[node_id], NewVolume("data", "default", 1.0, "t"))
+    world.provider.attach_volume(world.pool, made.volume_id, node_id)
+    world.provider.grow_volume(world.pool, made.volume_id, 2.0)
+    world.provider.detach_volume(world.pool, made.volume_id, node_id)
+    world.provider.delete_volume(world.pool, made.volume_id)
 
 
 def an_image(world: AwsWorld) -> None:

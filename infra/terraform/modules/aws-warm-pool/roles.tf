@@ -131,6 +131,34 @@ locals {
     ] : s if var.bake_images
   ]
 
+  # A volume carries the pool's tag from its first moment, is encrypted, and goes to machines of this pool only.
+  any_volume = "arn:${data.aws_partition.current.partition}:ec2:*:*:volume/*"
+  volume_statements = [
+    for s in [
+      {
+        Sid       = "MakeVolumes"
+        Effect    = "Allow"
+        Action    = local.rights.act.disk
+        Resource  = [local.any_volume]
+        Condition = { StringEquals = { "aws:RequestTag/preprov:pool" = var.name }, Bool = { "ec2:Encrypted" = "true" } }
+      },
+      {
+        Sid       = "VolumeTags"
+        Effect    = "Allow"
+        Action    = local.rights.agent
+        Resource  = [local.any_volume]
+        Condition = { StringEquals = { "ec2:CreateAction" = "CreateVolume", "aws:RequestTag/preprov:pool" = var.name } }
+      },
+      {
+        Sid       = "Volumes"
+        Effect    = "Allow"
+        Action    = local.rights.act.volume
+        Resource  = [local.any_volume, local.any_node]
+        Condition = { StringEquals = local.of_pool }
+      },
+    ] : s if var.keep_volumes
+  ]
+
   trust = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -183,6 +211,7 @@ resource "aws_iam_role_policy" "act" {
       local.queue_statements,
       local.fleet_statements,
       local.bake_statements,
+      local.volume_statements,
     )
   })
 }

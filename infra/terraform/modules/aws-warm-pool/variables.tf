@@ -266,3 +266,10 @@ variable "bake_images" {
   default     = false
   nullable    = false
 }
+
+variable "keep_volumes" {
+  description = "Whether preprov may make storage volumes for this pool (`preprov reservation create --volume`), attach them to its nodes, grow and delete them. They are encrypted."
+  type        = bool
+  default     = false
+  nullable    = false
+}

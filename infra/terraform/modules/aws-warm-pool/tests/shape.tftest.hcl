@@ -107,11 +107,16 @@ run "terraform_owns_the_counts" {
     condition     = !contains(flatten([for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : s.Action]), "ec2:CreateImage")
     error_message = "Images are made by preprov only where bake_images says so."
   }
+  assert {
+    condition     = length(setintersection(flatten([for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : s.Action]), ["ec2:CreateVolume", "ec2:AttachVolume", "ec2:DeleteVolume"])) == 0
+    error_message = "Volumes are made and moved by preprov only where keep_volumes says so."
+  }
 }
 
 run "roles_grant_what_is_called_and_no_more" {
   variables {
-    bake_images = true
+    bake_images  = true
+    keep_volumes = true
     fleets = {
       burst = { max_nodes = 5, offerings = [{ type = "m6i.large", cpu = 2, memory = 8 }] }
     }
@@ -126,9 +131,15 @@ run "roles_grant_what_is_called_and_no_more" {
   }
   assert {
     condition = alltrue([
-      for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : try(s.Condition.StringEquals["aws:ResourceTag/preprov:pool"], "") == "nightly" if contains(["Groups", "Nodes", "Notes", "BakeFrom", "Images"], s.Sid)
+      for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : try(s.Condition.StringEquals["aws:ResourceTag/preprov:pool"], "") == "nightly" if contains(["Groups", "Nodes", "Notes", "BakeFrom", "Images", "Volumes"], s.Sid)
     ])
     error_message = "Writes are narrowed to the pool's tag."
+  }
+  assert {
+    condition = alltrue([
+      for s in jsondecode(aws_iam_role_policy.act[0].policy).Statement : s.Condition.Bool["ec2:Encrypted"] == "true" && s.Condition.StringEquals["aws:RequestTag/preprov:pool"] == "nightly" if s.Sid == "MakeVolumes"
+    ])
+    error_message = "A volume is encrypted and carries the pool's tag from its first moment."
   }
 }
 
