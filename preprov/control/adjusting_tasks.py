@@ -273,7 +273,7 @@ def _within_quota(ctx: Context, pool: Pool, r: Running, granted: Granted, now: d
 def _resize(ctx: Context, pool: Pool, r: Running, amount: Resources, now: datetime) -> tuple[str, str, Resources]:
     """(result, detail, what the task has then)."""
     try:
-        after = Tasks(ctx).resize(pool, r.claim, r.node, amount)
+        after = Tasks(ctx).resize(pool, r.claim, r.node, amount.as_dict()).most
     except PoolError as e:
         r.kept.track = replace(r.kept.track, changed_at=epoch(now))  # not at once again
         r.kept.given_up = isinstance(e, RefusedError)

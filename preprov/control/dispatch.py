@@ -208,7 +208,7 @@ def _place(
         how, node = _How("", where.segments), nodes[where.node_id]
         if _start(ctx, pool, live.runs[task.run_id], task, i, node, now, how):
             started.append(claimant)
-            note(ctx, pool, claimant, node, (ActionKind.SHARE, where.why), peak=most(where.segments))
+            note(ctx, pool, claimant, node, (ActionKind.SHARE, where.why), peak=most(where.segments).as_dict())
     _reserve_waiting(ctx, pool, [(t, i) for t, i in unplaced if t.claimant(i) not in started], curves, now)
     nowhere = _fitting_nowhere(pool, {c: wanting[c][0].spec for c in placement.unplaced})
     # No node is wanted for what fits on none, nor for what has to wait whatever there is.

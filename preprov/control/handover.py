@@ -12,7 +12,7 @@ from preprov.control.reserving import quota_of
 from preprov.control.turns import Hold, keep_turns
 from preprov.model.errors import ReservationError
 from preprov.model.pools import Pool, PoolObservation
-from preprov.model.reservations import Binding, Purpose, Reservation, ReservationState
+from preprov.model.reservations import STAYS, Binding, Purpose, Reservation, ReservationState
 from preprov.model.resources import sum_of
 from preprov.planning.fairness import fair_order
 from preprov.planning.held import held_by_tenant
@@ -62,7 +62,7 @@ def _name(r: Reservation) -> str:
 
 
 def _is_due(r: Reservation, holds: Mapping[str, Hold], now: datetime) -> bool:
-    if r.state is not ReservationState.SOFT or r.purpose is Purpose.TASK:
+    if r.state is not ReservationState.SOFT or r.purpose in STAYS:
         return False
     hold = holds.get(_name(r))
     return (hold.alone_from if hold else r.start) <= now < r.end
@@ -70,7 +70,7 @@ def _is_due(r: Reservation, holds: Mapping[str, Hold], now: datetime) -> bool:
 
 def _comes(r: Reservation, holds: Mapping[str, Hold], now: datetime) -> datetime | None:
     """From when on it uses room, if that is soon and it has none yet."""
-    if r.state is not ReservationState.SOFT or r.purpose is Purpose.TASK or now >= r.end:
+    if r.state is not ReservationState.SOFT or r.purpose in STAYS or now >= r.end:
         return None
     hold = holds.get(_name(r))
     if hold is not None:

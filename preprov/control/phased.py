@@ -127,13 +127,21 @@ def as_asked(curves: Curves, reservations: Sequence[Reservation]) -> Sequence[Re
     return out
 
 
+_NOTED: Final = ("cpu", "memory", "disk")
+
+
 def note(
-    ctx: Context, pool: Pool, claimant: str, node: Node, action: tuple[ActionKind, str], **amounts: Resources
+    ctx: Context,
+    pool: Pool,
+    claimant: str,
+    node: Node,
+    action: tuple[ActionKind, str],
+    **amounts: Mapping[str, float],
 ) -> ActionRecord:
     """Put on record what became of an instance's claim, and why.
 
     Args:
-        action: its kind and reason. amounts: cores and memory by when, for the numbers behind it.
+        action: its kind and reason. amounts: by when and by name; those of `_NOTED` are the numbers behind it.
     """
     kind, why = action
     now = ctx.clock.now()
@@ -146,7 +154,7 @@ def note(
         why,
         offering=node.offering.key,
         node_ids=(node.node_id,),
-        numbers={f"{k}_{when}": getattr(a, k) for when, a in amounts.items() for k in ("cpu", "memory")},
+        numbers={f"{k}_{when}": a[k] for when, a in amounts.items() for k in _NOTED if k in a},
         task=claimant,
     )
     row = ActionRecord(done, pool.name, "", ctx.actor, now, "done", "", (node.node_id,))

@@ -125,5 +125,7 @@ def _given_back(
     units = {"cpu": "cores", "memory": "GiB"}
     told = (f"{k} {getattr(before, k):.3g} -> {getattr(amount, k):.3g} {units[k]}" for k in _BINDS)
     why = f"reserved {'; '.join(told)}: what it uses now says that it needs no more from here on"
-    row = note(ctx, pool, claim.claimant, node, (ActionKind.RESIZE, why), before=before, after=amount)
+    row = note(
+        ctx, pool, claim.claimant, node, (ActionKind.RESIZE, why), before=before.as_dict(), after=amount.as_dict()
+    )
     return [row]

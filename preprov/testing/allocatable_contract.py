@@ -4,16 +4,17 @@ Subclass `AllocatableContract` and give it a fixture `world` that yields an `All
 """
 
 import contextlib
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
 import pytest
 
 from preprov.contracts import Allocatable, Clock, Holding
-from preprov.model.errors import OverbookedError, RefusedError, ReservationError
+from preprov.model.errors import OverbookedError, PoolError, RefusedError, ReservationError
 from preprov.model.pools import Node, Pool
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
-from preprov.model.resources import Resources
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedVolume
+from preprov.model.resources import ZERO, Resources
 
 
 class AllocatableWorld(Protocol):
@@ -21,13 +22,15 @@ class AllocatableWorld(Protocol):
 
     Attributes:
         type: under test. amount: of a claim of which one fits on the node, and no two.
+        too_much: what no claim can ever have, by resource.
     """
 
     type: Allocatable
     pool: Pool
     node: Node
     clock: Clock
-    amount: Resources
+    amount: Mapping[str, float]
+    too_much: Mapping[str, float]
 
     @property
     def purpose(self) -> Purpose:
@@ -50,17 +53,18 @@ class AllocatableWorld(Protocol):
 class AllocatableContract:
     """The suite."""
 
-    def claim(self, world: AllocatableWorld, number: int = 0, amount: Resources | None = None) -> Reservation:
-        """A claim from now on."""
-        now = world.clock.now()
+    def claim(self, world: AllocatableWorld, number: int = 0) -> Reservation:
+        """A claim from now on; of purpose VOLUME, all are on the same one."""
+        now, is_volume = world.clock.now(), world.purpose is Purpose.VOLUME
         return Reservation(
             f"r{number}",
             world.pool.name,
             world.claimant(number),
-            (Segment(now, now + timedelta(hours=1), amount or world.amount),),
+            (Segment(now, now + timedelta(hours=1), ZERO if is_volume else Resources.of(world.amount)),),
             expires_at=now + timedelta(hours=1),
             created_at=now,
             purpose=world.purpose,
+            volume=WantedVolume("data", world.amount["disk"]) if is_volume else None,
         )
 
     def test_it_is_a_type_with_a_name(self, world: AllocatableWorld) -> None:
@@ -101,14 +105,14 @@ class AllocatableContract:
     def test_it_is_changed_whole_or_not_at_all(self, world: AllocatableWorld) -> None:
         """What is in force is on the books; a refusal leaves them as they were."""
         bound = world.type.allocate(world.pool, world.type.reserve(world.pool, self.claim(world)), world.node)
-        less = Resources.of({k: v * 0.8 for k, v in world.amount.as_dict().items()})
-        told = bound.most
+        less = {k: v * 0.8 for k, v in world.amount.items()}
+        told = bound
         with contextlib.suppress(RefusedError):
             told = world.type.resize(world.pool, bound, world.node, less)
         (held,) = world.books()
-        assert held.most == told
-        with pytest.raises((OverbookedError, RefusedError)):
-            world.type.resize(world.pool, held, world.node, world.amount * 2)
+        assert held == told
+        with pytest.raises((OverbookedError, PoolError)):
+            world.type.resize(world.pool, held, world.node, world.too_much)
         assert world.books() == (held,)
 
     def test_it_is_given_back_and_room_is_free(self, world: AllocatableWorld) -> None:

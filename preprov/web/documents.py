@@ -121,6 +121,14 @@ class SegmentPart(Part):
     network: float
 
 
+class VolumePart(Part):
+    """A storage volume that is claimed."""
+
+    name: str
+    gib: float = Field(description="What it has; at the least, until it is bound.")
+    keep: bool = Field(description="False: giving the reservation back deletes it.")
+
+
 class ReservationPart(Part):
     """A reservation as it is now."""
 
@@ -134,7 +142,10 @@ class ReservationPart(Part):
     nodes: list[str | None] = Field(description="The node of each instance; null until it is bound.")
     segments: list[SegmentPart] = Field(description="Of one instance.")
     priority: int
-    purpose: Literal["booking", "window"] = Field(description="window: a turn of a recurring window.")
+    purpose: Literal["booking", "window", "volume"] = Field(
+        description="window: a turn of a recurring window. volume: a storage volume, and no room of a node."
+    )
+    volume: VolumePart | None = Field(description="Of purpose volume.")
     created_at: datetime | None
     expires_at: datetime | None = Field(description="Void after this unless committed by then.")
     reason: str

@@ -1,5 +1,6 @@
 """reservation list|units|create|commit|resize|release."""
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,7 @@ def reservation_json(r: "Reservation") -> dict[str, object]:
         "node_id": r.node_id,
         "expires_at": r.expires_at,
         "segments": [{"start": s.start, "end": s.end, **s.amount.as_dict()} for s in r.segments],
+        "volume": asdict(r.volume) if r.volume is not None else None,
         "reason": r.reason,
     }
 
@@ -76,18 +78,26 @@ def reservation_create(
     cpu: Annotated[float, typer.Option("--cpu", min=0)] = 0.0,
     memory: Annotated[float, typer.Option("--memory", min=0, help="GiB")] = 0.0,
     gpu: Annotated[float, typer.Option("--gpu", min=0)] = 0.0,
+    volume: Annotated[str, typer.Option("--volume", help="Claim the volume of this name, and no room.")] = "",
+    disk: Annotated[float, typer.Option("--disk", min=0, help="GiB of the volume, at the least.")] = 0.0,
+    delete_after: Annotated[bool, typer.Option("--delete-after", help="Its release deletes the volume.")] = False,
     start: Annotated[str | None, typer.Option("--start", help="+10m or an ISO time; now if not given.")] = None,
     length: Annotated[str, typer.Option("--for", help="How long: 30m, 2h.")] = "1h",
     expires: Annotated[str | None, typer.Option("--expires", help="Void after this unless committed.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Claim capacity softly; warm nodes are kept for it."""
+    """Claim capacity softly; warm nodes are kept for it. Or claim a storage volume, with a name and a size."""
     with common.opened("reservation create", output) as app:
         from preprov.control.allocating.types import type_of
+        from preprov.model.errors import ConfigError
         from preprov.model.plans import stable_id
-        from preprov.model.reservations import Reservation, Segment
+        from preprov.model.reservations import Purpose, Reservation, Segment, WantedVolume
         from preprov.model.resources import Resources
 
+        room = Resources(cpu=cpu, memory=memory, gpu=gpu)
+        wanted = WantedVolume(volume, disk, keep=not delete_after) if volume else None
+        if (wanted is not None and not room.is_zero) or (wanted is None and (disk or delete_after)):
+            raise ConfigError("claim either room or a volume", hint="--volume NAME --disk GIB, and nothing else")
         target, now = app.ctx.pool(pool), app.ctx.clock.now()
         begin = common.parse_time(start, target.zone, now) or now
         end = begin + common.parse_span(length)
@@ -95,9 +105,11 @@ def reservation_create(
             reservation_id=stable_id(pool, claimant, now.isoformat()),
             pool=target.name,
             claimant=claimant,
-            segments=(Segment(begin, end, Resources(cpu=cpu, memory=memory, gpu=gpu)),),
+            segments=(Segment(begin, end, room),),
             expires_at=common.parse_time(expires, target.zone, now) or end + timedelta(minutes=15),
             created_at=now,
+            purpose=Purpose.VOLUME if wanted is not None else Purpose.BOOKING,
+            volume=wanted,
         )
         made = type_of(app.ctx, target, claim).reserve(target, claim)
         _show("reservation create", made, app.ctx.clock.now(), output)
@@ -105,7 +117,7 @@ def reservation_create(
 
 @reservation_app.command("commit")
 def reservation_commit(reservation_id: str, node_id: str, output: OutputOption = Output.TABLE) -> None:
-    """Bind a soft reservation to a node."""
+    """Bind a soft reservation to a node. A volume is made if there is none of its name, and attached."""
     with common.opened("reservation commit", output) as app:
         from preprov.control.allocating.by_hand import bind
 
@@ -117,13 +129,14 @@ def reservation_resize(
     reservation_id: str,
     cpu: Annotated[float | None, typer.Option("--cpu", min=0, help="cores")] = None,
     memory: Annotated[float | None, typer.Option("--memory", min=0, help="GiB")] = None,
+    disk: Annotated[float | None, typer.Option("--disk", min=0, help="GiB of a volume: it only grows.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Let a running task have more or less from now on, in a pool with `[pool.adjust]`, which goes on from there."""
+    """Let a running task have more or less, where there is `[pool.adjust]`, which goes on from it; or grow a volume."""
     with common.opened("reservation resize", output) as app:
         from preprov.control.allocating.by_hand import resize
 
-        amounts = {k: v for k, v in (("cpu", cpu), ("memory", memory)) if v is not None}
+        amounts = {k: v for k, v in (("cpu", cpu), ("memory", memory), ("disk", disk)) if v is not None}
         _show("reservation resize", resize(app.ctx, reservation_id, amounts), app.ctx.clock.now(), output)
 
 
@@ -133,7 +146,7 @@ def reservation_release(
     reason: Annotated[str, typer.Option("--reason")] = "released by hand",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Give a reservation back. A task that runs is not ended by this: see `preprov run cancel`."""
+    """Give a reservation back; a volume is detached. No running task is ended by this: see `preprov run cancel`."""
     with common.opened("reservation release", output) as app:
         from preprov.control.allocating.by_hand import give_back
 
@@ -143,7 +156,7 @@ def reservation_release(
 @reservation_app.command("units")
 def reservation_units(
     pool: PoolOption,
-    kind: Annotated[str | None, typer.Option("--kind", help="vm, process, container, job or gpu.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="vm, process, container, job, gpu or volume.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """What there is of each resource type, and who holds it."""

@@ -12,7 +12,6 @@ from preprov.model.errors import ConfigError, RefusedError, ReservationError
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
-from preprov.model.resources import Resources
 from preprov.model.work import run_of
 
 
@@ -50,7 +49,7 @@ def bind(ctx: Context, reservation_id: str, node_id: str) -> Reservation:
 
 
 def resize(ctx: Context, reservation_id: str, amounts: Mapping[str, float]) -> Reservation:
-    """Let a running task have other amounts of some resources; put on record.
+    """Let a running task, or a volume, have other amounts of some resources; put on record.
 
     Raises:
         ReservationError: there is no live claim of that id, or its node has no room.
@@ -63,10 +62,10 @@ def resize(ctx: Context, reservation_id: str, amounts: Mapping[str, float]) -> R
         raise RefusedError(f"pool {pool.name} changes nothing that runs", where=reservation_id, hint=hint)
     if node is None or claim.state is not ReservationState.COMMITTED:
         raise ReservationError("only what has begun is changed", where=reservation_id, hint="wait until it runs")
-    before = claim.most
-    after = found.type.resize(pool, claim, node, Resources.of(before.as_dict() | dict(amounts)))
-    note(ctx, pool, claim.claimant, node, (ActionKind.RESIZE, f"by hand of {ctx.actor}"), before=before, after=after)
-    return ctx.ports.ledger.get(reservation_id)[0]
+    after = found.type.resize(pool, claim, node, amounts)
+    why = (ActionKind.RESIZE, f"by hand of {ctx.actor}")
+    note(ctx, pool, claim.claimant, node, why, before=claim.amounts, after=after.amounts)
+    return after
 
 
 def give_back(ctx: Context, reservation_id: str, reason: str) -> Reservation:

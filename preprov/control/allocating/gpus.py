@@ -1,14 +1,13 @@
 """GPUs: devices that a task has to itself; which of them it is, its node's agent decides when it starts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from preprov.contracts import Holding, Unit
 from preprov.control.allocating.machines import Machines
 from preprov.model.errors import RefusedError
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Reservation
-from preprov.model.resources import Resources
 
 
 class Gpus(Machines):
@@ -49,6 +48,6 @@ class Gpus(Machines):
             raise RefusedError(f"{claim.most.gpu:g} GPUs cannot be had: a device is given whole", where=pool.name)
         return super().reserve(pool, claim)
 
-    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Resources) -> Resources:
+    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Mapping[str, float]) -> Reservation:
         """Refused: a process keeps the devices that it began with."""
         raise RefusedError("devices are not exchanged", where=claim.reservation_id, hint="release it, and book anew")

@@ -1,5 +1,6 @@
 """Machines: room on them is held for a person or a program, whatever runs there then."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from preprov.contracts import Holding, Unit
@@ -9,9 +10,18 @@ from preprov.control.reserving import limits_of, must_fit_somewhere
 from preprov.model.errors import ConflictError, RefusedError
 from preprov.model.pools import Node, Phase, Pool
 from preprov.model.reservations import Reservation
-from preprov.model.resources import Resources
 
 _TAKES: Final = (Phase.READY, Phase.WARMING)
+
+
+def must_take(node: Node) -> None:
+    """A node that sleeps or is about to go takes nothing.
+
+    Raises:
+        ConflictError: it is so.
+    """
+    if node.phase not in _TAKES:
+        raise ConflictError(f"it is {node.phase}", where=node.node_id, hint="the plan wakes a node in time")
 
 
 class Machines:
@@ -45,12 +55,11 @@ class Machines:
 
     def allocate(self, pool: Pool, claim: Reservation, node: Node) -> Reservation:
         """As the contract says; a node that sleeps or is about to go takes nothing."""
-        if node.phase not in _TAKES:
-            raise ConflictError(f"it is {node.phase}", where=node.node_id, hint="the plan wakes a node in time")
+        must_take(node)
         room, now = pool.claimable(node.offering), self._ctx.clock.now()
         return self._ctx.ports.ledger.commit(claim.reservation_id, node.node_id, room, now)
 
-    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Resources) -> Resources:
+    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Mapping[str, float]) -> Reservation:
         """Refused: what is held for somebody is as it was agreed."""
         raise RefusedError("a booking is not changed", where=claim.reservation_id, hint="release it, and book anew")
 

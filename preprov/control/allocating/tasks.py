@@ -72,19 +72,17 @@ class Tasks:
             raise
         return bound
 
-    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Resources) -> Resources:
+    def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Mapping[str, float]) -> Reservation:
         """As the contract says. The books have the larger of both amounts while the change is made."""
         ledger, before, room = self._ctx.ports.ledger, claim.most, pool.claimable(node.offering)
-        adjuster, now = self._adjuster(pool, node), self._ctx.clock.now()
-        ledger.resize(claim.reservation_id, before.maximum(amount), room, now)
+        adjuster, now, wanted = self._adjuster(pool, node), self._ctx.clock.now(), _changed(claim, amount)
+        ledger.resize(claim.reservation_id, before.maximum(wanted), room, now)
         try:
-            in_force = adjuster.resize(claim.claimant, node, amount, LEASE_S)
+            in_force = adjuster.resize(claim.claimant, node, wanted, LEASE_S)
         except PoolError:
             ledger.resize(claim.reservation_id, before, room, now)
             raise
-        after = before.maximum(amount).minimum(in_force)
-        ledger.resize(claim.reservation_id, after, room, now)
-        return after
+        return ledger.resize(claim.reservation_id, before.maximum(wanted).minimum(in_force), room, now)
 
     def release(self, pool: Pool, claim: Reservation, node: Node | None, reason: str) -> Reservation:
         """As the contract says: what runs is ended."""
@@ -117,6 +115,18 @@ class Tasks:
                 if task.claimant(i) == claim.claimant:
                     return task, i
         raise NotFoundError(f"there is no task {claim.claimant}", where=claim.pool, hint="preprov run list")
+
+
+def _changed(claim: Reservation, amount: Mapping[str, float]) -> Resources:
+    """What it has, with these amounts instead.
+
+    Raises:
+        RefusedError: one is of something that a task cannot have.
+    """
+    try:
+        return Resources.of({**claim.most.as_dict(), **amount})
+    except ValueError as e:
+        raise RefusedError(str(e), where=claim.reservation_id) from None
 
 
 def _unit(claim: Reservation, kind: str) -> Unit:

@@ -8,6 +8,7 @@ from preprov.contracts import Allocatable
 from preprov.control.allocating.gpus import Gpus
 from preprov.control.allocating.machines import Machines
 from preprov.control.allocating.tasks import Tasks
+from preprov.control.allocating.volumes import Volumes
 from preprov.control.context import Context
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Node, Pool
@@ -23,7 +24,7 @@ def resource_types(ctx: Context) -> Mapping[str, Allocatable]:
         ConfigError: a third party's cannot be loaded, or takes a name that is taken.
     """
     runs = dict.fromkeys(s.runs for s in ctx.schedulers.values())
-    built_in: tuple[Allocatable, ...] = (Machines(ctx), *(Tasks(ctx, k) for k in runs), Gpus(ctx))
+    built_in: tuple[Allocatable, ...] = (Machines(ctx), *(Tasks(ctx, k) for k in runs), Gpus(ctx), Volumes(ctx))
     out = {t.kind: t for t in built_in}
     for point in entry_points(group=GROUP):
         try:
@@ -42,6 +43,8 @@ def type_of(ctx: Context, pool: Pool, claim: Reservation, node: Node | None = No
     if claim.purpose is Purpose.TASK:
         scheduler = ctx.schedulers.get(pool.group(node.group).provider) if node is not None else None
         return Tasks(ctx, scheduler.runs if scheduler is not None else "")
+    if claim.purpose is Purpose.VOLUME:
+        return Volumes(ctx)
     if claim.most.gpu and not (claim.most.cpu or claim.most.memory):
         return Gpus(ctx)
     return Machines(ctx)

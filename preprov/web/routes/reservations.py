@@ -2,17 +2,20 @@
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
 from time import monotonic
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from preprov.control import reserving
+from preprov.control.allocating import by_hand
 from preprov.control.reserving import Asked, Booking
 from preprov.model.reservations import Purpose, Segment
-from preprov.web.documents import Label, ReservationAsk, ReservationList, ReservationPart, SegmentPart
+from preprov.web.documents import Label, ReservationAsk, ReservationList, ReservationPart, SegmentPart, VolumePart
 from preprov.web.listening import STREAM, LastEventId, Said, answer
 from preprov.web.problems import not_found
 from preprov.web.security import Caller, Reserver
@@ -20,6 +23,10 @@ from preprov.web.security import Caller, Reserver
 router = APIRouter(prefix="/v1/reservations", tags=["reservations"])
 
 _LOOK_EVERY_S: Final = 0.5
+_PURPOSES: Final[Mapping[Purpose, Literal["window", "volume"]]] = {
+    Purpose.WINDOW: "window",
+    Purpose.VOLUME: "volume",
+}
 Id = Annotated[Label, Path(description="As `POST /v1/reservations` answered it.")]
 Key = Annotated[
     str,
@@ -47,7 +54,8 @@ def part(booking: Booking) -> ReservationPart:
         nodes=[m.node_id for m in booking.members],
         segments=[SegmentPart(start=s.start, end=s.end, **s.amount.as_dict()) for s in first.segments],
         priority=first.priority,
-        purpose="window" if first.purpose is Purpose.WINDOW else "booking",
+        purpose=_PURPOSES.get(first.purpose, "booking"),
+        volume=VolumePart(**asdict(first.volume)) if first.volume is not None else None,
         created_at=first.created_at,
         expires_at=first.expires_at,
         reason=first.reason,
@@ -163,5 +171,8 @@ def release(
     caller: Reserver,
     reason: Annotated[Label, Query()] = "released by its owner",
 ) -> ReservationPart:
-    """Its room is free at once. Giving it back again changes nothing."""
-    return part(reserving.give_back(caller.ctx, _found(caller, reservation_id), reason))
+    """Its room is free at once; a volume is detached first. Giving it back again changes nothing."""
+    booking = _found(caller, reservation_id)
+    if booking.members[0].volume is not None:
+        return part(Booking((by_hand.give_back(caller.ctx, reservation_id, reason),)))
+    return part(reserving.give_back(caller.ctx, booking, reason))

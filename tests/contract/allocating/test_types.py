@@ -1,16 +1,20 @@
-"""Every resource type against the same suite: on the simulation, on real local nodes, on a Kubernetes that behaves."""
+"""Every resource type against the same suite.
 
-from collections.abc import Iterator
+On the simulation, on real local nodes and files, on a Kubernetes and an AWS that behave.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from preprov.clocks import WallClock
-from preprov.contracts import Allocatable, LaunchRequest
+from preprov.contracts import Allocatable, Clock, KeepsVolumes, LaunchRequest
 from preprov.control.allocating.gpus import Gpus
 from preprov.control.allocating.machines import Machines
 from preprov.control.allocating.tasks import Tasks
+from preprov.control.allocating.volumes import Volumes
 from preprov.control.context import Context
 from preprov.control.submitting import submit
 from preprov.model.pools import Group, Node, Offering, Pool, Preload
@@ -22,9 +26,11 @@ from preprov.sim.adjustable import AdjustableSim
 from preprov.sim.ports import memory_ports
 from preprov.testing.allocatable_contract import AllocatableContract
 from preprov.testing.local_nodes import cleared
+from tests.awsworld import aws_world
 from tests.contract.launch.test_kubernetes import scheduler_world
 from tests.localnodes import LocalWorld
 from tests.unit.control.world import make_pool, make_world
+from tests.volumeworld import context
 
 
 class SimWorld:
@@ -41,8 +47,16 @@ class SimWorld:
         self.world.cloud.launch(LaunchRequest(self.pool, "g", offering, 1, "t", Preload()))
         self.clock.sleep(600)
         (self.node,) = self.world.cloud.observe(self.pool).nodes
-        self.amount = Resources(cpu=3, memory=4)
+        self.request = Resources(cpu=3, memory=4)
         self.type: Allocatable = Machines(self.ctx)
+
+    @property
+    def amount(self) -> Mapping[str, float]:
+        return self.request.as_dict()
+
+    @property
+    def too_much(self) -> Mapping[str, float]:
+        return (self.request * 2).as_dict()
 
     def claimant(self, number: int) -> str:
         return f"night-{number}"
@@ -64,7 +78,7 @@ class TestGpus(AllocatableContract):
     @pytest.fixture
     def world(self) -> SimWorld:
         world = SimWorld()
-        world.amount, world.type = Resources(gpu=2), Gpus(world.ctx)
+        world.request, world.type = Resources(gpu=2), Gpus(world.ctx)
         return world
 
 
@@ -76,7 +90,7 @@ class TaskWorld(SimWorld):
     def __init__(self) -> None:
         super().__init__()
         self.type = Tasks(self.ctx, "process")
-        self.runs = waiting_runs(self.ctx, self.pool, self.amount)
+        self.runs = waiting_runs(self.ctx, self.pool, self.request)
 
     def claimant(self, number: int) -> str:
         return f"{self.runs[number]}/t#0"
@@ -105,7 +119,8 @@ class NodeWorld:
 
     def __init__(self, pool: Pool, node: Node, provider: object, scheduler: object, amount: Resources) -> None:
         name = pool.groups[0].provider
-        self.pool, self.node, self.clock, self.amount = pool, node, WallClock(), amount
+        self.pool, self.node, self.clock = pool, node, WallClock()
+        self.amount, self.too_much = amount.as_dict(), (amount * 2).as_dict()
         self.ctx = Context(
             ports=memory_ports(),
             providers={name: provider},  # type: ignore[dict-item]
@@ -144,3 +159,45 @@ class TestContainers(AllocatableContract):
             room = found.pool.claimable(found.node.offering)
             amount = Resources(cpu=room.cpu * 0.75, memory=room.memory * 0.5)
             yield NodeWorld(found.pool, found.node, found.provider, found.scheduler, amount)
+
+
+class VolumeWorld:
+    """Volumes of a provider, and a node that could have one."""
+
+    purpose = Purpose.VOLUME
+    amount: Mapping[str, float] = {"disk": 2.0}
+    too_much: Mapping[str, float] = {"disk": 1e9}
+
+    def __init__(self, pool: Pool, node: Node, provider: KeepsVolumes, clock: Clock) -> None:
+        self.pool, self.node, self.clock, self.provider = pool, node, clock, provider
+        self.ctx = context(pool, provider, clock)
+        self.type: Allocatable = Volumes(self.ctx)
+
+    def claimant(self, number: int) -> str:
+        return f"loader-{number}"
+
+    def begun(self, claimant: str) -> int:
+        """As the provider shows it, for whoever the books say has it."""
+        has = any(r.claimant == claimant and r.node_id for r in self.books())
+        return sum(v.node_id == self.node.node_id for v in self.provider.volumes(self.pool)) if has else 0
+
+    def books(self) -> tuple[Reservation, ...]:
+        return self.ctx.ports.ledger.reservations(self.pool.name)
+
+
+class TestLocalVolumes(AllocatableContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[VolumeWorld]:
+        with cleared(tmp_path) as home:
+            local = LocalWorld(home)
+            (node,) = local.ready()
+            yield VolumeWorld(local.pool, node, local.provider, local.clock)
+
+
+@pytest.mark.slow
+class TestAwsVolumes(AllocatableContract):
+    @pytest.fixture
+    def world(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[VolumeWorld]:
+        with aws_world(monkeypatch) as aws:
+            (node,) = aws.ready()
+            yield VolumeWorld(aws.pool, node, aws.provider, aws.clock)

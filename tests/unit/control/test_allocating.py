@@ -44,8 +44,9 @@ def test_one_list_of_all_types():
     (process,) = units(world.ctx, world.pool, "process")
     assert (node.holding, node.holders) == (Holding.ALLOCATED, (claim.claimant,))
     assert (process.name, process.node_id, process.amount["cpu"]) == (claim.claimant, claim.node_id, 2)
-    with pytest.raises(ConfigError, match="volume"):
-        units(world.ctx, world.pool, "volume")
+    assert units(world.ctx, world.pool, "volume") == ()
+    with pytest.raises(ConfigError, match="tape"):
+        units(world.ctx, world.pool, "tape")
 
 
 def test_a_running_task_is_resized_by_hand_and_kept_so():
