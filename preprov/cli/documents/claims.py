@@ -19,6 +19,14 @@ class ReservationSegment(Part):
     network: float
 
 
+class ClaimedVolume(Part):
+    """A storage volume that is claimed."""
+
+    name: str
+    gib: float = Field(description="What it has; at the least, until it is bound.")
+    keep: bool = Field(description="False: its release deletes it.")
+
+
 class ReservationRow(Part):
     """A reservation."""
 
@@ -28,11 +36,12 @@ class ReservationRow(Part):
     state: str
     tenant: str
     priority: int
-    purpose: str = Field(description="task, booking or window.")
+    purpose: str = Field(description="task, booking, window or volume.")
     gang: str = Field(description="Reservations of one gang are made and committed all or none; empty = it is alone.")
     node_id: str | None
     expires_at: datetime | None
     segments: list[ReservationSegment]
+    volume: ClaimedVolume | None = Field(description="Of purpose volume.")
     reason: str
 
 
@@ -51,7 +60,7 @@ class OneReservation(Envelope):
 class UnitRow(Part):
     """One thing of a resource type."""
 
-    kind: str = Field(description="vm, process, container, job, gpu, or a third party's.")
+    kind: str = Field(description="vm, process, container, job, gpu, volume, or a third party's.")
     name: str
     node_id: str = Field(description="Where it is; empty = nowhere yet.")
     holding: str = Field(description="free, reserved or allocated.")

@@ -148,9 +148,9 @@ def test_reservations_from_soft_to_released(preprov):
 def test_units_by_type(preprov):
     preprov("init")
     assert valid(preprov("reservation", "units", "--pool", "laptop", "-o", "json").json)["units"] == []
-    told = preprov("reservation", "units", "--pool", "laptop", "--kind", "volume")
+    told = preprov("reservation", "units", "--pool", "laptop", "--kind", "tape")
     assert told.code == 2
-    assert "vm, process, gpu" in told.err
+    assert "vm, process, gpu, volume" in told.err
     assert preprov("reservation", "resize", "nothing", "--memory", 1).code == 1
 
 
