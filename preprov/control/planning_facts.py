@@ -42,13 +42,13 @@ def task_sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
     """Of what is not over, looked at again every few minutes; of the work of the last days, which changes slowly."""
 
     def recent() -> WorkTable:
-        return ctx.ports.work.work(pool.name, since=now - _RECENT, until=now).as_of(now)
+        return ctx.ports.work.work(pool.name, since=now - _RECENT, until=now)
 
-    largest = remembered(ctx, (pool.name, "largest"), _LARGEST_FRESH, lambda: largest_open(recent(), pool))
+    largest = remembered(ctx, (pool.name, "largest"), _LARGEST_FRESH, lambda: largest_open(recent(), pool, now))
     key = (pool.name, "kinds")
     held = ctx.memo.get(key)
     if held is None or not timedelta(0) <= now - held[0] < held[1][0]:  # type: ignore[index]
-        seen = recent()
+        seen = recent().as_of(now)
         ctx.memo[key] = held = (now, (_kinds_fresh(seen, now), kinds_of(seen)))
     return Sizes(largest, held[1][1])  # type: ignore[index]
 
@@ -61,20 +61,22 @@ def _kinds_fresh(seen: WorkTable, now: datetime) -> timedelta:
     return min(max(span / 100, _KINDS_FRESH[0]), _KINDS_FRESH[1])
 
 
-def largest_open(seen: WorkTable, pool: Pool) -> Resources | None:
-    """The largest of the requests that are not over yet, resource by resource among those that fit somewhere."""
+def largest_open(seen: WorkTable, pool: Pool, now: datetime) -> Resources | None:
+    """The largest of the requests that are not over by now, resource by resource among those that fit somewhere."""
     of = seen.tasks
-    rows = np.flatnonzero(np.isnan(of["ended_at"].to_numpy(dtype=np.float64)))
+    rows = np.flatnonzero(~(of["ended_at"].to_numpy(dtype=np.float64) <= epoch(now)))
     amounts = np.stack([of[k].to_numpy(dtype=np.float64)[rows] for k in KINDS])
-    wanted = amounts[:, _alike(amounts)[1]].T
-    fits = np.zeros(len(wanted), dtype=bool)
+    fits = np.zeros(len(rows), dtype=bool)
     for room in {o.allocatable for g in pool.groups for o in g.offerings}:
-        inside = [wanted[:, KINDS.index(k)] <= getattr(room, k) + _DUST for k in pool.binding]
+        inside = [amounts[KINDS.index(k)] <= getattr(room, k) + _DUST for k in pool.binding]
         fits |= np.logical_and.reduce(inside, axis=0)
     if not fits.any():
         return None
-    cpu, memory, gpu, *_ = wanted[fits].T
-    return Resources.of(wanted[fits][np.lexsort((memory, cpu, gpu))[-1]].tolist())
+    wanted = amounts[:, fits]
+    for kind in ("gpu", "cpu", "memory"):
+        amount = wanted[KINDS.index(kind)]
+        wanted = wanted[:, amount == amount.max()]
+    return Resources.of(wanted[:, _alike(wanted)[1][-1]].tolist())
 
 
 def kinds_of(

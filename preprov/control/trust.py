@@ -81,7 +81,8 @@ def writers(ctx: Context, pool: Pool, group: Group) -> Writers:
     if held is not None and timedelta(0) <= now - held[0] < _FRESH and isinstance(held[1], Writers):
         return held[1]
     provider: object = ctx.providers.get(group.provider)
-    if not isinstance(provider, Examined):
+    if not isinstance(provider, Examined):  # slow to find out
+        ctx.memo[key] = (now, Writers())
         return Writers()
     try:
         names = provider.other_writers(pool, group.name)

@@ -51,10 +51,17 @@ class Course:
 
     def wanted(self, offset: Floats) -> Floats:
         """(..., 5) resources wanted so many seconds after the beginning."""
-        begun = np.searchsorted(self.starts, offset, side="right")
-        over = np.searchsorted(self.ends, offset, side="right")
-        out: Floats = self.begun[begun] - self.over[over]
+        times, levels = self._levels
+        out: Floats = levels.take(times.searchsorted(offset, side="right"), axis=0)
         return out
+
+    @cached_property
+    def _levels(self) -> tuple[Floats, Floats]:
+        """(2 T,) seconds at which a task starts or ends, ascending, and (2 T + 1, 5) what is wanted around them."""
+        times = np.sort(np.concatenate([self.starts, self.ends]))
+        begun, over = (at.searchsorted(times, side="right") for at in (self.starts, self.ends))
+        after = self.begun[begun] - self.over[over]
+        return times, np.concatenate([np.zeros((1, len(KINDS))), after])
 
     @cached_property
     def changes(self) -> tuple[Floats, Floats]:

@@ -91,7 +91,8 @@ class WorkTable:
         for ends in (self.parents, self.children):
             if len(ends) and (ends.min() < 0 or ends.max() >= len(self.tasks)):
                 raise WorkError("edges: a position is out of range")
-        if len(self.tasks) and not 0 <= self.tasks["run"].min() <= self.tasks["run"].max() < len(self.runs):
+        run = self.tasks["run"].to_numpy()
+        if len(run) and not 0 <= run.min() <= run.max() < len(self.runs):
             raise WorkError("tasks: a run position is out of range")
 
     @classmethod

@@ -48,14 +48,14 @@ class Leads:
         failures: same key -> share of warmings that fail; `failure_rate` has a prior for the rest.
         insufficient: (group, offering key) that had no capacity a short while ago, or whose launches fail -> until when
             it is tried last.
-        stages: same key as `table` -> stage -> lead time of that part, of STAGES and only where it was seen.
+        ready: same key as `table` -> what its lead time was fitted to, by level from the coarsest to the finest.
     """
 
     pool: Pool
     table: Mapping[_Key, LeadTime] = field(default_factory=lambda: MappingProxyType({}))
     failures: Mapping[_Key, float] = field(default_factory=lambda: MappingProxyType({}))
     insufficient: Mapping[tuple[str, str], datetime] = field(default_factory=lambda: MappingProxyType({}))
-    stages: Mapping[_Key, Mapping[str, LeadTime]] = field(default_factory=lambda: MappingProxyType({}))
+    ready: Mapping[_Key, Sequence["Ready"]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __call__(self, group: str, offering: Offering, state: Standby) -> LeadTime:
         """Time from decision to ready from that state; RUNNING is 0. ConfigError if the group is unknown."""
@@ -68,8 +68,11 @@ class Leads:
         return self.failures.get((group, offering.key, state), _FAILURES_PRIOR[0] / _FAILURES_PRIOR[1])
 
     def split(self, group: str, offering: Offering, state: Standby) -> Mapping[str, LeadTime]:
-        """The parts of the way to ready, as far as they were seen; their medians need not add up to the whole's."""
-        return self.stages.get((group, offering.key, state), {})
+        """Stage -> lead time of that part of the way to ready, of STAGES and only where it was seen.
+
+        Their medians need not add up to the whole's.
+        """
+        return _split(self.ready.get((group, offering.key, state), ()))
 
     def available(self, group: str, offering: Offering) -> bool:
         """False for a while after the vendor said it has none, or while launches of it mostly fail."""
@@ -143,7 +146,7 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
     seen = [o for o in observations if o.at <= now and o.outcome in ("ready", "failed")]
     table: dict[_Key, LeadTime] = {}
     failures: dict[_Key, float] = {}
-    stages: dict[_Key, Mapping[str, LeadTime]] = {}
+    fitted_to: dict[_Key, Sequence[Ready]] = {}
     image = _images(pool, seen)
     for group in pool.groups:
         own = [o for o in seen if o.provider == group.provider]
@@ -151,17 +154,17 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
             for state in (Standby.COLD, *sorted(group.standby_states - {Standby.RUNNING, Standby.COLD})):
                 levels = _levels(own, offering, state, image.get(group.name, ""))
                 key = (group.name, offering.key, state)
-                ready = [_Ready.of(level, now) for level in levels]
+                ready = [Ready.of(level, now) for level in levels]
                 if any(r.seen for r in ready):
                     table[key] = _fit([(r.seconds, r.weights) for r in ready], group.lead_time(state))
-                    stages[key] = _split(ready)
+                    fitted_to[key] = ready
                 if any(levels):
                     failures[key] = _failure_rate(levels)
-    return Leads(pool, table, failures, _set_back(pool, observations, now), stages)
+    return Leads(pool, table, failures, _set_back(pool, observations, now), fitted_to)
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """Observations of one level that became ready: the seconds each took, and how much it counts."""
 
     seen: list[LeadObservation]
@@ -169,7 +172,8 @@ class _Ready:
     weights: Floats
 
     @classmethod
-    def of(cls, level: list[LeadObservation], now: datetime) -> "_Ready":
+    def of(cls, level: list[LeadObservation], now: datetime) -> "Ready":
+        """Those of a level that did become ready."""
         seen = [o for o in level if o.outcome == "ready"]
         ages = np.array([(now - o.at).total_seconds() for o in seen], dtype=np.float64)
         return cls(seen, np.array([o.seconds for o in seen], dtype=np.float64), np.exp2(-ages / HALF_LIFE_S))
@@ -181,12 +185,12 @@ class _Ready:
         return seconds[known], self.weights[known]
 
 
-def _split(levels: list[_Ready]) -> Mapping[str, LeadTime]:
+def _split(levels: Sequence[Ready]) -> Mapping[str, LeadTime]:
     """Each stage fitted like the whole, leaning on what all observations of it say."""
     out = {}
     for stage in STAGES:
         parts = [level.part(stage) for level in levels]
-        times = np.concatenate([seconds for seconds, _ in parts])
+        times = np.concatenate([seconds for seconds, _ in parts] or [np.empty(0)])
         if len(times):
             middle = max(float(np.median(times)), _SHORTEST_S)
             out[stage] = _fit(parts, LeadTime(middle, 2 * middle))

@@ -91,7 +91,7 @@ def nodes_for(
             np.maximum(out, np.where(wanted > _DUST, float(_MANY), 0.0), out=out)
     np.subtract(out, _DUST, out=out)
     np.ceil(out, out=out)
-    return np.clip(out, 0, _MANY).astype(np.int64)
+    return np.minimum(out, _MANY).astype(np.int64)
 
 
 def usable_capacity(

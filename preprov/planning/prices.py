@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from preprov.model.pools import CapacityType, Offering, Pool, Standby
@@ -92,6 +93,7 @@ class TablePriceBook:
         return None
 
 
+@lru_cache(maxsize=512)
 def _places(zone: str) -> tuple[str, ...]:
     """The zone, its region as the clouds write it (us-east-1a, us-central1-a, eastus-1), and anywhere."""
     stem, _, last = zone.rpartition("-")

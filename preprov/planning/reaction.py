@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from math import ceil
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
@@ -106,10 +107,12 @@ class Reaction:
 
 def reacts_in(pool: Pool) -> bool:
     """True if the pool's offerings are of one kind, so that one count tells what runs; else its plan decides alone."""
+    offerings = [o for g in pool.groups for o in g.offerings]
+    if len(offerings) == 1:
+        return True
     kinds = {
         tuple(amount > 0 for k, amount in zip(KINDS, o.allocatable.as_tuple(), strict=True) if k in pool.binding)
-        for g in pool.groups
-        for o in g.offerings
+        for o in offerings
     }
     return len(kinds) == 1
 
@@ -158,6 +161,8 @@ class _Reacting:
         self.actions: list[Action] = []
         self._wanted: dict[tuple[float, float], int] = {}
         self._rise = self._rises()
+        # (S, W) the most of each future up to then, in ascending order.
+        self._most = np.sort(np.maximum.accumulate(self._rise, axis=1), axis=0)
         self._quickest_s = self._quickest()
 
     def decide(self) -> Reaction:
@@ -184,10 +189,8 @@ class _Reacting:
         room = np.maximum(room - np.array(i.used.as_tuple()), 0.0)
         # What waits has been tried on that room and did not fit.
         waits = np.array(i.waiting.as_tuple())
-        rises = np.maximum(i.soon.rises, 0.0)
-        if not waits.any():
-            rises = np.maximum(rises - room, 0.0)
-        return nodes_for(rises + waits, self.reference, i.pool.binding, i.grain)
+        wanted = np.maximum(i.soon.rises, 0.0) + waits if waits.any() else np.maximum(i.soon.rises - room, 0.0)
+        return nodes_for(wanted, self.reference, i.pool.binding, i.grain)
 
     def wanted(self, window_s: float, level: float) -> int:
         """Running nodes that a share `level` of the futures does not exceed within the window; minima included."""
@@ -203,18 +206,22 @@ class _Reacting:
         return self._busy_nodes + max(self._rise_within(self._inside(window_s), self.level), self._waiting_nodes)
 
     def _inside(self, window_s: float) -> int:
-        return max(int(np.searchsorted(self.i.soon.offsets, window_s, side="right")), 1)
+        return max(int(self.i.soon.offsets.searchsorted(window_s, side="right")), 1)
 
     def _rise_within(self, inside: int, level: float) -> int:
-        most = np.sort(self._rise[:, :inside].max(axis=1)) if self._rise.size else np.zeros(1, dtype=np.int64)
-        return int(most[min(max(int(np.ceil(level * len(most) - 1e-9)) - 1, 0), len(most) - 1)])
+        if not self._most.size:
+            return 0
+        futures = len(self._most)
+        return int(self._most[min(max(ceil(level * futures - 1e-9) - 1, 0), futures - 1), inside - 1])
 
     @cached_property
     def _busy_nodes(self) -> int:
-        return int(np.ceil(self._sizes(n for n in self.ready if n.node_id in self.busy) - _EPS))
+        return ceil(self._sizes(n for n in self.ready if n.node_id in self.busy) - _EPS)
 
     @cached_property
     def _waiting_nodes(self) -> int:
+        if self.i.waiting.is_zero:
+            return 0
         return int(nodes_for(np.array(self.i.waiting.as_tuple()), self.reference, self.i.pool.binding, self.i.grain))
 
     def _floor(self, ahead_s: float) -> int:
@@ -239,6 +246,9 @@ class _Reacting:
 
     def _wake(self, have: float) -> float:
         """Bring back kept nodes, each for its own lead window; returns the size of what runs or is on its way then."""
+        windows = {self._in_time_s(node, node.standby) + self.i.tick_s for node in self.kept}
+        if all(self.wanted(window_s, self.level) <= have + _EPS for window_s in windows):
+            return have
         chosen: dict[tuple[str, Standby], list[Node]] = {}
         for node in self.kept:
             state = node.standby
@@ -259,9 +269,12 @@ class _Reacting:
             return
         group = next((g for g in pool.groups for o in g.offerings if o.key == self.reference.key), pool.groups[0])
         lead = i.leads(group.name, self.reference, Standby.COLD)
+        wanted = self.wanted(lead.quantile(self.in_time) + i.tick_s, self.level)
+        if wanted <= have:
+            return
         waking = {n for a in self.actions for n in a.node_ids}
         left = self._sizes(n for n in (*self.kept, *self.settling) if n.node_id not in waking)
-        short = self.wanted(lead.quantile(self.in_time) + i.tick_s, self.level) - have - left
+        short = wanted - have - left
         there = sum(n.group == group.name for n in i.observation.nodes)
         room = min(group.max_nodes - there, pool.guards.max_nodes - len(i.observation.nodes), group.max_step)
         count = min(int(np.ceil(short - _EPS)), room)
@@ -274,13 +287,15 @@ class _Reacting:
     def _put_away(self, have: float) -> dict[str, datetime]:
         """Idle nodes that nobody will want for as long as waking them pays for; returns since when each is one."""
         i = self.i
+        candidates = [n for n in self.ready if n.node_id not in self.busy]
+        if not candidates:
+            return {}
         back_s = self._back_s()
         hold = timedelta(seconds=self._hold_s(back_s))
         keep = self.wanted(back_s + i.tick_s, max(self.level, 0.5))
         idle: dict[str, datetime] = {}
         away: dict[tuple[str, Standby], list[Node]] = {}
         stock: _Stock | None = None
-        candidates = [n for n in self.ready if n.node_id not in self.busy]
         left = {g.name: sum(n.group == g.name for n in self.ready) for g in i.pool.groups}
         candidates.sort(key=lambda n: (i.idle.get(n.node_id, i.now), -n.created_at.timestamp(), n.node_id))
         for node in candidates:
@@ -319,7 +334,7 @@ class _Reacting:
         """Half of what waking it costs, the waiting of those included that might come all the same (ski rental)."""
         cores, price = self.reference.allocatable.cpu, self.i.pool.objective.shortage_usd_per_core_hour
         rate = 1.0 if self.usd is None else max(self.usd, _EPS)
-        chance = float((self._rise[:, -1] > 0).mean()) if self._rise.size else 0.0
+        chance = float(np.count_nonzero(self._rise[:, -1])) / len(self._rise) if self._rise.size else 0.0
         return min(max(MIN_HOLD_S, chance * (0.5 * back_s + cores * price / rate * self._quickest_s)), _HOUR)
 
     # ------------------------------------------------------------------ small things

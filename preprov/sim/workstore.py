@@ -25,14 +25,18 @@ class _Sorted:
     """A work table by submit time, ready to be sliced without copying.
 
     Attributes:
+        columns: of tasks, (T,) by name.
         observed: times of tasks, (T,) by name, which stand for those in the table: they may be written to.
+        last: (first run, last, the part between): asked for again and again while nothing happens.
     """
 
     work: WorkTable
     submit: Array
     task_at: Array
     edge_at: Array
+    columns: dict[str, Array]
     observed: dict[str, Array]
+    last: tuple[int, int, WorkTable] | None = None
 
     @classmethod
     def of(cls, work: WorkTable) -> "_Sorted":
@@ -44,6 +48,7 @@ class _Sorted:
             work.runs["submit"].to_numpy(),
             np.searchsorted(run, positions),
             np.searchsorted(run[work.children], positions),
+            {name: work.tasks[name].to_numpy() for name in work.tasks.columns},
             {name: work.tasks[name].to_numpy(dtype=np.float64, copy=True) for name in _OBSERVED},
         )
 
@@ -52,16 +57,29 @@ class _Sorted:
         b = int(np.searchsorted(self.submit, until, side="right"))
         if a >= b:
             return WorkTable.empty()
+        last = self.last
+        if last is None or last[:2] != (a, b):
+            self.last = last = (a, b, self._part(a, b))
+        return last[2]
+
+    def write(self, tasks: Array, times: Mapping[str, Array]) -> None:
+        """Observed times, by name, of the tasks at these positions."""
+        self.last = None
+        for name, values in times.items():
+            self.observed[name][tasks] = values
+
+    def _part(self, a: int, b: int) -> WorkTable:
         t0, t1 = int(self.task_at[a]), int(self.task_at[b])
         edges = slice(int(self.edge_at[a]), int(self.edge_at[b]))
-        runs, tasks = self.work.runs.iloc[a:b], self.work.tasks.iloc[t0:t1].copy(deep=False)
+        runs, columns = self.work.runs.iloc[a:b], {name: column[t0:t1] for name, column in self.columns.items()}
         parents, children = self.work.parents[edges], self.work.children[edges]
         if a:
-            runs.index, tasks.index = pd.RangeIndex(b - a), pd.RangeIndex(t1 - t0)
-            tasks["run"] = tasks["run"].to_numpy() - a
+            runs.index = pd.RangeIndex(b - a)
+            columns["run"] = columns["run"] - a
             parents, children = parents - t0, children - t0
-        for name, times in self.observed.items():
-            tasks[name] = times[t0:t1]
+        columns |= {name: times[t0:t1].copy() for name, times in self.observed.items()}
+        # Made anew: to put columns into a part of the table one by one takes twice as long.
+        tasks = pd.DataFrame(columns, index=pd.RangeIndex(t1 - t0), copy=False)
         return WorkTable(runs, tasks, parents, children)
 
 
@@ -120,9 +138,8 @@ class MemoryWorkStore:
             started_at: when they began.
             ended_at: when they ended or will end; a later instant stays hidden until it has come.
         """
-        observed = self._history[pool].observed
-        for name, values in zip(_OBSERVED, (ready_at, started_at, ended_at), strict=True):
-            observed[name][tasks] = values
+        times = dict(zip(_OBSERVED, (ready_at, started_at, ended_at), strict=True))
+        self._history[pool].write(tasks, times)
 
     # ------------------------------------------------------------------ history
 
