@@ -83,6 +83,19 @@ def test_preloaded_work_is_sliced_by_submit(submits: list[int], a: int, b: int):
         assert dict(got.tasks.dtypes.astype(str)) == TASK_COLUMNS
 
 
+def test_what_was_noted_since_shows_when_the_same_part_is_read_again():
+    store = MemoryWorkStore()
+    store.preload("p", table([0.0, 100.0]))
+    until = T0 + timedelta(seconds=150)
+    before = store.work("p", since=T0, until=until)
+    assert store.work("p", since=T0, until=until) is before
+    at = E0 + np.array([160.0])
+    store.note("p", np.array([2]), ready_at=at, started_at=at, ended_at=at + 60.0)
+    after = store.work("p", since=T0, until=until)
+    assert after.tasks["started_at"].tolist()[2] == at[0]
+    assert np.isnan(before.tasks["started_at"]).all()
+
+
 def test_nothing_of_the_future_shows():
     store = MemoryWorkStore()
     store.preload("p", table([0.0, 100.0, 200.0]))
