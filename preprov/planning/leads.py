@@ -55,7 +55,9 @@ class Leads:
     table: Mapping[_Key, LeadTime] = field(default_factory=lambda: MappingProxyType({}))
     failures: Mapping[_Key, float] = field(default_factory=lambda: MappingProxyType({}))
     insufficient: Mapping[tuple[str, str], datetime] = field(default_factory=lambda: MappingProxyType({}))
-    ready: Mapping[_Key, Sequence["Ready"]] = field(default_factory=lambda: MappingProxyType({}))
+    ready: Mapping[_Key, Sequence["Ready"]] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    )
 
     def __call__(self, group: str, offering: Offering, state: Standby) -> LeadTime:
         """Time from decision to ready from that state; RUNNING is 0. ConfigError if the group is unknown."""
