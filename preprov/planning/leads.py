@@ -120,6 +120,8 @@ def once(observations: Iterable[LeadObservation]) -> list[LeadObservation]:
     What preprov has seen counts: it knows the image, and when the node was verified.
     """
     every = list(observations)
+    if not any(o.recorded for o in every):
+        return every
     seen: dict[tuple[str, str, Standby], list[datetime]] = {}
     for o in every:
         if not o.recorded:
