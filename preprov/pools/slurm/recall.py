@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Final
 
 from preprov.contracts import Recollection, Warmed
@@ -10,7 +12,7 @@ from preprov.model.pools import Standby
 from preprov.model.time import epoch, from_epoch
 from preprov.pools.slurm.options import SlurmGroup
 from preprov.slurm.accounting import AccountedJob
-from preprov.slurm.commands import SlurmCommands
+from preprov.slurm.commands import PowerSpan, SlurmCommands
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
 
@@ -30,18 +32,20 @@ def recall(group: SlurmGroup, slurm: SlurmCommands, since: datetime, now: dateti
         SlurmError: it cannot be asked.
     """
     names = set(group.names)
-    spans = [s for s in slurm.powered_down(since, now) if s.node in names]
-    ups = [(s.node, s.ended) for s in spans if s.ended is not None and s.ended >= epoch(since)]
+    spans = _merged(s for s in slurm.powered_down(since, now) if s.node in names)
+    ups = [
+        (a.node, a.ended, b.began if b is not None and b.node == a.node else float("inf"))
+        for a, b in zip_longest(spans, spans[1:])
+        if a.ended is not None and a.ended >= epoch(since)
+    ]
     if not ups:
         return Recollection(means=MEANS)
-    downs = {n: sorted(s.began for s in spans if s.node == n) for n in names}
     began = {n.name: n.started_at for n in slurm.nodes() if n.name in names and n.started_at and not n.is_gone}
     firsts = _by_node(slurm.accounting(since - _BACK, now), names)
     kind = {o.instance_type for o in group.group.offerings}
     came_from = group.suspend_to if group.suspend_to is not Standby.RUNNING else Standby.COLD
     warmed, left = [], Counter[str]()
-    for node, up in sorted(ups, key=lambda u: u[1]):
-        down = next((d for d in downs[node] if d > up), float("inf"))
+    for node, up, down in sorted(ups, key=lambda u: u[1]):
         ready = _ready(up, down, firsts.get(node, ()), began.get(node))
         if ready is None:
             left["powered up, and nothing tells when it was ready"] += 1
@@ -49,6 +53,18 @@ def recall(group: SlurmGroup, slurm: SlurmCommands, since: datetime, now: dateti
         only = next(iter(kind)) if len(kind) == 1 else ""
         warmed.append(Warmed(node, from_epoch(ready), ready - up, "", only, came_from))
     return Recollection(tuple(warmed), MEANS, tuple(sorted(left.items())))
+
+
+def _merged(spans: Iterable[PowerSpan]) -> list[PowerSpan]:
+    """Spans by node and time, those that touch as one: a controller that starts again begins a new record."""
+    out: list[PowerSpan] = []
+    for span in sorted(spans, key=lambda s: (s.node, s.began)):
+        last = out[-1] if out and out[-1].node == span.node else None
+        if last is None or last.ended is None or last.ended < span.began:
+            out.append(span)
+        else:
+            out[-1] = replace(last, ended=None if span.ended is None else max(last.ended, span.ended))
+    return out
 
 
 def _ready(up: float, down: float, jobs: Iterable[AccountedJob], slurmd: float | None) -> float | None:

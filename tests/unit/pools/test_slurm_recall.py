@@ -80,6 +80,17 @@ def test_what_tells_nothing_of_a_lead_time_is_counted_and_not_guessed(past: Past
     assert found.left_out == (("powered up, and nothing tells when it was ready", 2),)
 
 
+def test_a_record_that_ends_where_the_next_begins_is_no_power_up(past: Past) -> None:
+    past.off("cn1", -500, -1)  # the controller started again
+    past.off("cn1", -1, 0)
+    past.job("cn1", 0, 45)
+    past.off("cn2", -500, -100)
+    past.off("cn2", -100, None)
+    found = past.recalled()
+    assert [(w.node_id, w.seconds) for w in found.warmed] == [("cn1", 45.0)]
+    assert found.left_out == ()
+
+
 def test_a_node_that_is_up_tells_by_its_slurmd(past: Past) -> None:
     past.off("cn1", -500, 0)
     node = past.world.slurm.nodes["cn1"]
