@@ -22,6 +22,7 @@ from preprov.control.reacting import carry_out, reaction, why_blocked
 from preprov.control.serving import serve as serve_places
 from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import keep, tend
+from preprov.control.thinking import thinking
 from preprov.control.vanishing import note_vanished
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
@@ -127,7 +128,8 @@ def _plan_and_act(
     foresee: bool,
     ordered: bool,
 ) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
-    forecast_id, demand = current_demand(ctx, pool)
+    with thinking():
+        forecast_id, demand = current_demand(ctx, pool)
     now = ctx.clock.now()
     outcome = plan_for(
         ctx,
@@ -180,16 +182,17 @@ def _react(
 
     A pass that has launched launches no more: it began as much of a wave as one may.
     """
-    found = reaction(
-        ctx,
-        pool,
-        observation,
-        current_leads(ctx, pool),
-        waiting=waiting,
-        tick_s=REACT_S,
-        blocked=why_blocked(ctx, pool),
-        anew=anew,
-    )
+    with thinking():
+        found = reaction(
+            ctx,
+            pool,
+            observation,
+            current_leads(ctx, pool),
+            waiting=waiting,
+            tick_s=REACT_S,
+            blocked=why_blocked(ctx, pool),
+            anew=anew,
+        )
     return carry_out(ctx, pool, observation, found, kinds=kinds)
 
 
@@ -229,10 +232,13 @@ def plan_for(
     foresee: bool = True,
 ) -> PlanOutcome:
     """Hand the planning room everything it may know now; pools that share a limit are optimised together."""
-    inputs = plan_inputs(
-        ctx, pool, observation, demand, forecast_id, waiting, wave=wave, tick_s=tick_s, held=held, foresee=foresee
-    )
-    return make_plan(jointly(ctx, pool, inputs, lambda other: inputs_of(ctx, other)))
+    with thinking():
+        inputs = plan_inputs(
+            ctx, pool, observation, demand, forecast_id, waiting, wave=wave, tick_s=tick_s, held=held, foresee=foresee
+        )
+    inputs = jointly(ctx, pool, inputs, lambda other: inputs_of(ctx, other))
+    with thinking():
+        return make_plan(inputs)
 
 
 def make_plan_now(ctx: Context, pool: Pool) -> tuple[CapacityPlan, DemandCurve]:

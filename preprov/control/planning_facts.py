@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -41,6 +42,7 @@ class Sizes:
 def task_sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
     """Of what is not over, looked at again every few minutes; of the work of the last days, which changes slowly."""
 
+    @cache
     def recent() -> WorkTable:
         return ctx.ports.work.work(pool.name, since=now - _RECENT, until=now)
 

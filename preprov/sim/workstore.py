@@ -206,6 +206,8 @@ class MemoryWorkStore:
         if not len(live.runs):
             return tables[0] if tables else live
         tables.append(_Sorted.of(live).between(first, last))
+        if len(tables) == 1:
+            return tables[0]
         return _edges_by_run(by_submit(WorkTable.concat(tables)))
 
     def schedules(self, pool: str) -> tuple[Schedule, ...]:
