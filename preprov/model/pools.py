@@ -230,6 +230,11 @@ class Group:
         if Standby.RUNNING not in self.standby_states:
             object.__setattr__(self, "standby_states", self.standby_states | {Standby.RUNNING})
 
+    @property
+    def quickest_kept(self) -> Standby | None:
+        """The state that is back soonest of those in which nodes are kept without running; None = there is none."""
+        return next((s for s in (Standby.HIBERNATED, Standby.STOPPED) if s in self.standby_states), None)
+
     def lead_time(self, state: Standby) -> LeadTime:
         """Configured lead time from that state; RUNNING is 0, an unknown one is that of COLD."""
         if state is Standby.RUNNING:

@@ -31,6 +31,7 @@ from preprov.planning.packing import Mix
 from preprov.planning.placement import nodes_for
 from preprov.planning.scaledown import disruption_budget
 from preprov.planning.situation import LOWER
+from preprov.planning.stock import Stock
 from preprov.planning.supply import billing_start, fingerprint
 
 Array: TypeAlias = NDArray[Any]
@@ -295,7 +296,7 @@ class _Reacting:
         keep = self.wanted(back_s + i.tick_s, max(self.level, 0.5))
         idle: dict[str, datetime] = {}
         away: dict[tuple[str, Standby], list[Node]] = {}
-        stock: _Stock | None = None
+        stock: Stock | None = None
         left = {g.name: sum(n.group == g.name for n in self.ready) for g in i.pool.groups}
         candidates.sort(key=lambda n: (i.idle.get(n.node_id, i.now), -n.created_at.timestamp(), n.node_id))
         for node in candidates:
@@ -308,7 +309,7 @@ class _Reacting:
             paid = billing_start(node) + timedelta(seconds=node.offering.minimum_billing_s)
             if i.now < max(since + hold, paid) or i.mode is not Mode.FULL:
                 continue
-            stock = stock or _Stock(i)
+            stock = stock or Stock(i.pool, i.observation, i.optimum, i.now)
             state = stock.next_of(node)
             if state is not None:
                 away.setdefault((node.group, state), []).append(node)
@@ -408,44 +409,6 @@ class _Reacting:
                 numbers={"service_level": self.level, "surprise_nodes": float(i.soon.surprise)},
             )
         )
-
-
-class _Stock:
-    """How many nodes the plan lets exist of each kind, and in which state the next one is kept."""
-
-    def __init__(self, i: ReactionInputs) -> None:
-        self.i = i
-        self.there: dict[tuple[str, str], dict[Standby, int]] = {}
-        for n in i.observation.nodes:
-            counts = self.there.setdefault((n.group, n.offering.key), {})
-            counts[n.standby] = counts.get(n.standby, 0) + 1
-
-    def next_of(self, node: Node) -> Standby | None:
-        """The state the node is put in; None = it goes on running: there is nowhere cheaper."""
-        key = (node.group, node.offering.key)
-        counts, most = self.there[key], self._planned(key)
-        allowed = self.i.pool.group(node.group).standby_states
-        if sum(counts.values()) > sum(most.values()):
-            state = Standby.COLD
-        elif Standby.HIBERNATED in allowed and (
-            Standby.STOPPED not in allowed or counts.get(Standby.STOPPED, 0) >= most.get(Standby.STOPPED, 0)
-        ):
-            state = Standby.HIBERNATED
-        elif Standby.STOPPED in allowed:
-            state = Standby.STOPPED
-        else:
-            return None
-        counts[Standby.RUNNING] -= 1
-        if state is not Standby.COLD:
-            counts[state] = counts.get(state, 0) + 1
-        return state
-
-    def _planned(self, key: tuple[str, str]) -> dict[Standby, int]:
-        optimum = self.i.optimum
-        if optimum is None or key not in optimum.nodes:
-            return {}
-        first = optimum.index(self.i.now)
-        return {s: int(c[first : first + 2].max(initial=0)) for s, c in optimum.nodes[key].items()}
 
 
 def _reference(i: ReactionInputs) -> Offering:

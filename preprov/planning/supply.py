@@ -135,8 +135,7 @@ def expected_ready(node: Node, inputs: PlanInputs) -> datetime | None:
 
 def _asleep(node: Node, inputs: PlanInputs) -> Node:
     """A node that falls asleep as if it slept, in the quickest state of its group: no cloud says which it will be."""
-    states = inputs.pool.group(node.group).standby_states
-    state = next((s for s in (Standby.HIBERNATED, Standby.STOPPED) if s in states), None)
+    state = inputs.pool.group(node.group).quickest_kept
     return node if state is None else replace(node, phase=Phase(state.value))
 
 

@@ -5,7 +5,7 @@ PostgreSQL a claim on a pool's capacity holds the pool's lock, one against a quo
 lock and its own row; that a claimant has one live reservation is kept by an index alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -120,12 +120,7 @@ class SqlReservationLedger:
 
     def release(self, reservation_id: str, reason: str = "") -> Reservation:
         """Give back."""
-        with self._db.writing() as connection:
-            before = _locked(connection, reservation_id)
-            after = before.release(reason)
-            if after is not before:
-                _write(connection, after)
-            return after
+        return self._changed(reservation_id, lambda before: before.release(reason))
 
     def resize(self, reservation_id: str, amount: Resources, allocatable: Resources, at: datetime) -> Reservation:
         """Let a committed task claim so much from now on."""
@@ -145,18 +140,17 @@ class SqlReservationLedger:
 
     def grow(self, reservation_id: str, gib: float) -> Reservation:
         """A committed claim on a volume has so much now."""
-        with self._db.writing() as connection:
-            before = _locked(connection, reservation_id)
-            after = before.grown(gib)
-            if after is not before:
-                _write(connection, after)
-            return after
+        return self._changed(reservation_id, lambda before: before.grown(gib))
 
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back to SOFT."""
+        return self._changed(reservation_id, lambda before: before.rebook(expires_at, reason))
+
+    def _changed(self, reservation_id: str, change: Callable[[Reservation], Reservation]) -> Reservation:
+        """One reservation, locked, after a change that touches nobody else's room."""
         with self._db.writing() as connection:
             before = _locked(connection, reservation_id)
-            after = before.rebook(expires_at, reason)
+            after = change(before)
             if after is not before:
                 _write(connection, after)
             return after

@@ -173,10 +173,7 @@ class ScalingGroup:
         writes.take_tasks_again(self._tools, self._group, warm)  # whichever of them the group chooses
         noted = {CAME_FROM: "warm-pool", STARTED: self._tools.clock.now().isoformat(timespec="seconds")}
         writes.write_notes(self._tools, self._group, warm, noted)
-        for node_id in asleep:
-            more = writes.more_preload(seen[node_id], preload, self._group.where)
-            if more:
-                writes.write_notes(self._tools, self._group, [node_id], more)
+        writes.write_preload(self._tools, self._group, {i: seen[i] for i in asleep}, preload)
         self.lease()
         self._move(group, step=step, warm_after=max(self._warm(group) - step, 0))
 

@@ -141,10 +141,7 @@ def start_instances(tools: Tools, group: AwsGroup, seen: Mapping[str, Seen], pre
     for some in batches(asleep, _AT_ONCE):
         take_tasks_again(tools, group, some, f"{REPORT}.0")
         write_notes(tools, group, some, {STARTED: tools.clock.now().isoformat(timespec="seconds")})
-        for node_id in some:
-            more = more_preload(seen[node_id], preload, group.where)
-            if more:
-                write_notes(tools, group, [node_id], more)
+        write_preload(tools, group, {i: seen[i] for i in some}, preload)
         with calling(group.where):
             ec2.start_instances(InstanceIds=list(some))
     tools.listing.forget(group.place)
@@ -153,7 +150,21 @@ def start_instances(tools: Tools, group: AwsGroup, seen: Mapping[str, Seen], pre
         raise ConflictError(f"{', '.join(late)} is still going to sleep", where=group.where, hint="try again")
 
 
-def more_preload(seen: Seen, preload: Preload, where: str) -> dict[str, str]:
+def write_preload(tools: Tools, group: AwsGroup, seen: Mapping[str, Seen], preload: Preload) -> None:
+    """Note a preload on machines that have another; those that are told alike are told in one call.
+
+    Raises:
+        PoolError: it does not fit, or it failed.
+    """
+    told: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for node_id, one in seen.items():
+        told.setdefault(tuple(_more_preload(one, preload, group.where).items()), []).append(node_id)
+    for notes, ids in told.items():
+        if notes:
+            write_notes(tools, group, ids, dict(notes))
+
+
+def _more_preload(seen: Seen, preload: Preload, where: str) -> dict[str, str]:
     """Tags that add a preload to the one a machine has; none if it adds nothing."""
     old = gather(PRELOAD, seen.tags) or {"images": [], "datasets": []}
     new = gather(PRELOAD, preload_notes(preload, where)) or {"images": [], "datasets": []}

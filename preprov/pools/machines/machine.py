@@ -198,14 +198,9 @@ def _bare(pool: Pool, group: Group, machine: Machine) -> Node:
         preloaded=verified(said.health) if said else frozenset(),
         token=machine.notes.get(TOKEN, ""),
         tags={k: v for k, v in machine.notes.items() if not ours(k)},
-        came_from=_kept_in(group) if waking else Standby(said.came_from) if said else Standby.COLD,
+        came_from=group.quickest_kept or Standby.COLD if waking else Standby(said.came_from) if said else Standby.COLD,
         address=(said.address if said else "") or machine.address,
     )
-
-
-def _kept_in(group: Group) -> Standby:
-    """The state that a machine which spoke in an earlier run has slept in: the quickest of its group, we take it."""
-    return next((s for s in (Standby.HIBERNATED, Standby.STOPPED) if s in group.standby_states), Standby.COLD)
 
 
 def _offering(group: Group, machine: Machine) -> Offering:

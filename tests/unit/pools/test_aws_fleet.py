@@ -277,3 +277,14 @@ def test_many_nodes_are_ended_in_few_calls(world: AwsWorld) -> None:
     world.provider.terminate(world.pool, [n.node_id for n in nodes])
     assert len(world.cloud.calls) <= 6
     assert alive(world) == []
+
+
+def test_nodes_that_wake_together_are_told_in_one_call(world: AwsWorld) -> None:
+    ids = [n.node_id for n in world.ready(4)]
+    world.provider.stop(world.pool, ids)
+    world.until(lambda: all(world.phase(i) is Phase.STOPPED for i in ids), "all to be stopped")
+    world.cloud.calls.clear()
+    world.provider.start(world.pool, ids, world.preload)
+    assert count(world, "ec2:CreateTags") == 2, "when they were started, and what more they are to hold"
+    assert count(world, "ec2:StartInstances") == 1
+    world.until(lambda: all(world.phase(i) is Phase.READY for i in ids), "all to be ready")
