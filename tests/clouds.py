@@ -7,14 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from preprov.contracts import Ports
+from preprov.control import passes
 from preprov.control.context import Context
 from preprov.control.passes import PassResult, pool_pass
+from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord
 from preprov.model.pools import Guards, LeadTime, Mode, Node, Phase, Pool, Standby
 from preprov.model.resources import ZERO, Resources
+from preprov.model.time import floor_to
 from preprov.model.work import DatasetRef
 from preprov.planning.prices import TablePriceBook
 from preprov.sim.clock import VirtualClock
@@ -302,6 +306,30 @@ def planned(pool: Pool, **more: Any) -> Pool:
 
 
 _LEAD = LeadTime(90.0, 120.0)
+
+
+_FAR = {Standby.COLD: LeadTime(240, 480), Standby.STOPPED: LeadTime(20, 40), Standby.HIBERNATED: LeadTime(10, 20)}
+
+
+def uncertain(pool: Pool) -> Pool:
+    """Waiting costs some, a cold node takes long, a stopped one comes at once."""
+    groups = tuple(replace(g, lead=_FAR) for g in pool.groups)
+    objective = replace(pool.objective, shortage_usd_per_core_hour=2.0)
+    return replace(pool, groups=groups, objective=objective)
+
+
+def in_bursts(monkeypatch: pytest.MonkeyPatch, nodes: int) -> None:
+    """A few minutes of so many nodes' work within the hour, and no future agrees with another on when."""
+
+    def demand(ctx: Context, pool: Pool) -> tuple[str, DemandCurve]:
+        start = floor_to(ctx.clock.now(), pool.step_seconds)
+        offering, steps = pool.groups[0].offerings[0], pool.horizon_s // pool.step_seconds
+        samples = np.zeros((60, steps, 5), dtype=np.float32)
+        for i, begin in enumerate(np.random.default_rng(0).integers(1, steps - 4, len(samples))):
+            samples[i, begin : begin + 4, 0] = nodes * offering.allocatable.cpu
+        return "bursts", DemandCurve(pool.name, start, start, pool.step_seconds, samples)
+
+    monkeypatch.setattr(passes, "current_demand", demand)
 
 
 @contextmanager

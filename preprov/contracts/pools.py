@@ -152,6 +152,14 @@ class PoolProvider(Protocol):
 class SetsTargets(Protocol):
     """A provider whose vendor keeps a number of nodes in standby by itself (ASG warm pool, standby pool)."""
 
+    def targets(self, pool: Pool, group: str) -> Mapping[Standby, int]:
+        """How many nodes the vendor is set to keep, per state that it keeps by itself.
+
+        Idempotent: it writes nothing. Consistent: at once. Absent: a group of which nothing is kept has no state here.
+        Retryable: ThrottledError.
+        """
+        ...
+
     def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
         """Have the vendor keep so many nodes per kept state; RUNNING is not named here, launch and terminate do that.
 

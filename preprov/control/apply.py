@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from preprov.contracts import LaunchRequest, LeadObservation, SetsFloor
+from preprov.contracts import LaunchRequest, LeadObservation, SetsFloor, SetsTargets
 from preprov.control.adopting import unrecorded
 from preprov.control.context import Context
 from preprov.control.gating import GUARDED
@@ -106,6 +106,8 @@ def recover(ctx: Context, pool: Pool) -> tuple[ActionRecord, ...]:
     cut_short = [r for r in last.values() if r.result == "intended" and r.action.kind is ActionKind.LAUNCH]
     out = []
     for r in cut_short if cut_short and may_act(ctx, pool) else ():
+        if r.action.standby_state is not Standby.RUNNING:  # what the vendor keeps is looked at anew
+            continue
         group = pool.group(r.action.group)
         if not foreign(ctx, pool, group) and not writers(ctx, pool, group).names:
             out.append(_finish(ctx, pool, r.plan_id, _launch(ctx, pool, r.action, pool.preload)))
@@ -170,6 +172,8 @@ def _check_idle(ctx: Context, pool: Pool, action: Action) -> None:
 
 
 def _call(ctx: Context, pool: Pool, action: Action, preload: Preload) -> _Call:
+    if action.kind is ActionKind.LAUNCH and action.standby_state is not Standby.RUNNING:
+        return _fill(ctx, pool, action)
     if action.kind is ActionKind.LAUNCH:
         return _launch(ctx, pool, action, preload)
     provider = ctx.provider(pool.group(action.group).provider)
@@ -267,6 +271,21 @@ def _launch(ctx: Context, pool: Pool, action: Action, preload: Preload) -> _Call
         expires_at=ctx.clock.now() + timedelta(seconds=pool.lease_s),
     )
     return _Call(action, lambda: ctx.provider(group.provider).launch(request))
+
+
+def _fill(ctx: Context, pool: Pool, action: Action) -> _Call:
+    """Have the vendor keep so many more. Sent again it asks for no more, and it never asks for fewer than it did."""
+    group, state = pool.group(action.group), action.standby_state
+    provider: object = ctx.provider(group.provider)
+    wanted = int(action.numbers.get("kept", 0)) + action.count
+
+    def make() -> tuple[str, ...]:
+        if isinstance(provider, SetsTargets):
+            asked = provider.targets(pool, group.name).get(state, 0)
+            provider.set_targets(pool, group.name, {state: max(wanted, asked)})
+        return ()
+
+    return _Call(action, make, f"the vendor of {group.name} keeps {wanted} {state}")
 
 
 def _finish(ctx: Context, pool: Pool, plan_id: str, call: _Call) -> ActionRecord:

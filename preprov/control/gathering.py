@@ -6,6 +6,7 @@ from typing import Final
 from preprov.control.ahead import lateness
 from preprov.control.context import Context
 from preprov.control.covering import foreseen
+from preprov.control.declared import fills, is_nameless
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.ingesting import source_age_s
 from preprov.control.lanes import largest_of, parted, together
@@ -105,6 +106,8 @@ def plan_inputs(
         shared=shared_rooms(ctx, pool),
         held=held,
         foresee=foresee,
+        fills=frozenset(g.name for g in pool.groups if fills(ctx, pool, g)),
+        nameless=frozenset(g.name for g in pool.groups if is_nameless(ctx, pool, g)),
         reacts=reacts(ctx, pool),
         urgency=None if late is None else late.tolist(),
         interruptions=interruptions(ctx, pool, now),

@@ -9,6 +9,7 @@ import structlog
 from preprov.contracts import BakesImages
 from preprov.control.baking import forgotten_benches
 from preprov.control.context import Context
+from preprov.control.declared import is_nameless
 from preprov.control.demanding import remembered
 from preprov.control.observing import committed_by_node
 from preprov.control.trust import in_force
@@ -33,7 +34,8 @@ def collect_orphans(ctx: Context, pool: Pool, observation: PoolObservation, plan
     out = []
     for node in observation.in_phase(Phase.LOST):
         silent = (now - (node.last_seen or node.since)).total_seconds()
-        if node.node_id in held or silent < pool.node_ttl_s or not may_end:
+        nameless = is_nameless(ctx, pool, pool.group(node.group))
+        if node.node_id in held or silent < pool.node_ttl_s or not may_end or nameless:
             log.warning(
                 "node does not answer",
                 pool=pool.name,

@@ -46,7 +46,8 @@ class Action:
 
     Attributes:
         at: when to do it. count: how many nodes. node_ids: which ones, where it names them.
-        standby_state: state the nodes end in (LAUNCH, START: running; STOP: stopped; TERMINATE: cold).
+        standby_state: state the nodes end in (LAUNCH, START: running; STOP: stopped; TERMINATE: cold). A LAUNCH that
+            ends elsewhere is made by the vendor, which keeps so many more in that state.
         cost_usd: what it adds (+) or saves (-) over the plan's horizon; None = no price known.
         numbers: the figures behind the reason, for `why` and for machines.
         task: the claimant that it is about; "" = nodes.

@@ -159,7 +159,7 @@ def _node_hours(s: Situation, moves: Sequence[Move], end_h: float) -> float:
     for m in moves:
         left_h = end_h - m.at_s / 3600.0
         if m.kind.raises:
-            total += m.count * left_h
+            total += m.count * left_h if m.state is Standby.RUNNING else 0.0
         elif m.came_from is Standby.RUNNING and m.kind is not ActionKind.DRAIN:
             total -= m.count * left_h
     return max(total, 0.0)

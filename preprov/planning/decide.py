@@ -93,7 +93,7 @@ def _launch(s: Situation, d: Decision, allowance: Allowance) -> None:
     for choice, most in (*_as_planned(s), *((c, None) for c in s.choices)):
         # Nodes that never came are replaced once over; if the replacements do not come either, more would not help.
         wanted = float(s.existing(choice.lead)[0])
-        short = wanted - d.running - s.supply.sizes(d.standby) - max(0.0, silent - wanted)
+        short = wanted - d.running - s.supply.sizes(d.standby) - d.filled - max(0.0, silent - wanted)
         if short <= _EPS:
             continue
         if min(choice.share, s.size(choice)) > _EPS:
@@ -125,6 +125,7 @@ def _launch_some(
     s: Situation, d: Decision, allowance: Allowance, choice: Choice, wanted: int, *, why: str = ""
 ) -> None:
     n = allowance.grant(choice, wanted, launch=True)
+    n -= 0 if why else _fill(s, d, choice, n)
     if not n:
         return
     lo, d.running = d.running, d.running + n * s.size(choice)
@@ -140,6 +141,29 @@ def _launch_some(
             why=why,
         )
     )
+
+
+def _fill(s: Situation, d: Decision, choice: Choice, most: int) -> int:
+    """Have the vendor launch into its standby what is planned to be kept; how many of `most` that are.
+
+    What will run within the lead window is launched into service: it would be woken as soon as it slept.
+    """
+    if choice.group.name not in s.inputs.fills or s.optimum is None:
+        return 0
+    size = s.size(choice)
+    runs = ceil((s.target(choice.lead)[0] - d.running - s.supply.sizes(d.standby)) / size - _EPS)
+    left, filled = most - max(runs, 0), 0
+    for state in (Standby.HIBERNATED, Standby.STOPPED):
+        there = sum(1 for n in d.standby if (n.group, n.offering.key, n.standby) == (*choice.key, state))
+        n = min(left, s.planned(choice.key, state, choice.lead) - there)
+        if state not in choice.group.standby_states or n < 1:
+            continue
+        why = f"{there + n} are worth keeping {state}, and the vendor keeps as many"
+        level = _level(d.running)
+        d.moves.append(Move(ActionKind.LAUNCH, choice, n, level, level, state, why=why))
+        d.filled += n * size
+        filled, left = filled + n, left - n
+    return filled
 
 
 def _due_s(s: Situation, level: int, lead: LeadTime) -> float:
@@ -163,11 +187,15 @@ def _end_running(s: Situation, d: Decision) -> None:
     left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
     stock = Stock(s, d)
     most = disruption_budget(s.inputs.pool, s.inputs.now)
+    unnamed: dict[str, int] = {}
     for node in _given_up_first(s):
         size = s.supply.size[node.node_id]
         state = stock.next_of(node)
         target = s.cold_target() if state is None else s.target(s.way_back(node, state))
         if top - size < target[0] - _EPS or left[node.group] <= s.inputs.pool.group(node.group).min_nodes:
+            continue
+        if node.group in s.inputs.nameless:
+            unnamed[node.group] = unnamed.get(node.group, 0) + 1
             continue
         states = _allowed_states(s, d, node)
         course = _fate(s, node, target, top - size, states=states, instead=state)
@@ -176,6 +204,8 @@ def _end_running(s: Situation, d: Decision) -> None:
             d.running -= size
         left[node.group] -= 1
         top -= size
+    for group, n in unnamed.items():
+        d.notes.append(f"{n} idle in {group} beyond what is wanted: whoever owns its count has to lower it")
 
 
 class Stock:
@@ -324,6 +354,10 @@ def _given_up_first(s: Situation) -> list[Node]:
 def _drain(s: Situation, d: Decision) -> None:
     """Drains that were asked for, then the end of what is drained or failed and idle."""
     ends = [n for n in (*s.supply.draining, *s.supply.failed) if n.node_id not in s.supply.protected]
+    owners = sorted({n.group for n in ends if n.group in s.inputs.nameless and n.standby is Standby.RUNNING})
+    if owners:
+        d.notes.append(f"drained or failed nodes of {', '.join(owners)} are left to whoever owns the count")
+        ends = [n for n in ends if n.group not in owners or n.standby is not Standby.RUNNING]
     if s.inputs.mode is Mode.FLOOR:
         if ends or s.supply.to_drain:
             d.notes.append("mode floor never lowers: drains and failed nodes are left as they are")

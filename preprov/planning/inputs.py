@@ -109,6 +109,8 @@ class PlanInputs:
         optimise: False = by rule of thumb alone (base stock and break-even), as when the solver fails.
         foresee: also plan what comes after now. False is quicker where nobody reads it (replay): the decisions due now
             are the same, cost and waiting are then those of the actions due now alone.
+        fills: groups whose vendor keeps nodes in standby by itself, and launches them into it.
+        nameless: groups of which no node in service can be named: whoever owns their count lowers it.
         reacts: which nodes run at which second is decided between plans (`planning.reaction`): the plan then only sees
             to how many exist.
     """
@@ -146,6 +148,8 @@ class PlanInputs:
     found: tuple[Optimum, str] | None = None
     optimise: bool = True
     foresee: bool = True
+    fills: frozenset[str] = frozenset()
+    nameless: frozenset[str] = frozenset()
     reacts: bool = False
 
 

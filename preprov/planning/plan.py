@@ -292,6 +292,8 @@ def _action(s: Situation, m: Move, words: Words, observed: str) -> Action:
     # Without the count: if the same decision grows before the provider shows its nodes, the same token asks for the
     # larger number and only the difference is launched.
     basis: tuple[object, ...] = (m.lo, observed) if m.kind.raises else (",".join(m.node_ids), m.lo, m.state)
+    if m.kind.raises and m.state is not Standby.RUNNING:
+        basis = (*basis, m.state)
     if m.at_s > 0:
         basis = (*basis, m.at_s)
     parts = (pool.name, m.kind, m.choice.group.name, m.choice.offering.key, m.came_from, due.isoformat(), m.why, *basis)

@@ -32,6 +32,8 @@ class Words:
 
     def reason(self, m: Move) -> str:
         """The sentence of a move."""
+        if m.kind.raises and m.state is not Standby.RUNNING:
+            return f"{m.kind} {self._what(m)} into standby: {m.why}; {m.cost_usd:+.2f} {self.unit}"
         if m.kind.raises:
             return self._raise(m)
         if m.kind is ActionKind.DRAIN or m.fate is None:
@@ -51,6 +53,9 @@ class Words:
                 "saves_core_hours": round(m.saves_core_h, 4),
                 "due_in_s": round(max(m.due_s - m.at_s, 0.0), 1),
             }
+        if m.kind.raises and m.state is not Standby.RUNNING:
+            kept = [n for n in self.s.supply.standby if n.group == m.choice.group.name and n.standby is m.state]
+            out["kept"] = float(len(kept))
         if m.fate is not None:
             out |= {f"cost_{_WORD[k]}": round(v, 6) for k, v in sorted(m.fate.costs.items())}
             out |= {"hold_s": round(m.fate.hold_s, 1), "break_even_s": round(m.fate.break_even_s, 1)}

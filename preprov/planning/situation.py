@@ -85,12 +85,13 @@ class Situation:
         """(T,) nodes that should run, be kept, or be on the way."""
         return self.target(lead) if self.optimum is None else self._ahead(self.optimum, self.optimum.kept, lead)
 
-    def planned(self, key: tuple[str, str], state: Standby) -> int:
-        """Nodes of a choice that the optimum keeps in a state now or within the next tick."""
+    def planned(self, key: tuple[str, str], state: Standby, lead: LeadTime | None = None) -> int:
+        """Nodes of a choice that the optimum keeps in a state now or within the next tick, or a lead window."""
         if self.optimum is None or key not in self.optimum.nodes:
             return 0
         first = self.optimum.index(self.inputs.now)
-        counts = self.optimum.nodes[key][state][first : first + self.horizon.window(self.tick_s)]
+        window = self.horizon.window(self.tick_s) if lead is None else self.window(lead)
+        counts = self.optimum.nodes[key][state][first : first + window]
         return int(counts.max(initial=0))
 
     def _ahead(self, optimum: Optimum, counts: Array, lead: LeadTime) -> Array:
@@ -146,10 +147,12 @@ class Decision:
 
     Attributes:
         running: size of running nodes after the moves; standby: nodes left in standby, quickest back first.
+        filled: size of new nodes that the vendor launches into standby.
     """
 
     running: float
     standby: list[Node]
+    filled: float = 0.0
     moves: list[Move] = field(default_factory=list)
     votes: dict[str, datetime] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -27,6 +27,7 @@ def vacate(s: Situation, d: Decision) -> None:
     if s.inputs.mode is not Mode.FULL or s.inputs.halted or any(m.kind.raises for m in d.moves):
         return
     busy = [n for n in s.supply.ready if n.node_id in s.supply.protected and n.node_id in s.inputs.busy_until]
+    busy = [n for n in busy if n.group not in s.inputs.nameless]
     gone = {i for m in d.moves for i in m.node_ids}
     there = [n for n in s.supply.ready if n.node_id not in gone]
     left = {g.name: sum(n.group == g.name for n in there) for g in s.inputs.pool.groups}

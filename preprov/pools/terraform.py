@@ -105,6 +105,12 @@ class TerraformProvider:
             if asleep:
                 self._change(group, woken, why=f"{asleep} of {group.group.name} woken")
 
+    def targets(self, pool: Pool, group: str) -> Mapping[Standby, int]:
+        """As the contract says: the standby count that is wanted."""
+        ours = terraform_group(pool, group)
+        kept = ours.group.quickest_kept
+        return {} if kept is None else {kept: ours.file.read(_declared(ours)).counts[group].standby}
+
     def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
         """As the contract says: the standby count."""
         ours = terraform_group(pool, group)

@@ -162,6 +162,7 @@ class TierContract(PoolSuite):
         claimant = world.occupy(serving)
         for wanted in (2, 1):
             world.provider.set_targets(world.pool, group, {state: wanted})
+            assert world.provider.targets(world.pool, group)[state] == wanted
             world.until(partial(self._is_kept, world, serving, state, wanted), f"{wanted} to be kept")
         for _ in range(_LOOKS):
             self._pass_time(world)

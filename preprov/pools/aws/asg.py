@@ -257,6 +257,15 @@ class ScalingGroup:
 
     # ---- what only such a group has
 
+    def targets(self) -> Mapping[Standby, int]:
+        """Size of the warm pool, by the state that it keeps; none without one."""
+        group = self.described()
+        warm = group.get("WarmPoolConfiguration")
+        if not warm:
+            return {}
+        phase = WARM_STATES[str(warm.get("PoolState", "Stopped"))]
+        return {state: self._warm(group) for state, kept in _KEPT.items() if kept is phase}
+
     def set_targets(self, targets: Mapping[Standby, int]) -> None:
         """Size of the warm pool; the preload of the pool is noted for the nodes it will launch.
 

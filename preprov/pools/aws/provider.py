@@ -199,6 +199,10 @@ class AwsProvider:
 
     # ---- what only this vendor has
 
+    def targets(self, pool: Pool, group: str) -> Mapping[Standby, int]:
+        """As the contract says: the size of the group's warm pool."""
+        return self._scaling(pool, group).targets()
+
     def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
         """As the contract says: the size of the group's warm pool."""
         self._scaling(pool, group).set_targets(targets)

@@ -39,6 +39,11 @@ class AzureProvider(MachineProvider):
     def _sets(self, pool: Pool) -> list[ScaleSet]:
         return [self._lender(pool, g.name) for g in pool.groups if g.provider == self.name]
 
+    def targets(self, pool: Pool, group: str) -> Mapping[Standby, int]:
+        """As the contract says: how many machines the standby pool keeps ready."""
+        standby = self._lender(pool, group).standby
+        return standby.targets() if standby is not None else {}
+
     def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
         """As the contract says: how many machines the standby pool keeps ready."""
         standby = self._lender(pool, group).standby

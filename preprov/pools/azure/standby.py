@@ -80,6 +80,15 @@ class StandbyPool:
         counts = [c for zone in summary for c in zone.get("instanceCountsByState") or ()]
         return {s: sum(c["count"] for c in counts if c["state"] == s) for s in {c["state"] for c in counts}}
 
+    def targets(self) -> Mapping[Standby, int]:
+        """How many it is set to keep, by the tier they are planned as.
+
+        Raises:
+            PoolError: it cannot be read.
+        """
+        now = self.settings()
+        return {STATES[str(now["virtualMachineState"])]: int(now["elasticityProfile"]["maxReadyCapacity"])}
+
     def set_target(self, state: Standby, wanted: int) -> bool:
         """Have it keep so many; True if that was a change.
 

@@ -33,6 +33,10 @@ class GcpProvider(MachineProvider):
     def _lender(self, pool: Pool, group: str) -> ManagedGroup:
         return ManagedGroup(self._tools, gcp_group(pool, group))
 
+    def targets(self, pool: Pool, group: str) -> Mapping[Standby, int]:
+        """As the contract says: the group's target sizes of suspended and of stopped machines."""
+        return settings.targets(self._lender(pool, group))
+
     def set_targets(self, pool: Pool, group: str, targets: Mapping[Standby, int]) -> None:
         """As the contract says: the group's target sizes of suspended and of stopped machines."""
         settings.set_targets(self._lender(pool, group), targets)

@@ -11,6 +11,12 @@ from preprov.pools.machines.giveback import Ends, end_surplus
 _TARGETS: Final = {Standby.HIBERNATED: "target_suspended_size", Standby.STOPPED: "target_stopped_size"}
 
 
+def targets(group: ManagedGroup) -> Mapping[Standby, int]:
+    """How many the group is set to keep suspended and stopped, of those states that it may keep."""
+    now, may = group.settings(), group.capabilities().standby_states
+    return {s: int(getattr(now, field)) for s, field in _TARGETS.items() if s in may}
+
+
 def set_targets(group: ManagedGroup, targets: Mapping[Standby, int]) -> None:
     """Have the group keep so many suspended and stopped.
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,20 @@ from typing import Any
 import pytest
 
 from preprov.configfile import ConfigFile
+from preprov.control.adopting import adopt
+from preprov.control.context import Context
+from preprov.control.passes import pool_pass
 from preprov.model.errors import PoolError
-from preprov.model.pools import Pool, Standby
+from preprov.model.plans import ActionKind
+from preprov.model.pools import Gate, Mode, Pool, Standby
+from preprov.model.resources import ZERO, Resources
+from preprov.planning.prices import TablePriceBook
 from preprov.pools.terraform import TerraformProvider
 from preprov.pools.terraform_command import Terraform
 from preprov.pools.terraform_declared import DeclaredPool, declared_in
 from preprov.pools.terraform_sections import section, shape_drift
+from preprov.sim.ports import memory_ports
+from tests.clouds import in_bursts, uncertain
 from tests.unit.terraform.conftest import Vendor
 from tests.unit.terraform.modules import TERRAFORM
 from tests.unit.terraform.terraform import environment, needed, terraform
@@ -154,8 +163,10 @@ def cloud(as_aws_answers: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         yield fake
 
 
-def test_what_preprov_raises_is_no_change_to_terraform(cloud: Any, tmp_path: Path) -> None:
-    """Apply, adopt, raise the warm pool and the nodes in service: `terraform plan` shows no changes."""
+def test_what_preprov_raises_is_no_change_to_terraform(
+    cloud: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apply, adopt, passes that raise the warm pool and the nodes in service: `terraform plan` shows no changes."""
     from preprov.pools.aws.provider import AwsProvider
 
     env, folder = environment(tmp_path), example("aws-warm-pool", tmp_path)
@@ -167,8 +178,28 @@ def test_what_preprov_raises_is_no_change_to_terraform(cloud: Any, tmp_path: Pat
     pool = adopted(folder)
     assert {g.name: g.provider for g in pool.groups} == {"stopped": "aws", "quick": "aws", "spot": "aws"}
     provider = AwsProvider(cloud.clock)
-    provider.set_targets(pool, "stopped", {Standby.STOPPED: 4})
     assert not provider.other_writers(pool, "stopped")
+    pool = uncertain(replace(pool, mode=Mode.FULL, gate=Gate(floor_nights=0, full_nights=0), binding=("cpu",)))
+    ctx = Context(
+        ports=memory_ports(),
+        providers={"aws": provider},
+        schedulers={},
+        prices=TablePriceBook.from_pools([pool]),
+        clock=cloud.clock,
+        pools={pool.name: pool},
+    )
+    adopt(ctx, pool)
+    in_bursts(monkeypatch, 3)
+    cores = pool.groups[0].offerings[0].allocatable.cpu
+    for minute in range(10):
+        pool_pass(ctx, pool, serve=False, waiting=Resources(cpu=cores) if minute < 2 else ZERO)
+        cloud.clock.sleep(60)
+    done = [r.action for r in ctx.ports.audit.records(pool.name) if r.result == "done"]
+    raised = {a.standby_state for a in done if a.kind is ActionKind.LAUNCH}
+    assert Standby.RUNNING in raised
+    assert raised & {Standby.STOPPED, Standby.HIBERNATED}
+    kept = [g.name for g in pool.groups if sum(provider.targets(pool, g.name).values())]
+    assert kept, "no warm pool was raised"
     terraform(folder, env, "plan", "-detailed-exitcode", "-no-color")
     with Terraform(folder).plan(refresh_only=True) as plan:
         assert any(c.type_ == AWS_TYPE for c in plan.drift)

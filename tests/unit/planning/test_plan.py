@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -617,3 +618,63 @@ def test_a_tick_with_nothing_changed_orders_nothing(level, spread):
     assert due(make_plan(inputs(demand, *nodes)).plan) == []
     ready = [node(f"n{i}") for i in range(len(nodes))]
     assert due(make_plan(inputs(demand, *ready)).plan) == []
+
+
+# --------------------------------------------------------------------------- kept by the vendor; without a name
+
+
+def bursts(nodes=4, futures=40, first=0):
+    """Ten minutes of so many nodes' work at some time within the hours, and no two futures agree on when."""
+    demand = steps([0.0] * 72, samples=futures)
+    for i, begin in enumerate(np.random.default_rng(0).integers(first, 70, futures)):
+        demand.samples[i, begin : begin + 2, 0] = 16.0 * nodes
+    return demand
+
+
+def kept_by_vendor(*nodes, demand=None, fills=frozenset({"g"}), **more):
+    stopped = pool(group(states=frozenset({Standby.RUNNING, Standby.STOPPED}), **more))
+    return make_plan(inputs(demand or bursts(), *nodes, pool_=stopped, fills=fills)).plan
+
+
+def test_what_is_worth_keeping_is_launched_into_standby_where_the_vendor_can():
+    plan = kept_by_vendor()
+    (fill,) = due(plan)
+    assert (fill.kind, fill.count, fill.standby_state) == (ActionKind.LAUNCH, 4, Standby.STOPPED)
+    assert fill.numbers["kept"] == 0
+    now = {t.standby_state: t.count for t in plan.targets if t.at <= plan.issued_at}
+    assert now == {Standby.RUNNING: 0, Standby.STOPPED: 4}
+    (launch,) = due(kept_by_vendor(fills=frozenset()))
+    assert launch.standby_state is Standby.RUNNING
+    assert launch.action_id != fill.action_id
+
+
+def test_only_what_is_missing_of_it():
+    there = [node(f"n{i}", Phase.STOPPED) for i in range(3)]
+    (fill,) = due(kept_by_vendor(*there))
+    assert (fill.count, fill.numbers["kept"]) == (1, 3)
+    assert due(kept_by_vendor(*there, node("n3", Phase.STOPPED)), ActionKind.LAUNCH) == []
+    assert due(kept_by_vendor(*there, node("n3", Phase.WARMING, in_phase_s=10)), ActionKind.LAUNCH) == []
+
+
+def test_what_runs_within_the_lead_time_is_launched_into_service():
+    demand = bursts(first=40)
+    demand.samples[:, 0:12, 0] += 32
+    actions = due(kept_by_vendor(demand=demand), ActionKind.LAUNCH)
+    assert {a.standby_state: a.count for a in actions}[Standby.RUNNING] == 2
+
+
+def test_guards_hold_for_what_the_vendor_launches():
+    (fill,) = due(kept_by_vendor(max_nodes=3))
+    assert (fill.count, fill.standby_state) == (3, Standby.STOPPED)
+
+
+def test_where_no_node_can_be_named_none_is_ended_and_the_reader_is_told():
+    nodes = [node(f"n{i}") for i in range(3)]
+    failed = node("n3", Phase.FAILED)
+    votes = {n.node_id: NOW - timedelta(hours=5) for n in nodes}
+    named = inputs(None, *nodes, failed, votes=votes)
+    assert count(due(make_plan(named).plan, *ENDS)) == 4
+    plan = make_plan(replace(named, nameless=frozenset({"g"}))).plan
+    assert due(plan, *ENDS) == []
+    assert any("3 idle in g" in n for n in plan.notes)
+    assert any("failed nodes of g" in n for n in plan.notes)
