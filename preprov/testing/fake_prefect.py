@@ -1,9 +1,10 @@
 """A Prefect that is not there, behaving: the part of its REST API that reading needs, with filters and pages."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -49,7 +50,12 @@ class FakeFlowRun:
 
 
 class FakePrefect:
-    """One Prefect. `answers`: how many requests it answers yet; None = all. `changed`: what was written, and where."""
+    """One Prefect.
+
+    Attributes:
+        answers: how many requests it answers yet; None = all. skew_s: seconds that its clock is ahead of the one it is
+            given. changed: what was written, and where. faults: asked before each answer; a response is sent instead.
+    """
 
     def __init__(self, clock: Clock, *, page: int = 200) -> None:
         """Nothing in it yet."""
@@ -60,6 +66,8 @@ class FakePrefect:
         self.queues: list[Json] = []
         self.answers: int | None = None
         self.asked = 0
+        self.skew_s = 0.0
+        self.faults: list[Callable[[httpx.Request], httpx.Response | None]] = []
         self.changed: list[tuple[str, Json]] = []
         self._number = 0
 
@@ -72,7 +80,7 @@ class FakePrefect:
 
     def now(self) -> float:
         """Its time."""
-        return self._clock.now().timestamp()
+        return self._clock.now().timestamp() + self.skew_s
 
     def deploy(
         self, flow: str, name: str, *schedules: Json, pool: str = "", queue: str = "default", **more: Any
@@ -122,11 +130,24 @@ class FakePrefect:
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
+        answer = self._handled(request)
+        answer.headers["date"] = format_datetime(datetime.fromtimestamp(int(self.now()), UTC), usegmt=True)
+        return answer
+
+    def _handled(self, request: httpx.Request) -> httpx.Response:
         self.asked += 1
         if self.answers is not None:
             if self.answers <= 0:
                 return httpx.Response(500, text="Internal Server Error")
             self.answers -= 1
+        for fault in self.faults:
+            answer = fault(request)
+            if answer is not None:
+                return answer
+        return self.routed(request)
+
+    def routed(self, request: httpx.Request) -> httpx.Response:
+        """What it answers when nothing goes wrong."""
         path = request.url.path.removeprefix("/api")
         body = json.loads(request.content) if request.content else {}
         if request.method == "PATCH":

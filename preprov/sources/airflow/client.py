@@ -6,15 +6,16 @@ they can only come twice.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from preprov.contracts import Clock
 from preprov.model.errors import SourceError, SourceUnavailableError
+from preprov.model.time import epoch
 from preprov.sources.airflow.credentials import Credential
 from preprov.sources.budget import RequestBudget
+from preprov.sources.skew import HeardClock
 
 if TYPE_CHECKING:
     import httpx
@@ -66,15 +67,14 @@ class AirflowClient:
             version: None = find out.
             transport: instead of the network.
         """
-        self._url, self._credential, self._budget, self._clock = url, credential, budget, clock
+        self._url, self._credential, self._budget = url, credential, budget
         self._version = version
         self._verify, self._transport = verify, transport
         self._client: httpx.Client | None = None
         self._headers: Mapping[str, str] | None = None
         self._pages_posted = True
         self.release = ""
-        self.skew_s = 0.0
-        """Seconds that its clock is ahead of ours, as last heard."""
+        self.clock = HeardClock(lambda: epoch(clock.now()))
 
     @property
     def where(self) -> str:
@@ -235,7 +235,7 @@ class AirflowClient:
             raise SourceError(f"cannot ask Airflow: {error}", where=url, hint="check the url") from error
         finally:
             self._budget.answered(turn)
-        self._hear_clock(answer, turn)
+        self.clock.hear(answer.headers.get("date"))
         return answer
 
     def _refuse(self, answer: "httpx.Response", url: str) -> None:
@@ -261,14 +261,6 @@ class AirflowClient:
             raise SourceError("Airflow sends us elsewhere", where=url, hint=hint)
         if status >= 400:
             raise SourceError(f"Airflow refuses this question (HTTP {status}): {_said(answer)}", where=url)
-
-    def _hear_clock(self, answer: "httpx.Response", asked: datetime) -> None:
-        try:
-            theirs = parsedate_to_datetime(answer.headers["date"])
-        except (KeyError, ValueError, TypeError):
-            return
-        theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
-        self.skew_s = (theirs - self._clock.now()).total_seconds() + 0.5  # the header has whole seconds
 
 
 def _retry_after(answer: "httpx.Response") -> float | None:

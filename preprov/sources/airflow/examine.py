@@ -1,14 +1,12 @@
 """What an Airflow lets us see, and what it does not, in plain words."""
 
 from collections.abc import Callable
-from typing import Final
 
 from preprov.contracts import Finding
 from preprov.model.errors import PreprovError
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.airflow.fetching import quoted
-
-_SKEW_S: Final = 30.0
+from preprov.sources.skew import clock_finding
 
 
 def examine(client: AirflowClient, variable: str) -> tuple[Finding, ...]:
@@ -17,7 +15,10 @@ def examine(client: AirflowClient, variable: str) -> tuple[Finding, ...]:
         release = client.connect()
     except PreprovError as error:
         return (_bad("address", error),)
-    found = [Finding("address", "ok", f"{client.where}: Airflow {release}, API {client.version}"), _clock(client)]
+    found = [
+        Finding("address", "ok", f"{client.where}: Airflow {release}, API {client.version}"),
+        clock_finding(client.clock.ahead_s),
+    ]
     dags = _look("DAGs", lambda: _dags(client))
     found.append(dags)
     if dags.state == "bad":
@@ -42,18 +43,6 @@ def _look(what: str, ask: Callable[[], Finding], *, needed: bool = True) -> Find
 def _bad(what: str, error: PreprovError) -> Finding:
     return Finding(
         what, "bad", f"{error.what} ({error.where})" if error.where else error.what, error.hint or "see its log"
-    )
-
-
-def _clock(client: AirflowClient) -> Finding:
-    if abs(client.skew_s) < _SKEW_S:
-        return Finding("clock", "ok", "agrees with ours")
-    way = "ahead of" if client.skew_s > 0 else "behind"
-    return Finding(
-        "clock",
-        "warn",
-        f"is {abs(client.skew_s):.0f} s {way} ours: its times are shifted by that",
-        "let both machines follow a time server",
     )
 
 

@@ -20,8 +20,6 @@ _SLICE_S: Final = 6 * 3600.0
 _LONGEST_SLICE_S: Final = 32 * 86400.0
 _FEW, _MANY = 250, 1_000
 _ASK_AT_ONCE: Final = 100
-_SKEW_S: Final = 30.0
-"""Clocks that differ by less are taken as one; an answer tells the time to a second."""
 
 
 @dataclass
@@ -92,13 +90,13 @@ class Reading:
             self._dags.remember(state.notebook)
             self._skew = float(state.notebook.get("skew", 0.0))
         self._submits = {r.run_id: r.submit for r in state.open}
-        heard = self._client.skew_s if abs(self._client.skew_s) >= _SKEW_S else 0.0
-        changed = abs(heard - self._skew) >= _SKEW_S
-        if changed:
-            self._skew = float(round(heard))
+        taken, self._skew = self._skew, self._client.clock.settled(self._skew)
+        changed = self._skew != taken
         if self._cursor.since != self._cursor.since:
             start = now + self._skew
             self._cursor = Cursor(start, start, start - history_s)
+        elif self._skew < taken:  # its clock was put back: what ended since has times before the cursor
+            self._cursor.since -= taken - self._skew
         return {"skew": str(self._skew)} if changed else {}
 
     def _forget(self) -> None:

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from preprov.contracts import Clock
 from preprov.model.errors import SourceError, SourceUnavailableError
+from preprov.model.time import epoch
 from preprov.sources.budget import RequestBudget
+from preprov.sources.skew import HeardClock
 
 Json: TypeAlias = dict[str, Any]
 
@@ -21,13 +24,14 @@ class PrefectReader:
 
     Args:
         url: of its API, with /api. key: looks the API key up; None = it wants none. budget: one turn a request.
-        transport: instead of the network.
+        clock: ours, to hear by how much Prefect's differs. transport: instead of the network.
     """
 
     def __init__(
-        self, url: str, key: Callable[[], str] | None, budget: RequestBudget, *, transport: Any = None
+        self, url: str, key: Callable[[], str] | None, budget: RequestBudget, clock: Clock, *, transport: Any = None
     ) -> None:
         self.url = url.rstrip("/")
+        self.clock = HeardClock(lambda: epoch(clock.now()))
         self._key, self._budget, self._transport = key, budget, transport
         self._client: Any = None
 
@@ -66,6 +70,7 @@ class PrefectReader:
         where = f"{self.url}{path}"
         try:
             answer = client.request(method, path, **more)
+            self.clock.hear(answer.headers.get("date"))
             return answer.json()
         except PrefectHTTPStatusError as error:
             status = error.response.status_code

@@ -41,8 +41,8 @@ class Declared:
             if shape is not None:
                 self.shapes[key[len(_PREFIX) :]] = shape
 
-    def batch(self, scheduled: Sequence[FlowRun], now: datetime) -> SyncBatch:
-        """Ask, and tell what is declared."""
+    def batch(self, scheduled: Sequence[FlowRun], now: datetime, shift_s: float) -> SyncBatch:
+        """Ask, and tell what is declared; `shift_s`: from Prefect's time to ours."""
         limits = self._ask()
         turns: dict[str, list[datetime]] = {}
         for run in scheduled:
@@ -51,7 +51,8 @@ class Declared:
         plans, queues, shapes = [], {}, {}
         for d in self._deployments.values():
             dag = self._name(d.flow_id, d)
-            plans.append(schedule_of(dag, d, sorted(turns.get(d.deployment_id, ())), self.tenant, self._zone, None))
+            due = sorted(turns.get(d.deployment_id, ()))
+            plans.append(schedule_of(dag, d, due, self.tenant, self._zone, None, shift_s))
             queues[dag] = (f"{d.pool}/{d.queue}" if d.pool else "",)
             shapes[dag] = self._shape_run(d, dag, epoch(now))
         looks = hash((tuple(plans), limits, tuple(s.looks for s in shapes.values()), tuple(queues.items())))

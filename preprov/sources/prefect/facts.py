@@ -20,7 +20,7 @@ _GPU: Final = ("gpu", "gpus", "gpu_count", "accelerator_count")
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
-    """A flow run; times in epoch seconds, NaN = not yet.
+    """A flow run; times in epoch seconds of our clock, NaN = not yet.
 
     Attributes:
         expected: when it was meant to start. auto: a schedule made it. nested: it is part of another run.
@@ -49,13 +49,13 @@ class FlowRun:
         return self.state in OVER
 
     @classmethod
-    def of(cls, j: Json) -> "FlowRun":
-        """From JSON.
+    def of(cls, j: Json, shift_s: float = 0.0) -> "FlowRun":
+        """From JSON, its times shifted by so much into ours.
 
         Raises:
             ValueError: it has no id, or no time at which it was made.
         """
-        created = seconds(j.get("created"))
+        created = seconds(j.get("created")) + shift_s
         if not j.get("id") or created != created:
             raise ValueError("a flow run without an id, or of no time")
         return cls(
@@ -64,9 +64,9 @@ class FlowRun:
             deployment_id=str(j.get("deployment_id") or ""),
             state=str(j.get("state_type") or "PENDING"),
             created=created,
-            expected=seconds(j.get("expected_start_time")),
-            started=seconds(j.get("start_time")),
-            ended=seconds(j.get("end_time")),
+            expected=seconds(j.get("expected_start_time")) + shift_s,
+            started=seconds(j.get("start_time")) + shift_s,
+            ended=seconds(j.get("end_time")) + shift_s,
             auto=bool(j.get("auto_scheduled")),
             nested=bool(j.get("parent_task_run_id")),
             pool=clean(j.get("work_pool_name")),
@@ -92,8 +92,8 @@ class TaskRun:
     runs: int
 
     @classmethod
-    def of(cls, j: Json) -> "TaskRun":
-        """From JSON.
+    def of(cls, j: Json, shift_s: float = 0.0) -> "TaskRun":
+        """From JSON, its times shifted by so much into ours.
 
         Raises:
             ValueError: it has no id.
@@ -108,9 +108,9 @@ class TaskRun:
             flow_run_id=str(j.get("flow_run_id") or ""),
             base=_base(j),
             state=str(j.get("state_type") or "PENDING"),
-            created=seconds(j.get("created")),
-            started=seconds(j.get("start_time")),
-            ended=seconds(j.get("end_time")),
+            created=seconds(j.get("created")) + shift_s,
+            started=seconds(j.get("start_time")) + shift_s,
+            ended=seconds(j.get("end_time")) + shift_s,
             parents=tuple(dict.fromkeys(parents)),
             runs=int(j.get("run_count") or 0),
         )
@@ -164,13 +164,19 @@ class Deployment:
 
 
 def schedule_of(
-    dag_id: str, deployment: Deployment, turns: Sequence[datetime], tenant: str, zone: str, since: datetime | None
+    dag_id: str,
+    deployment: Deployment,
+    turns: Sequence[datetime],
+    tenant: str,
+    zone: str,
+    since: datetime | None,
+    shift_s: float = 0.0,
 ) -> Schedule:
     """What is declared of a deployment: one cron or interval as such, anything else by its scheduled runs one by one.
 
     Args:
         dag_id: what its runs are called. turns: of its scheduled runs. zone: where a schedule names none.
-        since: from when on; None = always.
+        since: from when on; None = always. shift_s: from Prefect's time to ours; a cron, which is wall time, stays.
     """
     cron, every, anchor, named = "", None, None, zone
     if len(deployment.schedules) == 1:
@@ -180,7 +186,7 @@ def schedule_of(
             cron = str(told["cron"])
         elif told.get("interval"):
             every, anchor = float(told["interval"]), told.get("anchor_date")
-    at = seconds(anchor)
+    at = seconds(anchor) + shift_s
     return Schedule(
         dag_id=dag_id,
         pool="",

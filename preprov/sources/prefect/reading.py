@@ -2,7 +2,8 @@
 
 In this order: deployments, work pools and queues, and scheduled runs; runs that are open; runs that ended since the
 last pass; open runs that are nowhere to be found any more; then as much of the past as there is patience for. Runs that
-ended are asked for by windows of time in which nothing changes any more; a window with too many is halved.
+ended are asked for by windows of time in which nothing changes any more; a window with too many is halved. Windows and
+the cursor are in Prefect's time, whatever its clock shows; what is told is in ours.
 """
 
 import json
@@ -25,11 +26,13 @@ _RUNS_A_QUESTION: Final = 20
 _LATE_S: Final = 10.0
 _OPEN: Final = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
 _RUNS: Final = "/flow_runs/filter"
+_SKEW: Final = "skew"
+"""Where the notebook keeps by how many seconds Prefect's clock is ahead of ours."""
 
 
 @dataclass
 class _Cursor:
-    """Epoch seconds: runs that ended before `since`, and from `back` on, were read; none is wanted before `floor`."""
+    """Epoch seconds of Prefect's clock: what ended before `since`, and from `back` on, was read; `floor` is enough."""
 
     since: float = NAN
     back: float = NAN
@@ -57,36 +60,55 @@ class Reading:
         self._told: dict[str, int] = {}
         self._rejects: list[Reject] = []
         self._broken = False
+        self._skew: float | None = None
+        self._put_back = 0.0
 
     def run(
         self, state: SourceState, now: datetime, history_s: float, patience_s: float, progress: Progress | None
     ) -> Iterator[SyncBatch]:
         """One pass."""
-        at, cursor = epoch(now), _Cursor.load(state.cursor)
+        at = epoch(now)
+        listed = self._scheduled()
+        notebook = self._set_clock(state.notebook)
+        at_theirs, cursor = at - self._shift_s, _Cursor.load(state.cursor)
         if not state.cursor or self._broken:  # nobody knows what became of what was told last
             self._told.clear()
             self._declared.tell_again()
         self._broken = True
         if cursor.since != cursor.since:
-            cursor = _Cursor(at, at, at - history_s)
+            cursor = _Cursor(at_theirs, at_theirs, at_theirs - history_s)
+        if notebook:
+            yield SyncBatch(notebook=notebook)
         self._declared.remember(state.notebook)
-        scheduled = self._scheduled(at)
-        yield self._declared.batch(scheduled, now)
+        scheduled = self._understood(listed)
+        yield self._declared.batch(scheduled, now, self._shift_s)
         found = {r.run_id: r for r in (*self._open(), *(r for r in scheduled if r.expected <= at or not r.auto))}
         yield from self._tell_open(found)
-        yield from self._just_ended(cursor, at)
+        yield from self._just_ended(cursor, at_theirs)
         yield self._vanished(state.open, found, cursor)
         self._broken = False
         yield from self._past(cursor, patience_s, progress)
 
+    @property
+    def _shift_s(self) -> float:
+        """From Prefect's time to ours."""
+        return -(self._skew or 0.0)
+
+    def _set_clock(self, notebook: Mapping[str, str]) -> Mapping[str, str | None]:
+        """Take what was heard of Prefect's clock; returns what is to be kept of it."""
+        taken = self._skew if self._skew is not None else float(notebook.get(_SKEW, 0.0))
+        self._skew = self._reader.clock.settled(taken)
+        self._put_back = max(self._put_back, taken - self._skew)
+        return {_SKEW: str(self._skew)} if self._skew != taken else {}
+
     # ------------------------------------------------------------------ asking
 
-    def _scheduled(self, at: float) -> list[FlowRun]:
+    def _scheduled(self) -> list[dict[str, Any]]:
         body = {
             "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
             "sort": "EXPECTED_START_TIME_ASC",
         }
-        return self._understood(self._reader.all(_RUNS, body))
+        return list(self._reader.all(_RUNS, body))
 
     def _open(self) -> list[FlowRun]:
         body = {"flow_runs": {"state": {"type": {"any_": list(_OPEN)}}}, "sort": "ID_DESC"}
@@ -112,7 +134,7 @@ class Reading:
         out: dict[str, FlowRun] = {}
         for item in items:
             try:
-                run = FlowRun.of(item)
+                run = FlowRun.of(item, self._shift_s)
             except (ValueError, TypeError, AttributeError) as error:
                 self._rejects.append(Reject(0, f"Prefect: {error}", str(item)[:500]))
                 continue
@@ -128,7 +150,7 @@ class Reading:
             body = {"flow_runs": {"id": {"any_": part}}, "sort": "ID_DESC"}
             for item in self._reader.all("/task_runs/filter", body):
                 try:
-                    task = TaskRun.of(item)
+                    task = TaskRun.of(item, self._shift_s)
                 except (ValueError, TypeError, AttributeError) as error:
                     self._rejects.append(Reject(0, f"Prefect: {error}", str(item)[:500]))
                     continue
@@ -142,7 +164,7 @@ class Reading:
         if not run.started - meant > _LATE_S:
             return NAN
         states = self._reader.get("/flow_run_states/", {"flow_run_id": run.run_id}) or []
-        pending = [seconds(s.get("timestamp")) for s in states if s.get("type") == "PENDING"]
+        pending = [seconds(s.get("timestamp")) + self._shift_s for s in states if s.get("type") == "PENDING"]
         return max((p for p in pending if p <= run.started), default=NAN)
 
     # ------------------------------------------------------------------ telling
@@ -192,12 +214,19 @@ class Reading:
             seen = [self._seen(by_id[run_id], tasks, ask=ask) for run_id, tasks in part.items()]
             yield self._batch(seen, notebook=self._declared.written())
 
-    def _just_ended(self, cursor: _Cursor, at: float) -> Iterator[SyncBatch]:
-        """Runs that ended since the last pass, oldest first, so that the cursor can follow."""
-        for _, until, runs in reversed(list(self._ended(cursor.since - OVERLAP_S, at))):
+    def _just_ended(self, cursor: _Cursor, at_theirs: float) -> Iterator[SyncBatch]:
+        """Runs that ended since the last pass, oldest first, so that the cursor can follow.
+
+        After Prefect's clock was put back, what ended before that has times that are yet to come, and what ended since
+        has times before the cursor.
+        """
+        first = min(cursor.since - self._put_back, at_theirs) - OVERLAP_S
+        last = at_theirs + self._put_back
+        for _, until, runs in reversed(list(self._ended(first, last))):
             yield from self._told_whole(runs, ask=True)
-            cursor.since = min(until, at)
+            cursor.since = min(until, at_theirs)
             yield SyncBatch(cursor=cursor.dump())
+        self._put_back = 0.0
 
     def _vanished(self, known: Sequence[OpenRun], found: Mapping[str, FlowRun], cursor: _Cursor) -> SyncBatch:
         """Open runs of the store that are not open: over, which is told; or gone."""

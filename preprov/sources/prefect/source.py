@@ -11,6 +11,7 @@ from preprov.sources.budget import RequestBudget
 from preprov.sources.prefect.client import PrefectReader
 from preprov.sources.prefect.deployments import Declared
 from preprov.sources.prefect.reading import Reading
+from preprov.sources.skew import clock_finding
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PrefectSource:
         """
         self._settings = settings
         budget = RequestBudget(settings.requests_per_second, clock)
-        self._reader = PrefectReader(settings.url, settings.key, budget, transport=transport)
+        self._reader = PrefectReader(settings.url, settings.key, budget, clock, transport=transport)
         self._reading = Reading(self._reader, settings.name, settings.tenant, settings.zone, clock)
 
     @property
@@ -62,7 +63,7 @@ class PrefectSource:
         yield from self._reading.run(state, now, s.history_days * 86_400.0, s.patience_s, progress)
 
     def examine(self) -> tuple[Finding, ...]:
-        """Address, version, and how much can be seen."""
+        """Address, version, clock, and how much can be seen."""
         try:
             version = self._reader.get("/admin/version")
             if version is None:
@@ -75,6 +76,7 @@ class PrefectSource:
             )
         return (
             Finding("version", "ok", f"Prefect {version}"),
+            clock_finding(self._reader.clock.ahead_s),
             Finding("runs", "ok", f"{runs:,} flow runs"),
             Finding("declared", "ok", words),
         )

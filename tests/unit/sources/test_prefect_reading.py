@@ -203,6 +203,85 @@ def test_when_a_late_run_was_let_in_is_asked_for(world: World) -> None:
     assert tasks["started_at"][FLOW] - tasks["slot_at"][FLOW] == pytest.approx(30)
 
 
+@pytest.mark.parametrize("skew", [-3600.0, -600.0, 600.0, 3600.0])
+def test_a_clock_that_is_off_loses_no_run_and_is_told_in_ours(world: World, skew: float) -> None:
+    p = world.prefect
+    p.skew_s = skew
+    past = p.start_run("etl", "a")
+    world.clock.sleep(50)
+    p.end_run(past)
+    world.clock.sleep(50)
+    world.read()
+    world.clock.sleep(60)
+    quick = p.start_run("etl", "a")
+    world.clock.sleep(20)
+    p.end_run(quick)  # nobody looked while it ran
+    long = p.start_run("etl", "a")
+    world.clock.sleep(40)
+    world.read()
+    world.clock.sleep(60)
+    p.end_run(long)
+    world.clock.sleep(30)
+    world.reader = world.source()  # the next process knows from the notebook
+    world.read()
+    work = world.ports.work.work(POOL)
+    names = work.runs["run_id"].to_numpy()[work.tasks["run"]]
+    flow = (work.tasks["task_id"] == FLOW).to_numpy()
+    ended = dict(zip(names[flow], work.tasks["ended_at"].to_numpy()[flow], strict=True))
+    begun = dict(zip(names[flow], work.tasks["started_at"].to_numpy()[flow], strict=True))
+    true = {past.id: (0, 50), quick.id: (160, 180), long.id: (180, 280)}
+    assert set(ended) == set(true)
+    for run_id, (first, last) in true.items():
+        assert begun[run_id] == pytest.approx(T0.timestamp() + first, abs=1)
+        assert ended[run_id] == pytest.approx(T0.timestamp() + last, abs=1)
+    for _ in range(3):
+        world.clock.sleep(33.3)
+        again = world.read()
+        assert (again.new, again.changed) == (0, 0), "a clock is not set anew at each pass"
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0])
+def test_what_is_to_come_is_told_in_our_time_too(world: World, skew: float) -> None:
+    p = world.prefect
+    p.skew_s = skew
+    odd = p.deploy("etl", "odd", {"rrule": "FREQ=DAILY", "timezone": "UTC"})
+    p.deploy("etl", "even", {"interval": 900.0, "anchor_date": "2025-01-01T00:10:00+00:00"})
+    p.start_run("etl", deployment=odd, state="SCHEDULED", start=None, expected=p.now() + 7200, auto=True)
+    late = p.start_run("etl", deployment=odd, state="SCHEDULED", start=None, expected=p.now() - 60, auto=True)
+    world.read()
+    found = {s.dag_id: s for s in world.ports.work.schedules(POOL)}
+    near = [t for t in found["etl/odd"].turns if t > world.now()]
+    assert [(t - world.now()).total_seconds() for t in near] == [pytest.approx(7200, abs=1)]
+    anchor = found["etl/even"].anchor
+    assert anchor is not None
+    assert anchor.timestamp() + skew == pytest.approx(1735690200, abs=1)
+    assert world.ports.work.work(POOL).runs["run_id"].tolist() == [late.id]
+
+
+def test_a_clock_that_is_put_right_between_two_passes_loses_no_run(world: World) -> None:
+    p, runs = world.prefect, []
+    for before, after in ((3600.0, 0.0), (0.0, -3600.0), (-3600.0, 3600.0)):
+        p.skew_s = before
+        world.clock.sleep(300)
+        world.read()
+        world.clock.sleep(30)
+        for skew in (before, after):
+            p.skew_s = skew
+            runs.append(p.start_run("etl", "a").id)
+            world.clock.sleep(10)
+            p.end_run(p.runs[runs[-1]])
+            world.clock.sleep(20)
+        world.read()
+        assert sorted(world.ports.work.work(POOL).runs["run_id"]) == sorted(runs)
+
+
+def test_a_clock_that_is_off_is_said(world: World) -> None:
+    for skew, state, said in ((3600.0, "warn", "ahead of"), (-3600.0, "warn", "behind"), (2.0, "ok", "agrees")):
+        world.prefect.skew_s = skew
+        (clock,) = [f for f in world.source().examine() if f.what == "clock"]
+        assert (clock.state, said in clock.found) == (state, True)
+
+
 def test_what_cannot_be_read_is_rejected_and_the_rest_is_read(world: World) -> None:
     bad = world.prefect.start_run("etl", "a")
     world.prefect._run = _blank(world.prefect._run, bad.id)  # type: ignore[method-assign]
