@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ _WAIT_S: Final = 60.0
 _PATHS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _AT_ONCE: Final = 500
 _CLOCK: Final = "%Y-%m-%dT%H:%M:%S"
+_SDIAG: Final = re.compile(r"sdiag output at .*\((\d+)\)")
 _POWERED_DOWN: Final = "~"
 """How Slurm marks it in the state of a node."""
 
@@ -129,6 +131,16 @@ class SlurmCommands:
     def version(self) -> str:
         """Of Slurm, once its controller has answered."""
         return self.settings().get("SLURM_VERSION", "unknown")
+
+    def clock(self) -> float | None:
+        """What time it is for the controller, epoch seconds; None = `sdiag` is not to be had, or says nothing of it."""
+        try:
+            told = _SDIAG.search(self._run(["sdiag"], None))
+        except SlurmError as e:
+            if e.trouble in (Trouble.UNREACHABLE, Trouble.GARBLED):
+                raise
+            return None
+        return float(told[1]) if told else None
 
     def submit_lines(self, jobs: Sequence[int]) -> Mapping[int, str]:
         """Commands by which jobs were submitted, where Slurm keeps them."""

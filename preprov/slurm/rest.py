@@ -10,7 +10,7 @@ from preprov.slurm.accounting import AccountedJob
 from preprov.slurm.commands import listed
 from preprov.slurm.errors import SlurmError, Trouble, trouble_of
 from preprov.slurm.records import ENDED, Partition, Reservation, SlurmJob, SlurmNode
-from preprov.slurm.shapes import Json
+from preprov.slurm.shapes import Json, instant
 
 _WAIT_S: Final = 60.0
 _DENIED: Final = (401, 403)
@@ -78,6 +78,19 @@ class SlurmRest:
         answer = json.loads(self._get("slurm", "ping", {}))
         said = (answer.get("meta") or {}).get("Slurm") or (answer.get("meta") or {}).get("slurm") or {}
         return str(said.get("release") or "unknown")
+
+    def clock(self) -> float | None:
+        """What time it is for the controller, epoch seconds; None = it does not say."""
+        try:
+            answer = json.loads(self._get("slurm", "diag", {}))
+        except ValueError as e:
+            raise SlurmError(Trouble.GARBLED, f"not JSON, or cut short: {e}", "GET diag") from None
+        except SlurmError as e:
+            if e.trouble is Trouble.UNREACHABLE:
+                raise
+            return None
+        told = answer.get("statistics") if isinstance(answer, Mapping) else None
+        return instant(told.get("req_time")) if isinstance(told, Mapping) else None
 
     def _list(self, room: str, path: str, key: str, query: Mapping[str, str] | None = None) -> list[Json]:
         return listed(self._get(room, path, query or {}), key, f"GET {path}")

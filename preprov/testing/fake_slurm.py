@@ -124,6 +124,7 @@ class FakeSlurm:
             "sacct": self._sacct,
             "sacctmgr": self._sacctmgr,
             "sstat": self._sstat,
+            "sdiag": self._sdiag,
             "sbatch": self._sbatch,
             "scancel": self._scancel,
         }
@@ -330,6 +331,11 @@ class FakeSlurm:
                 job.process.wait()
             self.end(job, "CANCELLED", 0)
         return ""
+
+    def _sdiag(self, words: Sequence[str], _: str) -> str:
+        line = "*" * 55
+        told = f"sdiag output at {datetime.fromtimestamp(self.now()):%c} ({int(self.now())})"  # noqa: DTZ006
+        return f"{line}\n{told}\n{line}\nServer thread count:  1\n"
 
     def _sstat(self, words: Sequence[str], _: str) -> str:
         wanted = {int(w) for w in words[-1].split(",")}

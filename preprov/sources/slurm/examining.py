@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from preprov.contracts import Finding
+from preprov.model.time import from_epoch
 from preprov.slurm.errors import SlurmError, Trouble
+from preprov.sources.skew import HeardClock, clock_finding
 from preprov.sources.slurm.crontab import CronLine, cron_lines
 from preprov.sources.slurm.reading import SlurmReader
 
@@ -22,19 +24,23 @@ _HINTS: Final = {
 _RECENT: Final = timedelta(hours=1)
 
 
-def examine(reader: SlurmReader, crontabs: Sequence[Path]) -> tuple[Finding, ...]:
+def examine(reader: SlurmReader, crontabs: Sequence[Path], heard: HeardClock) -> tuple[Finding, ...]:
     """Findings, never an exception."""
     out: list[Finding] = []
     version = _tried(out, "version", reader.version)
     if version is None:
         return tuple(out)
     out.append(Finding("version", "ok", f"Slurm {version}"))
+    theirs = _tried(out, "clock", reader.clock)
+    if theirs is not None:
+        heard.hear_at(theirs)
+        out.append(clock_finding(heard.ahead_s))
     jobs = _tried(out, "queue", reader.jobs)
     if jobs is not None:
         users = len({j.user for j in jobs})
         pending = sum(j.state == "PENDING" for j in jobs)
         out.append(Finding("queue", "ok", f"{len(jobs)} jobs of {users} users, {pending} of them pending"))
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) if theirs is None else from_epoch(theirs)
     ended = _tried(out, "accounting", lambda: reader.ended(now - _RECENT, now))
     if ended is not None:
         out.append(Finding("accounting", "ok", f"{len(ended)} jobs ended in the last hour"))

@@ -48,6 +48,10 @@ class Answers(Protocol):
         """Of Slurm."""
         ...
 
+    def clock(self) -> float | None:
+        """What time it is for the controller, epoch seconds; None = it does not say."""
+        ...
+
 
 class SlurmReader:
     """Asks within a budget.
@@ -94,6 +98,10 @@ class SlurmReader:
     def version(self) -> str:
         """Of Slurm."""
         return self._asked(self._answers.version)
+
+    def clock(self) -> float | None:
+        """What time it is there, epoch seconds; None = it does not say."""
+        return self._asked(self._answers.clock)
 
     def _asked(self, call: Callable[[], T]) -> T:
         began = self._budget.take()

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -12,6 +12,7 @@ from preprov.contracts import Clock, Finding, Progress, Reject, SourceState, Syn
 from preprov.model.errors import SourceError, SourceUnavailableError
 from preprov.model.time import Timescale
 from preprov.slurm.errors import SlurmError, Trouble
+from preprov.sources.skew import HeardClock
 from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronLine, CronTurns, cron_lines
 from preprov.sources.slurm.examining import examine
@@ -26,6 +27,8 @@ _DAY_S: Final = 86_400.0
 _BACK_S: Final = 180.0
 """The accounting is written late: each pass looks so far behind its cursor."""
 _BATCH: Final = 500
+_SKEW: Final = "skew"
+"""Where the notebook keeps by how many seconds Slurm's clock is ahead of ours."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ class SlurmSource:
     """Implements `contracts.LiveSource`.
 
     A run is what hangs together by dependencies; its id is the number of its first submission. Jobs that wait for a
-    limit, or are held, are never expected: no node would help them.
+    limit, or are held, are never expected: no node would help them. The cursor is in Slurm's own time, whatever its
+    clock shows; what is told is in ours.
 
     Args:
         settings: as configured.
         reader: how Slurm is asked.
-        clock: instants given to and taken from this object are on it; Slurm itself lives in wall time.
+        clock: instants given to and taken from this object are on it; Slurm lives in wall time, by a clock of its own.
         speed: seconds of the clock per wall second.
         wall: gives wall time, epoch seconds.
     """
@@ -72,6 +76,8 @@ class SlurmSource:
         self._reader = reader
         self._wall = wall
         self._scale = Timescale.between(wall(), clock.now(), speed)
+        self._heard = HeardClock(wall)
+        self._skew: float | None = None
         self._kept: dict[int, int] = {}
         self._given: dict[int, float] = {}
 
@@ -87,22 +93,25 @@ class SlurmSource:
 
     def examine(self) -> tuple[Finding, ...]:
         """As the contract says."""
-        return examine(self._reader, self._settings.crontabs)
+        return examine(self._reader, self._settings.crontabs, self._heard)
 
     # ---- a pass
 
     def changes(self, state: SourceState, now: datetime, progress: Progress | None = None) -> Iterator[SyncBatch]:
         """As the contract says: what is live first, then the accounting up to now, a day at a time."""
-        wall = self._wall()
+        notebook = self._set_clock(state.notebook)
+        skew = self._skew or 0.0
+        wall = self._wall() + skew  # by Slurm's clock, as all that follows
         since = self._since(state, wall)
         if not state.cursor:
             self._kept.clear()
         lines, rejects = self._crontabs()
         turns = CronTurns(lines, second_s=self._scale.speed)
-        builder = RunBuilder(self._scale, self._settings.tenant, self._settings.zone, turns, self.key, self._given)
+        scale = replace(self._scale, wall=self._scale.wall + skew)
+        builder = RunBuilder(scale, self._settings.tenant, self._settings.zone, turns, self.key, self._given)
         seen = Sighting(self._reader, Chains.read(state.notebook))
         declared = turns.schedules(self._settings.tenant, now) if self._settings.crontabs else None
-        yield SyncBatch(schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects))
+        yield SyncBatch(schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects), notebook=notebook)
         seen.queued, rejects = of_queue(self._ask(seen.queue))
         self._note_given(seen.queued)
         yield from self._runs(seen, builder, seen.live(), rejects)
@@ -121,6 +130,18 @@ class SlurmSource:
         yield from self._untold(seen, builder, state)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, seen.settled(wall, state.open)))
 
+    def _set_clock(self, notebook: Mapping[str, str]) -> Mapping[str, str | None]:
+        """Ask what time it is for Slurm; returns what is to be kept of that."""
+        theirs = self._ask(self._reader.clock)
+        if theirs is not None:
+            self._heard.hear_at(theirs)
+        taken = self._skew if self._skew is not None else float(notebook.get(_SKEW, 0.0))
+        self._skew = taken if theirs is None else self._heard.settled(taken)
+        if self._skew == taken:
+            return {}
+        self._kept.clear()  # what was told so far was told in other times
+        return {_SKEW: str(self._skew)}
+
     def _note_given(self, queued: Mapping[int, Unit]) -> None:
         """Remember when jobs were given nodes that boot for them, for as long as the queue knows these jobs."""
         tasks = [t for unit in queued.values() for t in unit.tasks.values()]
@@ -133,9 +154,10 @@ class SlurmSource:
         if not state.cursor:
             return wall - self._settings.history_s
         try:
-            return float(json.loads(state.cursor)["until"])
+            until = float(json.loads(state.cursor)["until"])
         except (ValueError, KeyError, TypeError) as e:
             raise SourceError("the cursor is not ours", where=self.key, hint="read it anew from the beginning") from e
+        return min(until, wall - _BACK_S)  # a clock that was put back is before its cursor
 
     def _crontabs(self) -> tuple[list[CronLine], list[Reject]]:
         lines: list[CronLine] = []

@@ -1,0 +1,126 @@
+"""A Slurm whose clock is not ours, read pass by pass."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from preprov.model.time import from_epoch
+from preprov.sim.ports import memory_ports
+from preprov.slurm.commands import SlurmCommands
+from preprov.slurm.errors import SlurmError, Trouble
+from preprov.slurm.rest import SlurmRest
+from preprov.sources.budget import RequestBudget
+from preprov.sources.slurm.reading import SlurmReader
+from preprov.sources.slurm.source import SlurmSettings, SlurmSource
+from preprov.testing.fake_slurm import FakeJob, FakeSlurm
+from preprov.testing.live_source_contract import POOL, held, read
+
+
+class World:
+    """A Slurm that is ahead of us by so much, a store, a reader."""
+
+    def __init__(self, folder: Path, ahead_s: float, *, newer: bool = True) -> None:
+        self.ahead_s = ahead_s
+        self.slurm = FakeSlurm(["cn1"], folder, newer=newer)
+        self.ports = memory_ports()
+        self.reader = self.source()
+
+    def source(self) -> SlurmSource:
+        reader = SlurmReader(SlurmCommands(self.slurm.run), RequestBudget(1e6, self))
+        return SlurmSource(SlurmSettings("cluster", history_s=86_400.0), reader, self, wall=self.wall)
+
+    def wall(self) -> float:
+        return self.slurm.now() - self.ahead_s
+
+    def now(self) -> datetime:
+        return from_epoch(self.wall())
+
+    def sleep(self, seconds: float) -> None:
+        self.slurm.offset += seconds
+
+    def read(self):
+        return read(self, self.ports, self.reader)
+
+    def quick(self) -> FakeJob:
+        """A job that nobody sees in the queue."""
+        job = self.slurm.add(name="quick")
+        self.sleep(5)
+        self.slurm.end(job, "COMPLETED")
+        self.slurm.forgotten.add(job.job_id)
+        return job
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+@pytest.mark.parametrize("ahead_s", [-3600.0, -600.0, 600.0, 3600.0])
+def test_a_clock_that_is_off_loses_no_job_and_is_told_in_ours(tmp_path: Path, ahead_s: float, newer: bool) -> None:
+    w = World(tmp_path, ahead_s, newer=newer)
+    w.read()
+    w.sleep(60)
+    quick = w.quick()
+    long = w.slurm.add(name="long")
+    w.sleep(400)
+    w.read()
+    w.slurm.end(long, "COMPLETED")
+    w.sleep(60)
+    w.reader = w.source()  # the next process knows from the notebook
+    w.read()
+    assert sorted(held(w.ports)) == sorted((str(quick.job_id), str(long.job_id)))
+    work = w.ports.work.work(POOL)
+    ended = dict(zip(work.runs["run_id"].to_numpy()[work.tasks["run"]], work.tasks["ended_at"], strict=True))
+    for job in (quick, long):
+        assert ended[str(job.job_id)] == pytest.approx(job.end - ahead_s, abs=1.5)
+    for _ in range(3):
+        w.sleep(33.3)
+        again = w.read()
+        assert (again.new, again.changed) == (0, 0), "a clock is not set anew at each pass"
+
+
+def test_a_clock_that_is_put_right_between_two_passes_loses_no_job(tmp_path: Path) -> None:
+    w = World(tmp_path, 3600.0)
+    w.read()
+    for ahead_s in (0.0, -3600.0, 3600.0):
+        w.sleep(300)
+        w.read()
+        w.slurm.offset += ahead_s - w.ahead_s
+        w.ahead_s = ahead_s
+        w.sleep(20)
+        w.quick()
+        w.sleep(20)
+        w.read()
+        assert sorted(held(w.ports)) == sorted(str(j) for j in w.slurm.jobs)
+
+
+def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
+    for ahead_s, state, said in ((3600.0, "warn", "ahead of"), (-3600.0, "warn", "behind"), (2.0, "ok", "agrees")):
+        (clock,) = [f for f in World(tmp_path, ahead_s).reader.examine() if f.what == "clock"]
+        assert (clock.state, said in clock.found) == (state, True)
+
+
+def test_without_sdiag_the_clock_is_taken_as_ours() -> None:
+    def run(argv: object, stdin: str | None = None) -> str:
+        raise SlurmError(Trouble.MISSING, "sdiag is not on the PATH", "sdiag")
+
+    assert SlurmCommands(run).clock() is None
+    assert SlurmCommands(lambda *_: "something else").clock() is None
+
+
+@pytest.mark.parametrize("told", [1741111200, {"set": True, "infinite": False, "number": 1741111200}])
+def test_over_rest_the_controller_tells_its_time(monkeypatch: pytest.MonkeyPatch, told: object) -> None:
+    body = json.dumps({"errors": [], "statistics": {"req_time": told}})
+    asked: list[str] = []
+
+    def get(url: str, **_: object) -> httpx.Response:
+        asked.append(url)
+        return httpx.Response(200, text=body)
+
+    monkeypatch.setattr(httpx, "get", get)
+    rest = SlurmRest("http://slurm", "root", lambda: "token")
+    assert rest.clock() == 1741111200.0
+    assert asked == ["http://slurm/slurm/v0.0.38/diag"]
+    body = "{"
+    with pytest.raises(SlurmError) as e:
+        rest.clock()
+    assert e.value.trouble is Trouble.GARBLED
