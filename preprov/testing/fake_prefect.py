@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 import httpx
@@ -13,6 +13,7 @@ import httpx
 from preprov.contracts import Clock
 
 Json = dict[str, Any]
+T = TypeVar("T")
 _SPACE = UUID("6d1a2f4e-8f53-4c1b-9d0a-5a3f6d7c8b90")
 
 
@@ -122,6 +123,20 @@ class FakePrefect:
             t.start, t.end, t.state = t.start if t.start is not None else run.start, now, state
         run.end, run.state = now, state
 
+    def delete_flow(self, flow: str) -> None:
+        """It goes with its deployments and its runs."""
+        self.deployments = {k: d for k, d in self.deployments.items() if d["flow"] != flow}
+        self.runs = {k: r for k, r in self.runs.items() if r.flow != flow}
+
+    def delete_deployment(self, deployment: str) -> None:
+        """It goes, with what its schedules had made ahead; runs that began are their flow's."""
+        del self.deployments[deployment]
+        of = [r for r in self.runs.values() if r.deployment == deployment]
+        for run in of:
+            run.deployment = ""
+            if run.state == "SCHEDULED":
+                del self.runs[run.id]
+
     # ------------------------------------------------------------------ HTTP
 
     def transport(self) -> httpx.BaseTransport:
@@ -201,10 +216,10 @@ class FakePrefect:
         if what == "count":
             return len(self.runs)
         if what == "filter":
-            return self._page([self._run(r) for r in self._runs(body)], body)
+            return [self._run(r) for r in self._page(self._runs(body), body)]
         return self._run(self.runs[what]) if what in self.runs else None
 
-    def _page(self, items: Sequence[Json], body: Mapping[str, Any]) -> list[Json]:
+    def _page(self, items: Sequence[T], body: Mapping[str, Any]) -> list[T]:
         offset = int(body.get("offset", 0))
         return list(items[offset : offset + min(int(body.get("limit", 200)), self.page)])
 
@@ -212,6 +227,7 @@ class FakePrefect:
         asked = body.get("flow_runs", {})
         states = asked.get("state", {}).get("type", {}).get("any_")
         ends = asked.get("end_time")
+        first, last = (_at(ends["after_"]), _at(ends["before_"])) if ends else (0.0, 0.0)
         pools = body.get("work_pools", {}).get("name", {}).get("any_")
         out = []
         for run in self.runs.values():
@@ -219,7 +235,7 @@ class FakePrefect:
                 continue
             if states is not None and run.state not in states:
                 continue
-            if ends and not (run.end is not None and _at(ends["after_"]) <= run.end <= _at(ends["before_"])):
+            if ends and not (run.end is not None and first <= run.end <= last):
                 continue
             out.append(run)
         return sorted(out, key=lambda r: (r.expected or 0.0, r.id))

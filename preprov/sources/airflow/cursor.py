@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from preprov.sources.airflow.facts import NAN
+from preprov.sources.instants import NAN
 
 OVERLAP_S: Final = 120.0
 """How far a pass looks back behind the last one: for what was written late, by a clock that is a little behind."""

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from preprov.sources.instants import seconds
+from preprov.sources.instants import NAN, seconds
 from preprov.sources.quantities import cores, gib
 from preprov.sources.text import clean
 
 Json: TypeAlias = Mapping[str, Any]
 RunKey: TypeAlias = tuple[str, str]
 """(dag id, run id): Airflow's run ids are unique within their DAG only."""
-NAN: Final = float("nan")
 OPEN: Final = frozenset({"queued", "running", "restarting"})
 
 

@@ -10,9 +10,10 @@ from preprov.sources.airflow import timetables
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.airflow.cursor import OVERLAP_S, Cursor
 from preprov.sources.airflow.dags import Dags
-from preprov.sources.airflow.facts import NAN, RunFacts, RunKey
+from preprov.sources.airflow.facts import RunFacts, RunKey
 from preprov.sources.airflow.fetching import Fetcher, Tasks
 from preprov.sources.airflow.runs import Seen, Telling, run_name, table, widths
+from preprov.sources.instants import NAN
 
 _WHOLE_AGAIN_S: Final = 900.0
 """An open run is read whole again after so long, should a change of it ever have been missed."""

@@ -13,8 +13,9 @@ from preprov.model.resources import KINDS
 from preprov.model.waits import Cause, limit_key
 from preprov.model.work import Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
-from preprov.sources.airflow.facts import NAN, RunFacts, TaskFacts
+from preprov.sources.airflow.facts import RunFacts, TaskFacts
 from preprov.sources.airflow.shapes import DagShape, edges
+from preprov.sources.instants import NAN
 
 _TASKS: Final = TASK_COLUMNS | WAIT_COLUMNS
 _TRIGGERS: Final = {

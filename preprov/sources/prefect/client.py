@@ -13,6 +13,7 @@ Json: TypeAlias = dict[str, Any]
 
 PAGE: Final = 200
 """Most items that a server gives at once."""
+_OVERLAP: Final = 20
 _HINTS: Final = {
     401: "Prefect refuses this key: check `key` of the [[source]]",
     403: "the key may not read this: it needs a role that may see flow runs, deployments and work pools",
@@ -47,14 +48,23 @@ class PrefectReader:
         return [item for item in found if isinstance(item, dict)]
 
     def all(self, path: str, body: Json) -> Iterator[Json]:
-        """Every item of a list, a page after the other; one that comes twice is told twice."""
-        offset = 0
+        """Every item of a list once, a page after the other.
+
+        While somebody reads, items leave the list (runs end, a flow is deleted) and those behind move up. So a page
+        begins with the last items of the one before; if it has none of them, some were stepped over, and it goes back.
+        """
+        offset, told = 0, set[str]()
         while True:
             page = self.filtered(path, {**body, "offset": offset})
-            yield from page
-            offset += len(page)
-            if len(page) < PAGE:
+            new = [item for item in page if str(item.get("id")) not in told]
+            yield from new
+            told.update(str(item["id"]) for item in new if "id" in item)
+            if offset and page and len(new) == len(page) and all("id" in item for item in page):
+                offset = max(offset - PAGE + _OVERLAP, 0)
+            elif len(page) < PAGE:
                 return
+            else:
+                offset += PAGE - _OVERLAP
 
     def count(self, path: str, body: Json) -> int:
         """How many items there are."""

@@ -7,8 +7,9 @@ from typing import Any, Final
 from preprov.contracts import SyncBatch
 from preprov.model.time import epoch, from_epoch
 from preprov.model.waits import Cause, SlotLimit
+from preprov.sources.instants import NAN
 from preprov.sources.prefect.client import PrefectReader
-from preprov.sources.prefect.facts import NAN, Deployment, FlowRun, requests, schedule_of
+from preprov.sources.prefect.facts import Deployment, FlowRun, requests, schedule_of
 from preprov.sources.prefect.runs import Seen, Shape, limit_of, shapes_of
 from preprov.sources.text import clean
 
@@ -73,9 +74,10 @@ class Declared:
         self._unwritten = {_PREFIX + dag: shape.dump() for dag, shape in self.shapes.items()}
 
     def _ask(self) -> tuple[SlotLimit, ...]:
-        flows = self._reader.all("/flows/filter", {"sort": "NAME_ASC"})
+        flows = self._reader.all("/flows/filter", {"sort": "CREATED_DESC"})
         self._flows = {str(f.get("id")): clean(f.get("name")) for f in flows}
-        found = (Deployment.of(d) for d in self._reader.all("/deployments/filter", {"sort": "NAME_ASC"}) if d.get("id"))
+        listed = self._reader.all("/deployments/filter", {"sort": "CREATED_DESC"})  # many may have the same name
+        found = (Deployment.of(d) for d in listed if d.get("id"))
         self._deployments = {d.deployment_id: d for d in found}
         self._pools = {clean(p.get("name")): p for p in self._reader.all("/work_pools/filter", {})}
         out = [

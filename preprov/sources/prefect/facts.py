@@ -6,12 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from preprov.model.work import Schedule
-from preprov.sources.instants import seconds
+from preprov.sources.instants import NAN, seconds
 from preprov.sources.quantities import cores, gib
 from preprov.sources.text import clean
 
 Json: TypeAlias = Mapping[str, Any]
-NAN: Final = float("nan")
 OVER: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _CPU: Final = ("cpu", "cpu_request", "cpu_requests", "request_cpu", "cpus")
 _MEMORY: Final = ("memory", "memory_request", "memory_requests", "request_memory", "mem_limit", "memory_limit")
@@ -55,7 +54,7 @@ class FlowRun:
         Raises:
             ValueError: it has no id, or no time at which it was made.
         """
-        created = seconds(j.get("created")) + shift_s
+        created = seconds(j.get("created"), shift_s)
         if not j.get("id") or created != created:
             raise ValueError("a flow run without an id, or of no time")
         return cls(
@@ -64,9 +63,9 @@ class FlowRun:
             deployment_id=str(j.get("deployment_id") or ""),
             state=str(j.get("state_type") or "PENDING"),
             created=created,
-            expected=seconds(j.get("expected_start_time")) + shift_s,
-            started=seconds(j.get("start_time")) + shift_s,
-            ended=seconds(j.get("end_time")) + shift_s,
+            expected=seconds(j.get("expected_start_time"), shift_s),
+            started=seconds(j.get("start_time"), shift_s),
+            ended=seconds(j.get("end_time"), shift_s),
             auto=bool(j.get("auto_scheduled")),
             nested=bool(j.get("parent_task_run_id")),
             pool=clean(j.get("work_pool_name")),
@@ -108,9 +107,9 @@ class TaskRun:
             flow_run_id=str(j.get("flow_run_id") or ""),
             base=_base(j),
             state=str(j.get("state_type") or "PENDING"),
-            created=seconds(j.get("created")) + shift_s,
-            started=seconds(j.get("start_time")) + shift_s,
-            ended=seconds(j.get("end_time")) + shift_s,
+            created=seconds(j.get("created"), shift_s),
+            started=seconds(j.get("start_time"), shift_s),
+            ended=seconds(j.get("end_time"), shift_s),
             parents=tuple(dict.fromkeys(parents)),
             runs=int(j.get("run_count") or 0),
         )
@@ -186,7 +185,7 @@ def schedule_of(
             cron = str(told["cron"])
         elif told.get("interval"):
             every, anchor = float(told["interval"]), told.get("anchor_date")
-    at = seconds(anchor) + shift_s
+    at = seconds(anchor, shift_s)
     return Schedule(
         dag_id=dag_id,
         pool="",
@@ -214,7 +213,7 @@ def requests(kind: str, *variables: Mapping[str, Any]) -> tuple[float, float, fl
     cpu = _first(cores, known, _CPU)
     memory = _first(gib, known, _MEMORY)
     if kind.startswith("ecs"):
-        cpu, memory = _first(float, known, _CPU) / 1024.0, _first(float, known, _MEMORY) / 1024.0
+        cpu, memory = _first(_of_1024, known, _CPU), _first(_of_1024, known, _MEMORY)
     return cpu, memory, _first(float, known, _GPU)
 
 
@@ -226,6 +225,10 @@ def _first(read: Any, known: Mapping[str, Any], names: Sequence[str]) -> float:
             except (ValueError, TypeError):
                 return NAN
     return NAN
+
+
+def _of_1024(value: Any) -> float:
+    return float(value) / 1024.0
 
 
 def iso(at: float) -> str:

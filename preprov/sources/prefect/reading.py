@@ -14,15 +14,16 @@ from typing import Any, Final
 
 from preprov.contracts import Clock, OpenRun, Progress, Reject, SeenRuns, SourceState, SyncBatch
 from preprov.model.time import epoch, from_epoch
-from preprov.sources.instants import seconds
+from preprov.sources.instants import NAN, seconds
 from preprov.sources.prefect.client import PAGE, PrefectReader
 from preprov.sources.prefect.deployments import Declared
-from preprov.sources.prefect.facts import NAN, OVER, FlowRun, TaskRun, iso
+from preprov.sources.prefect.facts import OVER, FlowRun, TaskRun, iso
 from preprov.sources.prefect.runs import Seen, Shape, limit_of, table
 
 OVERLAP_S: Final = 120.0
 _SLICE_S: Final = 86_400.0
-_RUNS_A_QUESTION: Final = 20
+_RUNS_A_QUESTION: Final = 100
+_UNKNOWN_SIZE: Final = 10
 _LATE_S: Final = 10.0
 _OPEN: Final = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
 _RUNS: Final = "/flow_runs/filter"
@@ -144,8 +145,7 @@ class Reading:
 
     def _tasks(self, runs: Sequence[FlowRun]) -> Iterator[dict[str, list[TaskRun]]]:
         """Task runs of these, some runs at a time."""
-        for i in range(0, len(runs), _RUNS_A_QUESTION):
-            part = [r.run_id for r in runs[i : i + _RUNS_A_QUESTION]]
+        for part in self._portions(runs):
             out: dict[str, dict[str, TaskRun]] = {r: {} for r in part}
             body = {"flow_runs": {"id": {"any_": part}}, "sort": "ID_DESC"}
             for item in self._reader.all("/task_runs/filter", body):
@@ -158,13 +158,28 @@ class Reading:
                     out[task.flow_run_id][task.task_run_id] = task
             yield {r: list(found.values()) for r, found in out.items()}
 
+    def _portions(self, runs: Sequence[FlowRun]) -> Iterator[list[str]]:
+        """Ids of runs of which one page may well hold all tasks."""
+        part: list[str] = []
+        tasks = 0
+        for run in runs:
+            shape = self._declared.shapes.get(self._declared.dag(run))
+            more = len(shape.tasks) if shape is not None else _UNKNOWN_SIZE
+            if part and (tasks + more >= PAGE or len(part) >= _RUNS_A_QUESTION):
+                yield part
+                part, tasks = [], 0
+            part.append(run.run_id)
+            tasks += more
+        if part:
+            yield part
+
     def _let_in(self, run: FlowRun) -> float:
         """When it was let in: it then went from scheduled to pending. Asked only of runs that began late."""
         meant = max(run.created, run.expected) if run.expected == run.expected else run.created
         if not run.started - meant > _LATE_S:
             return NAN
         states = self._reader.get("/flow_run_states/", {"flow_run_id": run.run_id}) or []
-        pending = [seconds(s.get("timestamp")) + self._shift_s for s in states if s.get("type") == "PENDING"]
+        pending = [seconds(s.get("timestamp"), self._shift_s) for s in states if s.get("type") == "PENDING"]
         return max((p for p in pending if p <= run.started), default=NAN)
 
     # ------------------------------------------------------------------ telling

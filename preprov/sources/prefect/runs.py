@@ -14,7 +14,8 @@ from preprov.model.resources import KINDS
 from preprov.model.waits import Cause, limit_key
 from preprov.model.work import Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
-from preprov.sources.prefect.facts import NAN, FlowRun, TaskRun
+from preprov.sources.instants import NAN
+from preprov.sources.prefect.facts import FlowRun, TaskRun
 
 FLOW: Final = "flow run"
 """Id of the task that stands for the run itself: Prefect's tasks run within what was started for their flow run."""

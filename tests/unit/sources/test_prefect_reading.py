@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
+import httpx
 import numpy as np
 import pytest
 
@@ -273,6 +274,38 @@ def test_a_clock_that_is_put_right_between_two_passes_loses_no_run(world: World)
             world.clock.sleep(20)
         world.read()
         assert sorted(world.ports.work.work(POOL).runs["run_id"]) == sorted(runs)
+
+
+def test_an_open_run_is_told_again_only_when_it_changed(world: World) -> None:
+    p = world.prefect
+    p.pools["ecs"] = {"name": "ecs", "type": "ecs"}
+    run = p.start_run("etl", "a", deployment=p.deploy("etl", "nightly", CRON, pool="ecs"))
+    late = p.start_run("etl", deployment=run.deployment, state="SCHEDULED", start=None, expected=p.now() - 1, auto=True)
+    world.read()
+    world.clock.sleep(30)
+    assert [r for b in world.batches() for r in b.runs.work.runs["run_id"]] == []
+    late.state, late.start = "RUNNING", p.now()
+    assert [r for b in world.batches() for r in b.runs.work.runs["run_id"]] == [late.id]
+
+
+@pytest.mark.parametrize("going", [1, 60])
+def test_nothing_is_stepped_over_in_a_list_that_shrinks_while_it_is_read(world: World, going: int) -> None:
+    p = world.prefect
+    ids = [p.deploy("etl", f"d{i}") for i in range(900)]
+    asked = 0
+
+    def shrink(request: httpx.Request) -> None:
+        nonlocal asked
+        if request.url.path.endswith("/deployments/filter"):
+            asked += 1
+            for gone in ids[asked * going : (asked + 1) * going] if asked in (2, 4) else ():
+                p.delete_deployment(gone)
+
+    p.faults.append(shrink)
+    world.read()
+    found = {s.dag_id for s in world.ports.work.schedules(POOL)}
+    assert asked >= 5
+    assert {f"etl/{d['name']}" for d in p.deployments.values()} <= found
 
 
 def test_a_clock_that_is_off_is_said(world: World) -> None:
