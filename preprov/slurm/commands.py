@@ -76,6 +76,9 @@ class SlurmCommands:
         run: how commands are run.
     """
 
+    jobs_a_question: Final = _AT_ONCE
+    """How many numbers of jobs one command takes."""
+
     def __init__(self, run: Runner) -> None:
         self._run = run
 

@@ -25,6 +25,9 @@ class SlurmRest:
         verify: False, or a file with the certificates to trust.
     """
 
+    jobs_a_question: Final = 1
+    """Its accounting tells of one job by its number, or of all."""
+
     def __init__(
         self, url: str, user: str, token: Callable[[], str], *, version: str = "v0.0.38", verify: bool | Path = True
     ) -> None:

@@ -1,6 +1,7 @@
 """What a Prefect declares: deployments with schedules and job variables, work pools and queues with their limits."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,12 +26,13 @@ class Declared:
         self.tenant = tenant
         self.shapes: dict[str, Shape] = {}
         self.limited: frozenset[tuple[str, str]] = frozenset()
+        self._ranks: dict[tuple[str, str], int] = {}
         self._flows: dict[str, str] = {}
         self._deployments: dict[str, Deployment] = {}
         self._pools: dict[str, dict[str, Any]] = {}
         self._unwritten: dict[str, str | None] = {}
         self._known = False
-        self._told: int | None = None
+        self._told: object = None
 
     def remember(self, notebook: Mapping[str, str]) -> None:
         """What DAGs looked like, as an earlier process wrote it down."""
@@ -53,10 +55,11 @@ class Declared:
         for d in self._deployments.values():
             dag = self._name(d.flow_id, d)
             due = sorted(turns.get(d.deployment_id, ()))
-            plans.append(schedule_of(dag, d, due, self.tenant, self._zone, None, shift_s))
+            plan = schedule_of(dag, d, due, self.tenant, self._zone, None, shift_s)
+            plans.append(replace(plan, priority=self.priority(d.pool, d.queue)))
             queues[dag] = (f"{d.pool}/{d.queue}" if d.pool else "",)
             shapes[dag] = self._shape_run(d, dag, epoch(now))
-        looks = hash((tuple(plans), limits, tuple(s.looks for s in shapes.values()), tuple(queues.items())))
+        looks = (tuple(plans), limits, tuple(s.looks for s in shapes.values()), tuple(queues.items()))
         if looks == self._told:
             return SyncBatch(notebook=self.written())
         self._told = looks
@@ -85,14 +88,16 @@ class Declared:
             for name, pool in sorted(self._pools.items())
             if pool.get("concurrency_limit") is not None
         ]
-        limited = set()
+        limited, ranks = set(), {}
         for queue in self._reader.all("/work_queues/filter", {}):
             pool = clean(queue.get("work_pool_name"))
+            ranks[pool, clean(queue.get("name"))] = queue.get("priority")
             if pool and queue.get("concurrency_limit") is not None:
                 limited.add((pool, clean(queue.get("name"))))
                 name = f"{pool}/{clean(queue.get('name'))}"
                 out.append(SlotLimit(Cause.WORK_QUEUE, name, float(queue["concurrency_limit"])))
         self.limited = frozenset(limited)
+        self._ranks = {k: rank for k, rank in ranks.items() if isinstance(rank, int)}
         runs = [(self._name(d.flow_id, d), d.limit) for d in self._deployments.values()]
         out += [SlotLimit(Cause.MAX_ACTIVE_RUNS, dag, float(limit)) for dag, limit in runs if limit is not None]
         return tuple(out)
@@ -105,7 +110,8 @@ class Declared:
         )  # fmt: skip
         queue = f"{d.pool}/{d.queue}" if d.pool else ""
         limit = limit_of(self._source, d.pool, d.queue, self.limited)
-        return Seen(run, dag, (), self.shapes.get(dag), self.asks(run), "", self._zone, self.tenant, queue, limit)
+        rank = self.priority(d.pool, d.queue)
+        return Seen(run, dag, (), self.shapes.get(dag), self.asks(run), "", self._zone, self.tenant, queue, limit, rank)
 
     # ------------------------------------------------------------------ knowing
 
@@ -123,6 +129,13 @@ class Declared:
         properties = ((pool.get("base_job_template") or {}).get("variables") or {}).get("properties") or {}
         defaults = {k: p.get("default") for k, p in properties.items() if isinstance(p, Mapping)}
         return requests(str(pool.get("type") or ""), defaults, d.variables if d else {}, run.variables)
+
+    def priority(self, pool: str, queue: str) -> int:
+        """Of a run of that work queue: Prefect counts from 1, which goes first, upwards; here the higher goes first.
+
+        A run of a first queue is no more urgent than one of no queue, 0; the others come after.
+        """
+        return 1 - self._ranks.get((pool, queue), 1)
 
     def cron(self, run: FlowRun) -> str:
         """Of its deployment, if that has one."""

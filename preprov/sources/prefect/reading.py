@@ -58,7 +58,7 @@ class Reading:
         """Remember nothing yet."""
         self._reader, self._source, self._clock = reader, source, clock
         self._declared = Declared(reader, source, tenant, zone)
-        self._told: dict[str, int] = {}
+        self._told: dict[str, object] = {}
         self._rejects: list[Reject] = []
         self._broken = False
         self._skew: float | None = None
@@ -198,6 +198,7 @@ class Reading:
             tenant=d.tenant,
             queue=f"{run.pool}/{run.queue}" if run.pool else "",
             limit=limit_of(self._source, run.pool, run.queue, d.limited),
+            priority=d.priority(run.pool, run.queue),
             pending=self._let_in(run) if ask else NAN,
         )
 

@@ -85,12 +85,14 @@ class Seen:
     tenant: str
     queue: str
     limit: str
+    priority: int
     pending: float = NAN
 
     @property
-    def looks(self) -> int:
+    def looks(self) -> object:
         """Changes when anything does by which it is told."""
-        return hash((self.run, self.tasks, self.shape, self.asks, self.cron, self.zone, self.tenant, self.pending))
+        how = (self.asks, self.cron, self.zone, self.tenant, self.priority, self.pending)
+        return self.run, self.tasks, self.shape, how  # no hash: that of -1 is that of -2
 
     @property
     def submit(self) -> float:
@@ -140,7 +142,7 @@ def _run_row(one: Seen) -> tuple[Any, ...]:
         run.run_id,
         one.dag,
         one.tenant,
-        0,
+        one.priority,
         one.cron,
         one.zone,
         str(Trigger.SCHEDULED if run.auto else Trigger.MANUAL),

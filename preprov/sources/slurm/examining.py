@@ -14,11 +14,12 @@ from preprov.sources.slurm.reading import SlurmReader
 
 T = TypeVar("T")
 
+UNSUPPORTED: Final = "set `api` to a version that slurmrestd has (`slurmrestd -d list`); Slurm 22.05 or newer is needed"
 _HINTS: Final = {
     Trouble.MISSING: "install Slurm's client commands on this machine, or name slurmrestd by `url`",
     Trouble.UNREACHABLE: "are slurmctld, slurmdbd and munge up? `scontrol ping`; `conf` names another slurm.conf",
     Trouble.DENIED: "run as SlurmUser or a Slurm operator, or with the token of one: PrivateData hides jobs of others",
-    Trouble.UNSUPPORTED: "Slurm 22.05 or newer is needed",
+    Trouble.UNSUPPORTED: UNSUPPORTED,
     Trouble.GARBLED: "is that slurmrestd, and of version 22.05 or newer?",
 }
 _RECENT: Final = timedelta(hours=1)

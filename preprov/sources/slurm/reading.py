@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from preprov.slurm.accounting import AccountedJob
 from preprov.slurm.records import Partition, Reservation, SlurmJob, SlurmNode
@@ -10,11 +10,14 @@ from preprov.sources.budget import RequestBudget
 
 T = TypeVar("T")
 
-_AT_ONCE: Final = 500
-
 
 class Answers(Protocol):
     """What of a cluster is asked for: `slurm.commands.SlurmCommands` and `slurm.rest.SlurmRest` answer."""
+
+    @property
+    def jobs_a_question(self) -> int:
+        """Of how many jobs `of_jobs` tells by one question to Slurm."""
+        ...
 
     def nodes(self) -> tuple[SlurmNode, ...]:
         """All nodes."""
@@ -75,8 +78,9 @@ class SlurmReader:
     def of_jobs(self, jobs: Sequence[int]) -> tuple[AccountedJob, ...]:
         """These, whenever they were."""
         out: list[AccountedJob] = []
-        for i in range(0, len(jobs), _AT_ONCE):
-            out += self._asked(lambda part=tuple(jobs[i : i + _AT_ONCE]): self._answers.of_jobs(part))  # type: ignore[misc]
+        many = self._answers.jobs_a_question
+        for i in range(0, len(jobs), many):
+            out += self._asked(lambda part=tuple(jobs[i : i + many]): self._answers.of_jobs(part))  # type: ignore[misc]
         return tuple(out)
 
     def submit_lines(self, jobs: Sequence[int]) -> Mapping[int, str]:

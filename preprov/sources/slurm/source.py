@@ -15,7 +15,7 @@ from preprov.slurm.errors import SlurmError, Trouble
 from preprov.sources.skew import HeardClock
 from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronLine, CronTurns, cron_lines
-from preprov.sources.slurm.examining import examine
+from preprov.sources.slurm.examining import UNSUPPORTED, examine
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.runs import RunBuilder
 from preprov.sources.slurm.sighting import Sighting
@@ -222,7 +222,7 @@ _MEANS: Final[dict[Trouble, tuple[type[SourceError], str]]] = {
     Trouble.GARBLED: (SourceUnavailableError, "the next pass asks again"),
     Trouble.DENIED: (SourceError, "this user may not see it: PrivateData, or a token of another user"),
     Trouble.MISSING: (SourceError, "install Slurm's client commands here, or read through slurmrestd"),
-    Trouble.UNSUPPORTED: (SourceError, "Slurm 22.05 or newer is needed"),
+    Trouble.UNSUPPORTED: (SourceError, UNSUPPORTED),
 }
 
 

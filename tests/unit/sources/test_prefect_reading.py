@@ -150,6 +150,27 @@ def test_limits_of_pools_queues_and_deployments_are_told(world: World) -> None:
     assert world.tasks()["slot_of"][FLOW] == limit_key(Cause.WORK_QUEUE, "prod", "k8s/high")
 
 
+def test_the_priority_of_a_run_is_that_of_its_work_queue_and_the_first_goes_first(world: World) -> None:
+    p = world.prefect
+    p.pools["k8s"] = {"name": "k8s", "type": "kubernetes", "concurrency_limit": None}
+    p.queues += [
+        {"name": name, "work_pool_name": "k8s", "concurrency_limit": None, "priority": rank}
+        for name, rank in (("high", 1), ("low", 3))
+    ]
+    for name in ("high", "low"):
+        p.start_run("etl", deployment=p.deploy("etl", name, CRON, pool="k8s", queue=name))
+    p.start_run("etl")
+    world.read()
+    runs = world.ports.work.work(POOL).runs
+    assert dict(zip(runs["dag_id"], runs["priority"], strict=True)) == {"etl/high": 0, "etl/low": -2, "etl": 0}
+    assert {s.dag_id: s.priority for s in world.ports.work.schedules(POOL)} == {"etl/high": 0, "etl/low": -2}
+    shapes = world.ports.sources.shapes(POOL, ["etl/low"]).runs
+    assert shapes["priority"].tolist() == [-2]
+    p.queues[1]["priority"] = 2
+    (again,) = [b.runs.work.runs for b in world.batches() if len(b.runs)]
+    assert dict(zip(again["dag_id"], again["priority"], strict=True)) == {"etl/low": -1}
+
+
 def diamond(world: World) -> None:
     """a -> b, c -> d, and d for each of two items."""
     p, run = world.prefect, world.prefect.start_run("etl", deployment=world.prefect.deploy("etl", "nightly", CRON))

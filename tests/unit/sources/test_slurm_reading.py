@@ -7,7 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from preprov.model.errors import SourceError
 from preprov.model.time import from_epoch
+from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
 from preprov.slurm.commands import SlurmCommands
 from preprov.slurm.errors import SlurmError, Trouble
@@ -17,6 +19,7 @@ from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
 from preprov.testing.fake_slurm import FakeJob, FakeSlurm
 from preprov.testing.live_source_contract import POOL, held, read
+from preprov.testing.store_examples import T0
 
 
 class World:
@@ -105,6 +108,33 @@ def test_without_sdiag_the_clock_is_taken_as_ours() -> None:
 
     assert SlurmCommands(run).clock() is None
     assert SlurmCommands(lambda *_: "something else").clock() is None
+
+
+def test_over_rest_each_job_that_is_asked_for_takes_a_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    body = '{"jobs": [{"job_id": 7, "state": {"current": ["COMPLETED"]}}]}'
+    monkeypatch.setattr(httpx, "get", lambda *_a, **_k: httpx.Response(200, text=body))
+    budget = RequestBudget(10.0, VirtualClock(T0))
+    assert len(SlurmReader(SlurmRest("http://slurm", "root", lambda: "token"), budget).of_jobs(range(1, 6))) == 5
+    assert budget.asked == 5
+    budget = RequestBudget(10.0, VirtualClock(T0))
+    slurm = FakeSlurm(["cn1"], tmp_path)
+    jobs = [slurm.add().job_id for _ in range(5)]
+    assert len(SlurmReader(SlurmCommands(slurm.run), budget).of_jobs(jobs)) == 5
+    assert budget.asked == 1
+
+
+def test_a_slurmrestd_without_that_version_says_to_set_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpx, "get", lambda *_a, **_k: httpx.Response(404, text="not here"))
+    clock = VirtualClock(T0)
+    reader = SlurmReader(SlurmRest("http://slurm", "root", lambda: "token"), RequestBudget(1e6, clock))
+    source = SlurmSource(SlurmSettings("cluster"), reader, clock, wall=lambda: clock.now().timestamp())
+    (found,) = source.examine()
+    assert found.state == "bad"
+    assert "v0.0.38" in found.found
+    assert "set `api`" in found.hint
+    with pytest.raises(SourceError) as e:
+        list(source.changes(memory_ports().sources.state("cluster"), clock.now()))
+    assert "set `api`" in e.value.hint
 
 
 @pytest.mark.parametrize("told", [1741111200, {"set": True, "infinite": False, "number": 1741111200}])
