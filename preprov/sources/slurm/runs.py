@@ -1,15 +1,17 @@
 """From submissions that hang together to runs with tasks and edges."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from preprov.contracts import SeenRuns
+from preprov.model.agent import Usage
 from preprov.model.time import Timescale, epoch
 from preprov.model.work import Trigger
 from preprov.model.worktable import WAIT_COLUMNS, WorkTable
+from preprov.slurm.records import gib
 from preprov.sources.building import labels, runs_frame, tasks_frame
 from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronTurns
@@ -19,6 +21,7 @@ from preprov.sources.text import clean
 _FAR_S: Final = 3650 * 86_400.0
 """A submission that no node would help is expected so long after it was made: never."""
 _MOST_EDGES: Final = 20_000
+_MB_PER_MIB: Final = 1.048576
 _NAN: Final = float("nan")
 
 
@@ -49,6 +52,27 @@ class RunBuilder:
             self._add(table, run, units, chains)
         return table.seen(self)
 
+    def used(self, run: int, units: Sequence[Unit], since: float, until: float) -> Iterator[tuple[str, Usage]]:
+        """(claimant, what it used) of tasks of a run that ended in [since, until), wall: one sample each, at its end.
+
+        It is the mean over the task's life, and its largest memory; what nobody measured is None.
+        """
+        for unit, stem, _ in _named(units):
+            for index, task in sorted(unit.tasks.items()):
+                runtime = task.runtime_s or 0.0
+                measured = task.used.cpu_s is not None or task.used.peak_mib is not None
+                if task.ended_at is None or not since <= task.ended_at < until or runtime <= 0 or not measured:
+                    continue
+                used, share = task.used, 1.0 / (runtime * task.nodes)
+                usage = Usage(
+                    self.at(task.ended_at),
+                    cpu=None if used.cpu_s is None else used.cpu_s * share,
+                    memory=None if used.peak_mib is None else gib(used.peak_mib),
+                    disk_io=None if used.disk_mib is None else used.disk_mib * _MB_PER_MIB * share,
+                )
+                name = _task_id(stem, unit, index)
+                yield from ((f"{run}/{name}#{i}", usage) for i in range(task.nodes))
+
     def _add(self, table: "_Table", run: int, units: Sequence[Unit], chains: Chains) -> None:
         first = units[0]
         submit = min(u.submit for u in units)
@@ -72,12 +96,8 @@ class RunBuilder:
             }
         )
         where: dict[int, dict[int, int]] = {}
-        names: dict[str, int] = {}
-        for unit in units:
-            stem = clean(unit.name) or f"job {unit.unit_id}"
-            names[stem] = names.get(stem, 0) + 1
-            stem = stem if names[stem] == 1 else f"{stem} ({names[stem]})"
-            where[unit.unit_id] = self._tasks(table, stem, unit, names[clean(unit.name) or f"job {unit.unit_id}"])
+        for unit, stem, place in _named(units):
+            where[unit.unit_id] = self._tasks(table, stem, unit, place)
         for unit in units:
             for parent, corr in chains.parents.get(unit.unit_id, {}).items():
                 if parent in where:
@@ -100,11 +120,10 @@ class RunBuilder:
         return where
 
     def _task(self, stem: str, unit: Unit, index: int, task: UnitTask, run: int, place: int) -> dict[str, object]:
-        suffix = "" if index < 0 else f"[{index}]" if unit.kind == "array" else f"+{index}"
         begun, ended = self.at(task.started_at), self.at(task.ended_at)
         return {
             "run": run,
-            "task_id": f"{stem}{suffix}",
+            "task_id": _task_id(stem, unit, index),
             "signature": _signature(unit, index, place),
             "operator": "slurm",
             "instances": task.nodes,
@@ -133,6 +152,19 @@ class RunBuilder:
     def at(self, wall: float | None) -> float:
         """Epoch seconds of the clock; NaN for None."""
         return _NAN if wall is None else epoch(self._scale.instant(wall))
+
+
+def _named(units: Sequence[Unit]) -> Iterator[tuple[Unit, str, int]]:
+    """Units of a run, each with its own name, and the how manieth of the name that was given to it."""
+    names: dict[str, int] = {}
+    for unit in units:
+        stem = clean(unit.name) or f"job {unit.unit_id}"
+        place = names[stem] = names.get(stem, 0) + 1
+        yield unit, stem if place == 1 else f"{stem} ({place})", place
+
+
+def _task_id(stem: str, unit: Unit, index: int) -> str:
+    return f"{stem}{'' if index < 0 else f'[{index}]' if unit.kind == 'array' else f'+{index}'}"
 
 
 def _signature(unit: Unit, index: int, place: int) -> str:

@@ -121,8 +121,11 @@ class SlurmSource:
             end = min(begin + _DAY_S, wall)
             ended, rejects = of_accounting(self._ask(lambda b=begin, e=end: seen.ended(b, e)))  # type: ignore[misc]
             yield from self._runs(seen, builder, ended, rejects)
+            until = max(min(end, wall - _BACK_S), since)
+            runs = dict.fromkeys(seen.chains.run_of(u) for u in ended)
+            used = [u for run in runs for u in builder.used(run, seen.units_of(run), begin, until)]
             seen.forget()
-            yield SyncBatch(cursor=json.dumps({"until": max(min(end, wall - _BACK_S), since)}))
+            yield SyncBatch(cursor=json.dumps({"until": until}), usage=tuple(used))
             if progress is not None:
                 progress((end - since) / max(wall - since, 1.0), "accounting")
             begin = end

@@ -11,12 +11,13 @@ from typing import Final
 
 from preprov.contracts import Reject
 from preprov.model.waits import Cause, limit_key
-from preprov.slurm.accounting import AccountedJob
+from preprov.slurm.accounting import AccountedJob, Used
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
 from preprov.slurm.records import SlurmJob, gib
 
 _MOST_ELEMENTS: Final = 100_000
+_NOTHING_KNOWN: Final = Used()
 _NO_LIMIT_S: Final = 30 * 86_400.0
 _DIGITS: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T_ -]?\d\d[:.-]?\d\d(?:[:.-]?\d\d)?)?|\d{4,}")
 _RANGE: Final = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
@@ -46,6 +47,7 @@ class UnitTask:
         cpu, memory_gib, gpu: of ONE of its `nodes` nodes.
         slot_at: when nodes were given to it, which may have had to boot first; None = not told apart from its start.
         reason: why it last waited, as Slurm says. host: its first node. attempt: which one, requeues counted.
+        used: of all its nodes together, once it has ended and the accounting tells.
     """
 
     index: int
@@ -64,6 +66,7 @@ class UnitTask:
     reason: str = ""
     host: str = ""
     attempt: int = 1
+    used: Used = _NOTHING_KNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,7 @@ def _accounted(job: AccountedJob) -> UnitTask:
         reason=job.reason,
         host=_host(job.nodes),
         attempt=job.restarts + 1,
+        used=job.used,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from preprov.model.agent import Usage
 from preprov.model.errors import SourceError
 from preprov.model.time import from_epoch
 from preprov.sim.clock import VirtualClock
@@ -18,7 +19,7 @@ from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
 from preprov.testing.fake_slurm import FakeJob, FakeSlurm
-from preprov.testing.live_source_contract import POOL, held, read
+from preprov.testing.live_source_contract import POOL, held, read, unrouted
 from preprov.testing.store_examples import T0
 
 
@@ -94,6 +95,60 @@ def test_a_clock_that_is_put_right_between_two_passes_loses_no_job(tmp_path: Pat
         w.sleep(20)
         w.read()
         assert sorted(held(w.ports)) == sorted(str(j) for j in w.slurm.jobs)
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 3600.0])
+def test_what_jobs_used_is_told_once_some_minutes_after_their_end(tmp_path: Path, ahead_s: float) -> None:
+    w = World(tmp_path, ahead_s)
+    w.read()
+    told: list[tuple[str, Usage]] = []
+
+    def passes(count: int) -> None:
+        for _ in range(count):
+            w.sleep(60)
+            for batch in w.reader.changes(w.ports.sources.state("cluster"), w.now()):
+                w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
+                told.extend(batch.usage)
+
+    begun = w.slurm.now()
+    used = {"cpu_s": 300.0, "peak_mib": 2048.0, "disk_mib": 400.0}
+    plain = w.slurm.add(name="fit", start=begun, used=used)
+    wide = w.slurm.add(name="wide", start=begun, nodes=2, used=used)
+    parent = w.slurm.add(name="fit", start=begun, used=used)
+    parent.array_id, parent.element = parent.job_id, 4
+    unseen = w.slurm.add(name="unseen", start=begun)
+    running = w.slurm.add(name="running", start=begun, state="RUNNING", used=used)
+    after = w.slurm.add(name="fit", start=begun, used=used, line=f"sbatch --dependency=afterok:{plain.job_id} a.sh")
+    w.sleep(100)
+    for job in (plain, wide, parent, unseen, after):
+        w.slurm.end(job, "COMPLETED")
+    passes(1)
+    assert told == [], "the accounting is written late"
+    w.reader = w.source()
+    passes(4)
+    w.reader = w.source()
+    passes(4)
+    found = dict(told)
+    assert len(told) == len(found)
+    assert set(found) == {
+        f"{plain.job_id}/fit#0",
+        f"{plain.job_id}/fit (2)#0",
+        f"{wide.job_id}/wide#0",
+        f"{wide.job_id}/wide#1",
+        f"{parent.job_id}/fit[4]#0",
+    }
+    work = w.ports.work.work(POOL)
+    names = {
+        f"{r}/{t}"
+        for r, t in zip(work.runs["run_id"].to_numpy()[work.tasks["run"]], work.tasks["task_id"], strict=True)
+    }
+    assert {c.partition("#")[0] for c in found} | {f"{j.job_id}/{j.name}" for j in (unseen, running)} == names
+    one = found[f"{plain.job_id}/fit#0"]
+    assert one.at == pytest.approx(begun + 100 - ahead_s, abs=1.5)
+    assert (one.cpu, one.memory) == (pytest.approx(3.0, rel=0.02), 2.0)
+    assert one.disk_io == pytest.approx(4.194, rel=0.02)
+    assert one.network is None
+    assert found[f"{wide.job_id}/wide#1"].cpu == pytest.approx(1.5, rel=0.02)
 
 
 def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
