@@ -22,6 +22,13 @@ class AdoptionStore(Protocol):
         """Group -> how it was found, of groups not released since."""
         ...
 
+    def amend(self, pool: str, group: str, settings: Mapping[str, object]) -> None:
+        """These settings of the baseline are what is to be put back: their owner changed them since.
+
+        The others stay; without an adoption in force nothing happens.
+        """
+        ...
+
     def ignore(self, pool: str, group: str, writers: Sequence[str]) -> None:
         """These other writers are no concern. Replaces the list; without an adoption in force nothing happens."""
         ...

@@ -304,6 +304,8 @@ class Adopts(Protocol):
     ) -> tuple[str, ...]:
         """Put those settings back exactly; returns a line per setting changed. Busy nodes stay, and are told.
 
+        What new machines boot from (`BOOTS_FROM`) goes back only from what a rollout of ours wrote there.
+
         Nodes in `held` count as busy: work is promised to them.
 
         Idempotent: nothing is said where nothing differs. Consistent: settings at once, nodes as `terminate`. Absent:

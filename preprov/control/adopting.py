@@ -11,7 +11,7 @@ from preprov.control.context import Context
 from preprov.control.observing import committed_by_node
 from preprov.control.serving import give_places_back
 from preprov.control.trust import forget_writers, writers
-from preprov.model.adoption import Adoption
+from preprov.model.adoption import BOOTS_FROM, Adoption, differences, is_ours
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Group, Mode, Pool
@@ -89,6 +89,24 @@ def unrecorded(ctx: Context, pool: Pool) -> Mapping[str, str]:
     return out
 
 
+def record_image(ctx: Context, pool: Pool, group: Group) -> None:
+    """Have what the group boots from recorded before a rollout: as it was adopted, or as its owner chose it since.
+
+    Raises:
+        PoolError: its settings could not be read, so that nothing may be written.
+    """
+    provider: object = ctx.provider(group.provider)
+    if not isinstance(provider, Adopts):
+        return
+    held = ctx.ports.adoptions.in_force(pool.name).get(group.name)
+    if held is None:
+        _adopt(ctx, pool, group, provider)
+        return
+    now = provider.baseline(pool, group.name).get(BOOTS_FROM)
+    if now is not None and now != held.baseline.get(BOOTS_FROM) and not is_ours(now):
+        ctx.ports.adoptions.amend(pool.name, group.name, {BOOTS_FROM: now})
+
+
 def release(ctx: Context, pool: Pool) -> tuple[GivenBack, ...]:
     """Give the pool's groups back: mode observe, every setting as it was found, idle nodes beyond them ended by name.
 
@@ -124,7 +142,7 @@ def _give_back(ctx: Context, pool: Pool, group: Group, adoption: Adoption, held:
         log.error("not given back", pool=pool.name, group=group.name, problem=str(e))
         _record(ctx, pool, group, "failed", f"{e.kind}: {e}")
         return GivenBack(group.name, error=str(e))
-    differs = {k: (v, now.get(k)) for k, v in adoption.baseline.items() if now.get(k) != v}
+    differs = differences(adoption.baseline, now)
     _record(ctx, pool, group, "done", "; ".join(said))
     return GivenBack(group.name, said, differs)
 

@@ -12,9 +12,11 @@ from typing import Final
 import structlog
 
 from preprov.contracts import BakesImages, Image, LaunchRequest
+from preprov.control.adopting import record_image
 from preprov.control.context import Context
 from preprov.control.guarding import check_guards
 from preprov.control.observing import observe
+from preprov.model.adoption import image_needed
 from preprov.model.errors import ConfigError, ConflictError, GuardError, LeaseHeldError, PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Group, Node, Phase, Pool, Preload
@@ -124,6 +126,8 @@ def bake(ctx: Context, pool: Pool, group: Group, *, within_s: float = 3600.0, sa
 def roll_out(ctx: Context, pool: Pool, group: Group, image_id: str = "") -> tuple[Image, tuple[str, ...]]:
     """Have the group's new nodes boot from an image; "" = that of the present preload. Nodes that exist stay.
 
+    What they booted from is recorded first, and put back when the pool is released.
+
     Returns:
         The image, and a line per thing changed.
 
@@ -140,6 +144,7 @@ def roll_out(ctx: Context, pool: Pool, group: Group, image_id: str = "") -> tupl
         what = f"image {image_id}" if image_id else f"image of the present preload ({pool.preload.digest})"
         state = f"is {wanted[0].state}" if wanted else "does not exist"
         raise PoolError(f"{what} {state}", where=f"{pool.name}/{group.name}", hint="preprov image bake, image list")
+    record_image(ctx, pool, group)
     said = provider.roll_out(pool, group.name, ready.image_id)
     for line in said:
         _note(ctx, pool, group, line)
@@ -147,7 +152,9 @@ def roll_out(ctx: Context, pool: Pool, group: Group, image_id: str = "") -> tupl
 
 
 def prune(ctx: Context, pool: Pool, group: Group, *, keep: int = 2, dry: bool = False) -> Pruned:
-    """Delete images of a group but for the newest, that of the present preload, and any that is in use.
+    """Delete images of a group but for the newest, that of the present preload, and any that is in use or needed.
+
+    Needed is what the group booted from when it was adopted: it goes back to that.
 
     Args:
         keep: of the newest that are ready, so many stay. dry: only say what would be done.
@@ -160,9 +167,11 @@ def prune(ctx: Context, pool: Pool, group: Group, *, keep: int = 2, dry: bool = 
     provider = _provider(ctx, group)
     found = provider.images(pool, group.name)
     newest = [i.image_id for i in found if i.state == "ready"][:keep]
+    adopted = ctx.ports.adoptions.in_force(pool.name).get(group.name)
+    needed = image_needed(adopted.baseline) if adopted else ""
     deleted, kept = [], []
     for image in found:
-        why = _why_kept(image, newest, pool.preload.digest)
+        why = _why_kept(image, newest, pool.preload.digest, needed)
         if not why and not dry:
             try:
                 provider.delete_image(pool, group.name, image.image_id)
@@ -179,9 +188,11 @@ def prune(ctx: Context, pool: Pool, group: Group, *, keep: int = 2, dry: bool = 
     return Pruned(group.name, tuple(deleted), tuple(kept), tuple(stale))
 
 
-def _why_kept(image: Image, newest: list[str], digest: str) -> str:
+def _why_kept(image: Image, newest: list[str], digest: str, needed: str) -> str:
     if image.used_by:
         return f"used by {', '.join(image.used_by[:3])}"
+    if needed and image.image_id.lower() == needed.lower():
+        return "is what the group goes back to when it is released"
     if image.state == "making":
         return "is being made"
     if image.state == "ready" and image.digest == digest:

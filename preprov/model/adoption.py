@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+BOOTS_FROM: Final = "boots_from"
+"""Baseline's setting that says what new machines boot from: a mapping, with `image` as providers name their images.
+
+Its `by` is "preprov" if a rollout of ours wrote it. Where its owner has changed it since, the owner's stays.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +44,22 @@ class Gate:
     floor_nights: int = 3
     full_nights: int = 7
     coverage: float = 0.7
+
+
+def differences(was: Mapping[str, object], now: Mapping[str, object]) -> Mapping[str, tuple[object, object]]:
+    """Setting -> (as found, as it is now) of those not as they were found; what its owner rolled out since is none."""
+    out = {k: (v, now.get(k)) for k, v in was.items() if now.get(k) != v}
+    if not is_ours(now.get(BOOTS_FROM)):
+        out.pop(BOOTS_FROM, None)
+    return out
+
+
+def is_ours(boots_from: object) -> bool:
+    """True if a rollout of ours wrote it."""
+    return isinstance(boots_from, Mapping) and boots_from.get("by") == "preprov"
+
+
+def image_needed(baseline: Mapping[str, object]) -> str:
+    """The image that a baseline goes back to; "" if it names none."""
+    found = baseline.get(BOOTS_FROM)
+    return str(found.get("image", "")) if isinstance(found, Mapping) else ""

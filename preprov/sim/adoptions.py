@@ -31,6 +31,12 @@ class MemoryAdoptions:
         """Group -> how it was found."""
         return {a.group: a for a in self._rows if a.pool == pool and a.released_at is None}
 
+    def amend(self, pool: str, group: str, settings: Mapping[str, object]) -> None:
+        """These settings of the baseline are what is to be put back."""
+        held = self.in_force(pool).get(group)
+        if held is not None:
+            self._change(pool, group, baseline={**held.baseline, **settings})
+
     def ignore(self, pool: str, group: str, writers: Sequence[str]) -> None:
         """These other writers are no concern."""
         self._change(pool, group, ignored=tuple(writers))

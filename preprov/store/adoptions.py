@@ -1,6 +1,6 @@
 """The port for how groups were found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import uuid4
@@ -60,12 +60,19 @@ class SqlAdoptionStore:
             found = [load(Adoption, d) for d in session.exec(wanted.order_by(col(AdoptionRow.id))).all()]
         return {a.group: a for a in found}
 
+    def amend(self, pool: str, group: str, settings: Mapping[str, object]) -> None:
+        """These settings of the baseline are what is to be put back."""
+        self._change(pool, group, lambda a: replace(a, baseline={**a.baseline, **settings}))
+
     def ignore(self, pool: str, group: str, writers: Sequence[str]) -> None:
         """These other writers are no concern."""
+        self._change(pool, group, lambda a: replace(a, ignored=tuple(writers)))
+
+    def _change(self, pool: str, group: str, change: Callable[[Adoption], Adoption]) -> None:
         with self._db.write(f"adoption:{pool}") as session:
             row = _row(session, pool, group)
             if row is not None:
-                row.document = dump(replace(load(Adoption, row.document), ignored=tuple(writers)))
+                row.document = dump(change(load(Adoption, row.document)))
                 session.add(row)
 
     def release(self, pool: str, group: str, at: datetime) -> None:

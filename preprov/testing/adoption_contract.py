@@ -39,6 +39,17 @@ class AdoptionContract(PortsContract):
         assert ports.adoptions.adopt(again) == again
         assert ports.adoptions.in_force(POOL) == {"g": again}
 
+    def test_what_its_owner_changed_since_is_amended(self, ports: Ports) -> None:
+        """Those settings only; where nothing is in force nothing happens."""
+        ports.adoptions.amend(POOL, "g", {"image": {"id": "b"}})
+        assert ports.adoptions.in_force(POOL) == {}
+        ports.adoptions.adopt(_FOUND)
+        ports.adoptions.ignore(POOL, "g", ["scaling policy cpu"])
+        for image in ("b", "c"):
+            ports.adoptions.amend(POOL, "g", {"image": {"id": image}})
+        wanted = {**_FOUND.baseline, "image": {"id": "c"}}
+        assert ports.adoptions.in_force(POOL)["g"] == replace(_FOUND, baseline=wanted, ignored=("scaling policy cpu",))
+
     def test_other_writers_can_be_ignored_and_heeded_again(self, ports: Ports) -> None:
         """The list is replaced; where nothing is in force nothing happens."""
         ports.adoptions.ignore(POOL, "g", ["scaling policy cpu"])

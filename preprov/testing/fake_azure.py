@@ -200,7 +200,8 @@ class FakeAzure(FakeCloud):
         g.generation += 1
         g.tags = dict(call.body.get("tags", g.tags))
         profile = call.body.get("properties", {}).get("virtualMachineProfile", {})
-        g.image = profile.get("storageProfile", {}).get("imageReference", g.image)
+        image = profile.get("storageProfile", {}).get("imageReference", g.image)
+        g.image = {k: v for k, v in image.items() if v is not None}
         error = "AllocationFailed" if wanted > g.capacity and g.size in self.faults.short else ""
         for _ in range(wanted - g.capacity):
             self._add_machine(g, error)

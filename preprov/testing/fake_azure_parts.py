@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from preprov.testing.fake_cloud import ApiError, Call, Json
 from preprov.testing.fake_machines import FakeMachine
@@ -16,6 +17,10 @@ class FakeStandbyPool:
     most: int = 0
     least: int = 0
     members: dict[str, FakeMachine] = field(default_factory=dict)
+
+
+STOCK: Final = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
+"""What a scale set boots from as its owner made it: an image of the marketplace."""
 
 
 @dataclass
@@ -39,7 +44,7 @@ class FakeVmss:
     standby: FakeStandbyPool | None = None
     autoscale: str = ""
     serial: int = 0
-    image: dict[str, str] = field(default_factory=dict)
+    image: dict[str, str] = field(default_factory=lambda: dict(STOCK))
     booted: dict[str, str] = field(default_factory=dict)
 
 

@@ -1,11 +1,12 @@
 """Amazon machine images: made from a bench, rolled out as a version of the launch template."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from preprov.contracts import Image, LaunchRequest
+from preprov.model.adoption import is_ours
 from preprov.model.errors import ConflictError, NotFoundError, PoolError
 from preprov.model.notes import DRAIN, GROUP, POOL, PREFIX
 from preprov.model.pools import Node
@@ -21,6 +22,8 @@ from preprov.pools.machines.bench import BAKE, image_name
 DIGEST: Final = f"{PREFIX}baked"
 _STATES: Final[Mapping[str, Any]] = {"pending": "making", "available": "ready"}
 _FLOATING: Final = ("$Default", "$Latest")
+_OURS: Final = "preprov: "
+"""How the description of a version begins that a rollout made."""
 
 
 def open_bench(tools: Tools, group: AwsGroup, request: LaunchRequest) -> tuple[str, ...]:
@@ -131,12 +134,64 @@ def roll_out(tools: Tools, group: AwsGroup, image_id: str) -> tuple[str, ...]:
             **name,
             SourceVersion=source,
             LaunchTemplateData={"ImageId": image_id},
-            VersionDescription=f"preprov: {image_id}",
+            VersionDescription=f"{_OURS}{image_id}",
             ClientToken=_token(group, image_id, source),
         )["LaunchTemplateVersion"]
         if spec["Version"] == "$Default":
             ec2.modify_launch_template(**name, DefaultVersion=str(made["VersionNumber"]))
     return (f"launch template {now['LaunchTemplateName']}: image {was} -> {image_id} (version {source} + 1)",)
+
+
+def boots_from(tools: Tools, group: AwsGroup) -> dict[str, object]:
+    """What a rollout changes: the version that the group follows; {} where it follows none, so that none is touched.
+
+    Of a mixed instances policy it is the template that all its types share: one that an override names of its own is
+    not rolled out to.
+
+    Raises:
+        PoolError: it could not be asked.
+    """
+    spec = _spec_of(scaling.described(tools, group)) if group.asg else group.template_spec
+    if spec is None or spec["Version"] not in _FLOATING:
+        return {}
+    try:
+        now = version(tools, group, spec)
+    except NotFoundError:  # somebody deleted it: there is nothing to go back to
+        return {}
+    return {
+        "LaunchTemplateId": str(now["LaunchTemplateId"]),
+        "Follows": spec["Version"],
+        "VersionNumber": int(now["VersionNumber"]),
+        "image": str(now["LaunchTemplateData"].get("ImageId", "")),
+        "by": "preprov" if str(now.get("VersionDescription", "")).startswith(_OURS) else "owner",
+    }
+
+
+def put_back(tools: Tools, group: AwsGroup, was: object) -> Iterator[str]:
+    """Have the group boot from what `boots_from` said, if a rollout of ours wrote what it boots from now.
+
+    The default goes back to that version. The latest cannot: a copy of that version becomes the latest.
+
+    Raises:
+        PoolError: it failed.
+    """
+    now = boots_from(tools, group)
+    if not isinstance(was, Mapping) or now == was or not is_ours(now):
+        return
+    ec2, name = tools.clients.get("ec2", group.place), {"LaunchTemplateId": str(was["LaunchTemplateId"])}
+    old = str(was["VersionNumber"])
+    with calling(group.where):
+        if was["Follows"] == "$Default":
+            ec2.modify_launch_template(**name, DefaultVersion=old)
+        else:
+            ec2.create_launch_template_version(
+                **name,
+                SourceVersion=old,
+                LaunchTemplateData={"ImageId": was["image"]} if was["image"] else {},
+                VersionDescription=f"as version {old}, given back by preprov",
+                ClientToken=_token(group, "back", old, str(now["VersionNumber"])),
+            )
+    yield f"launch template {was['LaunchTemplateId']}: image {now['image']} -> {was['image']} (as version {old})"
 
 
 def delete_image(tools: Tools, group: AwsGroup, image_id: str) -> None:
@@ -187,15 +242,20 @@ def launched_from(tools: Tools, group: AwsGroup) -> tuple[dict[str, str], dict[s
     if not group.asg:
         return group.template_spec, {}
     asg = scaling.described(tools, group)
+    spec = _spec_of(asg)
+    if spec is None:
+        raise PoolError(f"group {group.asg} has no launch template", where=group.where, hint="give it one")
+    subnets = [s for s in str(asg.get("VPCZoneIdentifier") or "").split(",") if s]
+    return spec, {s: s for s in subnets}
+
+
+def _spec_of(asg: Json) -> dict[str, str] | None:
     mixed = (asg.get("MixedInstancesPolicy") or {}).get("LaunchTemplate", {}).get("LaunchTemplateSpecification")
     found = asg.get("LaunchTemplate") or mixed
     if not found:
-        raise PoolError(f"group {group.asg} has no launch template", where=group.where, hint="give it one")
-    spec = {k: str(found[k]) for k in ("LaunchTemplateId", "LaunchTemplateName") if found.get(k)}
-    if "LaunchTemplateId" in spec:
-        spec.pop("LaunchTemplateName", None)
-    subnets = [s for s in str(asg.get("VPCZoneIdentifier") or "").split(",") if s]
-    return {**spec, "Version": str(found.get("Version") or "$Default")}, {s: s for s in subnets}
+        return None
+    key = "LaunchTemplateId" if found.get("LaunchTemplateId") else "LaunchTemplateName"
+    return {key: str(found[key]), "Version": str(found.get("Version") or "$Default")}
 
 
 def version(tools: Tools, group: AwsGroup, spec: Mapping[str, str]) -> Json:

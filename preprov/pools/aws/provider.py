@@ -18,6 +18,7 @@ from preprov.contracts import (
     Recollection,
     Volume,
 )
+from preprov.model.adoption import BOOTS_FROM
 from preprov.model.errors import PoolError
 from preprov.model.notes import GROUP, OWNER, POOL
 from preprov.model.pools import Node, Offering, Pool, PoolObservation, Preload, Standby
@@ -247,21 +248,29 @@ class AwsProvider:
         return tuple(dict.fromkeys((*found, *owners)))
 
     def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
-        """As the contract says; a group without an Auto Scaling group has no settings, but nodes that we launched."""
+        """As the contract says; a group without an Auto Scaling group has a template, and nodes that we launched."""
         here = aws_group(pool, group)
         kind = self._kind(here)
+        boots_from = images.boots_from(self._tools, here)
+        booted = {BOOTS_FROM: boots_from} if boots_from else {}
         if isinstance(kind, ScalingGroup):
-            return kind.baseline()
-        return {"launched": sum(1 for n in self._nodes(here) if n.token)}
+            return {**kind.baseline(), **booted}
+        return {"launched": sum(1 for n in self._nodes(here) if n.token), **booted}
 
     def restore(
         self, pool: Pool, group: str, baseline: Mapping[str, object], held: Collection[str] = ()
     ) -> tuple[str, ...]:
         """As the contract says; of a group of fleets, its idle nodes that a launch of ours made are ended."""
-        kind = self._kind(aws_group(pool, group))
-        if isinstance(kind, ScalingGroup):
-            return kind.restore(baseline, held)
-        return end_surplus(self, pool, group, len(self.launched(pool, group)), held)
+        here, said = aws_group(pool, group), list[str]()
+        kind = self._kind(here)
+        try:
+            said.extend(images.put_back(self._tools, here, baseline.get(BOOTS_FROM)))
+        finally:  # counts are paid for: they go back even if the image does not
+            if isinstance(kind, ScalingGroup):
+                said.extend(kind.restore(baseline, held))
+            else:
+                said.extend(end_surplus(self, pool, group, len(self.launched(pool, group)), held))
+        return tuple(said)
 
     def launched(self, pool: Pool, group: str) -> tuple[str, ...]:
         """Ids of a group's nodes that a launch of ours made and that run nothing, the youngest first."""

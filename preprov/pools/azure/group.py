@@ -377,13 +377,13 @@ class ScaleSet:
             and s["properties"].get("enabled", True)
         ]
 
-    def boot_from(self, settings: Json, image_id: str) -> None:
-        """Have the scale set make new machines from an image.
+    def boot_from(self, settings: Json, reference: Mapping[str, object]) -> None:
+        """Have the scale set make new machines from an image, named as an `imageReference`.
 
         Raises:
             PoolError: it failed, or somebody else has changed it since it was read.
         """
-        profile = {"storageProfile": {"imageReference": {"id": image_id}}}
+        profile = {"storageProfile": {"imageReference": dict(reference)}}
         operation = self._update(settings, {"properties": {"virtualMachineProfile": profile}})
         with calling(self.where):
             operation.result(timeout=self.options.settle_s)

@@ -1,11 +1,12 @@
 """Versions of a compute gallery's image: made from a generalised bench, rolled out to the scale set's model."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from preprov.contracts import Clock, Image
+from preprov.model.adoption import is_ours
 from preprov.model.errors import ConfigError, ConflictError, NotFoundError
 from preprov.model.notes import GROUP, POOL, PREFIX
 from preprov.pools.azure.clients import Clients, Json, pages
@@ -90,16 +91,24 @@ class Gallery:
         Raises:
             PoolError: it failed.
         """
-        if image_id.lower() not in {str(v["id"]).lower() for v in self._listed()}:
+        if not self.has(image_id):
             raise NotFoundError(
                 f"no image {image_id} of this group", where=self._group.where, hint="preprov image list"
             )
         settings = self._group.settings()
-        was = _image_of(settings["properties"].get("virtualMachineProfile", {}))
+        was = _image_of(_profile(settings))
         if was.lower() == image_id.lower():
             return ()
-        self._group.boot_from(settings, image_id)
+        self._group.boot_from(settings, {"id": image_id})
         return (f"scale set {self._group.options.scale_set}: image {_short(was)} -> {_short(image_id)}",)
+
+    def has(self, image_id: str) -> bool:
+        """True if it is one of ours.
+
+        Raises:
+            PoolError: they could not be listed.
+        """
+        return image_id.lower() in {str(v["id"]).lower() for v in self._listed()}
 
     def delete(self, image_id: str) -> None:
         """Delete a version.
@@ -144,11 +153,49 @@ class Gallery:
     def _used(self) -> dict[str, list[str]]:
         """Image, in lower case -> who uses it: the scale set's model, and its machines."""
         settings = self._group.settings()
-        model = _image_of(settings["properties"].get("virtualMachineProfile", {})).lower()
+        model = _image_of(_profile(settings)).lower()
         used = {model: [f"scale set {self._group.options.scale_set}"]}
         for vm in self._group.listed():
             used.setdefault(_image_of(vm.get("properties", {})).lower(), []).append(str(vm["name"]))
         return used
+
+
+def boots_from(clients: Clients, group: ScaleSet) -> dict[str, object]:
+    """What a rollout changes: the image of the scale set's model.
+
+    Raises:
+        PoolError: it could not be asked.
+    """
+    found = _profile(group.settings()).get("storageProfile", {}).get("imageReference") or {}
+    reference = {k: v for k, v in found.items() if v is not None and k != "exactVersion"}  # Azure's own finding
+    if not reference:
+        return {}
+    image = str(reference.get("id", ""))
+    ours = bool(image and group.options.gallery_image) and Gallery(clients, group).has(image)
+    return {"imageReference": reference, "image": image, "by": "preprov" if ours else "owner"}
+
+
+def put_back(clients: Clients, group: ScaleSet, was: object) -> Iterator[str]:
+    """Give the model the image that `boots_from` said, if a rollout of ours gave it the present one.
+
+    Raises:
+        PoolError: it failed.
+    """
+    now = boots_from(clients, group)
+    if not isinstance(was, Mapping) or now == was or not is_ours(now):
+        return
+    reference = was["imageReference"]
+    group.boot_from(group.settings(), {"id": None, **reference})  # a marketplace's has no id: ours is taken away
+    names = " -> ".join(_short(str(i["image"])) if i["image"] else _of_market(i) for i in (now, was))
+    yield f"scale set {group.options.scale_set}: image {names}"
+
+
+def _of_market(found: Mapping[str, Any]) -> str:
+    return ":".join(str(found["imageReference"].get(k, "")) for k in ("publisher", "offer", "sku", "version"))
+
+
+def _profile(settings: Json) -> Json:
+    return dict(settings["properties"].get("virtualMachineProfile", {}))
 
 
 def _version(where: str, digest: str) -> str:

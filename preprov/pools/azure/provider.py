@@ -108,10 +108,10 @@ class AzureProvider(MachineProvider):
 
     def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
         """As the contract says."""
-        return settings.baseline(self._lender(pool, group))
+        return settings.baseline(self._tools.clients, self._lender(pool, group))
 
     def restore(
         self, pool: Pool, group: str, baseline: Mapping[str, object], held: Collection[str] = ()
     ) -> tuple[str, ...]:
         """As the contract says: idle machines of ours are ended by name until the size is as it was."""
-        return settings.restore(self._lender(pool, group), self, baseline, held)
+        return settings.restore(self._tools.clients, self._lender(pool, group), self, baseline, held)

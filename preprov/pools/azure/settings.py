@@ -3,23 +3,38 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from preprov.model.adoption import BOOTS_FROM
+from preprov.pools.azure import images
+from preprov.pools.azure.clients import Clients
 from preprov.pools.azure.group import ScaleSet
 from preprov.pools.machines.giveback import Ends, end_surplus
 
 _PROFILE: Final = ("maxReadyCapacity", "minReadyCapacity")
 
 
-def baseline(group: ScaleSet) -> Mapping[str, object]:
+def baseline(clients: Clients, group: ScaleSet) -> Mapping[str, object]:
     """The settings that preprov may touch."""
     out: dict[str, object] = {"capacity": int(group.settings()["sku"]["capacity"])}
     if group.standby is not None:
         profile = group.standby.settings()["elasticityProfile"]
         out |= {k: int(profile.get(k, 0)) for k in _PROFILE}
-    return out
+    boots_from = images.boots_from(clients, group)
+    return out | ({BOOTS_FROM: boots_from} if boots_from else {})
 
 
-def restore(group: ScaleSet, ends: Ends, found: Mapping[str, object], held: Collection[str] = ()) -> tuple[str, ...]:
+def restore(
+    clients: Clients, group: ScaleSet, ends: Ends, found: Mapping[str, object], held: Collection[str] = ()
+) -> tuple[str, ...]:
     """Put the settings back; says what changed. What we noted on the scale set itself is taken away."""
+    said: list[str] = []
+    try:
+        said.extend(images.put_back(clients, group, found.get(BOOTS_FROM)))
+    finally:  # counts are paid for: they go back even if the image does not
+        said.extend(_restore_counts(group, ends, found, held))
+    return tuple(said)
+
+
+def _restore_counts(group: ScaleSet, ends: Ends, found: Mapping[str, object], held: Collection[str]) -> list[str]:
     said: list[str] = []
     profile = {k: int(str(found[k])) for k in _PROFILE if k in found}
     if group.standby is not None and profile and group.standby.put(profile):
@@ -31,4 +46,4 @@ def restore(group: ScaleSet, ends: Ends, found: Mapping[str, object], held: Coll
     elif now > wanted:
         said.extend(end_surplus(ends, group.pool, group.group.name, now - wanted, held))
     said.extend(group.forget_launches())
-    return tuple(said)
+    return said

@@ -1,12 +1,13 @@
 """Images of Compute Engine: made from a stopped bench's disk, rolled out as a new template of the group."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from preprov.contracts import Clock, Image
+from preprov.model.adoption import is_ours
 from preprov.model.errors import ConflictError, NotFoundError
 from preprov.pools.gcp.group import ManagedGroup
 from preprov.pools.gcp.view import name_of
@@ -15,6 +16,8 @@ from preprov.pools.machines.bench import image_name, put_to_sleep
 _OF: Final = "preprov-of"
 """Label of an image: which pool and group it is of, as a hash, for labels are short and plain."""
 _DIGEST: Final = "preprov-baked"
+_OURS: Final = "preprov: "
+"""How the description of a template begins that a rollout made."""
 _STATES: Final[Mapping[str, Any]] = {"PENDING": "making", "READY": "ready"}
 
 
@@ -81,11 +84,41 @@ def roll_out(group: ManagedGroup, image_id: str) -> tuple[str, ...]:
     for disk in properties.disks:
         if disk.boot:
             disk.initialize_params.source_image = f"projects/{place.project}/global/images/{image_id}"
-    resource = {"name": name, "description": f"preprov: {template.name} from {image_id}", "properties": properties}
+    resource = {"name": name, "description": f"{_OURS}{template.name} from {image_id}", "properties": properties}
     with suppress(ConflictError):  # a crash left it: it is the same
         group.order_global("InstanceTemplates", "insert_unary", instance_template_resource=resource)
     group.patch({"instance_template": f"projects/{place.project}/global/instanceTemplates/{name}"})
     return (f"template of {group.options.mig}: {template.name} -> {name}, image {name_of(was)} -> {image_id}",)
+
+
+def boots_from(group: ManagedGroup) -> dict[str, object]:
+    """What a rollout changes: the group's template.
+
+    Raises:
+        PoolError: it could not be asked.
+    """
+    url = str(group.settings().instance_template)
+    if not url:
+        return {}
+    description, image = "", ""
+    with suppress(NotFoundError):  # a template of one region
+        template, image = _current(group)
+        description = str(template.description)
+    by = "preprov" if description.startswith(_OURS) else "owner"
+    return {"instance_template": url, "image": name_of(image), "by": by}
+
+
+def put_back(group: ManagedGroup, was: object) -> Iterator[str]:
+    """Give the group the template that `boots_from` said, if a rollout of ours gave it the present one.
+
+    Raises:
+        PoolError: it failed.
+    """
+    now = boots_from(group)
+    if isinstance(was, Mapping) and now != was and is_ours(now):
+        group.patch({"instance_template": was["instance_template"]})
+        templates = " -> ".join(name_of(str(t["instance_template"])) for t in (now, was))
+        yield f"template of {group.options.mig}: {templates}, image {now['image']} -> {was['image']}"
 
 
 def delete_image(group: ManagedGroup, image_id: str) -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from preprov.model.adoption import BOOTS_FROM
 from preprov.model.errors import PoolError
 from preprov.model.pools import Standby
+from preprov.pools.gcp import images
 from preprov.pools.gcp.group import ManagedGroup
 from preprov.pools.machines.giveback import Ends, end_surplus
 
@@ -34,11 +36,12 @@ def set_targets(group: ManagedGroup, targets: Mapping[Standby, int]) -> None:
 
 def baseline(group: ManagedGroup) -> Mapping[str, object]:
     """The settings that preprov may touch."""
-    now = group.settings()
+    now, boots_from = group.settings(), images.boots_from(group)
     return {
         "target_size": int(now.target_size),
         "target_suspended_size": int(now.target_suspended_size),
         "target_stopped_size": int(now.target_stopped_size),
+        **({BOOTS_FROM: boots_from} if boots_from else {}),
     }
 
 
@@ -50,6 +53,15 @@ def restore(
     More machines than there were are ended by name, ours and idle ones only; fewer are made up for by the group.
     """
     said: list[str] = []
+    try:
+        said.extend(images.put_back(group, found.get(BOOTS_FROM)))
+    finally:  # counts are paid for: they go back even if the image does not
+        said.extend(_restore_counts(group, ends, found, held))
+    return tuple(said)
+
+
+def _restore_counts(group: ManagedGroup, ends: Ends, found: Mapping[str, object], held: Collection[str]) -> list[str]:
+    said: list[str] = []
     kept = {k: int(str(found[k])) for k in _TARGETS.values() if k in found}
     now = group.settings()
     changed = {k: n for k, n in kept.items() if getattr(now, k) != n}
@@ -58,7 +70,7 @@ def restore(
         said.extend(f"{k} {getattr(now, k)} -> {n}" for k, n in changed.items())
     if "target_size" in found:
         said.extend(_resize(group, ends, int(now.target_size), int(str(found["target_size"])), held))
-    return tuple(said)
+    return said
 
 
 def _resize(group: ManagedGroup, ends: Ends, size: int, wanted: int, held: Collection[str]) -> list[str]:

@@ -8,11 +8,13 @@ import pytest
 
 from preprov import doctor
 from preprov.contracts import BakesImages
+from preprov.control.adopting import GivenBack, adopt, release
 from preprov.control.baking import Baked, bake, baking_groups, images_of, prune, roll_out
 from preprov.control.context import Context
+from preprov.model.adoption import BOOTS_FROM
 from preprov.model.errors import ConfigError, GuardError, PoolError, PreprovError
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Guards, Mode, Preload
+from preprov.model.pools import Group, Guards, Mode, Preload, Standby
 from preprov.model.work import DatasetRef
 from tests.clouds import CLOUDS, DATASET, Aws, Azure, Cloud, Gcp, cloud_of
 from tests.unit.control.world import make_world
@@ -164,6 +166,145 @@ def test_rolled_out_new_nodes_boot_from_it_and_it_is_kept(cloud: Cloud) -> None:
     left, _ = images_of(cloud.context(), cloud.pool, group_of(cloud))
     assert [i.image_id for i in left] == [new.image_id]
     assert left[0].used_by, "the group is launched from it"
+
+
+def boots_from(cloud: Cloud) -> object:
+    """What new machines boot from, asked of the cloud itself."""
+    if isinstance(cloud, Aws):
+        return template_version(cloud, "$Default")
+    return dict(cloud.world.vmss.image) if isinstance(cloud, Azure) else cloud.world.mig.template or "nodes"
+
+
+def template_version(cloud: Aws, which: str) -> tuple[int, str]:
+    found = cloud.world.api("ec2").describe_launch_template_versions(LaunchTemplateName="nodes", Versions=[which])
+    (one,) = found["LaunchTemplateVersions"]
+    return one["VersionNumber"], one["LaunchTemplateData"]["ImageId"]
+
+
+def given_back(cloud: Cloud) -> GivenBack:
+    (one,) = release(cloud.context(), cloud.pool)
+    return one
+
+
+def test_released_a_group_boots_from_what_it_was_found_with(cloud: Cloud) -> None:
+    before, settings = boots_from(cloud), cloud.settings()
+    adopt(cloud.context(), cloud.pool)
+    for preload in (PRELOAD, LATER):
+        preloading(cloud, preload)
+        baked(cloud)
+        cloud.clock.sleep(600)
+        roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    assert boots_from(cloud) != before
+    one = given_back(cloud)
+    assert one.whole, one
+    assert any("image" in line for line in one.said), one.said
+    assert boots_from(cloud) == before
+    assert cloud.settings() == settings
+    assert cloud.ports.adoptions.in_force(cloud.pool.name) == {}
+
+
+def test_what_a_group_boots_from_is_recorded_before_a_rollout(cloud: Cloud) -> None:
+    """Nobody adopted it, and the rollout is the first write."""
+    before = boots_from(cloud)
+    baked(cloud)
+    roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    assert boots_from(cloud) != before
+    assert given_back(cloud).whole
+    assert boots_from(cloud) == before
+
+
+def test_adopted_by_an_earlier_release_it_is_recorded_with_the_rollout(cloud: Cloud) -> None:
+    before = boots_from(cloud)
+    (adoption,) = adopt(cloud.context(), cloud.pool)
+    cloud.ports.adoptions.release(cloud.pool.name, adoption.group, cloud.clock.now())
+    old = replace(adoption, baseline={k: v for k, v in adoption.baseline.items() if k != BOOTS_FROM})
+    cloud.ports.adoptions.adopt(old)
+    assert given_back(cloud).whole, "a baseline without it is given back as it is"
+    cloud.ports.adoptions.adopt(old)
+    baked(cloud)
+    roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    assert given_back(cloud).whole
+    assert boots_from(cloud) == before
+
+
+def test_an_image_that_its_owner_chose_since_stays(cloud: Cloud) -> None:
+    adopt(cloud.context(), cloud.pool)
+    baked(cloud)
+    roll_out(cloud.context(), cloud.pool, group_of(cloud))
+    if isinstance(cloud, Aws):
+        ec2, name = cloud.world.api("ec2"), {"LaunchTemplateName": "nodes"}
+        made = ec2.create_launch_template_version(**name, SourceVersion="1", LaunchTemplateData={"ImageId": "ami-9"})
+        ec2.modify_launch_template(**name, DefaultVersion=str(made["LaunchTemplateVersion"]["VersionNumber"]))
+    elif isinstance(cloud, Azure):
+        cloud.world.vmss.image = {"id": "/theirs"}
+    else:
+        cloud.world.fake.images.templates["theirs"] = {"name": "theirs", "properties": {}}
+        cloud.world.mig.template = "theirs"
+    theirs = boots_from(cloud)
+    assert given_back(cloud).whole
+    assert boots_from(cloud) == theirs
+
+
+def test_the_image_a_group_goes_back_to_is_not_pruned(gcp: Cloud) -> None:
+    """It was adopted while it booted from one of ours."""
+    old = baked(gcp).image
+    roll_out(gcp.context(), gcp.pool, group_of(gcp))
+    before = boots_from(gcp)
+    gcp.ports.adoptions.release(gcp.pool.name, "vms", gcp.clock.now())
+    adopt(gcp.context(), gcp.pool)
+    preloading(gcp, LATER)
+    gcp.clock.sleep(600)
+    baked(gcp)
+    roll_out(gcp.context(), gcp.pool, group_of(gcp))
+    kept = {i.image_id: why for i, why in prune(gcp.context(), gcp.pool, group_of(gcp), keep=0).kept}
+    assert "goes back to" in kept[old.image_id]
+    assert given_back(gcp).whole
+    assert boots_from(gcp) == before
+
+
+@pytest.mark.parametrize("follows", ["$Latest", "mixed"])
+def test_an_auto_scaling_group_goes_back_by_whichever_version_it_follows(
+    monkeypatch: pytest.MonkeyPatch, follows: str
+) -> None:
+    with cloud_of("aws", monkeypatch, preload=PRELOAD) as cloud:
+        assert isinstance(cloud, Aws)
+        spec = {"LaunchTemplateName": "nodes", "Version": "$Default" if follows == "mixed" else "$Latest"}
+        mixed = {"MixedInstancesPolicy": {"LaunchTemplate": {"LaunchTemplateSpecification": spec}}}
+        cloud.world.api("autoscaling").update_auto_scaling_group(
+            AutoScalingGroupName="nodes", **(mixed if follows == "mixed" else {"LaunchTemplate": spec})
+        )
+        which = spec["Version"]
+        adopt(cloud.context(), cloud.pool)
+        before = template_version(cloud, which)
+        baked(cloud)
+        roll_out(cloud.context(), cloud.pool, group_of(cloud))
+        assert template_version(cloud, which)[1] != before[1]
+        assert given_back(cloud).whole
+        assert template_version(cloud, which)[1] == before[1]
+        assert follows == "$Latest" or template_version(cloud, which) == before
+        assert given_back_lines(cloud) == ()
+
+
+def given_back_lines(cloud: Cloud) -> tuple[str, ...]:
+    """What is said when it is given back once more."""
+    adopt(cloud.context(), cloud.pool)
+    return given_back(cloud).said
+
+
+def test_counts_go_back_even_if_the_image_does_not(gcp: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    adopt(gcp.context(), gcp.pool)
+    baked(gcp)
+    roll_out(gcp.context(), gcp.pool, group_of(gcp))
+    gcp.provider().set_targets(gcp.pool, "vms", {Standby.STOPPED: 2})
+
+    def refuse(*_: object) -> None:
+        raise PoolError("no", where="here")
+
+    monkeypatch.setattr("preprov.pools.gcp.images.put_back", refuse)
+    one = given_back(gcp)
+    assert one.error
+    assert gcp.settings()["target_stopped_size"] == 0
+    assert "vms" in gcp.ports.adoptions.in_force(gcp.pool.name)
 
 
 def test_an_image_that_nodes_run_from_is_kept(cloud: Cloud) -> None:

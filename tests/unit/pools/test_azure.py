@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from preprov.contracts import Adopts, Examined, GivesNotice, LaunchRequest, SetsTargets
+from preprov.model.adoption import BOOTS_FROM
 from preprov.model.errors import (
     ConfigError,
     ConflictError,
@@ -238,7 +239,8 @@ def test_an_eviction_is_told_once_settled(world: AzureWorld) -> None:
 def test_release_gives_everything_back(pooled: AzureWorld) -> None:
     assert isinstance(pooled.provider, Adopts)
     before = pooled.provider.baseline(pooled.pool, "vms")
-    assert before == {"capacity": 0, "maxReadyCapacity": 0, "minReadyCapacity": 0}
+    boots_from = {"imageReference": pooled.vmss.image, "image": "", "by": "owner"}
+    assert before == {"capacity": 0, "maxReadyCapacity": 0, "minReadyCapacity": 0, BOOTS_FROM: boots_from}
     pooled.provider.set_targets(pooled.pool, "vms", {Standby.STOPPED: 2})
     busy, _idle = ready(pooled, 2)
     pooled.occupy(pooled.nodes()[busy])
