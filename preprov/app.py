@@ -127,6 +127,7 @@ def open_app(
         for override in config.overrides(configured):
             ports.intent.add_override(override)
         providers = providing.providers(settings.home, clock, speed, configured, ports.adoptions.installation)
+        configured = providing.as_provided(configured, providers)
         schedulers = providing.schedulers(settings.home, clock, speed, configured, providers)
         ctx = Context(
             ports=ports,

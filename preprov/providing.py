@@ -1,6 +1,7 @@
 """Which adapter supplies the nodes of a pool, and which runs tasks on them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -8,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from preprov import clocks, configfile
 from preprov.configfile.serving import ServeSection, checked
 from preprov.contracts import Clock, LeavesNotes, PoolProvider, Scheduler, Serves, Service
-from preprov.model.errors import ConfigError
-from preprov.model.pools import Node, Pool
+from preprov.model.errors import ConfigError, PreprovError
+from preprov.model.pools import Group, Node, Pool
 from preprov.model.resources import Resources
 from preprov.model.waits import Cause
 from preprov.settings import Settings
@@ -38,6 +39,31 @@ def providers(
     wanted = {g.provider for g in groups} | {str(g.options.get("vendor")) for g in behind}
     made = made_by_name(wanted, home, clock, speed, _greeting(home), cache(owner))
     return {name: instrumented(p, process_meter()) for name, p in made.items()}
+
+
+def as_provided(pools: Mapping[str, Pool], providers: Mapping[str, PoolProvider]) -> dict[str, Pool]:
+    """The pools with groups that declare no more than their providers can do: no plan counts on what cannot be had.
+
+    A group whose options are wrong stays as it is declared; whoever asks for its nodes is told.
+    """
+    return {
+        name: replace(pool, groups=tuple(_as_provided(pool, g, providers.get(g.provider)) for g in pool.groups))
+        for name, pool in pools.items()
+    }
+
+
+def _as_provided(pool: Pool, group: Group, provider: PoolProvider | None) -> Group:
+    if provider is None or not (group.chooses_offering or group.mixes_states):
+        return group
+    try:
+        can = provider.capabilities(pool, group.name)
+    except PreprovError:
+        return group
+    return replace(
+        group,
+        chooses_offering=group.chooses_offering and can.chooses_offering,
+        mixes_states=group.mixes_states and can.mixes_states,
+    )
 
 
 def _greeting(home: Path) -> Callable[[], Mapping[str, str]]:

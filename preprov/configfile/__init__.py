@@ -179,8 +179,10 @@ class GroupSection(Section):
         default="local", description="local, aws, gcp, azure, terraform, slurm, sim, or one that is installed."
     )
     states: list[Standby] = Field(default_factory=lambda: [Standby.RUNNING])
-    mixes_states: bool = True
-    chooses_offering: bool = True
+    mixes_states: bool = Field(default=True, description="Counts as false where the provider cannot.")
+    chooses_offering: bool = Field(
+        default=True, description="A launch may name the type. Counts as false where the vendor's template decides."
+    )
     chooses_zone: bool = False
     min_nodes: int = Field(default=0, ge=0)
     max_nodes: int = Field(default=1000, ge=0)

@@ -259,14 +259,15 @@ def _created_at(seen: Seen) -> datetime:
 
 
 def _offering(seen: Seen) -> Offering:
-    """The group's offering it is of; one that no offering names holds nothing, so that nothing is counted on it."""
+    """The group's offering it is of; one that no offering names holds nothing, so that nothing is counted on it.
+
+    What EC2 says it is holds, for an Auto Scaling group launches what its template says, whatever was asked for; the
+    note tells offerings of one type apart.
+    """
     i = seen.instance
     kind = CapacityType.SPOT if i.get("InstanceLifecycle") == "spot" else CapacityType.ON_DEMAND
     type_, zone = str(i.get("InstanceType", "")), str(i.get("Placement", {}).get("AvailabilityZone", ""))
-    offerings = seen.group.group.offerings
-    noted = next((o for o in offerings if o.key == seen.tags.get(OFFERING)), None)
-    if noted is not None:
-        return noted
-    alike = [o for o in offerings if o.instance_type == type_ and o.zone in ("", zone)]
+    alike = [o for o in seen.group.group.offerings if o.instance_type == type_ and o.zone in ("", zone)]
     same = [o for o in alike if (o.capacity_type is CapacityType.SPOT) is (kind is CapacityType.SPOT)]
-    return (same or alike or [Offering(type_, Resources(), zone, kind)])[0]
+    found = same or alike or [Offering(type_, Resources(), zone, kind)]
+    return next((o for o in found if o.key == seen.tags.get(OFFERING)), found[0])

@@ -204,12 +204,17 @@ def _bare(pool: Pool, group: Group, machine: Machine) -> Node:
 
 
 def _offering(group: Group, machine: Machine) -> Offering:
-    """The group's offering it is of; one that no offering names holds nothing, so that nothing is counted on it."""
+    """The group's offering it is of; one that no offering names holds nothing, so that nothing is counted on it.
+
+    What the cloud says it is holds, for the group's template decides that, whatever was asked for; the note tells
+    offerings of one type apart, and what a machine will be that the cloud does not show yet.
+    """
     noted = next((o for o in group.offerings if o.key == machine.notes.get(OFFERING)), None)
-    if noted is not None:
+    if noted is not None and not machine.instance_type:
         return noted
     alike = [o for o in group.offerings if o.instance_type == machine.instance_type and o.zone in ("", machine.zone)]
     spot = machine.capacity_type is CapacityType.SPOT
     same = [o for o in alike if (o.capacity_type is CapacityType.SPOT) is spot]
     bare = Offering(machine.instance_type, Resources(), machine.zone, machine.capacity_type)
-    return (same or alike or [bare])[0]
+    found = same or alike or [bare]
+    return noted if noted in found else found[0]

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.errors import NodeBusyError, PoolError, QuotaExceededError
-from preprov.model.pools import Phase, Preload, Standby
+from preprov.model.pools import CapacityType, Phase, Preload, Standby
+from preprov.model.resources import Resources
 from preprov.pools.aws.warm import at_rest, before_move
-from tests.awsworld import T0, AwsWorld, aws_world
+from tests.awsworld import T0, TYPE, AwsWorld, aws_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 few = st.integers(0, 20)
@@ -212,3 +213,26 @@ def test_other_writers_are_found_and_named(world: AwsWorld) -> None:
     found = " ".join(world.provider.other_writers(world.pool, "g"))
     for name in ("cluster-autoscaler", "nightly", "cpu"):
         assert name in found
+
+
+# ---- what a node is
+
+
+def test_a_node_is_what_ec2_says_whatever_was_asked_for(world: AwsWorld) -> None:
+    """The group's template decides on the type; the note tells offerings of one type apart."""
+    group = world.pool.groups[0]
+    large = replace(world.offering, instance_type="c5.4xlarge", capacity=Resources(cpu=16, memory=32))
+    kept = replace(world.offering, capacity_type=CapacityType.RESERVED)
+    world.pool = replace(world.pool, groups=(replace(group, offerings=(large, world.offering, kept)),))
+    for token, asked, got in (("a", large, world.offering), ("b", kept, kept)):
+        (node_id,) = world.provider.launch(world.request(1, token, offering=asked))
+        found = world.nodes()[node_id]
+        assert found.offering == got, found.offering
+
+
+def test_a_node_of_a_type_that_no_offering_names_holds_nothing(world: AwsWorld) -> None:
+    large = replace(world.offering, instance_type="c5.4xlarge", capacity=Resources(cpu=16, memory=32))
+    world.pool = replace(world.pool, groups=(replace(world.pool.groups[0], offerings=(large,)),))
+    (node_id,) = world.provider.launch(world.request(offering=large))
+    found = world.nodes()[node_id].offering
+    assert (found.instance_type, found.capacity) == (TYPE, Resources())

@@ -51,6 +51,27 @@ def settings(world: AwsWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return Settings.load()
 
 
+@pytest.mark.parametrize(
+    ("options", "chooses", "mixes"),
+    [
+        ('asg = "nodes"', False, False),
+        ('launch_template = "nodes", subnets = { us-east-1a = "subnet-1" }', True, True),
+        ('no_such_option = "x"', True, True),
+    ],
+)
+def test_no_plan_counts_on_what_the_provider_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, chooses: bool, mixes: bool
+) -> None:
+    """Whatever is configured, and that is true where nothing is said."""
+    said = TOML.replace('asg = "nodes"', options.replace("{", "{{").replace("}", "}}"))
+    (tmp_path / "preprov.toml").write_text(said.format(url="http://127.0.0.1:9"))
+    monkeypatch.setenv("PREPROV_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with open_app(Settings.load()) as app:
+        (group,) = app.ctx.pools["batch"].groups
+    assert (group.chooses_offering, group.mixes_states) == (chooses, mixes)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_configured_group_is_observed_and_nothing_is_written(world: AwsWorld, settings: Settings) -> None:

@@ -23,6 +23,7 @@ from preprov.model.errors import (
 )
 from preprov.model.notes import NOTICE
 from preprov.model.pools import CapacityType, Mode, Phase, Pool, Preload, Standby
+from preprov.model.resources import Resources
 from preprov.pools.azure.options import azure_group
 from preprov.pools.rights import AZURE
 from preprov.testing.fake_cloud import ApiError
@@ -234,6 +235,15 @@ def test_an_eviction_is_told_once_settled(world: AzureWorld) -> None:
     assert world.provider.notices(world.pool) == ()
     world.fake.evict(node)
     world.until(lambda: world.nodes() == {}, "the node to be gone")
+
+
+def test_a_node_is_what_its_cloud_says_whatever_was_asked_for(world: AzureWorld) -> None:
+    group = world.pool.groups[0]
+    (small,) = group.offerings
+    large = replace(small, instance_type="Standard_D16s_v5", capacity=Resources(cpu=16, memory=64))
+    world.pool = replace(world.pool, groups=(replace(group, offerings=(large, small)),))
+    (node,) = ready(world)
+    assert world.nodes()[node].offering == small, "its template decides, not the request for the first of them"
 
 
 def test_release_gives_everything_back(pooled: AzureWorld) -> None:

@@ -20,6 +20,7 @@ from preprov.model.errors import (
 )
 from preprov.model.notes import NOTICE
 from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
+from preprov.model.resources import Resources
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import gcp_group
 from preprov.pools.rights import GCP
@@ -263,6 +264,15 @@ def test_what_an_agent_was_told_is_a_notice(world: GcpWorld) -> None:
     world.fake.machine(node).notes[NOTICE] = f"interruption@{world.clock.now().timestamp() + 30:.0f}"
     world.clock.sleep(3)
     assert [n.node_id for n in world.provider.notices(world.pool)] == [node]
+
+
+def test_a_node_is_what_its_cloud_says_whatever_was_asked_for(world: GcpWorld) -> None:
+    group = world.pool.groups[0]
+    (small,) = group.offerings
+    large = replace(small, instance_type="n2-standard-16", capacity=Resources(cpu=16, memory=64))
+    world.pool = replace(world.pool, groups=(replace(group, offerings=(large, small)),))
+    (node,) = ready(world)
+    assert world.nodes()[node].offering == small, "its template decides, not the request for the first of them"
 
 
 def test_release_gives_everything_back(world: GcpWorld) -> None:
