@@ -208,6 +208,47 @@ class TerraformProvider:
         """Terraform is the one writer; what else writes there shows as drift."""
         return ()
 
+    # ---- as it was found
+
+    def baseline(self, pool: Pool, group: str) -> Mapping[str, object]:
+        """As the contract says: the group's counts as its variable has them, or as last applied where it has none."""
+        ours = terraform_group(pool, group)
+        return self._wanted(ours).model_dump()
+
+    def restore(
+        self, pool: Pool, group: str, baseline: Mapping[str, object], held: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """As the contract says: the counts as they were found, applied, or proposed where a pull request applies them.
+
+        Terraform cannot name the nodes that go: fewer are in service only once all of them are drained and idle.
+        """
+        ours = terraform_group(pool, group)
+        was = self._wanted(ours)
+        found = DeclaredCounts.model_validate({**was.model_dump(), **baseline})
+        working = self._working(ours, held) if found.running < was.running else []
+
+        def back(now: DeclaredCounts) -> DeclaredCounts:
+            return DeclaredCounts(
+                running=max(found.running, now.running) if working else found.running, standby=found.standby
+            )
+
+        self._change(ours, back, why=f"{group} given back as it was found")
+        return (*_told(ours, was, self._wanted(ours)), *([_waits(working)] if working else []))
+
+    def _wanted(self, group: TerraformGroup) -> DeclaredCounts:
+        with group.file.held():
+            return group.file.read(_declared(group)).counts[group.group.name]
+
+    def _working(self, group: TerraformGroup, held: Collection[str]) -> list[str]:
+        """Nodes in service that run a task or are promised to one, after all were told to begin nothing more."""
+        provider, theirs = self._of(group)
+        serving = [n.node_id for n in self._nodes(group) if n.phase not in _KEPT]
+        provider.drain(theirs, serving)
+        working = [n.node_id for n in self._nodes(group) if n.phase not in _KEPT and (n.is_busy or n.node_id in held)]
+        if isinstance(provider, Tended):
+            provider.tend(theirs, held)  # the idle lose the protection that would keep them
+        return working
+
     # ---- the one way a count changes
 
     def _change(
@@ -341,6 +382,20 @@ def _check_room(group: TerraformGroup, declared: DeclaredPool, counts: DeclaredC
             where=group.where,
             hint="raise max_nodes in Terraform and adopt the pool again",
         )
+
+
+def _told(group: TerraformGroup, was: DeclaredCounts, now: DeclaredCounts) -> Iterator[str]:
+    """What was put back; a line if anything was."""
+    if was == now:
+        return
+    counts = f"in service {was.running} -> {now.running}, in standby {was.standby} -> {now.standby}"
+    proposed = f" proposed in {group.file.path.name}: it holds once that is merged and applied"
+    yield counts + (proposed if group.by == "pull-request" else ", applied")
+
+
+def _waits(working: Sequence[str]) -> str:
+    what = "still work and Terraform cannot name the nodes that go: all in service stay, drained"
+    return f"{', '.join(working)} {what}; give it back again when they are idle"
 
 
 def _refuse_busy(group: TerraformGroup, nodes: Sequence[Node]) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from preprov.configfile import ConfigFile
+from preprov.contracts import LaunchRequest
 from preprov.control.adopting import adopt
 from preprov.control.context import Context
 from preprov.control.passes import pool_pass
 from preprov.model.errors import PoolError
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Gate, Mode, Pool, Standby
+from preprov.model.pools import Gate, Mode, Pool, Preload, Standby
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.prices import TablePriceBook
 from preprov.pools.terraform import TerraformProvider
@@ -73,6 +74,19 @@ def test_an_applied_count_is_seen_to_change(applied: tuple[Path, dict[str, str]]
     provider.set_targets(pool, "cheap", {Standby.STOPPED: 3})
     assert declared(folder).group("cheap").counts.standby == 3
     assert len(provider.observe(pool).nodes) == 3
+    assert "No changes" in terraform(folder, env, "plan", "-no-color")
+
+
+def test_counts_are_given_back_as_they_were_found(applied: tuple[Path, dict[str, str]]) -> None:
+    folder, env = applied
+    pool, provider = adopted(folder), TerraformProvider(lambda _: Seen(folder))
+    found = provider.baseline(pool, "cheap")
+    provider.launch(LaunchRequest(pool, "cheap", pool.group("cheap").offerings[0], 1, "t1", Preload()))
+    provider.set_targets(pool, "cheap", {Standby.STOPPED: 3})
+    assert declared(folder).group("cheap").counts.model_dump() != found
+    assert provider.restore(pool, "cheap", found)
+    assert declared(folder).group("cheap").counts.model_dump() == found == provider.baseline(pool, "cheap")
+    assert provider.restore(pool, "cheap", found) == ()
     assert "No changes" in terraform(folder, env, "plan", "-no-color")
 
 
