@@ -107,7 +107,8 @@ def programs(version: str) -> Path:
     steps = [] if python.exists() else [["venv", "--python", sys.executable, str(home)]]
     if not (home / "bin" / "airflow").exists():
         steps.append(["pip", "install", "--python", str(python), f"apache-airflow=={version}.*"])
-    steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest"])
+    celery = "apache-airflow-providers-celery"
+    steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest", celery])
     for step in steps:
         done = subprocess.run([*uv, *step], capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:
