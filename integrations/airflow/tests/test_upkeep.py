@@ -91,18 +91,23 @@ def test_slots_are_as_many_as_fit_and_never_fewer_than_are_held(warm, held, want
     assert pools.decide(warm, {"cpu": 2, "memory": 4}, held, floor=1, ceiling=100) == wanted
 
 
-def test_slots_are_set_over_airflows_own_api():
+@pytest.mark.parametrize(
+    ("version", "sent"),
+    [("v2", {"pool": "warm pool", "slots": 8, "include_deferred": True}), ("v1", {"slots": 8})],
+)
+def test_slots_are_set_over_airflows_own_api(version, sent):
     asked = []
 
     def airflow(request: httpx.Request) -> httpx.Response:
         asked.append((request.method, request.url.path, request.content))
-        return httpx.Response(200, json={"name": "warm pool", "slots": 3, "occupied_slots": 2})
+        told = {"name": "warm pool", "slots": 3, "occupied_slots": 2, "include_deferred": True}
+        return httpx.Response(200, json=told)
 
-    http = httpx.Client(base_url="http://af/api/v2/", transport=httpx.MockTransport(airflow))
+    http = httpx.Client(base_url=f"http://af/api/{version}/", transport=httpx.MockTransport(airflow))
     done = pools.follow(http, "warm pool", {"cpu": 8}, {"cpu": 1})
     assert (done.was, done.held, done.now) == (3, 2, 8)
     assert [a[0] for a in asked] == ["GET", "PATCH"]
-    assert json.loads(asked[1][2]) == {"pool": "warm pool", "slots": 8}
+    assert json.loads(asked[1][2]) == sent
     assert pools.follow(http, "warm pool", {"cpu": 3}, {"cpu": 1}).now == 3
     assert len(asked) == 3, "what is right is not written"
 

@@ -222,7 +222,8 @@ def preprov(tmp_path_factory: pytest.TempPathFactory, pool_section: str) -> Iter
     made = Preprov(folder, free_port(), "", [])
     with cleared(folder / "home"):
         try:
-            told = made("token", "create", "--tenant", "default", "--scope", "reserve", "--scope", "report")
+            scopes = [w for s in ("reserve", "report", "read") for w in ("--scope", s)]
+            told = made("token", "create", "--tenant", "default", *scopes)
             made.token = str(told["token"])
             made.start("up", "--no-prefect")
             made.serve()
@@ -303,8 +304,10 @@ def standalone(
         "PREPROV__SOURCE": "airflow-test",
     }
     connection = {"conn_type": "preprov", "host": f"http://127.0.0.1:{preprov.port}", "password": preprov.token}
+    itself = {"conn_type": "http", "host": "127.0.0.1", "port": int(settings.get("API__PORT", 0))}
     env = {
         **os.environ,
+        "AIRFLOW_CONN_AIRFLOW_API": json.dumps(itself),
         **{f"AIRFLOW__{k}": v for k, v in {**common, **settings}.items()},
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_PREPROV_DEFAULT": json.dumps(connection),

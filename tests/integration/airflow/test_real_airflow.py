@@ -101,6 +101,33 @@ def test_runs_that_are_scheduled_there_show_here_with_what_they_will_need(
     assert "resting" not in {d["dag_id"] for d in queue["due"]}
 
 
+def test_slots_of_an_airflow_pool_follow_what_is_warm(airflow: Airflow, preprov: Preprov) -> None:
+    airflow.call("POST", "pools", json={"name": "warm", "slots": 100, "include_deferred": False})
+    words = ("--pool", "batch", "--claimant", "slots", "--cpu", "1", "--for", "30m")
+    held = preprov("reservation", "create", *words)["reservation"]
+
+    def room() -> tuple[float, float]:
+        """Cores and GiB of the nodes that are ready."""
+        headers = {"Authorization": f"Bearer {preprov.token}"}
+        told = httpx.get(f"http://127.0.0.1:{preprov.port}/v1/capacity", headers=headers).raise_for_status().json()
+        (pool,) = (p["allocatable"] for p in told["pools"] if p["pool"] == "batch")
+        return pool["cpu"], pool["memory"]
+
+    def followed() -> bool:
+        before = room()
+        run = airflow.trigger("preprov_follow_capacity")
+        assert airflow.ended("preprov_follow_capacity", run) == "success", airflow.log.read_text()[-3000:]
+        slots = int(airflow.call("GET", "pools/warm")["slots"])
+        return room() == before and slots == max(int(min(before) + 1e-9), 1)
+
+    wait_for("a node is warm", lambda: room()[0] >= 1)
+    try:
+        wait_for("the slots are as many as fit", followed)
+    finally:
+        preprov("reservation", "release", held["reservation_id"])
+        airflow.call("PATCH", "dags/preprov_follow_capacity", json={"is_paused": True})
+
+
 def test_a_token_that_expires_is_renewed(airflow: Airflow, reader: Reader) -> None:
     old = {"Authorization": reader.tokens[0]}
     wait_for("it expires", lambda: httpx.get(f"{airflow.url}/api/v2/dags", headers=old, timeout=240).status_code == 401)
