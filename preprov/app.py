@@ -136,7 +136,7 @@ def open_app(
             prices=KeptPrices(ports.prices, clock, configured.values(), *_prices(config, configured)),
             clock=clock,
             pools=configured,
-            served=providing.served(config.serve, configured, schedulers),
+            served=providing.served(config.serve, configured, schedulers, sourcing.running_on(config.source, clock)),
             limits=config.limits(configured),
             account=config.account.build(),
             tenants={t.name: Tenant(t.priority, {k: v for k, v in t.quota.items()}, t.share) for t in config.tenant},

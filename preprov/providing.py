@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from preprov import clocks, configfile
-from preprov.configfile.serving import ServeSection, checked
+from preprov.configfile.serving import CeleryServeSection, PrefectServeSection, ServeSection, checked
 from preprov.contracts import Clock, LeavesNotes, PoolProvider, Scheduler, Serves, Service
 from preprov.model.errors import ConfigError, PreprovError
 from preprov.model.pools import Group, Node, Pool
@@ -118,14 +118,20 @@ def _introduction(provider: LeavesNotes, pools: Mapping[str, Pool]) -> Callable[
 
 
 def served(
-    sections: Sequence[ServeSection], pools: Mapping[str, Pool], schedulers: Mapping[str, Scheduler]
+    sections: Sequence[ServeSection],
+    pools: Mapping[str, Pool],
+    schedulers: Mapping[str, Scheduler],
+    running: Callable[[str], Callable[[], Mapping[str, tuple[str, ...]]]],
 ) -> dict[str, tuple[Serves, ...]]:
     """Pool -> the places that are served from its nodes; nothing is asked of them yet.
 
+    Args:
+        running: what says which tasks run on which host, given the name of a [[source]].
+
     Raises:
-        ConfigError: one names a pool that is not there, or wants workers where nothing runs commands.
+        ConfigError: one names a pool or a source that is not there, or wants workers where nothing runs commands.
     """
-    checked(list(sections), pools)
+    checked(sections, pools)
     out: dict[str, tuple[Serves, ...]] = {}
     for section in sections:
         pool = pools[section.pool]
@@ -139,11 +145,29 @@ def served(
                 where=f"[[serve]] {section.name}",
                 hint="leave [serve.worker] out, and have the image start workers by itself",
             )
-        out[section.pool] = (*out.get(section.pool, ()), _work_pool(section, pool))
+        place = (
+            _work_pool(section, pool)
+            if isinstance(section, PrefectServeSection)
+            else _celery_workers(section, pool, running(section.source))
+        )
+        out[section.pool] = (*out.get(section.pool, ()), place)
     return out
 
 
-def _work_pool(section: ServeSection, pool: Pool) -> Serves:
+def _celery_workers(
+    section: CeleryServeSection, pool: Pool, running: Callable[[], Mapping[str, tuple[str, ...]]]
+) -> Serves:
+    from preprov.launch.celery import CeleryWorkers
+
+    run = Resources.of({str(k): v for k, v in section.run.items()})
+    service = Service(section.name, pool.name, run, shares={}, workers=True, every_s=section.every)
+    worker = section.worker
+    return CeleryWorkers(
+        service, running, tuple(worker.command), tuple(worker.queues), worker.env, tuple(worker.options)
+    )
+
+
+def _work_pool(section: PrefectServeSection, pool: Pool) -> Serves:
     from preprov.launch import prefect
 
     name, worker, key = section.work_pool, section.worker, section.key

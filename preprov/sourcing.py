@@ -1,8 +1,10 @@
 """Which reader a [[source]] of preprov.toml means."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from preprov.configfile.sources import (
     AirflowSection,
@@ -11,12 +13,16 @@ from preprov.configfile.sources import (
     PrefectSection,
     PrometheusSection,
     SlurmSection,
+    SourceSection,
 )
 from preprov.contracts import Clock, LiveSource, WorkSource
 from preprov.model.errors import ConfigError
 
 if TYPE_CHECKING:
+    from preprov.sources.airflow import AirflowSettings
     from preprov.sources.airflow.credentials import Credential
+
+_LOOK_S: Final = 10.0
 
 
 def file_source(kind: str, path: Path) -> WorkSource:
@@ -47,20 +53,9 @@ def live_source(section: LiveSection, clock: Clock) -> LiveSource:
         ConfigError: there is no such kind, or it is told too little.
     """
     if isinstance(section, AirflowSection):
-        from preprov.sources.airflow import AirflowSettings, AirflowSource
+        from preprov.sources.airflow import AirflowSource
 
-        settings = AirflowSettings(
-            name=section.name,
-            url=section.url,
-            credential=_airflow_credential(section),
-            api=section.api,
-            tenant=section.tenant,
-            requests_per_second=section.requests_per_second,
-            history_days=section.history_days,
-            verify=section.verify,
-            zone=section.zone,
-        )
-        return AirflowSource(settings, clock)
+        return AirflowSource(_airflow(section), clock)
     if isinstance(section, KubernetesSection):
         return _kubernetes(section)
     if isinstance(section, SlurmSection):
@@ -71,6 +66,43 @@ def live_source(section: LiveSection, clock: Clock) -> LiveSource:
         return _prometheus(section)
     hint = "airflow, slurm, kubernetes, prefect, prometheus"
     raise ConfigError(f"no place of kind {section.kind!r} can be read", where="[[source]]", hint=hint)
+
+
+def running_on(
+    sections: Sequence[SourceSection], clock: Clock
+) -> Callable[[str], Callable[[], Mapping[str, tuple[str, ...]]]]:
+    """What says which tasks run on which host, by the name of a source; nothing is asked of it yet.
+
+    The function raises ConfigError if there is no such source, or if it is none that knows. Each question is asked
+    once: a pass of the controller waits for the answer, and another pass follows.
+    """
+
+    def of(name: str) -> Callable[[], Mapping[str, tuple[str, ...]]]:
+        from preprov.sources.airflow import AirflowSource
+
+        for section in sections:
+            if section.name == name and isinstance(section, AirflowSection):
+                return AirflowSource(replace(_airflow(section), attempts=1, timeout_s=_LOOK_S), clock).running
+        hint = f"of kind airflow there are: {', '.join(s.name for s in sections if s.kind == 'airflow') or 'none'}"
+        raise ConfigError(f"there is no source {name!r} of kind airflow", where="[[serve]]", hint=hint)
+
+    return of
+
+
+def _airflow(section: AirflowSection) -> "AirflowSettings":
+    from preprov.sources.airflow import AirflowSettings
+
+    return AirflowSettings(
+        name=section.name,
+        url=section.url,
+        credential=_airflow_credential(section),
+        api=section.api,
+        tenant=section.tenant,
+        requests_per_second=section.requests_per_second,
+        history_days=section.history_days,
+        verify=section.verify,
+        zone=section.zone,
+    )
 
 
 def _prefect(section: PrefectSection, clock: Clock) -> LiveSource:

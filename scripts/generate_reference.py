@@ -64,9 +64,10 @@ def configuration() -> str:
 def _section(model: type[BaseModel], path: str, lines: list[str]) -> None:
     rows, inner = [], []
     for name, field in model.model_fields.items():
-        sub, many = _inner(field.annotation)
-        if sub is not None:
-            inner.append((f"{path}.{name}".strip("."), sub, many))
+        subs = _inner(field.annotation)
+        if subs:
+            many = field.annotation not in subs and "list" in str(field.annotation)
+            inner += [(f"{path}.{name}".strip("."), sub, many, len(subs) > 1) for sub in subs]
             continue
         default = "required" if field.is_required() else _default(field)
         kind = str(getattr(field.annotation, "__name__", field.annotation)).replace("|", "or")
@@ -75,8 +76,9 @@ def _section(model: type[BaseModel], path: str, lines: list[str]) -> None:
         lines.append("| key | type | default | |\n|---|---|---|---|")
         lines.extend(rows)
         lines.append("")
-    for where, sub, many in inner:
-        lines.append(f"## `{'[[' if many else '['}{where}{']]' if many else ']'}`\n")
+    for where, sub, many, one_of_several in inner:
+        of_kind = f" of kind {' or '.join(get_args(sub.model_fields['kind'].annotation))}" if one_of_several else ""
+        lines.append(f"## `{'[[' if many else '['}{where}{']]' if many else ']'}`{of_kind}\n")
         lines.append((sub.__doc__ or "").strip() + "\n")
         _section(sub, where, lines)
 
@@ -86,11 +88,11 @@ def _default(field: object) -> str:
     return "empty" if value is PydanticUndefined else f"`{value}`"
 
 
-def _inner(annotation: object) -> tuple[type[BaseModel] | None, bool]:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate, candidate is not annotation and "list" in str(annotation)
-    return None, False
+def _inner(annotation: object) -> list[type[BaseModel]]:
+    """Sections that an annotation names: one, or several where it is a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _inner(part)]
 
 
 def schemas() -> dict[str, str]:

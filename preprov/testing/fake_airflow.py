@@ -325,7 +325,8 @@ class FakeAirflow:
 
     def _changed(self, params: Mapping[str, list[str]]) -> list[tuple[FakeRun, FakeTask]]:
         if "updated_at_gte" not in params:
-            return [(r, t) for r in self.runs.values() for t in r.tasks.values()]
+            states = params.get("state")
+            return [(r, t) for r in self.runs.values() for t in r.tasks.values() if not states or t.state in states]
         first = bisect_left(self._changes, _at(params["updated_at_gte"][0]), key=lambda c: c[0])
         found = {id(t): (r, t) for _, _, r, t in self._changes[first:]}
         return sorted(found.values(), key=lambda x: x[1].number)

@@ -137,6 +137,10 @@ class Client:
         """Those of this token's tenant."""
         return self.call("GET", "/v1/reservations")
 
+    def capacity(self) -> dict[str, Any]:
+        """What is there of each pool that this token's tenant may see."""
+        return self.call("GET", "/v1/capacity")
+
 
 async def wait_async(http: httpx.AsyncClient, token: str, reservation_id: str, seconds: float) -> dict[str, Any]:
     """As `Client.wait`, in an event loop."""

@@ -13,4 +13,12 @@ try:
 except ImportError:  # Airflow 2, and 3.0
     from airflow.exceptions import AirflowException
 
-__all__ = ["AirflowException", "BaseHook", "BaseOperator", "BaseSensorOperator", "Variable"]
+try:
+    from airflow.sdk.exceptions import TaskDeferralTimeout
+except ImportError:
+    try:
+        from airflow.exceptions import TaskDeferralTimeout
+    except ImportError:  # Airflow 2.9 does not tell it from other failures of a trigger
+        from airflow.exceptions import TaskDeferralError as TaskDeferralTimeout
+
+__all__ = ["AirflowException", "BaseHook", "BaseOperator", "BaseSensorOperator", "TaskDeferralTimeout", "Variable"]

@@ -1,7 +1,7 @@
 """Slots of an Airflow pool that follow warm capacity, so that no more tasks start than there is room for.
 
 A pool's slots are a number that somebody typed in; nodes come and go. `follow` sets them to what is warm, over
-Airflow's own REST API, and never below what tasks hold now.
+Airflow's own REST API, and never below what tasks hold now; `follow_capacity` does so for a task, by connections.
 """
 
 import math
@@ -53,9 +53,62 @@ def follow(
     now = decide(warm, per_slot, held, floor, ceiling)
     was = int(pool["slots"])
     if now != was:
-        mask = {"update_mask": "slots"}
-        _json(airflow.patch(path, params=mask, json={"pool": airflow_pool, "slots": now}, timeout=TIMEOUT_S))
+        body: dict[str, Any] = {"slots": now}
+        if not airflow.base_url.path.rstrip("/").endswith("/v1"):
+            # Airflow 3 refuses a part of a pool, though the mask says that no more of it is to change.
+            body |= {"pool": airflow_pool, "include_deferred": bool(pool.get("include_deferred", False))}
+        _json(airflow.patch(path, params={"update_mask": "slots"}, json=body, timeout=TIMEOUT_S))
     return Slots(airflow_pool, was, held, decide(warm, per_slot, 0, floor, ceiling), now)
+
+
+def follow_capacity(
+    preprov_pool: str,
+    airflow_pool: str,
+    per_slot: Mapping[str, float],
+    *,
+    floor: int = 1,
+    ceiling: int = 10_000,
+    preprov_conn_id: str = "preprov_default",
+    airflow_conn_id: str = "airflow_api",
+) -> Slots:
+    """Set the slots of an Airflow pool to what is warm of a pool of preprov's. If either does not answer it is left.
+
+    :param floor: slots that stay while nothing is warm, so that what waits is seen to wait for a node.
+    :param airflow_conn_id: a connection of type http to Airflow's API server, with a user that may change pools; see
+        `airflow_api`.
+    """
+    from preprov_provider.hooks.preprov import PreprovHook
+
+    pools = PreprovHook(preprov_conn_id).client.capacity()["pools"]
+    seen = next((p for p in pools if p["pool"] == preprov_pool), None)
+    if seen is None:
+        raise ValueError(f"preprov shows no pool {preprov_pool!r}; it shows {[p['pool'] for p in pools]}")
+    if seen["seen_at"] is None:
+        raise ValueError(f"preprov has not looked at pool {preprov_pool!r} lately: is `preprov up` running?")
+    with airflow_api(airflow_conn_id) as http:
+        return follow(http, airflow_pool, seen["allocatable"], per_slot, floor=floor, ceiling=ceiling)
+
+
+def airflow_api(conn_id: str) -> httpx.Client:
+    """A client of Airflow's REST API.
+
+    :param conn_id: its host is the API server. User and password are exchanged for a token (basic authentication where
+        extra says `"api": "v1"`, for Airflow 2); a password alone is a token; neither asks for one without a user.
+    """
+    from preprov_provider.compat import BaseHook
+
+    c = BaseHook.get_connection(conn_id)
+    host = c.host.rstrip("/") if "://" in c.host else f"{c.schema or 'http'}://{c.host}:{c.port or 8080}"
+    version = str(c.extra_dejson.get("api", "v2"))
+    base = f"{host}/api/{version}/"
+    if version == "v1" and c.login:
+        return httpx.Client(base_url=base, auth=(c.login, c.password or ""))
+    token = c.password or ""
+    if c.login or not token:
+        place, said = f"{host}/auth/token", {"username": c.login, "password": c.password}
+        ask = httpx.post(place, json=said, timeout=TIMEOUT_S) if c.login else httpx.get(place, timeout=TIMEOUT_S)
+        token = str(_json(ask)["access_token"])
+    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"})
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:

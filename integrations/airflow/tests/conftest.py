@@ -38,6 +38,9 @@ class FakePreprov:
         self.asked: list[tuple[str, str]] = []
         self.down = False
         self.refuse_events = False
+        self.seen_at: str | None = "2025-03-01T02:00:00+00:00"
+        self.airflow_pools: dict[str, int] = {}
+        """Slots of pools; as much of Airflow's own API is here too."""
         self._looks: dict[str, int] = {}
         world = self
 
@@ -57,7 +60,7 @@ class FakePreprov:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = _serve
+            do_GET = do_POST = do_DELETE = do_PATCH = _serve
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -78,8 +81,27 @@ class FakePreprov:
             return 503, {"title": "Unavailable", "status": 503, "detail": "the store does not answer"}
         if path == "/v1/ready":
             return 200, {"status": "ready", "store": "sqlite", "pools": 1}
+        if path.startswith(("/auth/", "/api/")):
+            return self._of_airflow(path, body, authorization)
         if authorization != f"Bearer {TOKEN}":
             return 401, {"status": 401, "detail": "a token is needed", "hint": "Authorization: Bearer …"}
+        return self._work(method, path, body, key)
+
+    def _of_airflow(self, path: str, body: Any, authorization: str | None) -> tuple[int, Any]:
+        if path == "/auth/token":
+            return 201, {"access_token": "of-airflow"}
+        name = unquote(path.rpartition("/")[2])
+        if authorization != "Bearer of-airflow" or name not in self.airflow_pools:
+            return 404, {"detail": "there is none"}
+        if body and set(body) != {"pool", "slots", "include_deferred"}:
+            return 422, {"detail": "a field is missing"}
+        self.airflow_pools[name] = body.get("slots", self.airflow_pools[name])
+        return 200, {"name": name, "slots": self.airflow_pools[name], "occupied_slots": 0, "include_deferred": False}
+
+    def _work(self, method: str, path: str, body: Any, key: str) -> tuple[int, Any]:
+        if path == "/v1/capacity":
+            allocatable = {"cpu": 6.0, "memory": 5.5, "gpu": 0.0}
+            return 200, {"pools": [{"pool": "batch", "seen_at": self.seen_at, "allocatable": allocatable}]}
         if path == "/v1/events":
             if self.refuse_events:
                 return 422, {"status": 422, "detail": "malformed"}

@@ -1,13 +1,14 @@
 """Reserve, wait, give back."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from preprov_provider import client
 from preprov_provider.compat import AirflowException
+from preprov_provider.operators import preprov as operators
 from preprov_provider.operators.preprov import ReleaseCapacityOperator, ReserveCapacityOperator
 from preprov_provider.sensors.preprov import WarmCapacitySensor
 from preprov_provider.triggers import preprov as triggers
@@ -91,6 +92,115 @@ def test_one_that_expires_fails_or_not_as_asked(preprov, context, deferrable):
     assert reserve(if_void="continue").execute_complete(context, event)["state"] == "expired"
     with pytest.raises(AirflowException, match="no right"):
         reserve().execute_complete(context, {"error": "no right"})
+
+
+def deferred_by(operator: ReserveCapacityOperator, context: Any) -> Any:
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    return deferred.value
+
+
+def test_the_wait_in_the_triggerer_has_an_end(preprov, context):
+    preprov.patience = 1000
+    asked = deferred_by(reserve(deferrable=True, timeout=timedelta(minutes=7)), context)
+    assert asked.timeout == timedelta(minutes=7)
+    assert deferred_by(reserve(deferrable=True), context).timeout == timedelta(hours=1), "it would end then"
+    start = (datetime.now(timezone.utc) + timedelta(hours=3)).isoformat()
+    later = deferred_by(reserve(deferrable=True, start=start, claimant="later"), context).timeout
+    assert timedelta(hours=3, minutes=59) < later <= timedelta(hours=4)
+
+
+def timed_out(operator: ReserveCapacityOperator, context: Any) -> Any:
+    """As Airflow resumes a task whose deferral has timed out."""
+    return operator.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+
+
+def test_when_the_time_is_over_it_is_as_void(preprov, context):
+    preprov.patience = 1000
+    deferred_by(reserve(deferrable=True), context)
+    with pytest.raises(AirflowException, match="not ready in time"):
+        timed_out(reserve(), context)
+    assert timed_out(reserve(if_void="continue"), context)["reservation_id"] == "r1"
+    preprov.patience = 0
+    assert timed_out(reserve(), context)["ready"], "it came at the last moment"
+    preprov.expire("r1")
+    with pytest.raises(AirflowException, match="expired"):
+        timed_out(reserve(), context)
+    assert set(preprov.reservations) == {"r1"}, "none is made anew"
+    preprov.down = True
+    assert timed_out(reserve(), context) is None
+    with pytest.raises(AirflowException, match="does not answer"):
+        timed_out(reserve(if_unavailable="fail"), context)
+
+
+def test_a_trigger_that_fails_is_another_thing(preprov, context):
+    with pytest.raises(AirflowException, match="Trigger failure"):
+        reserve().resume_execution("__fail__", {"error": "Trigger failure"}, context)
+
+
+def test_a_preprov_that_is_gone_for_good_is_not_waited_for(preprov, context, monkeypatch):
+    preprov.patience = 1000
+    asked = deferred_by(reserve(deferrable=True), context)
+    time = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        time[0] += seconds
+
+    monkeypatch.setattr(triggers.asyncio, "sleep", sleep)
+    monkeypatch.setattr(triggers.time, "monotonic", lambda: time[0])
+    preprov.down = True
+    _, kwargs = asked.trigger.serialize()
+    event = asyncio.run(first_event(ReservationReadyTrigger(**kwargs)))
+    assert time[0] >= operators.OUTAGE_S, "a short outage is waited out"
+    found = getattr(reserve(), asked.method_name)(context, event, **asked.kwargs)
+    assert found["reservation_id"] == "r1", "it can be given back"
+    with pytest.raises(AirflowException, match="does not answer"):
+        reserve(if_unavailable="fail").execute_complete(context, event, **asked.kwargs)
+
+
+def waiting(preprov: Any, monkeypatch: Any, outage_s: float) -> list[float]:
+    """An outage that begins when the wait does; the clock that it is measured by."""
+    now, wait = [0.0], client.Client.wait
+
+    def asked(self: Any, reservation_id: str, seconds: float) -> Any:
+        preprov.down = now[0] < outage_s
+        now[0] += 1.0
+        return wait(self, reservation_id, 0.0)
+
+    monkeypatch.setattr(client.Client, "wait", asked)
+    monkeypatch.setattr(operators.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(operators.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    return now
+
+
+def test_an_outage_while_it_waits_here_is_waited_out(preprov, context, monkeypatch):
+    preprov.patience = 2
+    waiting(preprov, monkeypatch, 60.0)
+    assert reserve(if_unavailable="fail").execute(context)["ready"]
+
+
+@pytest.mark.parametrize("timeout", [None, timedelta(minutes=10)])
+def test_one_that_does_not_end_is_not(preprov, context, monkeypatch, timeout):
+    preprov.patience = 1000
+    now = waiting(preprov, monkeypatch, 1e9)
+    found = reserve(timeout=timeout).execute(context)
+    assert (found["reservation_id"], found["ready"]) == ("r1", False)
+    assert operators.OUTAGE_S <= now[0] < 200
+
+
+def test_nor_is_capacity_that_does_not_come(preprov, context, monkeypatch):
+    preprov.patience = 1000
+    now = waiting(preprov, monkeypatch, 0.0)
+    with pytest.raises(AirflowException, match="not ready in time"):
+        reserve(timeout=timedelta(minutes=1)).execute(context)
+    assert 60 <= now[0] <= 62
+
+
+def test_one_that_does_not_answer_fails_the_wait_if_asked(preprov, context, monkeypatch):
+    preprov.patience = 1000
+    waiting(preprov, monkeypatch, 1e9)
+    with pytest.raises(AirflowException, match="does not answer"):
+        reserve(if_unavailable="fail").execute(context)
 
 
 async def first_event(trigger: ReservationReadyTrigger) -> Any:

@@ -1,5 +1,6 @@
 """The example DAGs are loaded, and run to their end."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ def dags(database):
 
 
 def test_all_of_them_load(dags):
-    assert set(dags) == {"example_preprov", "example_preprov_one_task", "preprov_publish_timetables"}
+    upkeep = {"preprov_publish_timetables", "preprov_follow_capacity"}
+    assert set(dags) == {"example_preprov", "example_preprov_one_task", *upkeep}
     assert "work" in dags["example_preprov"].get_task("release").upstream_task_ids
 
 
@@ -44,3 +46,13 @@ def test_they_run_to_their_end_with_preprov_and_without(dags, preprov, dag_id, d
         assert preprov.reservations == {}
     else:
         assert preprov.reservations["r1"]["state"] == ("released" if dag_id == "example_preprov" else "committed")
+
+
+@pytest.mark.parametrize("unknown", ["", "down", "unseen"])
+def test_slots_follow_what_is_warm_and_stay_while_that_is_not_known(dags, preprov, monkeypatch, unknown):
+    monkeypatch.setenv("AIRFLOW_CONN_AIRFLOW_API", json.dumps({"conn_type": "http", "host": preprov.url}))
+    preprov.airflow_pools, preprov.down = {"warm": 3}, unknown == "down"
+    preprov.seen_at = None if unknown == "unseen" else preprov.seen_at
+    run = dags["preprov_follow_capacity"].test()
+    assert str(getattr(run.state, "value", run.state)) == ("failed" if unknown else "success")
+    assert preprov.airflow_pools == {"warm": 3 if unknown else 5}, "a slot takes a core and a GiB: the memory binds"

@@ -1,7 +1,11 @@
 """Timetables that are published, slots that follow capacity, workers that drain."""
 
 import json
+import signal
+import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from time import sleep as real_sleep
 from typing import Any
 
 import httpx
@@ -87,47 +91,65 @@ def test_slots_are_as_many_as_fit_and_never_fewer_than_are_held(warm, held, want
     assert pools.decide(warm, {"cpu": 2, "memory": 4}, held, floor=1, ceiling=100) == wanted
 
 
-def test_slots_are_set_over_airflows_own_api():
+@pytest.mark.parametrize(
+    ("version", "sent"),
+    [("v2", {"pool": "warm pool", "slots": 8, "include_deferred": True}), ("v1", {"slots": 8})],
+)
+def test_slots_are_set_over_airflows_own_api(version, sent):
     asked = []
 
     def airflow(request: httpx.Request) -> httpx.Response:
         asked.append((request.method, request.url.path, request.content))
-        return httpx.Response(200, json={"name": "warm pool", "slots": 3, "occupied_slots": 2})
+        told = {"name": "warm pool", "slots": 3, "occupied_slots": 2, "include_deferred": True}
+        return httpx.Response(200, json=told)
 
-    http = httpx.Client(base_url="http://af/api/v2/", transport=httpx.MockTransport(airflow))
+    http = httpx.Client(base_url=f"http://af/api/{version}/", transport=httpx.MockTransport(airflow))
     done = pools.follow(http, "warm pool", {"cpu": 8}, {"cpu": 1})
     assert (done.was, done.held, done.now) == (3, 2, 8)
     assert [a[0] for a in asked] == ["GET", "PATCH"]
-    assert json.loads(asked[1][2]) == {"pool": "warm pool", "slots": 8}
+    assert json.loads(asked[1][2]) == sent
     assert pools.follow(http, "warm pool", {"cpu": 3}, {"cpu": 1}).now == 3
     assert len(asked) == 3, "what is right is not written"
 
 
 class Celery:
-    """A worker with so much to do."""
+    """A worker that is busy for so many looks; `silent`, `away`: looks at which it, or the broker, does not answer."""
 
-    def __init__(self, looks: int, there: bool = True) -> None:
-        self.looks, self.there, self.done = looks, there, []
+    def __init__(self, looks: int, silent: Callable[[int], bool], away: Callable[[int], bool]) -> None:
+        self.looks, self.silent, self.away = looks, silent, away
+        self.queues, self.done, self.look = ["batch", "default"], [], -1
+        self.ended = False
         self.control = self
 
     def inspect(self, **_: Any) -> "Celery":
         return self
 
+    def _answer(self, found: list[Any]) -> Any:
+        return None if self.ended or self.silent(self.look) else {"celery@node-1": found}
+
     def active_queues(self) -> Any:
-        return {"celery@node-1": [{"name": "batch"}, {"name": "default"}]} if self.there else None
+        self.look += 1
+        if self.away(self.look):
+            raise ConnectionRefusedError("no broker")
+        return self._answer([{"name": q} for q in self.queues])
 
     def active(self) -> Any:
-        self.looks -= 1
-        return {"celery@node-1": [{"id": "x"}] if self.looks > 0 else []}
+        return self._answer([{"id": "x"}] if self.look < self.looks else [])
 
     def reserved(self) -> Any:
-        return {"celery@node-1": []}
+        return self._answer([])
 
     def cancel_consumer(self, queue: str, **_: Any) -> None:
+        self.queues.remove(queue)
         self.done.append(f"cancel {queue}")
 
     def shutdown(self, destination: list[str]) -> None:
         self.done.append(f"end {destination[0]}")
+        self.ended = True
+
+
+def never(_: int) -> bool:
+    return False
 
 
 def drained(app: Celery, timeout: float = 100.0) -> tuple[bool, float]:
@@ -136,22 +158,94 @@ def drained(app: Celery, timeout: float = 100.0) -> tuple[bool, float]:
     return done, time[0]
 
 
+ALL = ["cancel batch", "cancel default", "end celery@node-1"]
+
+
 def test_a_worker_takes_nothing_more_finishes_what_it_has_and_ends():
-    app = Celery(looks=5)
-    assert drained(app) == (True, 8.0)
-    assert app.done == ["cancel batch", "cancel default", "end celery@node-1"]
+    app = Celery(5, never, never)
+    done, after_s = drained(app)
+    assert done
+    assert after_s >= 2.0 * 5, "not before its task was done"
+    assert app.done == ALL
 
 
 def test_running_work_is_never_ended():
-    app = Celery(looks=10_000)
+    app = Celery(10_000, never, never)
     assert drained(app)[0] is False
-    assert app.done == ["cancel batch", "cancel default"]
+    assert app.done == ALL[:2]
 
 
-def test_a_worker_that_is_gone_is_drained():
-    assert drained(Celery(looks=5, there=False)) == (True, 0.0)
+def test_answers_that_do_not_come_now_and_then_do_not_make_a_worker_gone():
+    app = Celery(40, lambda look: look % 12 != 0, never)
+    assert drained(app, 70.0)[0] is False, "a node must not go under what runs"
+    assert app.done == ALL[:2]
+
+
+def test_a_worker_that_was_silent_for_long_is_gone():
+    done, after_s = drained(Celery(10_000, lambda look: True, never))
+    assert done
+    assert after_s >= 20.0, "and each look waited for its answer besides"
+
+
+def test_while_the_broker_is_away_nothing_is_known():
+    assert drained(Celery(5, never, lambda look: True))[0] is False
+    app = Celery(5, never, lambda look: 10 <= look < 30)
+    assert drained(app)[0] is True
+    assert app.done == ALL
+
+
+def left(app: Celery, leaves_at: int, *, works: str = "60") -> tuple[int, list[int]]:
+    """Exit code of a worker that is told to leave at such a look, and the looks at which it lived."""
+    looks, lived = [0], []
+
+    def leaving() -> bool:
+        looks[0] += 1
+        return looks[0] > leaves_at
+
+    code = celery.serve(
+        [sys.executable, "-c", f"import time; time.sleep({works})"],
+        lambda: app,
+        "node-1",
+        leaving,
+        sleep=lambda _: (lived.append(app.look), real_sleep(0.01))[1],
+    )
+    return code, lived
+
+
+def test_a_worker_on_a_node_leaves_when_it_is_told_to():
+    app = Celery(5, never, never)
+    code, lived = left(app, leaves_at=3)
+    assert code == -signal.SIGTERM, "it was asked to end, as Celery wants to be asked"
+    assert app.done == ALL[:2]
+    assert lived[:3] == [-1, -1, -1], "until then nobody asks it anything"
+    assert max(lived) >= 5, "its tasks were waited for"
+
+
+def test_a_worker_that_cannot_be_asked_is_ended_gently_and_not_at_the_first_silence():
+    for app in (Celery(10_000, lambda look: True, never), Celery(10_000, never, lambda look: True)):
+        code, lived = left(app, leaves_at=0)
+        assert code == -signal.SIGTERM
+        assert len(lived) == celery.SILENT_LOOKS
+
+
+def test_a_worker_that_ends_by_itself_says_how():
+    code, _ = left(Celery(5, never, never), leaves_at=10_000, works="0); raise SystemExit(3")
+    assert code == 3
+
+
+def test_a_worker_is_told_by_its_node_or_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREPROV_NODE_DIR", str(tmp_path))
+    assert not celery.told_to_leave("a")
+    assert celery.main(["leave", "--name", "a"]) == 0
+    assert celery.told_to_leave("a")
+    assert not celery.told_to_leave("b")
+    (tmp_path / "draining").touch()
+    assert celery.told_to_leave("b")
 
 
 def test_how_a_worker_is_started():
-    told = " ".join(celery.worker_command("node-1", "batch,gpu", 4))
-    assert told == "airflow celery worker --celery-hostname celery@node-1 --queues batch,gpu --concurrency 4"
+    program, *told = celery.worker_command("node-1", "batch,gpu", 4, ["--skip-serve-logs"])
+    assert program == sys.executable, "Airflow is where the provider is"
+    begins, _, rest = " ".join(told).partition(" --celery-hostname ")
+    assert begins == "-m airflow celery worker"
+    assert rest == "celery@node-1 --queues batch,gpu --concurrency 4 --skip-serve-logs"

@@ -58,6 +58,8 @@ class AirflowClient:
         *,
         version: Version | None = None,
         verify: bool | Path = True,
+        attempts: int = ATTEMPTS,
+        timeout_s: float = TIMEOUT_S,
         transport: "httpx.BaseTransport | None" = None,
     ) -> None:
         """Ask nothing yet.
@@ -65,10 +67,12 @@ class AirflowClient:
         Args:
             url: where it is, without /api.
             version: None = find out.
+            attempts: of a request, each of which may take `timeout_s`.
             transport: instead of the network.
         """
         self._url, self._credential, self._budget = url, credential, budget
         self._version = version
+        self._attempts, self._timeout_s = attempts, timeout_s
         self._verify, self._transport = verify, transport
         self._client: httpx.Client | None = None
         self._headers: Mapping[str, str] | None = None
@@ -181,7 +185,7 @@ class AirflowClient:
             return True if error.after_s is None else timedelta(seconds=error.after_s)
 
         retrying = stamina.retry_context(
-            on=backoff, attempts=ATTEMPTS, timeout=4 * TIMEOUT_S, wait_initial=0.5, wait_max=10.0
+            on=backoff, attempts=self._attempts, timeout=4 * self._timeout_s, wait_initial=0.5, wait_max=10.0
         )
         try:
             for attempt in retrying:
@@ -224,7 +228,10 @@ class AirflowClient:
         if self._client is None:
             verify: Any = str(self._verify) if isinstance(self._verify, Path) else self._verify
             self._client = httpx.Client(
-                timeout=TIMEOUT_S, verify=verify, transport=self._transport, headers={"Accept": "application/json"}
+                timeout=self._timeout_s,
+                verify=verify,
+                transport=self._transport,
+                headers={"Accept": "application/json"},
             )
         turn = self._budget.take()
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from preprov.contracts import Clock, Finding, Progress, SourceState, SyncBatch
 from preprov.model.time import epoch
-from preprov.sources.airflow.client import AirflowClient, Version
+from preprov.sources.airflow.client import ATTEMPTS, TIMEOUT_S, AirflowClient, Version
 from preprov.sources.airflow.credentials import Credential, MwaaCredential, checked_url
 from preprov.sources.airflow.examine import examine
 from preprov.sources.airflow.reading import Reading
@@ -33,6 +33,7 @@ class AirflowSettings:
         tenant: whose work it is; "{owner}" in it stands for the DAG's owner.
         history_days: how far back the past is read.
         patience_s: seconds of a pass that go into the past.
+        attempts: of a request, each of which may take `timeout_s` seconds.
         variable: Airflow variable that holds turns of timetables of one's own (see the provider); "" = none.
     """
 
@@ -44,6 +45,8 @@ class AirflowSettings:
     requests_per_second: float = 2.0
     history_days: float = 28.0
     patience_s: float = 30.0
+    attempts: int = ATTEMPTS
+    timeout_s: float = TIMEOUT_S
     verify: bool | Path = True
     zone: str = "UTC"
     variable: str = "preprov_timetables"
@@ -72,6 +75,8 @@ class AirflowSource:
             clock,
             version=version,
             verify=settings.verify,
+            attempts=settings.attempts,
+            timeout_s=settings.timeout_s,
             transport=transport,
         )
         self._reading = Reading(self._client, settings.name, settings.tenant, clock)
@@ -98,6 +103,19 @@ class AirflowSource:
             variable=s.variable,
             progress=progress,
         )
+
+    def running(self) -> dict[str, tuple[str, ...]]:
+        """Host of a worker, as Airflow names it -> tasks that run there now: a request for each page of such tasks.
+
+        Raises:
+            SourceError: Airflow does not say.
+        """
+        found: dict[str, set[str]] = {}
+        for page in self._client.pages("dags/~/dagRuns/~/taskInstances", "task_instances", {"state": "running"}):
+            for t in page:
+                name = "/".join(str(t.get(k)) for k in ("dag_id", "dag_run_id", "task_id", "map_index"))
+                found.setdefault(str(t.get("hostname") or ""), set()).add(name)
+        return {host: tuple(sorted(tasks)) for host, tasks in found.items()}
 
     def examine(self) -> tuple[Finding, ...]:
         """Address, version, each right, and how much can be seen."""

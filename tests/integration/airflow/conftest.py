@@ -42,8 +42,9 @@ ASKS = {"KubernetesExecutor": {"request_cpu": "1", "request_memory": "256Mi"}}
 with DAG("busy", schedule=None, start_date=START, max_active_runs=1) as busy:
     first = BashOperator(task_id="first", bash_command="sleep 20", executor_config=ASKS)
     first >> [BashOperator(task_id=f"then_{i}", bash_command="true", executor_config=ASKS) for i in range(3)]
-with DAG("nightly", schedule="30 3 * * *", start_date=START, catchup=False):
-    BashOperator(task_id="only", bash_command="true")
+with DAG("often", schedule="*/10 * * * *", start_date=START, catchup=False, max_active_runs=1):
+    for i in range(4):
+        BashOperator(task_id=f"beside_{i}", bash_command="true", executor_config=ASKS)
 with DAG("resting", schedule="* * * * *", start_date=START, catchup=False, is_paused_upon_creation=True):
     BashOperator(task_id="only", bash_command="true")
 """
@@ -106,7 +107,8 @@ def programs(version: str) -> Path:
     steps = [] if python.exists() else [["venv", "--python", sys.executable, str(home)]]
     if not (home / "bin" / "airflow").exists():
         steps.append(["pip", "install", "--python", str(python), f"apache-airflow=={version}.*"])
-    steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest"])
+    celery = "apache-airflow-providers-celery"
+    steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest", celery])
     for step in steps:
         done = subprocess.run([*uv, *step], capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:
@@ -220,7 +222,8 @@ def preprov(tmp_path_factory: pytest.TempPathFactory, pool_section: str) -> Iter
     made = Preprov(folder, free_port(), "", [])
     with cleared(folder / "home"):
         try:
-            told = made("token", "create", "--tenant", "default", "--scope", "reserve", "--scope", "report")
+            scopes = [w for s in ("reserve", "report", "read") for w in ("--scope", s)]
+            told = made("token", "create", "--tenant", "default", *scopes)
             made.token = str(told["token"])
             made.start("up", "--no-prefect")
             made.serve()
@@ -301,8 +304,10 @@ def standalone(
         "PREPROV__SOURCE": "airflow-test",
     }
     connection = {"conn_type": "preprov", "host": f"http://127.0.0.1:{preprov.port}", "password": preprov.token}
+    itself = {"conn_type": "http", "host": "127.0.0.1", "port": int(settings.get("API__PORT", 0))}
     env = {
         **os.environ,
+        "AIRFLOW_CONN_AIRFLOW_API": json.dumps(itself),
         **{f"AIRFLOW__{k}": v for k, v in {**common, **settings}.items()},
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_PREPROV_DEFAULT": json.dumps(connection),

@@ -21,6 +21,7 @@ from preprov.model.pools import Node, Offering, Phase
 from preprov.model.resources import Resources
 from preprov.providing import served
 from preprov.sim.clock import VirtualClock
+from preprov.sourcing import running_on
 from preprov.testing.fake_prefect import FakePrefect
 from preprov.testing.store_examples import T0
 
@@ -173,7 +174,8 @@ def configured(text: str, tmp_path: Path) -> Any:
 
     (tmp_path / "preprov.toml").write_text(text)
     config = configfile.load(tmp_path / "preprov.toml")
-    return served(config.serve, config.pools(), {"local": object(), "slurm": object()})  # type: ignore[dict-item]
+    schedulers: Any = {"local": object(), "slurm": object()}
+    return served(config.serve, config.pools(), schedulers, running_on([], VirtualClock(T0)))
 
 
 def test_a_section_says_what_is_served(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keep preprov and Airflow in step: publish what only your own timetables know."""
+"""Keep preprov and Airflow in step: publish what only your own timetables know, let pool slots follow warm capacity."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -26,4 +26,25 @@ def preprov_publish_timetables():
     publish()
 
 
+@dag(
+    schedule=timedelta(minutes=5),
+    start_date=datetime(2025, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    params={"pool": "batch", "airflow_pool": "warm", "per_slot": {"cpu": 1, "memory": 1}},
+    tags=["example", "preprov"],
+)
+def preprov_follow_capacity():
+    """Slots of an Airflow pool are as many as fit on the warm nodes of a pool of preprov's."""
+
+    @task
+    def follow(params=None) -> int:
+        from preprov_provider.pools import follow_capacity
+
+        return follow_capacity(params["pool"], params["airflow_pool"], params["per_slot"]).now
+
+    follow()
+
+
 preprov_publish_timetables()
+preprov_follow_capacity()

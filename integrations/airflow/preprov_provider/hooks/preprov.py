@@ -11,8 +11,8 @@ class PreprovHook(BaseHook):
     """Speaks to `preprov serve`.
 
     The connection's host and port say where it is (or the whole address in host), its schema is http or https, its
-    password a token of `preprov token create` with the scopes reserve and report. Extra may hold `verify`: false, or a
-    file of certificates.
+    password a token of `preprov token create` with the scopes reserve and report, and read where slots of an Airflow
+    pool follow capacity. Extra may hold `verify`: false, or a file of certificates.
     """
 
     conn_name_attr = "preprov_conn_id"

@@ -1,15 +1,16 @@
 """Reserve capacity before the tasks that need it, and give it back after them."""
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.configuration import conf
 
 from preprov_provider import client
 from preprov_provider.client import PreprovUnavailable
-from preprov_provider.compat import AirflowException, BaseOperator
+from preprov_provider.compat import AirflowException, BaseOperator, TaskDeferralTimeout
 from preprov_provider.hooks.preprov import PreprovHook
 from preprov_provider.triggers.preprov import OVER, ReservationReadyTrigger
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from airflow.utils.context import Context
 
 ASK_S = 30.0
+REST_S = 5.0
+OUTAGE_S = 120.0
+"""While it waits, preprov may be silent for so long, as when it starts anew; then it does not answer."""
 
 
 class ReserveCapacityOperator(BaseOperator):
@@ -32,10 +36,14 @@ class ReserveCapacityOperator(BaseOperator):
     :param duration: how long it is held, at most.
     :param expires_in: how long after its start it is kept while it is not ready; afterwards it is void.
     :param claimant: for what; by default DAG, run and task.
+    :param timeout: how long to wait until it is warm; by default until the reservation would end. After that it is as
+        void: see `if_void`.
     :param wait_for_ready: False: reserve and go on, and let a WarmCapacitySensor wait.
-    :param if_unavailable: what to do while preprov does not answer: "continue" without a reservation, for work should
-        not stand still because of it; or "fail", to be tried again as often as `retries` says.
-    :param if_void: what to do when it expires, or is released, before it is ready: "fail" or "continue".
+    :param if_unavailable: what to do while preprov does not answer, at first or for two minutes of the wait: "continue"
+        without warm capacity, for work should not stand still because of it; or "fail", to be tried again as often as
+        `retries` says.
+    :param if_void: what to do when it expires, or is released, or `timeout` is over, before it is ready: "fail" or
+        "continue".
     :param deferrable: wait in the triggerer, without holding a worker.
     """
 
@@ -55,6 +63,7 @@ class ReserveCapacityOperator(BaseOperator):
         expires_in: timedelta | None = None,
         claimant: str = "{{ dag.dag_id }}/{{ run_id }}/{{ task.task_id }}",
         reservation_priority: int | None = None,
+        timeout: timedelta | None = None,
         wait_for_ready: bool = True,
         if_unavailable: Literal["continue", "fail"] = "continue",
         if_void: Literal["continue", "fail"] = "fail",
@@ -72,6 +81,7 @@ class ReserveCapacityOperator(BaseOperator):
         self.expires_in = expires_in
         self.claimant = claimant
         self.reservation_priority = reservation_priority
+        self.timeout = timeout
         self.wait_for_ready = wait_for_ready
         self.if_unavailable = if_unavailable
         self.if_void = if_void
@@ -83,25 +93,49 @@ class ReserveCapacityOperator(BaseOperator):
         try:
             found = self._reserve(context)
         except PreprovUnavailable as error:
-            if self.if_unavailable == "fail":
-                raise AirflowException(str(error)) from error
-            self.log.warning("%s. Going on without a reservation.", error)
-            return None
+            return self._unavailable(str(error), None)
         self.log.info("reservation %s of pool %s: %s", found["reservation_id"], self.preprov_pool, found["state"])
         if not self.wait_for_ready or found["ready"]:
             return found
         if self.deferrable:
             self.defer(
-                trigger=ReservationReadyTrigger(found["reservation_id"], self.preprov_conn_id),
+                trigger=ReservationReadyTrigger(found["reservation_id"], self.preprov_conn_id, OUTAGE_S),
                 method_name="execute_complete",
+                kwargs={"reservation": found},
+                timeout=self._patience(),
             )
-        return self._ended(self._waited(found))
+        return self._waited(found)
 
-    def execute_complete(self, context: "Context", event: Mapping[str, Any]) -> dict[str, Any] | None:
+    def execute_complete(
+        self, context: "Context", event: Mapping[str, Any], reservation: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """The triggerer says what became of it."""
+        if "unavailable" in event:
+            return self._unavailable(str(event["unavailable"]), reservation)
         return self._ended(reservation_of(event))
 
-    def _reserve(self, context: "Context") -> dict[str, Any]:
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> Any:
+        """As Airflow does; where `timeout` is over, the reservation is looked at once more."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            try:
+                found = self._reserve(context, anew=False)
+            except PreprovUnavailable as error:
+                return self._unavailable(str(error), None)
+            return self._ended(found)
+
+    def _patience(self) -> timedelta:
+        if self.timeout is not None:
+            return self.timeout
+        begins = datetime.fromisoformat(self.start.replace("Z", "+00:00")) if self.start else None
+        if begins is None:
+            return self.duration
+        now = datetime.now(begins.tzinfo or timezone.utc)
+        return self.duration + max(begins.replace(tzinfo=now.tzinfo) - now, timedelta(0))
+
+    def _reserve(self, context: "Context", *, anew: bool = True) -> dict[str, Any]:
+        """The reservation of this task; `anew`: another one if that is over."""
         body = client.reservation(
             self.preprov_pool,
             self.claimant,
@@ -116,14 +150,29 @@ class ReserveCapacityOperator(BaseOperator):
         ti = context["ti"]
         name = (ti.dag_id, ti.run_id, ti.task_id, str(getattr(ti, "map_index", -1)))
         found = hook.client.reserve(body, key_of(*name))
-        if found["state"] in OVER:  # of an earlier try, or of the run before it was cleared
+        if anew and found["state"] in OVER:  # of an earlier try, or of the run before it was cleared
             found = hook.client.reserve(body, key_of(*name, found["reservation_id"]))
         return found
 
-    def _waited(self, found: dict[str, Any]) -> dict[str, Any]:
-        hook = PreprovHook(self.preprov_conn_id)
-        while not found["ready"] and found["state"] not in OVER:
-            found = hook.client.wait(found["reservation_id"], ASK_S)
+    def _waited(self, found: dict[str, Any]) -> dict[str, Any] | None:
+        hook, answered = PreprovHook(self.preprov_conn_id), time.monotonic()
+        until = answered + self._patience().total_seconds()
+        while not found["ready"] and found["state"] not in OVER and (left := until - time.monotonic()) > 0:
+            try:
+                found = hook.client.wait(found["reservation_id"], min(ASK_S, left))
+                answered = time.monotonic()
+            except PreprovUnavailable as error:
+                if time.monotonic() - answered >= OUTAGE_S:
+                    return self._unavailable(str(error), found)
+                self.log.warning("%s; asked again in %.0f s", error, REST_S)
+                time.sleep(REST_S)
+        return self._ended(found)
+
+    def _unavailable(self, why: str, found: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What to do without preprov; `found`: the reservation as it was last seen, to be given back later."""
+        if self.if_unavailable == "fail":
+            raise AirflowException(why)
+        self.log.warning("%s. Going on without warm capacity.", why)
         return found
 
     def _ended(self, found: dict[str, Any]) -> dict[str, Any] | None:
@@ -131,6 +180,8 @@ class ReserveCapacityOperator(BaseOperator):
             self.log.info("warm: %s", ", ".join(n for n in found["nodes"] if n))
             return found
         why = f"reservation {found['reservation_id']} is {found['state']}: {found.get('reason') or 'no reason given'}"
+        if found["state"] not in OVER:
+            why = f"reservation {found['reservation_id']} was not ready in time"
         if self.if_void == "fail":
             raise AirflowException(why)
         self.log.warning("%s. Going on without it.", why)
