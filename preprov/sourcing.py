@@ -188,6 +188,7 @@ def _kubernetes(section: KubernetesSection) -> LiveSource:
         )
     client = KubernetesClient(
         RequestBudget(section.requests_per_second, WallClock()),
+        WallClock(),
         kubeconfig=section.kubeconfig,
         context=section.context,
         namespaces=tuple(section.namespaces),

@@ -265,6 +265,10 @@ def _handler(fake: FakeKubernetes, garble: Callable[[bytes], bytes] | None) -> t
         disable_nagle_algorithm = True
         wbufsize = -1  # one packet for head and body: two of them wait for each other
 
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            """The Date header is by the cluster's clock."""
+            return super().date_time_string(fake.now() if timestamp is None else timestamp)
+
         def _serve(self) -> None:
             parts = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)

@@ -17,12 +17,12 @@ _FAR_S: Final = 3650 * 86_400.0
 _NAN: Final = float("nan")
 
 
-def table(found: Sequence[Found], crons: dict[str, str], *, zone: str, tenant: str) -> SeenRuns:
+def table(found: Sequence[Found], crons: dict[str, str], *, zone: str, tenant: str, ahead: float = 0.0) -> SeenRuns:
     """Runs as they are now.
 
     Args:
         found: one each. crons: CronJob as a DAG -> its cron. zone: of their wall clock.
-        tenant: whose; "" = their namespace's.
+        tenant: whose; "" = their namespace's. ahead: seconds that their times are ahead of ours.
     """
     if not found:
         return SeenRuns.empty()
@@ -35,9 +35,9 @@ def table(found: Sequence[Found], crons: dict[str, str], *, zone: str, tenant: s
         "schedule": labels([crons.get(f.cron, "") for f in found]),
         "zone": labels([zone] * len(found)),
         "trigger": labels([str(Trigger.SCHEDULED if f.cron else Trigger.MANUAL) for f in found]),
-        "scheduled_for": _numbers(f.turn for f in found),
-        "submit": _numbers(f.submit for f in found),
-        "due": _numbers(f.submit + (_FAR_S if f.waits else 0.0) for f in found),
+        "scheduled_for": _numbers(f.turn for f in found) - ahead,
+        "submit": _numbers(f.submit for f in found) - ahead,
+        "due": _numbers(f.submit + (_FAR_S if f.waits else 0.0) for f in found) - ahead,
         "timing": "observed",
     }
     tasks = {
@@ -50,9 +50,9 @@ def table(found: Sequence[Found], crons: dict[str, str], *, zone: str, tenant: s
         "memory": _numbers(s.memory for _, s in steps),
         "gpu": _numbers(s.gpu for _, s in steps),
         "hint_s": _numbers(s.hint_s for _, s in steps),
-        "ready_at": _numbers(s.ready_at for _, s in steps),
-        "started_at": _numbers(s.started_at for _, s in steps),
-        "ended_at": _numbers(s.ended_at for _, s in steps),
+        "ready_at": _numbers(s.ready_at for _, s in steps) - ahead,
+        "started_at": _numbers(s.started_at for _, s in steps) - ahead,
+        "ended_at": _numbers(s.ended_at for _, s in steps) - ahead,
         "runtime_s": _numbers(_runtime(s) for _, s in steps),
     }
     edges = np.array(_edges(found), dtype=np.int64).reshape(-1, 2)

@@ -13,7 +13,7 @@ from preprov.kube.labels import is_known
 from preprov.model.time import epoch
 from preprov.model.work import Schedule
 from preprov.sources.kubernetes.client import KubernetesClient
-from preprov.sources.kubernetes.examining import examine
+from preprov.sources.kubernetes.examining import SKEW_S, examine
 from preprov.sources.kubernetes.objects import (
     Found,
     admitted_by_kueue,
@@ -66,6 +66,7 @@ class KubernetesSource:
         self._settings = settings
         self._client = client
         self._kept: dict[str, int] = {}
+        self._skew: float | None = None
 
     @property
     def key(self) -> str:
@@ -98,6 +99,8 @@ class KubernetesSource:
             elif group:
                 others.setdefault(group, []).append(pod)
         found, rejects = _found(jobs, pods, others, admitted)
+        if notebook := self._clock(state):
+            yield SyncBatch(notebook=notebook)
         yield from self._told(found, rejects, crons, progress)
         there = {f.run_id for f in found}
         gone = tuple(r.run_id for r in state.open if r.run_id not in there)
@@ -106,6 +109,19 @@ class KubernetesSource:
         yield SyncBatch(gone=gone, cursor=json.dumps({"seen": epoch(now)}))
 
     # ---- inside
+
+    def _clock(self, state: SourceState) -> Mapping[str, str]:
+        """Learn how far ahead their clock is; returns what is to be kept of it.
+
+        What was told stays as it was told: only what changes from now on is shifted otherwise.
+        """
+        if self._skew is None:
+            self._skew = float(state.notebook.get("skew", 0.0))
+        heard = self._client.skew_s if abs(self._client.skew_s) >= SKEW_S else 0.0
+        if abs(heard - self._skew) < SKEW_S:
+            return {}
+        self._skew = float(round(heard))
+        return {"skew": str(self._skew)}
 
     def _told(
         self, found: Sequence[Found], rejects: Sequence[Reject], crons: dict[str, str], progress: Progress | None
@@ -116,7 +132,8 @@ class KubernetesSource:
             yield SyncBatch(rejects=tuple(rejects))
         for i in range(0, len(changed), _BATCH):
             part = changed[i : i + _BATCH]
-            yield SyncBatch(runs=table(part, crons, zone=self.zone, tenant=self._settings.tenant))
+            how = {"zone": self.zone, "tenant": self._settings.tenant}
+            yield SyncBatch(runs=table(part, crons, ahead=self._skew or 0.0, **how))
             self._kept.update({f.run_id: hash(repr(f)) for f in part})
             if progress is not None:
                 progress((i + len(part)) / len(changed), "jobs and pods")
