@@ -193,4 +193,4 @@ def _kubernetes(section: KubernetesSection) -> LiveSource:
         context=section.context,
         namespaces=tuple(section.namespaces),
     )
-    return KubernetesSource(KubernetesSettings(section.name, section.zone, section.tenant), client)
+    return KubernetesSource(KubernetesSettings(section.name, section.zone, section.tenant, section.queue_key), client)

@@ -18,11 +18,11 @@ Json: TypeAlias = dict[str, Any]
 PAGE: Final = 500
 _TIMEOUT_S: Final = (5.0, 30.0)
 _GONE: Final = 410
-_KUEUE: Final = ("kueue.x-k8s.io", "v1beta1", "workloads")
+_KUEUE: Final = ("kueue.x-k8s.io", "workloads")
 
 
 class KubernetesClient:
-    """Asks one cluster. The client's own retries are the only ones.
+    """Asks one cluster. What is refused or not answered the client itself asks for again; an answer cut short, we do.
 
     Args:
         budget: how often. clock: ours, by which the server's own is judged.
@@ -67,21 +67,34 @@ class KubernetesClient:
         """All pods."""
         yield from self._all("CoreV1Api", "pod")
 
-    def workloads(self) -> Iterator[Json]:
-        """Kueue's workloads; none where Kueue is not installed, or may not be read."""
+    def priority_classes(self) -> Iterator[Json]:
+        """All priority classes; none where they may not be read."""
         from kubernetes import client
 
-        api: Any = client.CustomObjectsApi(self._connected())
-        group, version, plural = _KUEUE
-        try:
-            if not self.namespaces:
-                yield from self._pages(partial(api.list_cluster_custom_object, group, version, plural))
-            for name in self.namespaces:
-                yield from self._pages(partial(api.list_namespaced_custom_object, group, version, name, plural))
-        except SourceUnavailableError:
-            raise
-        except SourceError:
+        yield from self._if_allowed(client.SchedulingV1Api(self._connected()).list_priority_class)
+
+    def workloads(self) -> Iterator[Json]:
+        """Kueue's workloads, in the version that the server likes best; none where there is no Kueue, or no right."""
+        from kubernetes import client
+
+        version = self.kueue()
+        if not version:
             return
+        api: Any = client.CustomObjectsApi(self._connected())
+        group, plural = _KUEUE
+        if not self.namespaces:
+            yield from self._if_allowed(partial(api.list_cluster_custom_object, group, version, plural))
+        for name in self.namespaces:
+            yield from self._if_allowed(partial(api.list_namespaced_custom_object, group, version, name, plural))
+
+    def kueue(self) -> str:
+        """The version of Kueue's objects that the server likes best; "" = there is no Kueue."""
+        from kubernetes import client
+
+        told = self._json(client.ApisApi(self._connected()).get_api_versions).get("groups") or ()
+        group = next((g for g in told if isinstance(g, dict) and g.get("name") == _KUEUE[0]), {})
+        liked = [group.get("preferredVersion"), *(group.get("versions") or ())]
+        return next((str(v["version"]) for v in liked if isinstance(v, dict) and v.get("version")), "")
 
     def version(self) -> str:
         """Of the server."""
@@ -120,6 +133,15 @@ class KubernetesClient:
         for name in self.namespaces:
             yield from self._pages(partial(getattr(api, f"list_namespaced_{kind}"), name))
 
+    def _if_allowed(self, listed: Callable[..., Any]) -> Iterator[Json]:
+        """Every item; none of what is not there, or may not be read."""
+        try:
+            yield from self._pages(listed)
+        except SourceUnavailableError:
+            raise
+        except SourceError:
+            return
+
     def _pages(self, listed: Callable[..., Any]) -> Iterator[Json]:
         """Every item. A list that took so long that the server forgot it is begun anew: items may come twice."""
         token = ""
@@ -147,7 +169,13 @@ class KubernetesClient:
                 raise ValueError("not an object")
             return told
 
-        return dict(self._ask(ask))
+        import stamina
+
+        attempts = self._retries + 1
+        for attempt in stamina.retry_context(on=_CutShortError, attempts=attempts, wait_initial=0.5, wait_max=5.0):
+            with attempt:
+                return dict(self._ask(ask))
+        raise AssertionError("stamina ends by an answer or an error")
 
     def _hear_clock(self, headers: Mapping[str, str], asked: datetime) -> None:
         """Times of objects are by the clock of whoever made them: that of the API server, whose answers tell it."""
@@ -175,9 +203,13 @@ class KubernetesClient:
             raise SourceUnavailableError(f"no answer: {type(e).__name__}", where=where, hint=hint) from e
         except ValueError as e:
             hint = "the next pass asks again"
-            raise SourceUnavailableError(f"an answer that is no JSON: {e}", where=where, hint=hint) from e
+            raise _CutShortError(f"an answer that is no JSON: {e}", where=where, hint=hint) from e
         finally:
             self._budget.answered(began)
+
+
+class _CutShortError(SourceUnavailableError):
+    """The answer is no JSON: it was cut off on its way."""
 
 
 class _Forgotten(Exception):

@@ -17,7 +17,7 @@ from preprov.model.worktable import READY, WorkTable
 from preprov.sim.ports import memory_ports
 from preprov.sources.budget import RequestBudget
 from preprov.sources.kubernetes.client import KubernetesClient
-from preprov.sources.kubernetes.objects import QUEUE_LABEL
+from preprov.sources.kubernetes.holding import QUEUE_LABEL
 from preprov.sources.kubernetes.quantities import requests
 from preprov.sources.kubernetes.source import KubernetesSettings, KubernetesSource
 from preprov.testing.fake_kubernetes import FakeKubernetes, pod_spec
@@ -284,6 +284,13 @@ def test_no_configuration_is_an_error_with_what_to_do(tmp_path: Path) -> None:
     assert "kubeconfig" in found.hint
 
 
+class Still(FakeKubernetes):
+    """Its time goes on only when it is told to."""
+
+    def now(self) -> float:
+        return epoch(NOW) + self.offset
+
+
 class Reader:
     """One cluster read into one store by a clock that is not the cluster's."""
 
@@ -309,16 +316,15 @@ class Reader:
 
 
 @pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
-def test_a_clock_that_is_an_hour_off_is_seen_and_set_right(
-    cluster: FakeKubernetes, tmp_path: Path, ahead: float
-) -> None:
+def test_a_clock_that_is_an_hour_off_is_seen_and_set_right(tmp_path: Path, ahead: float) -> None:
+    cluster = Still(page=3)
     with cluster.served(tmp_path) as kubeconfig:
         reader = Reader(cluster, kubeconfig, ahead)
         job = cluster.job("late")
         pod = cluster.pod_of(job, started=False)
         assert reader.read().new == 1
         waiting = reader.ports.work.work(POOL).as_of(reader.now())
-        assert waiting.runs["submit"].tolist() == pytest.approx([epoch(reader.now())], abs=5.0)
+        assert waiting.runs["submit"].tolist() == pytest.approx([epoch(reader.now())], abs=1.0)
         assert (waiting.states(reader.now()) == READY).all()  # known as demand at once, neither later nor long ago
         cluster.offset += 40
         cluster.start(pod)
@@ -327,7 +333,7 @@ def test_a_clock_that_is_an_hour_off_is_seen_and_set_right(
         cluster.complete(job)
         assert reader.read().changed == 1
         times = reader.tasks()[["ready_at", "started_at", "ended_at"]].to_numpy() - epoch(reader.now())
-        assert times == pytest.approx(np.array([[-100.0, -60.0, 0.0]]), abs=5.0)
+        assert times == pytest.approx(np.array([[-100.0, -60.0, 0.0]]), abs=1.0)
         reader.restart()
         assert reader.read() == Applied(same=1)
         (found,) = [f for f in reader.made.examine() if f.what == "clock"]
@@ -335,7 +341,8 @@ def test_a_clock_that_is_an_hour_off_is_seen_and_set_right(
         assert f"3600 s {'ahead of' if ahead > 0 else 'behind'} ours" in found.found.replace("3599", "3600")
 
 
-def test_a_clock_that_was_set_right_changes_nothing_that_was_told(cluster: FakeKubernetes, tmp_path: Path) -> None:
+def test_a_clock_that_was_set_right_changes_nothing_that_was_told(tmp_path: Path) -> None:
+    cluster = Still(page=3)
     with cluster.served(tmp_path) as kubeconfig:
         reader = Reader(cluster, kubeconfig, 3600.0)
         cluster.pod_of(cluster.job("before"))
@@ -344,5 +351,64 @@ def test_a_clock_that_was_set_right_changes_nothing_that_was_told(cluster: FakeK
         cluster.pod_of(cluster.job("after"))
         assert reader.read() == Applied(new=1)
         submits = reader.ports.work.work(POOL).runs["submit"].to_numpy() - epoch(reader.now())
-        assert submits == pytest.approx(np.zeros(2), abs=5.0)
+        assert submits == pytest.approx(np.zeros(2), abs=1.0)
         assert [f.found for f in reader.made.examine() if f.what == "clock"] == ["agrees with ours"]
+
+
+def test_priority_is_that_of_the_class_until_there_is_a_pod(cluster: FakeKubernetes, reader: Make) -> None:
+    for name, value, default in (("urgent", 1000, False), ("idle", -10, False), ("usual", 7, True)):
+        cluster.add("priorityclasses", name, {"value": value, "globalDefault": default}, namespace="")
+    for name in ("urgent", "idle"):
+        cluster.job(name, pod=pod_spec(priorityClassName=name))
+    cluster.job("plain")
+    told = cluster.job("told", pod=pod_spec(priorityClassName="idle"))
+    cluster.pod_of(told)["spec"]["priority"] = 3  # as it was when the pod was made
+    template = {"spec": {"template": {"spec": pod_spec(priorityClassName="urgent")}}}
+    cluster.add("cronjobs", "nightly", {"spec": {"schedule": "@daily", "jobTemplate": template}})
+
+    def seen() -> dict[str, int]:
+        runs = work(reader()).runs
+        return dict(zip(runs["dag_id"].str.removeprefix("default/"), runs["priority"].tolist(), strict=True))
+
+    assert seen() == {"urgent": 1000, "idle": -10, "plain": 7, "told": 3}
+    shapes = batches(reader())[0].shapes
+    assert shapes is not None
+    assert shapes.work.runs["priority"].tolist() == [1000]
+    cluster.rights.discard(("scheduling.k8s.io", "priorityclasses"))
+    assert seen() == {"urgent": 0, "idle": 0, "plain": 0, "told": 3}
+    (found,) = [f for f in reader().examine() if f.what == "priority classes"]
+    assert (found.state, found.found) == ("ok", "not read: a Job has priority 0 until it has pods")
+
+
+@pytest.mark.parametrize("versions", [("v1beta1",), ("v1beta2", "v1beta1"), ("v1beta2",), ("v1",)])
+def test_kueue_is_read_in_the_version_that_the_cluster_offers(
+    cluster: FakeKubernetes, reader: Make, versions: tuple[str, ...]
+) -> None:
+    cluster.kueue_versions = versions
+    job = cluster.job("queued", spec={"suspend": True}, body={"labels": {QUEUE_LABEL: "gold"}})
+    owner = {"kind": "Job", "name": "queued", "uid": job["metadata"]["uid"]}
+    cluster.condition(cluster.add("workloads", "job-queued", {"spec": {}}, owner=owner), "QuotaReserved", "True")
+    for source in (reader(), reader("default")):
+        runs = work(source).runs
+        assert (runs["due"] - runs["submit"] < 60).all(), "its quota is set aside: it waits for nodes"
+    assert [f.found for f in reader().examine() if f.what == "Kueue"] == [f"{versions[0]}: its workloads are read"]
+    cluster.kueue = False
+    assert [f.found for f in reader().examine() if f.what == "Kueue"] == ["is not installed"]
+
+
+def test_a_node_selector_can_be_the_queue_that_routes_match(cluster: FakeKubernetes, reader: Make) -> None:
+    picked = pod_spec(nodeSelector={"preprov.io/pool": "gpu", "kubernetes.io/os": "linux"})
+    cluster.job("train", pod=picked, body={"labels": {QUEUE_LABEL: "gold"}})
+    cluster.job("plain")
+    template = {"spec": {"template": {"spec": picked}}}
+    cluster.add("cronjobs", "nightly", {"spec": {"schedule": "@daily", "jobTemplate": template}})
+    pod = cluster.add("pods", "flow-x", {"spec": picked, "labels": {"dag_id": "flow", "run_id": "r"}})
+    cluster.start(pod)
+
+    def queues(**settings: str) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+        first, *rest = batches(reader(**settings))
+        return sorted(q for b in rest for q in b.runs.queues), dict(first.dag_queues)
+
+    assert queues() == (["default", "default", "gold"], {"default/nightly": ("default",)})
+    by_node = queues(queue_key="preprov.io/pool")
+    assert by_node == (["default", "gpu", "gpu"], {"default/nightly": ("gpu",)})
