@@ -220,8 +220,9 @@ def _kubernetes(section: KubernetesSection) -> LiveSource:
         )
     client = KubernetesClient(
         RequestBudget(section.requests_per_second, WallClock()),
+        WallClock(),
         kubeconfig=section.kubeconfig,
         context=section.context,
         namespaces=tuple(section.namespaces),
     )
-    return KubernetesSource(KubernetesSettings(section.name, section.zone, section.tenant), client)
+    return KubernetesSource(KubernetesSettings(section.name, section.zone, section.tenant, section.queue_key), client)

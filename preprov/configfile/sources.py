@@ -134,6 +134,8 @@ class KubernetesSection(LiveSection):
         kubeconfig: left out, as kubectl finds it, or from within the cluster. context: of that file.
         namespaces: left out, all.
         tenant: left out, each namespace is a tenant.
+        queue_key: key of the node selector whose value is the queue that routes match; left out, Kueue's queue or the
+            namespace is.
     """
 
     kind: Literal["kubernetes"]
@@ -141,6 +143,7 @@ class KubernetesSection(LiveSection):
     context: str = ""
     namespaces: list[str] = Field(default_factory=list)
     tenant: str = ""
+    queue_key: str = ""
 
     @property
     def where(self) -> str:

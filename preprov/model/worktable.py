@@ -53,10 +53,11 @@ WAIT_COLUMNS: Final = {
     "slot_of": "object",  # `waits.limit_key` of what its slot is of, or of what it was last said to wait for; "" = none
     "slots": "float64",  # how many of them it takes
     "node": "object",  # where it ran, as its place calls that; "" = nobody says
+    "placed_at": "float64",  # when a node that was up was given to it, where its place says so; NaN = nobody says
     "attempt": "int64",  # which of its attempts the times are of; 0 = nobody says, or it belongs to another pool
 }
 """Further columns of tasks, all of them or none: on what a task waited, told by places that have their own limits."""
-NOT_TOLD: Final = {"slot_at": np.nan, "slot_of": "", "slots": 1.0, "node": "", "attempt": 0}
+NOT_TOLD: Final = {"slot_at": np.nan, "slot_of": "", "slots": 1.0, "node": "", "placed_at": np.nan, "attempt": 0}
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 
 
@@ -215,7 +216,7 @@ class WorkTable:
         _, end = known.spans()
         tasks = known.tasks.copy(deep=False)  # columns that say nothing of times are shared: history is long
         tasks["runtime_s"] = np.where(end <= now, tasks["runtime_s"].to_numpy(), np.nan)
-        for column in ("ready_at", "started_at", "ended_at", *(("slot_at",) if known.tells_waits else ())):
+        for column in ("ready_at", "started_at", "ended_at", *(("slot_at", "placed_at") if known.tells_waits else ())):
             times = tasks[column].to_numpy()
             tasks[column] = np.where(times <= now, times, np.nan)
         if known.tells_waits:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from preprov.model.errors import WorkError
-from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
+from preprov.model.worktable import NOT_TOLD, RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
 
 BLOCK_TASKS: Final = 100_000
 
@@ -155,8 +155,11 @@ def _from_parquet(data: bytes, dtypes: dict[str, str]) -> dict[str, np.ndarray]:
     import pyarrow.parquet as pq
 
     text = [name for name, dtype in dtypes.items() if dtype == "object"]
-    table = pq.read_table(io.BytesIO(data), columns=list(dtypes), read_dictionary=text)
-    return {name: _text(table[name]) if dtype == "object" else table[name].to_numpy() for name, dtype in dtypes.items()}
+    there = set(pq.read_schema(io.BytesIO(data)).names)
+    names = [n for n in dtypes if n in there or n not in NOT_TOLD]  # an earlier preprov did not write all of these
+    table = pq.read_table(io.BytesIO(data), columns=names, read_dictionary=[n for n in text if n in there])
+    found = {n: _text(table[n]) if dtypes[n] == "object" else table[n].to_numpy() for n in names}
+    return {n: found[n] if n in found else np.full(len(table), NOT_TOLD[n], dtype=dtypes[n]) for n in dtypes}
 
 
 def _text(column: Any) -> np.ndarray:

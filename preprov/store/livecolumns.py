@@ -122,5 +122,6 @@ def _waits(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRow]) -
         "slot_of": np.array(waits, dtype=object),
         "slots": np.ones(len(run)),
         "node": np.array([n or "" for n in tasks["node_id"]], dtype=object),
+        "placed_at": np.full(len(run), np.nan),
         "attempt": list(tasks["attempt"]),
     }

@@ -96,6 +96,17 @@ def _claims(queues: Sequence[str], own: Sequence[bool], held: np.ndarray) -> tup
     return tuple((queue, count, seconds) for queue, (count, seconds) in sorted(total.items()))
 
 
+def _told(content: Sequence[Any], count: int) -> list[list[Any]]:
+    """What tasks waited on, in the order of WAIT_COLUMNS, of a run that this or an earlier preprov wrote down."""
+    if len(content) <= _SHORT:
+        return [[v] * count for v in NOT_TOLD.values()]
+    given = list(content[_SHORT])
+    if len(given) < len(WAIT_COLUMNS):
+        at = list(WAIT_COLUMNS).index("placed_at")
+        given.insert(at, [NOT_TOLD["placed_at"]] * count)
+    return given
+
+
 def load_runs(contents: Sequence[str]) -> WorkTable:
     """The runs, in the order given, as one table."""
     if not contents:
@@ -115,8 +126,7 @@ def load_runs(contents: Sequence[str]) -> WorkTable:
         for name, values in zip(_TASK_NAMES, columns, strict=True):
             tasks[name].extend(values)
         if told:
-            given = content[_SHORT] if len(content) > _SHORT else [[v] * len(queues) for v in NOT_TOLD.values()]
-            for column, values in zip(waits, given, strict=True):
+            for column, values in zip(waits, _told(content, len(queues)), strict=True):
                 column.extend(values)
         run.extend([number] * len(queues))
         parents.extend(p + at for p in ps)

@@ -25,7 +25,8 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "jobs": ("batch", "/apis/batch/v1"),
     "cronjobs": ("batch", "/apis/batch/v1"),
     "pods": ("", "/api/v1"),
-    "workloads": ("kueue.x-k8s.io", "/apis/kueue.x-k8s.io/v1beta1"),
+    "priorityclasses": ("scheduling.k8s.io", "/apis/scheduling.k8s.io/v1"),
+    "workloads": ("kueue.x-k8s.io", "/apis/kueue.x-k8s.io"),
 }
 
 
@@ -35,6 +36,7 @@ class FakeKubernetes:
 
     Attributes:
         objects: resource -> uid -> object. rights: (group, resource) that may be listed. kueue: its CRDs are there.
+        kueue_versions: in which its workloads are served, the one that is liked best first.
         answers: answered before it refuses; None = always. page: at most so many objects a page.
         forget: continue tokens that are no longer known, to be refused once each. asked: requests so far.
         offset: seconds that its clock is ahead of this machine's. sent_as: media type of what was sent last.
@@ -46,6 +48,7 @@ class FakeKubernetes:
         default_factory=lambda: {("", "pods/resize"), *((group, name) for name, (group, _) in PLACES.items())}
     )
     kueue: bool = True
+    kueue_versions: tuple[str, ...] = ("v1beta1",)
     answers: int | None = None
     page: int = 500
     forget: int = 0
@@ -56,6 +59,7 @@ class FakeKubernetes:
     node_has: dict[str, float] = field(default_factory=lambda: {"cpu": 64.0, "memory": 256 * 2.0**30})
     node_used: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "memory": 0.0})
     _made: int = 0
+    _lists: dict[int, list[Json]] = field(default_factory=dict)
 
     def now(self) -> float:
         """Epoch seconds there."""
@@ -107,29 +111,52 @@ class FakeKubernetes:
             self.start(made)
         return made
 
+    def condition(self, thing: Json, kind: str, value: str, reason: str = "") -> None:
+        """Set a condition; as with the real one, its time is that at which it last became another value."""
+        told = thing["status"].setdefault("conditions", [])
+        found = next((c for c in told if c["type"] == kind), None)
+        if found is None or found["status"] != value:
+            told[:] = [c for c in told if c is not found]
+            found = {"type": kind, "status": value, "lastTransitionTime": stamp(self.now())}
+            told.append(found)
+        found["reason"] = reason
+
+    def hold(self, pod: Json, reason: str = "Unschedulable") -> None:
+        """The scheduler leaves it: nothing fits, or a gate stands before it ("SchedulingGated")."""
+        self.condition(pod, "PodScheduled", "False", reason)
+
+    def place(self, pod: Json, node: str = "node") -> None:
+        """The scheduler gives it a node."""
+        pod["spec"]["nodeName"] = node
+        self.condition(pod, "PodScheduled", "True")
+
+    def resume(self, job: Json) -> None:
+        """A suspended Job goes on."""
+        job["spec"]["suspend"] = False
+        job["status"]["startTime"] = stamp(self.now())
+        self.condition(job, "Suspended", "False", "JobResumed")
+
     def start(self, pod: Json) -> None:
         """Its container runs."""
         running = {"state": {"running": {"startedAt": stamp(self.now())}}}
-        pod["status"] = {"phase": "Running", "containerStatuses": [running]}
+        pod["status"] |= {"phase": "Running", "containerStatuses": [running]}
 
     def end(self, pod: Json, phase: str = "Succeeded") -> None:
         """Its container has ended."""
         states = pod["status"].get("containerStatuses") or [{"state": {}}]
         begun = states[0]["state"].get("running", {}).get("startedAt") or stamp(self.now())
         ended = {"state": {"terminated": {"startedAt": begun, "finishedAt": stamp(self.now()), "exitCode": 0}}}
-        pod["status"] = {"phase": phase, "containerStatuses": [ended]}
+        pod["status"] |= {"phase": phase, "containerStatuses": [ended]}
 
     def complete(self, job: Json, kind: str = "Complete") -> None:
         """The Job is over, and so are its pods."""
         for pod in self.pods_of(job):
-            self.end(pod)
-        now = stamp(self.now())
-        job["status"] = {
-            "startTime": job["status"].get("startTime") or job["metadata"]["creationTimestamp"],
-            "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now}],
-        }
+            if pod["status"].get("phase") not in ("Succeeded", "Failed"):
+                self.end(pod)
+        job["status"].setdefault("startTime", job["metadata"]["creationTimestamp"])
+        self.condition(job, kind, "True")
         if kind == "Complete":
-            job["status"]["completionTime"] = now
+            job["status"]["completionTime"] = stamp(self.now())
 
     def pods_of(self, job: Json) -> list[Json]:
         """The pods that the Job made."""
@@ -157,6 +184,8 @@ class FakeKubernetes:
             told = dict.fromkeys(("gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler"), "")
             version = {"major": "1", "minor": str(self.minor), "gitVersion": f"v1.{self.minor}.1"}
             return 200, {**told, **version, "platform": "linux/amd64"}
+        if path.rstrip("/") == "/apis":
+            return 200, {"kind": "APIGroupList", "groups": self._groups()}
         if path.endswith("/selfsubjectaccessreviews") and method == "POST":
             asked = body["spec"]["resourceAttributes"]
             below = asked.get("subresource")
@@ -186,11 +215,21 @@ class FakeKubernetes:
         """Its kubelet answers at once."""
         at_once(self, pod)
 
+    def _groups(self) -> list[Json]:
+        """API groups by name, as far as anybody asks for them."""
+        if not self.kueue:
+            return []
+        group = PLACES["workloads"][0]
+        versions = [{"groupVersion": f"{group}/{v}", "version": v} for v in self.kueue_versions]
+        return [{"name": group, "versions": versions, "preferredVersion": versions[0]}]
+
     def _listed(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, Json]:
         for name, (group, root) in PLACES.items():
             if not path.startswith(root + "/") or (name == "workloads" and not self.kueue):
                 continue
             parts = path[len(root) + 1 :].split("/")
+            if name == "workloads" and parts.pop(0) not in self.kueue_versions:
+                continue
             if parts[-1] != name:
                 continue
             if (group, name) not in self.rights:
@@ -201,12 +240,16 @@ class FakeKubernetes:
         return 404, status(404, "NotFound")
 
     def _page(self, name: str, found: list[Json], query: Mapping[str, list[str]]) -> tuple[int, Json]:
-        at = int(query.get("continue", ["0"])[0])
+        """A list is as it was when it was begun, whatever is deleted while somebody reads it."""
+        token = query.get("continue", [""])[0]
+        number, at = (int(part) for part in token.split(".")) if token else (self.asked, 0)
         if at and self.forget:
             self.forget -= 1
             return 410, status(410, "Expired")
+        found = self._lists.pop(number, found)
         size = min(int(query.get("limit", [str(self.page)])[0]), self.page)
-        more = {"continue": str(at + size)} if at + size < len(found) else {}
+        more = {"continue": f"{number}.{at + size}"} if at + size < len(found) else {}
+        self._lists[number] = found  # a page may be asked for again
         return 200, {
             "kind": f"{name}List",
             "metadata": {"resourceVersion": "1", **more},
@@ -264,6 +307,10 @@ def _handler(fake: FakeKubernetes, garble: Callable[[bytes], bytes] | None) -> t
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
         wbufsize = -1  # one packet for head and body: two of them wait for each other
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            """The Date header is by the cluster's clock."""
+            return super().date_time_string(fake.now() if timestamp is None else timestamp)
 
         def _serve(self) -> None:
             parts = urlsplit(self.path)

@@ -50,6 +50,7 @@ def with_waits(work: WorkTable) -> WorkTable:
         "slot_of": np.array([limit_key(Cause.AIRFLOW_POOL, SOURCE, "dü/x")] * n, dtype=object),
         "slots": np.full(n, 2.0),
         "node": np.array(["n1", ""] * n, dtype=object)[:n],
+        "placed_at": np.where(np.arange(n) % 2, work.tasks["ready_at"].to_numpy() + 0.2, np.nan),
         "attempt": np.arange(n) % 3 + 1,
     }
     return replace(work, tasks=work.tasks.assign(**waits))

@@ -3,7 +3,9 @@
 Three instants part it: when its orchestrator saw that it could start (`ready_at`), when it had its slot (`slot_at`),
 and when it began. Before the first it waits for the scheduler or for its run to be let in; before the second for a
 limit, if that was full just then, else for the scheduler; before the third for its node: for what that went through on
-its way to ready, if it came up meanwhile, else for others on it to end. What none of this explains is unknown.
+its way to ready, if it came up meanwhile, else for others on it to end. A place that says when it gave the task a node
+that was up (`placed_at`) parts this once more: until then there was no room, from then on the node fetched its image.
+What none of this explains is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ _HAND_OVER_S: Final = 30.0
 """From its slot to its start, on a worker that is known and not full: twice that, if its node had to come up first."""
 _SHORT_S: Final = 0.5
 _WITH_SLOTS: Final = frozenset({Cause.AIRFLOW_POOL, Cause.WORK_POOL, Cause.WORK_QUEUE})
-_WHOLE: Final = frozenset({Cause.QUOTA, Cause.SLURM_PRIORITY, Cause.SLURM_LIMIT, Cause.ROOM})
+_WHOLE: Final = frozenset({Cause.QUOTA, Cause.HELD, Cause.SLURM_PRIORITY, Cause.SLURM_LIMIT, Cause.ROOM})
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class _Tasks:
     key: NDArray[np.object_]
     need: Floats
     node: NDArray[np.object_]
+    placed: Floats
     root: NDArray[np.bool_]
     seconds: Floats = field(default_factory=lambda: np.empty(0))
 
@@ -91,8 +94,11 @@ def attribute(
     book = {f.key: f for f in limits}
     _let_in(work, t, book)
     _slots(work, t, book)
-    for row, found in node_waits(work, t.node, t.key, np.where(np.isnan(t.slot), t.ready, t.slot), t.started, warmings):
+    slot, placed = np.where(np.isnan(t.slot), t.ready, t.slot), np.where(np.isnan(t.placed), t.started, t.placed)
+    for row, found in node_waits(work, t.node, t.key, slot, placed, warmings):
         _node(t, row, found)
+    told = np.flatnonzero(~np.isnan(t.placed))
+    t.add(Cause.IMAGE, told, (t.started - t.placed)[told])
     return Waits(t.at, t.could, t.started, t.seconds, t.key)
 
 
@@ -117,9 +123,10 @@ def _chosen(work: WorkTable, since: float, until: float) -> _Tasks:
     slot = np.clip(tasks["slot_at"].to_numpy()[at], ready, begun)
     root = np.isinf(latest[at])  # these may have waited for their run to be let in
     ready = np.where((ready == slot) & ~root, could, ready)  # an orchestrator that only says when it had its slot
+    placed = np.clip(tasks["placed_at"].to_numpy()[at], np.fmax(slot, ready), begun)
     columns = [tasks[c].to_numpy(dtype=object)[at] for c in ("slot_of", "node")]
     needs = tasks["slots"].to_numpy()[at]
-    return _Tasks(at, could, ready, slot, begun, run[at], columns[0], needs, columns[1], root)
+    return _Tasks(at, could, ready, slot, begun, run[at], columns[0], needs, columns[1], placed, root)
 
 
 # --------------------------------------------------------------------------- until it is ready
@@ -239,7 +246,7 @@ def _dag_tasks(
 
 
 def _node(t: _Tasks, row: int, found: NodeWait) -> None:
-    """From its slot to its start."""
+    """From its slot to its start, or to when it was given a node that was up."""
     here = np.array([row])
     cause, _, _ = of_key(t.key[row])
     untimed = np.isnan(t.slot[row])
@@ -252,6 +259,10 @@ def _node(t: _Tasks, row: int, found: NodeWait) -> None:
         return
     if before is not None:
         t.add(before, here, np.array([found.busy_s + found.rest_s]))
+        return
+    if not np.isnan(t.placed[row]):  # a scheduler that finds room gives it within moments
+        whole = found.busy_s + found.rest_s
+        t.add(Cause.ROOM if whole > _PROMPT_S else Cause.SCHEDULER, here, np.array([whole]))
         return
     t.add(Cause.WORKERS if cause in _WITH_SLOTS else Cause.ROOM, here, np.array([found.busy_s]))
     t.rest(here, np.array([found.rest_s]), _HAND_OVER_S if t.node[row] else _PROMPT_S)

@@ -196,6 +196,7 @@ def _waits(t: TaskFacts, started: float, how: Telling) -> dict[str, Any]:
         "slot_of": limit_key(Cause.AIRFLOW_POOL, how.source, t.pool) if t.pool else "",
         "slots": float(t.slots),
         "node": t.host if ran else "",
+        "placed_at": NAN,
         "attempt": max(t.tries, 1),
     }
 

@@ -1,11 +1,14 @@
 """Lists of a Kubernetes API server by its own Python client, page by page, as plain JSON."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from preprov.contracts import Clock
 from preprov.kube.connecting import AGAIN, connect
 from preprov.model.errors import ConfigError, SourceError, SourceUnavailableError
 from preprov.sources.budget import RequestBudget
@@ -15,14 +18,14 @@ Json: TypeAlias = dict[str, Any]
 PAGE: Final = 500
 _TIMEOUT_S: Final = (5.0, 30.0)
 _GONE: Final = 410
-_KUEUE: Final = ("kueue.x-k8s.io", "v1beta1", "workloads")
+_KUEUE: Final = ("kueue.x-k8s.io", "workloads")
 
 
 class KubernetesClient:
-    """Asks one cluster. The client's own retries are the only ones.
+    """Asks one cluster. What is refused or not answered the client itself asks for again; an answer cut short, we do.
 
     Args:
-        budget: how often.
+        budget: how often. clock: ours, by which the server's own is judged.
         kubeconfig: a file; None = as `kubectl` finds it, or from within the cluster.
         context: of that file; "" = its current one.
         namespaces: that are read; none = all.
@@ -32,16 +35,20 @@ class KubernetesClient:
     def __init__(
         self,
         budget: RequestBudget,
+        clock: Clock,
         *,
         kubeconfig: Path | None = None,
         context: str = "",
         namespaces: tuple[str, ...] = (),
         retries: int = 3,
     ) -> None:
-        self._budget, self._kubeconfig, self._context = budget, kubeconfig, context
+        self._budget, self._clock = budget, clock
+        self._kubeconfig, self._context = kubeconfig, context
         self._retries = retries
         self._api: Any = None
         self.namespaces = namespaces
+        self.skew_s = 0.0
+        """Seconds that the server's clock is ahead of ours, as last heard."""
 
     @property
     def where(self) -> str:
@@ -60,28 +67,40 @@ class KubernetesClient:
         """All pods."""
         yield from self._all("CoreV1Api", "pod")
 
-    def workloads(self) -> Iterator[Json]:
-        """Kueue's workloads; none where Kueue is not installed, or may not be read."""
+    def priority_classes(self) -> Iterator[Json]:
+        """All priority classes; none where they may not be read."""
         from kubernetes import client
 
-        api: Any = client.CustomObjectsApi(self._connected())
-        group, version, plural = _KUEUE
-        try:
-            if not self.namespaces:
-                yield from self._pages(partial(api.list_cluster_custom_object, group, version, plural))
-            for name in self.namespaces:
-                yield from self._pages(partial(api.list_namespaced_custom_object, group, version, name, plural))
-        except SourceUnavailableError:
-            raise
-        except SourceError:
+        yield from self._if_allowed(client.SchedulingV1Api(self._connected()).list_priority_class)
+
+    def workloads(self) -> Iterator[Json]:
+        """Kueue's workloads, in the version that the server likes best; none where there is no Kueue, or no right."""
+        from kubernetes import client
+
+        version = self.kueue()
+        if not version:
             return
+        api: Any = client.CustomObjectsApi(self._connected())
+        group, plural = _KUEUE
+        if not self.namespaces:
+            yield from self._if_allowed(partial(api.list_cluster_custom_object, group, version, plural))
+        for name in self.namespaces:
+            yield from self._if_allowed(partial(api.list_namespaced_custom_object, group, version, name, plural))
+
+    def kueue(self) -> str:
+        """The version of Kueue's objects that the server likes best; "" = there is no Kueue."""
+        from kubernetes import client
+
+        told = self._json(client.ApisApi(self._connected()).get_api_versions).get("groups") or ()
+        group = next((g for g in told if isinstance(g, dict) and g.get("name") == _KUEUE[0]), {})
+        liked = [group.get("preferredVersion"), *(group.get("versions") or ())]
+        return next((str(v["version"]) for v in liked if isinstance(v, dict) and v.get("version")), "")
 
     def version(self) -> str:
         """Of the server."""
         from kubernetes import client
 
-        told: Any = self._ask(lambda: client.VersionApi(self._connected()).get_code(_request_timeout=_TIMEOUT_S))
-        return str(told.git_version)
+        return str(self._json(client.VersionApi(self._connected()).get_code).get("gitVersion", "?"))
 
     def may_list(self, group: str, resource: str, namespace: str = "") -> bool:
         """Whether we may."""
@@ -110,17 +129,26 @@ class KubernetesClient:
 
         api = getattr(client, api_name)(self._connected())
         if not self.namespaces:
-            yield from self._pages(_plain(getattr(api, f"list_{kind}_for_all_namespaces")))
+            yield from self._pages(getattr(api, f"list_{kind}_for_all_namespaces"))
         for name in self.namespaces:
-            yield from self._pages(_plain(partial(getattr(api, f"list_namespaced_{kind}"), name)))
+            yield from self._pages(partial(getattr(api, f"list_namespaced_{kind}"), name))
 
-    def _pages(self, ask: Callable[..., Json]) -> Iterator[Json]:
+    def _if_allowed(self, listed: Callable[..., Any]) -> Iterator[Json]:
+        """Every item; none of what is not there, or may not be read."""
+        try:
+            yield from self._pages(listed)
+        except SourceUnavailableError:
+            raise
+        except SourceError:
+            return
+
+    def _pages(self, listed: Callable[..., Any]) -> Iterator[Json]:
         """Every item. A list that took so long that the server forgot it is begun anew: items may come twice."""
         token = ""
         while True:
             more = {"_continue": token} if token else {}
             try:
-                answer = self._ask(lambda more=more: ask(limit=PAGE, _request_timeout=_TIMEOUT_S, **more))  # type: ignore[misc]
+                answer = self._json(listed, limit=PAGE, **more)
             except _Forgotten:
                 token = ""
                 continue
@@ -128,6 +156,37 @@ class KubernetesClient:
             token = str((answer.get("metadata") or {}).get("continue") or "")
             if not token:
                 return
+
+    def _json(self, asked: Callable[..., Any], **more: Any) -> Json:
+        """What is answered, without a model made of each object."""
+
+        def ask() -> Json:
+            turn = self._clock.now()
+            answer = asked(_preload_content=False, _request_timeout=_TIMEOUT_S, **more)
+            self._hear_clock(answer.headers, turn)
+            told = json.loads(answer.data)
+            if not isinstance(told, dict):
+                raise ValueError("not an object")
+            return told
+
+        import stamina
+
+        attempts = self._retries + 1
+        for attempt in stamina.retry_context(on=_CutShortError, attempts=attempts, wait_initial=0.5, wait_max=5.0):
+            with attempt:
+                return dict(self._ask(ask))
+        raise AssertionError("stamina ends by an answer or an error")
+
+    def _hear_clock(self, headers: Mapping[str, str], asked: datetime) -> None:
+        """Times of objects are by the clock of whoever made them: that of the API server, whose answers tell it."""
+        try:
+            theirs = parsedate_to_datetime(headers["date"])
+        except (KeyError, ValueError, TypeError):
+            return
+        theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
+        now = self._clock.now()
+        ahead = (theirs - now).total_seconds() + 0.5  # the header has whole seconds
+        self.skew_s = 0.0 if (asked - now).total_seconds() <= ahead <= 0.0 else ahead
 
     def _ask(self, call: Callable[[], Any]) -> Any:
         from kubernetes.client.exceptions import ApiException
@@ -144,25 +203,17 @@ class KubernetesClient:
             raise SourceUnavailableError(f"no answer: {type(e).__name__}", where=where, hint=hint) from e
         except ValueError as e:
             hint = "the next pass asks again"
-            raise SourceUnavailableError(f"an answer that is no JSON: {e}", where=where, hint=hint) from e
+            raise _CutShortError(f"an answer that is no JSON: {e}", where=where, hint=hint) from e
         finally:
             self._budget.answered(began)
 
 
+class _CutShortError(SourceUnavailableError):
+    """The answer is no JSON: it was cut off on its way."""
+
+
 class _Forgotten(Exception):
     """The server no longer knows where the list goes on."""
-
-
-def _plain(listed: Callable[..., Any]) -> Callable[..., Json]:
-    """The list as JSON, without a model made of each object."""
-
-    def ask(**more: Any) -> Json:
-        answer = json.loads(listed(_preload_content=False, **more).data)
-        if not isinstance(answer, dict):
-            raise ValueError("not an object")
-        return answer
-
-    return ask
 
 
 def _refused(status: int | None, reason: object, where: str) -> Exception:

@@ -10,22 +10,35 @@ from preprov.sources.kubernetes.client import KubernetesClient
 
 _RIGHTS: Final = (("batch", "jobs"), ("batch", "cronjobs"), ("", "pods"))
 _KUEUE: Final = ("kueue.x-k8s.io", "workloads")
+_CLASSES: Final = ("scheduling.k8s.io", "priorityclasses")
 _MOST: Final = 2_000
+SKEW_S: Final = 30.0
+"""Clocks that differ by less are one."""
 
 
 def examine(client: KubernetesClient) -> tuple[Finding, ...]:
     """Ask for a little of everything; stops where nothing further can be said."""
     try:
         found = [Finding("address", "ok", f"{client.where}: Kubernetes {client.version()}")]
+        found.append(_clock(client))
         found += [_right(client, *right) for right in _RIGHTS]
         if any(f.state == "bad" for f in found):
             return tuple(found)
         found.append(_counted("jobs", client.jobs()))
         found.append(_counted("cron jobs", client.cron_jobs()))
+        found.append(_priorities(client))
         found.append(_kueue(client))
     except PreprovError as e:
         return (Finding("address", "bad", f"{e.what} ({e.where})", e.hint or "`kubectl version`"),)
     return tuple(found)
+
+
+def _clock(client: KubernetesClient) -> Finding:
+    if abs(client.skew_s) < SKEW_S:
+        return Finding("clock", "ok", "agrees with ours")
+    way = "ahead of" if client.skew_s > 0 else "behind"
+    text = f"is {abs(client.skew_s):.0f} s {way} ours: its times are shifted by that"
+    return Finding("clock", "warn", text, "let both machines follow a time server")
 
 
 def _right(client: KubernetesClient, group: str, resource: str) -> Finding:
@@ -42,7 +55,17 @@ def _counted(what: str, items: Iterator[object]) -> Finding:
     return Finding(what, "ok", f"{number}{' and more' if number == _MOST else ''} to be seen")
 
 
+def _priorities(client: KubernetesClient) -> Finding:
+    name = "priority classes"
+    if not client.may_list(*_CLASSES):
+        return Finding(name, "ok", "not read: a Job has priority 0 until it has pods")
+    return Finding(name, "ok", f"{sum(1 for _ in client.priority_classes())} to be seen")
+
+
 def _kueue(client: KubernetesClient) -> Finding:
+    version = client.kueue()
+    if not version:
+        return Finding("Kueue", "ok", "is not installed")
     if not client.may_list(*_KUEUE):
-        return Finding("Kueue", "ok", "not read: suspended Jobs are taken to wait for a quota")
-    return Finding("Kueue", "ok", "its workloads are read where it is installed")
+        return Finding("Kueue", "ok", f"{version}, not read: suspended Jobs are taken to wait for a quota")
+    return Finding("Kueue", "ok", f"{version}: its workloads are read")

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from preprov.contracts import SeenRuns
+from preprov.model.waits import limit_key
 from preprov.model.work import Trigger
 from preprov.model.worktable import WorkTable
 from preprov.sources.building import labels, runs_frame, tasks_frame
@@ -15,14 +16,17 @@ from preprov.sources.text import clean
 _FAR_S: Final = 3650 * 86_400.0
 """What no node would help is expected so long after it was made: never."""
 _NAN: Final = float("nan")
+_FOREVER: Final = float("inf")
 
 
-def table(found: Sequence[Found], crons: dict[str, str], *, zone: str, tenant: str) -> SeenRuns:
+def table(
+    found: Sequence[Found], crons: dict[str, str], *, source: str, zone: str, tenant: str, ahead: float = 0.0
+) -> SeenRuns:
     """Runs as they are now.
 
     Args:
-        found: one each. crons: CronJob as a DAG -> its cron. zone: of their wall clock.
-        tenant: whose; "" = their namespace's.
+        found: one each. crons: CronJob as a DAG -> its cron. source: its key. zone: of their wall clock.
+        tenant: whose; "" = their namespace's. ahead: seconds that their times are ahead of ours.
     """
     if not found:
         return SeenRuns.empty()
@@ -35,9 +39,9 @@ def table(found: Sequence[Found], crons: dict[str, str], *, zone: str, tenant: s
         "schedule": labels([crons.get(f.cron, "") for f in found]),
         "zone": labels([zone] * len(found)),
         "trigger": labels([str(Trigger.SCHEDULED if f.cron else Trigger.MANUAL) for f in found]),
-        "scheduled_for": _numbers(f.turn for f in found),
-        "submit": _numbers(f.submit for f in found),
-        "due": _numbers(f.submit + (_FAR_S if f.waits else 0.0) for f in found),
+        "scheduled_for": _numbers(f.turn for f in found) - ahead,
+        "submit": _numbers(f.submit for f in found) - ahead,
+        "due": _numbers(f.submit + (_FAR_S if f.waits else 0.0) for f in found) - ahead,
         "timing": "observed",
     }
     tasks = {
@@ -50,26 +54,40 @@ def table(found: Sequence[Found], crons: dict[str, str], *, zone: str, tenant: s
         "memory": _numbers(s.memory for _, s in steps),
         "gpu": _numbers(s.gpu for _, s in steps),
         "hint_s": _numbers(s.hint_s for _, s in steps),
-        "ready_at": _numbers(s.ready_at for _, s in steps),
-        "started_at": _numbers(s.started_at for _, s in steps),
-        "ended_at": _numbers(s.ended_at for _, s in steps),
+        "ready_at": _numbers(s.ready_at for _, s in steps) - ahead,
+        "started_at": _numbers(s.started_at for _, s in steps) - ahead,
+        "ended_at": _numbers(s.ended_at for _, s in steps) - ahead,
         "runtime_s": _numbers(_runtime(s) for _, s in steps),
+    }
+    waits = {
+        "slot_at": _numbers(s.slot_at for _, s in steps) - ahead,
+        "slot_of": labels(["" if s.limit is None else limit_key(s.limit[0], source, s.limit[1]) for _, s in steps]),
+        "slots": np.ones(len(steps)),
+        "node": labels([s.node for _, s in steps]),
+        "placed_at": _numbers(s.placed_at for _, s in steps) - ahead,
+        "attempt": np.array([s.attempt for _, s in steps], dtype=np.int64),
     }
     edges = np.array(_edges(found), dtype=np.int64).reshape(-1, 2)
     work = WorkTable(
-        runs_frame(len(found), runs), tasks_frame(len(steps), tasks), edges[:, 0].copy(), edges[:, 1].copy()
+        runs_frame(len(found), runs),
+        tasks_frame(len(steps), tasks).assign(**waits),
+        edges[:, 0].copy(),
+        edges[:, 1].copy(),
     )
-    queues = labels([clean(found[i].queue) for i, _ in steps])
+    queues = labels([clean(s.queue or found[i].queue) for i, s in steps])
     return SeenRuns(work, np.array([f.over for f in found], dtype=bool), queues)
 
 
 def _edges(found: Sequence[Found]) -> list[tuple[int, int]]:
-    """Where a Job lets fewer tasks run at once than it has, each waits for the one so many before it."""
+    """Where a Job lets fewer tasks run at once than it has, the next begins as the first of those before it ends."""
     out, first = [], 0
     for f in found:
         n = len(f.steps)
         if f.abreast:
-            out += [(first + i, first + i + f.abreast) for i in range(n - f.abreast)]
+            ends = sorted(range(n), key=lambda i: (_FOREVER if f.steps[i].ended_at is None else f.steps[i].ended_at, i))
+            for i in range(n - f.abreast):
+                before = ends[i] if ends[i] < i + f.abreast else i
+                out.append((first + before, first + i + f.abreast))
         first += n
     return out
 

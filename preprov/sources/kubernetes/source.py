@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,16 +13,9 @@ from preprov.kube.labels import is_known
 from preprov.model.time import epoch
 from preprov.model.work import Schedule
 from preprov.sources.kubernetes.client import KubernetesClient
-from preprov.sources.kubernetes.examining import examine
-from preprov.sources.kubernetes.objects import (
-    Found,
-    admitted_by_kueue,
-    group_of,
-    job_of,
-    of_job,
-    of_pods,
-    of_template,
-)
+from preprov.sources.kubernetes.examining import SKEW_S, examine
+from preprov.sources.kubernetes.holding import Known, asks_kueue, by_class, gates, reserved_by_kueue
+from preprov.sources.kubernetes.objects import Found, group_of, job_of, of_job, of_pods, of_template
 from preprov.sources.kubernetes.runs import table
 from preprov.sources.text import clean
 from preprov.sources.zones import canonical_zone
@@ -47,11 +40,13 @@ class KubernetesSettings:
 
     Attributes:
         key: its name. zone: of CronJobs that name none. tenant: whose work it is; "" = each namespace its own.
+        queue_key: key of the node selector whose value is the queue that routes match; "" = none.
     """
 
     key: str
     zone: str = "UTC"
     tenant: str = ""
+    queue_key: str = ""
 
 
 class KubernetesSource:
@@ -66,6 +61,7 @@ class KubernetesSource:
         self._settings = settings
         self._client = client
         self._kept: dict[str, int] = {}
+        self._skew, self._heard = 0.0, False
 
     @property
     def key(self) -> str:
@@ -85,19 +81,26 @@ class KubernetesSource:
         """As the contract says: CronJobs first, then Jobs and pods as they are now."""
         if not state.cursor:
             self._kept.clear()
-        crons, first = self._crons(now)
+        known = Known(by_class(self._client.priority_classes()), self._settings.queue_key)
+        crons, first = self._crons(now, known)
         yield first
         jobs = _each(self._client.jobs())
-        admitted = admitted_by_kueue(self._client.workloads()) if any(_suspended(j) for j in jobs) else {}
         pods: dict[str, list[Json]] = {}
         others: dict[str, list[Json]] = {}
-        for pod in _each(self._client.pods()):
+        every = _each(self._client.pods())
+        for pod in every:
             job, group = job_of(pod), group_of(pod)
             if job:
                 pods.setdefault(job, []).append(pod)
             elif group:
                 others.setdefault(group, []).append(pod)
-        found, rejects = _found(jobs, pods, others, admitted)
+        kueue = any(asks_kueue(thing) for thing in (*jobs, *every))
+        reserved = reserved_by_kueue(self._client.workloads()) if kueue else {}
+        skew = self._clock(state)
+        ungated, notes = gates(every, state.notebook, epoch(now) + self._skew)
+        if skew or notes:
+            yield SyncBatch(notebook={**skew, **notes})
+        found, rejects = _found(jobs, pods, others, replace(known, reserved=reserved, ungated=ungated))
         yield from self._told(found, rejects, crons, progress)
         there = {f.run_id for f in found}
         gone = tuple(r.run_id for r in state.open if r.run_id not in there)
@@ -106,6 +109,19 @@ class KubernetesSource:
         yield SyncBatch(gone=gone, cursor=json.dumps({"seen": epoch(now)}))
 
     # ---- inside
+
+    def _clock(self, state: SourceState) -> Mapping[str, str]:
+        """Learn how far ahead their clock is; returns what is to be kept of it.
+
+        What was told stays as it was told: only what changes from now on is shifted otherwise.
+        """
+        if not self._heard:
+            self._skew, self._heard = float(state.notebook.get("skew", 0.0)), True
+        heard = self._client.skew_s if abs(self._client.skew_s) >= SKEW_S else 0.0
+        if abs(heard - self._skew) < SKEW_S:
+            return {}
+        self._skew = float(round(heard))
+        return {"skew": str(self._skew)}
 
     def _told(
         self, found: Sequence[Found], rejects: Sequence[Reject], crons: dict[str, str], progress: Progress | None
@@ -116,19 +132,20 @@ class KubernetesSource:
             yield SyncBatch(rejects=tuple(rejects))
         for i in range(0, len(changed), _BATCH):
             part = changed[i : i + _BATCH]
-            yield SyncBatch(runs=table(part, crons, zone=self.zone, tenant=self._settings.tenant))
+            how = {"zone": self.zone, "tenant": self._settings.tenant}
+            yield SyncBatch(runs=table(part, crons, source=self.key, ahead=self._skew, **how))
             self._kept.update({f.run_id: hash(repr(f)) for f in part})
             if progress is not None:
                 progress((i + len(part)) / len(changed), "jobs and pods")
 
-    def _crons(self, now: datetime) -> tuple[dict[str, str], SyncBatch]:
+    def _crons(self, now: datetime, known: Known) -> tuple[dict[str, str], SyncBatch]:
         """Cron of each CronJob, and the batch that declares them."""
         crons: dict[str, str] = {}
         schedules: list[Schedule] = []
         shapes: list[Found] = []
         notes: list[str] = []
         for cron_job in _each(self._client.cron_jobs()):
-            shape = of_template(cron_job)
+            shape = of_template(cron_job, known)
             if shape is None:
                 continue
             schedule = self._schedule(cron_job, shape.dag_id, now)
@@ -141,8 +158,8 @@ class KubernetesSource:
             shapes.append(shape)
         return crons, SyncBatch(
             schedules=tuple(schedules),
-            shapes=table(shapes, crons, zone=self.zone, tenant=self._settings.tenant),
-            dag_queues={s.dag_id: (s.queue,) for s in shapes},
+            shapes=table(shapes, crons, source=self.key, zone=self.zone, tenant=self._settings.tenant),
+            dag_queues={f.dag_id: tuple(sorted({s.queue or f.queue for s in f.steps})) for f in shapes},
             notes=tuple(notes),
         )
 
@@ -169,19 +186,19 @@ class KubernetesSource:
 
 
 def _found(
-    jobs: Sequence[Json], pods: Mapping[str, list[Json]], others: Mapping[str, list[Json]], admitted: Mapping[str, bool]
+    jobs: Sequence[Json], pods: Mapping[str, list[Json]], others: Mapping[str, list[Json]], known: Known
 ) -> tuple[list[Found], list[Reject]]:
     found: list[Found] = []
     rejects: list[Reject] = []
     for n, job in enumerate(jobs):
         uid = str((job.get("metadata") or {}).get("uid") or "")
-        run = of_job(job, pods.get(uid, ()), admitted=admitted.get(uid))
+        run = of_job(job, pods.get(uid, ()), known)
         if run is None:
             rejects.append(Reject(n, "a Job without name, uid or creation time", json.dumps(job, default=str)[:200]))
         else:
             found.append(run)
     for n, group in enumerate(others.values()):
-        run = of_pods(group)
+        run = of_pods(group, known)
         if run is None:
             rejects.append(Reject(n, "a pod without uid or creation time", json.dumps(group[0], default=str)[:200]))
         else:
@@ -196,10 +213,6 @@ def _each(items: Iterator[Any]) -> list[Json]:
         if not is_known(item):
             out[str((item.get("metadata") or {}).get("uid") or i)] = item
     return list(out.values())
-
-
-def _suspended(job: Json) -> bool:
-    return bool(_spec(job).get("suspend"))
 
 
 def _spec(of: Json) -> Json:

@@ -141,6 +141,7 @@ class RunBuilder:
             "slot_of": waits_for(task.reason, self._source, clean(unit.partition)),
             "slots": 1.0,
             "node": task.host if task.started_at else "",
+            "placed_at": _NAN,
             "attempt": task.attempt,
         }
 

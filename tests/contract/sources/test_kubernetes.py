@@ -25,7 +25,7 @@ class KubernetesPlace:
         self.cluster.offset += seconds
 
     def source(self) -> KubernetesSource:
-        client = KubernetesClient(RequestBudget(1000.0, self), kubeconfig=self.kubeconfig, retries=0)
+        client = KubernetesClient(RequestBudget(1000.0, self), self, kubeconfig=self.kubeconfig, retries=0)
         return KubernetesSource(KubernetesSettings("cluster"), client)
 
     def now(self) -> datetime:

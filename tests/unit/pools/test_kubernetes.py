@@ -298,7 +298,7 @@ def test_held_room_and_tasks_of_ours_are_not_read_as_work_of_the_same_cluster(wo
     ours = world.fake.job("ours", namespace="preprov")
     ours["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "preprov", "preprov.io/kind": "task"}
     file = Path(str(world.pool.groups[0].options["kubeconfig"]))
-    client = KubernetesClient(RequestBudget(1e6, world.clock), kubeconfig=file)
+    client = KubernetesClient(RequestBudget(1e6, world.clock), world.clock, kubeconfig=file)
     source = KubernetesSource(KubernetesSettings("k8s"), client)
     found = [i for b in source.changes(SourceState(), world.clock.now()) for i in b.runs.work.runs["dag_id"]]
     assert found == ["work/etl"]

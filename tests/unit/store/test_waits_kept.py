@@ -1,17 +1,21 @@
 """What tasks waited on, through blocks of history; and of what is served here."""
 
+import io
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from preprov.contracts import WorkStore
+from preprov.contracts import PoolRuns, SeenRuns, WorkStore
 from preprov.model.waits import Cause, limit_key
 from preprov.model.work import DagSpec, State, TaskSpec
-from preprov.model.worktable import WorkTable
+from preprov.model.worktable import WAIT_COLUMNS, WorkTable
 from preprov.store import columns
 from preprov.store.database import open_store
+from preprov.store.runcodec import dump_runs, load_runs
 from preprov.testing.store_examples import POOL, T0, history, minutes
 from preprov.testing.sync_contract import assert_same_waits, with_waits
 
@@ -24,6 +28,27 @@ def test_blocks_of_an_earlier_preprov_stand_beside_later_ones() -> None:
     assert len(found.parents) == len(plain.parents) + len(told.parents)
     assert not columns.decode(blocks[:1]).tells_waits
     assert_same_waits(WorkTable.concat([told, plain]), told)
+
+
+def test_what_an_earlier_preprov_told_of_waits_is_read_without_what_it_did_not_know() -> None:
+    told = with_waits(history(10))
+    (block,) = columns.encode(told)
+    older = pq.read_table(io.BytesIO(block.tasks)).drop_columns(["placed_at"])
+    out = io.BytesIO()
+    pq.write_table(older, out)
+    part = PoolRuns(
+        SeenRuns(told, np.ones(len(told.runs), dtype=bool), np.array(["q"] * len(told), dtype=object)),
+        np.ones(len(told), dtype=bool),
+    )
+    lines = []
+    for run in dump_runs(part):
+        content = json.loads(run.content)
+        del content[6][4]
+        lines.append(json.dumps(content))
+    expected = replace(told, tasks=told.tasks.assign(placed_at=np.nan))
+    for found in (columns.decode([(block.runs, out.getvalue(), block.edges)]), load_runs(lines)):
+        for name in WAIT_COLUMNS:
+            np.testing.assert_array_equal(found.tasks[name].to_numpy(), expected.tasks[name].to_numpy())
 
 
 def test_what_is_not_known_yet_is_hidden() -> None:
