@@ -31,7 +31,8 @@ class Kept:
 
     Attributes:
         track: what it uses. read_at: epoch seconds of the last look. throttled_s: as it was then.
-        renewed_at: when its limits were set last. curves: of its past runs. given_up: nothing is changed any more.
+        renewed_at: when its limits were set last. curves: of its past runs; None = not learnt yet.
+        given_up: nothing is changed any more.
         looked_again: its curves know how it began. first_limit_s: its time limit as it was.
         lowering: what it is to have, where its node lowers it later. told: what of a change was recorded already.
         impossible: of a resource, the least amount that its node was found not to be able to give.

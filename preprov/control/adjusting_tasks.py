@@ -166,9 +166,9 @@ def _wish(ctx: Context, pool: Pool, live: Live, r: Running, manner: Adjusting, n
     if r.kept.curves is None:
         r.kept.curves = curves_of(ctx, pool, live.runs[r.task.run_id], r.task)
     elif not r.kept.looked_again and is_worth_another_look(ctx, pool, r.kept.curves, elapsed):
-        r.kept.curves = curves_of(ctx, pool, live.runs[r.task.run_id], r.task, elapsed, reading.use)
-        r.kept.looked_again = True
-    outlooks = {k: outlook(c, elapsed, manner.ahead_s) for k, c in r.kept.curves.items()}
+        later = curves_of(ctx, pool, live.runs[r.task.run_id], r.task, elapsed, reading.use)
+        r.kept.curves, r.kept.looked_again = (later, True) if later is not None else (r.kept.curves, False)
+    outlooks = {k: outlook(c, elapsed, manner.ahead_s) for k, c in (r.kept.curves or {}).items()}
     allocated = r.claim.most
     r.kept.track, changes = look(r.kept.track, reading, allocated, r.task.spec.request, outlooks, manner)
     changes = tuple(c for c in changes if c.resource in can and _possible(r, c))

@@ -13,6 +13,7 @@ from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
 from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
+from preprov.control.learnt import signatures_of
 from preprov.control.moving import at_their_size, moved
 from preprov.control.observing import of_tasks
 from preprov.control.phased import Curves, as_asked, flat_segments, note, share_nodes
@@ -56,6 +57,7 @@ class DispatchResult:
 def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> DispatchResult:
     """One round: due turns, reports, freed children, then ready tasks onto ready nodes in launch order."""
     now = ctx.clock.now()
+    signatures_of(ctx).new_round(pool.name)
     lifecycle.materialise_due(ctx, pool, now)
     live = lifecycle.load(ctx, pool)
     reports = poll(ctx, pool, observation)

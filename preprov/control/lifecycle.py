@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from preprov.contracts import TaskReport
 from preprov.control.context import Context
+from preprov.control.learnt import signatures_of
 from preprov.control.observing import of_tasks
 from preprov.demand.schedules import turns
 from preprov.model.pools import Pool
@@ -79,6 +80,9 @@ def absorb(ctx: Context, pool: Pool, live: Live, reports: Sequence[TaskReport], 
             continue
         changed[key] = _ended(current, report, now)
     ctx.ports.work.save_tasks(list(changed.values()))
+    for task in changed.values():
+        if task.state is State.SUCCEEDED:
+            signatures_of(ctx).ended(pool.name, live.runs[task.run_id].dag_id, task.signature)
     return live.with_tasks(changed.values())
 
 

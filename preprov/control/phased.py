@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from preprov.contracts import TaskReport
 from preprov.control.context import Context
-from preprov.control.demanding import remembered
+from preprov.control.learnt import Key, in_short, signatures_of
 from preprov.control.lifecycle import Live
 from preprov.control.measuring import input_bytes, usual_runs
 from preprov.model.curved import CurvePacking
@@ -29,9 +29,6 @@ from preprov.profiles.futures import Future, Learnt, Step
 
 Floats = NDArray[np.float64]
 
-_FRESH: Final = timedelta(minutes=10)
-_LEARNT_A_ROUND: Final = 8
-"""Signatures that are learnt in one round; those of others are taken by their requests until the next."""
 _LOOKS_A_ROUND: Final = 32
 """Pairs of a task and a node whose chance is worked out in one round."""
 _BEYOND: Final = 1.3
@@ -41,12 +38,14 @@ UNKNOWN_RUNTIME_S: Final = 3600.0
 
 @dataclass
 class Curves:
-    """What tasks of a pool are expected to use, as far as it is trusted; of one round of dispatch."""
+    """What tasks of a pool are expected to use, as far as it is trusted; of one round of dispatch.
+
+    What it was too much to learn in this round is taken by its request until the next.
+    """
 
     ctx: Context
     pool: Pool
     live: Live
-    left: int = _LEARNT_A_ROUND
     _found: dict[tuple[str, str, float], tuple[Future, tuple[Step, ...]] | None] = field(default_factory=dict)
 
     @property
@@ -75,13 +74,8 @@ class Curves:
     def _made(
         self, packing: CurvePacking, dag: str, task: TaskRun, size: float
     ) -> tuple[Future, tuple[Step, ...]] | None:
-        key = (self.pool.name, "futures", dag, task.signature)
-        held = self.ctx.memo.get(key)
-        if held is None or self.ctx.clock.now() - held[0] >= _FRESH:
-            if self.left <= 0:
-                return None
-            self.left -= 1
-        found = remembered(self.ctx, key, _FRESH, lambda: self._learnt(dag, task))
+        key = Key(self.pool.name, "futures", dag, task.signature)
+        found, _ = signatures_of(self.ctx).ask(key, self.ctx.clock.now(), lambda _: self._learnt(dag, task))
         if found is None:
             return None
         last, learnt = found
@@ -95,7 +89,7 @@ class Curves:
         if self.packing is None or len(same) < self.packing.runs:
             return None
         learnt = Learnt.of(same)
-        return (same[-1], learnt) if learnt.is_trusted else None
+        return (in_short(same[-1]), learnt) if learnt.is_trusted else None
 
     def segments(self, task: TaskRun, start: datetime) -> tuple[Segment, ...] | None:
         """What is reserved from `start` on; None = what it asks for."""

@@ -15,8 +15,8 @@ import structlog
 from preprov.contracts import ResourceAdjuster, TaskReport
 from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
-from preprov.control.demanding import remembered
 from preprov.control.handover import open_rooms
+from preprov.control.learnt import Key, signatures_of
 from preprov.control.lifecycle import Live
 from preprov.control.measuring import Instance, usual_runs
 from preprov.control.observing import of_tasks
@@ -37,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 PROBE: Final = "~probe"
 """Behind the name of the task that it is of."""
-_FRESH: Final = timedelta(minutes=10)
 _LEASE_S: Final = 60.0
 _STEP: Final = 1 / 16
 _MARGIN: Final = 1.25
@@ -123,10 +122,10 @@ def _sample(task: TaskRun, probe: Probe) -> TaskRun:
 
 
 def _weighed(
-    ctx: Context, pool: Pool, live: Live, task: TaskRun, setting: Probing, now: datetime
+    ctx: Context, pool: Pool, task: TaskRun, past: _Past, setting: Probing, now: datetime
 ) -> tuple[bool, str, dict[str, float]]:
     """(it pays, in words, in numbers): in USD where prices are known, else in node seconds."""
-    probe, past = _named(task), _past(ctx, pool, live, task)
+    probe = _named(task)
     offering = max((o for g in pool.groups for o in g.offerings), key=lambda o: o.allocatable.memory)
     room = offering.allocatable
     price = Price(failure=setting.failure, cap=room.memory)
@@ -160,22 +159,31 @@ def _named(task: TaskRun) -> Probe:
     return task.spec.probe or Probe()
 
 
-def _past(ctx: Context, pool: Pool, live: Live, task: TaskRun) -> _Past:
+def _past(ctx: Context, pool: Pool, live: Live, task: TaskRun, *, at_once: bool = False) -> _Past | None:
+    """None: this round has looked up its share, and of this one it was not its turn."""
     run = live.runs[task.run_id]
-    key = (pool.name, "probe past", run.dag_id, task.signature)
-    return remembered(ctx, key, _FRESH, lambda: _looked_up(ctx, pool, run.dag_id, task))
+    key = Key(pool.name, "probe past", run.dag_id, task.signature)
+    past, looked_up = signatures_of(ctx).ask(
+        key, ctx.clock.now(), lambda _: _looked_up(ctx, pool, run.dag_id, task), may=True if at_once else None
+    )
+    return past if past is not None or not looked_up else _nothing(task)
 
 
-def _looked_up(ctx: Context, pool: Pool, dag: str, task: TaskRun) -> _Past:
+def _nothing(task: TaskRun) -> _Past:
+    return _Past((), (), (task.spec.runtime_hint_s or UNKNOWN_RUNTIME_S) / 3600)
+
+
+def _looked_up(ctx: Context, pool: Pool, dag: str, task: TaskRun) -> _Past | None:
     same = usual_runs(ctx, pool, dag, task, lambda u: bool(np.isfinite(u.memory).any()))
+    if not same:
+        return None
     probes = ctx.ports.samples.summaries([_probe_of(i) for i, _ in same])
     pairs = [
         (probes[_probe_of(i)].memory_peak, _peak(u))
         for i, u in same
         if _probe_of(i) in probes and probes[_probe_of(i)].memory_peak > 0
     ]
-    hint = task.spec.runtime_hint_s or UNKNOWN_RUNTIME_S
-    seconds = float(np.mean([u.duration_s for _, u in same])) if same else hint
+    seconds = float(np.mean([u.duration_s for _, u in same]))
     return _Past(tuple(_peak(u) for _, u in same), tuple(pairs), seconds / 3600)
 
 
@@ -193,8 +201,15 @@ def _probe_of(i: Instance) -> str:
 def _begun(
     ctx: Context, pool: Pool, live: Live, task: TaskRun, observation: PoolObservation, setting: Probing, now: datetime
 ) -> ActionRecord | None:
-    """Weigh it, and put it on a node; None if it would pay but no node has room: the task need not wait for that."""
-    pays, why, numbers = _weighed(ctx, pool, live, task, setting, now)
+    """Weigh it, and put it on a node.
+
+    None if it would pay but no node has room, or if too many were weighed in this round: the task need not wait for
+    that.
+    """
+    past = _past(ctx, pool, live, task)
+    if past is None:
+        return None
+    pays, why, numbers = _weighed(ctx, pool, task, past, setting, now)
     if not pays:
         return _record(ctx, pool, task, now, "skipped", f"no probe run: {why}", numbers)
     probe, sample = _named(task), _sample(task, _named(task))
@@ -296,7 +311,8 @@ def _told(
     ctx: Context, pool: Pool, live: Live, task: TaskRun, row: ActionRecord, ran_s: float, now: datetime
 ) -> ActionRecord:
     """What it cost and what it says."""
-    probe, before, past = _named(task), task.spec.request.memory, _past(ctx, pool, live, task)
+    probe, before = _named(task), task.spec.request.memory
+    past = _past(ctx, pool, live, task, at_once=True) or _nothing(task)
     peak = ctx.ports.samples.summaries([_sample(task, probe).claimant(0)])
     seen = next((s.memory_peak for s in peak.values()), float("nan"))
     offering = max((o for g in pool.groups for o in g.offerings), key=lambda o: o.allocatable.memory)
