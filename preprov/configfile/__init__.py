@@ -29,6 +29,7 @@ from preprov.model.adoption import Gate
 from preprov.model.errors import ConfigError
 from preprov.model.limits import Deadline, SharedLimit
 from preprov.model.pools import (
+    FAILURE_PRICE,
     CapacityType,
     Group,
     Guards,
@@ -233,6 +234,9 @@ class PoolSection(Section):
     adjust: AdjustSection | None = Field(default=None, description="Left out: running tasks are not adjusted.")
     curves: CurvesSection = CurvesSection()
     probe: ProbeSection | None = Field(default=None, description="Left out: no task is tried beforehand.")
+    failure_price: float = Field(
+        default=FAILURE_PRICE, ge=0, description="Of a failed attempt, for `task sizing`; 1 = what was allocated to it."
+    )
     preload: PreloadSection = PreloadSection()
     floor: list[WithinSection] = Field(default_factory=list)
     disruption: list[WithinSection] = Field(default_factory=list)
@@ -317,6 +321,7 @@ class ConfigFile(Section):
                 adjusting=p.adjust.build() if p.adjust else None,
                 packing=p.curves.build(),
                 probing=p.probe.build() if p.probe else None,
+                failure_price=p.failure_price,
                 guards=(p.guard or self.guard).build(),
                 window=p.window.hours(),
                 preload=p.preload.build(),

@@ -1,5 +1,6 @@
 """What the tasks of a pool, or of a trace, ask for and should; and what one task is expected to use over time."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -11,18 +12,16 @@ from preprov.control.teaching_curves import vintages_of
 from preprov.model.errors import ForecastError
 from preprov.model.executions import Executions
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Offering, Pool
+from preprov.model.pools import FAILURE_PRICE, Offering, Pool
 from preprov.model.signature import names_of
 from preprov.model.time import from_epoch
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
 from preprov.profiles.oddities import Oddity, oddities, sort_out
-from preprov.profiles.requests import FAILURES, FEWEST, Need, Part, Room, needs, parts, whole
+from preprov.profiles.requests import FAILURES, FEWEST, Need, Part, Room, needs, node_hours_asked, parts, whole
 from preprov.profiles.waste import Price
 
-FAILURE_PRICE: Final = 2.0
-"""What a failed attempt is held to cost, 1 being what was allocated to it: it makes people look, too."""
 _STEPS: Final = 4
 _AS_LONG_AS_KEPT: Final = timedelta(days=400)
 
@@ -44,59 +43,81 @@ class RightSizing:
     Attributes:
         needs: every task, the one that would free the most first. room: of the node that shares are of.
         usd_per_hour: of that node; None = no price known.
+        asked_in_all: node hours that all tasks of the pool, or the trace, asked for, left out ones too.
+        failure_price: by which memory is asked for.
         probes: what probe runs came to.
     """
 
     needs: Sequence[Need]
     room: Room
     usd_per_hour: float | None
+    asked_in_all: float
+    failure_price: float
     probes: Probes = Probes()
 
     def as_dict(self) -> dict[str, Any]:
         """tasks, dags, tenants, all, probes: amounts in cores and GiB, hours of a whole node, USD."""
-        every = whole(self.needs)
         return {
             "node": {**asdict(self.room), "usd_per_hour": self.usd_per_hour},
-            "tasks": [self._task(n, every) for n in self.needs],
+            "failure_price": self.failure_price,
+            "tasks": [self._task(n) for n in self.needs],
             "dags": [self._part(p) for p in parts(self.needs, "dag")],
             "tenants": [self._part(p) for p in parts(self.needs, "tenant")],
-            "all": self._part(every),
+            "all": self._part(whole(self.needs)),
             "probes": asdict(self.probes),
         }
 
-    def _task(self, n: Need, every: Part) -> dict[str, Any]:
+    def _task(self, n: Need) -> dict[str, Any]:
         told = asdict(n)
         for name in ("cpu", "memory"):
             told[f"{name}_p50"], told[f"{name}_p99"] = told.pop(name)
-        return told | {"share_of_all": n.node_hours_asked / max(every.node_hours_asked, 1e-12)}
+        return told | {"share_of_all": self._share(n.node_hours_asked)}
 
     def _part(self, p: Part) -> dict[str, Any]:
-        freed = p.node_hours_asked - p.node_hours_needed
-        usd = None if self.usd_per_hour is None else freed * self.usd_per_hour
-        return asdict(p) | {"saved_share": p.saved, "saved_usd": usd}
+        return asdict(p) | {
+            "share_of_all": self._share(p.node_hours_asked),
+            "asked_usd": self._usd(p.node_hours_asked),
+            "saved_share": p.saved,
+            "saved_usd": self._usd(p.node_hours_asked - p.node_hours_needed),
+        }
+
+    def _share(self, node_hours: float) -> float:
+        return node_hours / max(self.asked_in_all, 1e-12)
+
+    def _usd(self, node_hours: float) -> float | None:
+        return None if self.usd_per_hour is None else node_hours * self.usd_per_hour
 
 
 def of_pool(
-    ctx: Context, pool: Pool, *, since: datetime, dag: str | None = None, failures: float = FAILURES
+    ctx: Context,
+    pool: Pool,
+    *,
+    since: datetime,
+    dag: str | None = None,
+    failures: float = FAILURES,
+    failure_price: float | None = None,
 ) -> RightSizing:
     """Of the tasks that were served here.
 
     Args:
         ctx: the context. pool: whose tasks. since: submitted then or later. dag: only this one.
         failures: the largest share of a task's runs that may have too little memory.
+        failure_price: what a failed attempt counts, 1 being what was allocated to it; None = as the pool says.
 
     Raises:
         ForecastError: none of them has ended well.
     """
     offering = _node(pool)
     room = Room(offering.allocatable.cpu, offering.allocatable.memory)
-    ran = executions(ctx, pool, since=since, until=ctx.clock.now(), dag=dag)
+    every = executions(ctx, pool, since=since, until=ctx.clock.now())
+    ran = _of_dag(every, dag)
     if not len(ran):
         what = f"no task of pool {pool.name}" if dag is None else f"no task of DAG {dag}"
         raise ForecastError(f"{what} has ended well since {since:%Y-%m-%dT%H:%MZ}", hint="--last 90d, or --trace FILE")
     usd = ctx.prices.usd_per_hour(offering, ctx.clock.now())
-    found = needs(ran, room, _price(room), failures=failures, seed=ctx.seed)
-    return RightSizing(found, room, usd, probes_of(ctx, pool, since))
+    price = Price(failure=pool.failure_price if failure_price is None else failure_price, cap=room.memory)
+    found = needs(ran, room, price, failures=failures, seed=ctx.seed)
+    return RightSizing(found, room, usd, node_hours_asked(every, room), price.failure, probes_of(ctx, pool, since))
 
 
 def probes_of(ctx: Context, pool: Pool, since: datetime) -> Probes:
@@ -112,21 +133,30 @@ def probes_of(ctx: Context, pool: Pool, since: datetime) -> Probes:
     )
 
 
-def of_trace(ran: Executions, room: Room, *, dag: str | None = None, failures: float = FAILURES) -> RightSizing:
+def of_trace(
+    ran: Executions,
+    room: Room,
+    *,
+    dag: str | None = None,
+    failures: float = FAILURES,
+    failure_price: float | None = None,
+) -> RightSizing:
     """Of tasks that ran elsewhere.
 
     Raises:
         ForecastError: there are none of that DAG.
     """
-    kept = ran if dag is None else ran.where(ran.column("workflow") == dag)
+    kept = _of_dag(ran, dag)
     if not len(kept):
         told = ", ".join(name for name, _ in ran.workflows())
         raise ForecastError(f"the trace holds no workflow {dag}", where="--dag", hint=told)
-    return RightSizing(needs(kept, room, _price(room), failures=failures), room, None)
+    price = Price(failure=FAILURE_PRICE if failure_price is None else failure_price, cap=room.memory)
+    found = needs(kept, room, price, failures=failures)
+    return RightSizing(found, room, None, node_hours_asked(ran, room), price.failure)
 
 
-def _price(room: Room) -> Price:
-    return Price(failure=FAILURE_PRICE, cap=room.memory)
+def _of_dag(ran: Executions, dag: str | None) -> Executions:
+    return ran if dag is None else ran.where(ran.column("workflow") == dag)
 
 
 @dataclass(frozen=True)
@@ -138,6 +168,7 @@ class TaskShown:
         actual: the run that was asked about, None if it was a task. claimant: its name.
         odd: by claimant, how runs before, and this one, are unlike those before them; they are not learnt from.
         since: the first run of what is usual now; "" = it has always been.
+        asked_gib: memory that the run, or the last one, asked for; NaN = not known.
     """
 
     dag: str
@@ -148,6 +179,12 @@ class TaskShown:
     claimant: str = ""
     odd: Mapping[str, tuple[Oddity, ...]] = field(default_factory=dict)
     since: str = ""
+    asked_gib: float = math.nan
+
+    def out_of_memory(self, limit_gib: float) -> float | None:
+        """Probability that it needs more than that; None where nothing is expected of its memory."""
+        curve = self.curves.get("memory")
+        return None if curve is None else curve.above(limit_gib)
 
 
 def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
@@ -227,6 +264,7 @@ def _shown(
         mine[0][0].claimant if mine else "",
         odd,
         before[found.since][0].claimant if found.since else "",
+        asked.request_gib,
     )
 
 

@@ -24,6 +24,8 @@ from preprov.model.work import DatasetRef, ImageRef
 
 _Z95: Final = NormalDist().inv_cdf(0.95)
 UNLIMITED: Final = 1e12
+FAILURE_PRICE: Final = 2.0
+"""What a failed attempt is held to cost, 1 being what was allocated to it: it makes people look, too."""
 
 
 class Standby(StrEnum):
@@ -334,6 +336,7 @@ class Pool:
         adjusting: how what running tasks may use is changed; None = it is not.
         packing: how reservations follow curves; None = they are what tasks ask for.
         probing: what probe runs are weighed by; None = there are none.
+        failure_price: of a failed attempt where it is said what tasks should ask for; 1 = what was allocated to it.
     """
 
     name: str
@@ -360,6 +363,7 @@ class Pool:
     adjusting: Adjusting | None = None
     packing: CurvePacking | None = None
     probing: Probing | None = None
+    failure_price: float = FAILURE_PRICE
 
     def __post_init__(self) -> None:
         if not self.groups:

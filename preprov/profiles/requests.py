@@ -132,6 +132,13 @@ def whole(found: Sequence[Need], name: str = "") -> Part:
     return Part(name, len(found), sum(n.runs for n in found), asked, needed)
 
 
+def node_hours_asked(ran: Executions, room: Room) -> float:
+    """Hours of a whole node that runs asked for; what asked for nothing that is known counts for none."""
+    asked = zip(*(ran.column(c).tolist() for c in ("runtime_s", "cpus", "memory")), strict=True)
+    every = (seconds / 3600 * room.share(cpu, memory) for seconds, cpu, memory in asked)
+    return math.fsum(h for h in every if math.isfinite(h))
+
+
 def _by_task(ran: Executions) -> Iterator[tuple[_Name, Executions]]:
     names = list(zip(*(ran.column(c).tolist() for c in ("tenant", "workflow", "process")), strict=True))
     rows: dict[_Name, list[int]] = {}

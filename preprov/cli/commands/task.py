@@ -37,6 +37,12 @@ def task_sizing(
     failures: Annotated[
         float, typer.Option("--failures", min=0.0, max=1.0, help="Most of a task's runs that may have too little.")
     ] = 0.02,
+    failure_price: Annotated[
+        float | None,
+        typer.Option(
+            "--failure-price", min=0.0, help="Of a failed attempt; 1 = what was allocated to it. The pool's, else 2."
+        ),
+    ] = None,
     patch: Annotated[
         str | None,
         typer.Option("--patch", help="Print the requests for preprov, airflow, prefect, slurm or kubernetes instead."),
@@ -62,12 +68,14 @@ def task_sizing(
 
             read = read_executions(trace, common.columns(map_))
             name, rejects = None, len(read.rejects)
-            report = of_trace(read.executions, Room(node_cpu, node_memory), dag=dag, failures=failures)
+            report = of_trace(
+                read.executions, Room(node_cpu, node_memory), dag=dag, failures=failures, failure_price=failure_price
+            )
         else:
             target = app.ctx.pool(pool if pool is not None else _only(app.ctx.pools))
             name, rejects = target.name, 0
             since = now - common.parse_span(last)
-            report = of_pool(app.ctx, target, since=since, dag=dag, failures=failures)
+            report = of_pool(app.ctx, target, since=since, dag=dag, failures=failures, failure_price=failure_price)
         if picture is not None:
             from preprov.figures import task_requests
 
@@ -85,6 +93,9 @@ def task_sizing(
 def task_show(
     what: Annotated[str, typer.Argument(help="RUN/TASK, DAG/TASK, or a signature.")],
     pool: _Pool = None,
+    limit: Annotated[
+        float | None, typer.Option("--limit", min=0.0, help="GiB: how likely it runs out of memory with so much.")
+    ] = None,
     picture: PictureOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -101,9 +112,9 @@ def task_show(
             title = f"{shown.dag}/{shown.task}"
             common.write_picture(picture, task_curves(shown.curves, shown.actual, title=title, fmt=fmt))
         if output is Output.JSON:
-            common.print_json(common.envelope("task show", target.name, app.ctx.clock.now(), _shown(shown)))
+            common.print_json(common.envelope("task show", target.name, app.ctx.clock.now(), _shown(shown, limit)))
             return
-        _print_shown(shown)
+        _print_shown(shown, limit)
 
 
 def _only(pools: Any) -> str:
@@ -126,13 +137,17 @@ def _print_sizing(report: "RightSizing", rejects: int) -> None:
     common.print_table("", columns, rows)
     if len(told["tasks"]) > _SHOWN:
         typer.echo(f"{len(told['tasks']) - _SHOWN} more tasks (-o json has all)")
-    if len(told["dags"]) > 1:
-        dags = [(p["name"], p["tasks"], p["runs"], *_freed(p)) for p in told["dags"][:_SHOWN]]
-        common.print_table("\nBy DAG", ("DAG", "tasks", "runs", "node hours asked", "freed", "USD"), dags)
+    for what, of in (("DAG", told["dags"]), ("tenant", told["tenants"])):
+        if len(of) > 1:
+            rows = [(p["name"], p["tasks"], p["runs"], *_cost(p), *_freed(p)) for p in of[:_SHOWN]]
+            columns = (what, "tasks", "runs", "node hours asked", "USD", "of all", "freed", "USD freed")
+            common.print_table(f"\nBy {what}", columns, rows)
     whole = told["all"]
-    asked, freed, usd = _freed(whole)
-    money = f", {usd} USD" if usd else ""
-    typer.echo(f"\nAsked for {asked} hours of whole nodes; {freed} of them would be free{money}.")
+    (asked, cost, of_all), (freed, usd) = _cost(whole), _freed(whole)
+    part = "" if of_all == "100%" else f", {of_all} of what all tasks cost"
+    typer.echo(
+        f"\nAsked for {asked} hours of whole nodes{_money(cost)}{part}; {freed} of them would be free{_money(usd)}."
+    )
     probes = told["probes"]
     if probes["runs"] or probes["skipped"]:
         usd = "" if probes["usd"] is None else f", {probes['usd']:.3g} USD"
@@ -159,12 +174,31 @@ def _task_row(t: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _freed(p: dict[str, Any]) -> tuple[str, str, str]:
-    usd = "" if p["saved_usd"] is None else f"{p['saved_usd']:.2f}"
-    return f"{p['node_hours_asked']:.3g}", f"{p['saved_share']:.0%}", usd
+def _cost(p: dict[str, Any]) -> tuple[str, str, str]:
+    """Node hours that were asked for, in USD, and of those of all tasks."""
+    return f"{p['node_hours_asked']:.3g}", _usd(p["asked_usd"]), f"{p['share_of_all']:.0%}"
 
 
-def _shown(shown: "TaskShown") -> dict[str, Any]:
+def _freed(p: dict[str, Any]) -> tuple[str, str]:
+    return f"{p['saved_share']:.0%}", _usd(p["saved_usd"])
+
+
+def _usd(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _money(usd: str) -> str:
+    return f", {usd} USD" if usd else ""
+
+
+def _limits(shown: "TaskShown", limit: float | None) -> list[tuple[str, float, float]]:
+    """(what of, GiB, probability that it is too little) of what it asks for and of a limit that was named."""
+    named = [("request", shown.asked_gib)] * (shown.asked_gib > 0) + [("limit", limit or 0.0)] * (limit is not None)
+    chances = [(of, gib, shown.out_of_memory(gib)) for of, gib in named]
+    return [(of, gib, chance) for of, gib, chance in chances if chance is not None]
+
+
+def _shown(shown: "TaskShown", limit: float | None) -> dict[str, Any]:
     actual = shown.actual
     return {
         "dag": shown.dag,
@@ -192,6 +226,9 @@ def _shown(shown: "TaskShown") -> dict[str, Any]:
             "memory": actual.memory.tolist(),
             "cpu": actual.cpu.tolist(),
         },
+        "out_of_memory": [
+            {"limit_gib": gib, "of": of, "probability": chance} for of, gib, chance in _limits(shown, limit)
+        ],
         "odd": [
             {"claimant": claimant, "what": o.what, "unit": o.unit, "used": o.used, "usual": o.usual}
             for claimant, how in shown.odd.items()
@@ -201,7 +238,7 @@ def _shown(shown: "TaskShown") -> dict[str, Any]:
     }
 
 
-def _print_shown(shown: "TaskShown") -> None:
+def _print_shown(shown: "TaskShown", limit: float | None) -> None:
     typer.echo(f"{shown.dag}/{shown.task}: {shown.runs} watched run(s) before")
     if shown.since:
         typer.echo(f"it has changed: what ran before {shown.since} is not learnt from any more")
@@ -218,6 +255,9 @@ def _print_shown(shown: "TaskShown") -> None:
             bar = _with(bar + "▒" * (round(high[i] / top * _WIDTH) - len(bar)), shown, name, at, top)
             typer.echo(f"{at:8.0f} s  {bar:{_WIDTH + 1}} {low[i]:.3g} to {high[i]:.3g}")
         typer.echo("then " + "; ".join(f"from {p.start_s:.0f} s {p.amount:.3g} {unit}" for p in curve.phases))
+    for of, gib, chance in _limits(shown, limit):
+        what = "what it asks for" if of == "request" else "--limit"
+        typer.echo(f"with {gib:.3g} GiB ({what}) it runs out of memory with probability {chance:.2g}")
     if not shown.curves:
         typer.echo("too few runs before this one to say what was expected")
 

@@ -184,7 +184,7 @@ class TaskNeed(Part):
     node_hours_needed: float
     too_small: int = Field(description="Runs that ask_memory would not have held.")
     odd: int = Field(description="Runs unlike the others, or like what is usual no more: ask_* does not rest on them.")
-    share_of_all: float
+    share_of_all: float = Field(description="Of what all tasks asked for, those that --dag leaves out too.")
 
 
 class TaskPart(Part):
@@ -195,6 +195,8 @@ class TaskPart(Part):
     runs: int
     node_hours_asked: float
     node_hours_needed: float
+    share_of_all: float = Field(description="Of what all tasks asked for, so of the cost in that time.")
+    asked_usd: float | None
     saved_share: float
     saved_usd: float | None
 
@@ -212,6 +214,7 @@ class TaskSizing(Envelope):
     """task sizing."""
 
     node: NodeRoom
+    failure_price: float = Field(description="Of a failed attempt; 1 = what was allocated to it.")
     tasks: list[TaskNeed]
     dags: list[TaskPart]
     tenants: list[TaskPart]
@@ -261,6 +264,14 @@ class OddRun(Part):
     usual: float = Field(description="For its input size.")
 
 
+class OutOfMemory(Part):
+    """How likely a limit of memory is too low."""
+
+    limit_gib: float
+    of: str = Field(description="request: what the run, or the last one, asked for. limit: of --limit.")
+    probability: float = Field(description="Never surer than the runs that it rests on.")
+
+
 class TaskShow(Envelope):
     """task show."""
 
@@ -269,5 +280,6 @@ class TaskShow(Envelope):
     runs: int
     curves: list[TaskCurve]
     actual: TaskActual | None
+    out_of_memory: list[OutOfMemory] = Field(description="Empty where nothing is expected of its memory.")
     odd: list[OddRun] = Field(description="Runs unlike those before them; nothing is learnt from them.")
     since: str = Field(description="The first run of what is usual now; empty = it has always been.")

@@ -88,6 +88,21 @@ def test_a_run_is_drawn_over_what_was_expected_of_it(served: Callable, tmp_path:
     assert phases[1].endswith("1.5 cores")
 
 
+def test_how_likely_a_limit_is_too_low_is_told_of_the_request_and_of_any_other(served: Callable):
+    document = valid(served("task", "show", "etl/load", "--pool", "local", "--limit", "1.0", "-o", "json").json)
+    request, limit = document["out_of_memory"]
+    assert (request["of"], request["limit_gib"]) == ("request", 4.0)
+    assert (limit["of"], limit["limit_gib"]) == ("limit", 1.0)
+    # four runs used 1.5 GiB each: of five one may be the first of its kind
+    assert request["probability"] == pytest.approx(0.2)
+    assert limit["probability"] == pytest.approx(0.8)
+    document = valid(served("task", "show", "etl/load", "--pool", "local", "-o", "json").json)
+    assert [one["of"] for one in document["out_of_memory"]] == ["request"]
+    told = served("task", "show", "etl/load", "--pool", "local", "--limit", "1.0").out
+    assert "with 4 GiB (what it asks for) it runs out of memory with probability 0.2" in told
+    assert "with 1 GiB (--limit) it runs out of memory with probability 0.8" in told
+
+
 def test_an_unknown_task_is_an_error_with_what_to_do(served: Callable):
     told = served("task", "show", "etl/none", "--pool", "local")
     assert told.code != 0
@@ -105,9 +120,30 @@ def test_a_trace_of_elsewhere(preprov: Callable, tmp_path: Path):
     assert (plot["task"], plot["ask_memory"]) == ("PLOT", None)
     assert document["rejects"] == 1
     assert document["node"] == {"cpu": 16.0, "memory": 64.0, "usd_per_hour": None}
+    assert document["failure_price"] == 2.0
+    shares = {d["name"]: d["share_of_all"] for d in document["dags"]}
+    # an hour of half a node and 20 min of 1/16 of one
+    assert shares == pytest.approx({"etl": 24 / 25, "web": 1 / 25})
+    (web,) = valid(preprov("task", "sizing", "--trace", "t.csv", "--dag", "web", "-o", "json").json)["dags"]
+    assert web["share_of_all"] == pytest.approx(1 / 25), "of all, not of what is shown"
     told = preprov("task", "sizing", "--trace", "t.csv")
+    assert "of all" in told.out
+    assert "96%" in told.out
     assert "too few runs" in told.out
     assert "1 row(s) rejected" in told.out
+
+
+def test_tenants_are_told_beside_dags_and_failures_have_a_price(preprov: Callable, tmp_path: Path):
+    columns, *rows = TRACE.splitlines()
+    tenants = ["tenant", "red", "red", "red", "red", "blue"]
+    (tmp_path / "t.csv").write_text("\n".join(f"{row},{t}" for row, t in zip([columns, *rows], tenants, strict=True)))
+    document = valid(preprov("task", "sizing", "--trace", "t.csv", "--failure-price", "50", "-o", "json").json)
+    assert document["failure_price"] == 50.0
+    assert {t["name"]: round(t["share_of_all"], 2) for t in document["tenants"]} == {"red": 0.96, "blue": 0.04}
+    cheap = valid(preprov("task", "sizing", "--trace", "t.csv", "--failure-price", "0", "-o", "json").json)
+    assert cheap["tasks"][0]["ask_memory"] <= document["tasks"][0]["ask_memory"]
+    told = preprov("task", "sizing", "--trace", "t.csv").out
+    assert told.index("By DAG") < told.index("By tenant") < told.index("blue", told.index("By tenant"))
 
 
 def test_patches_are_printed_alone_and_one_of_another_name_is_refused(preprov: Callable, tmp_path: Path):
