@@ -128,6 +128,19 @@ def procs(groups: list[Path]) -> list[int]:
         return []
 
 
+def out_of_memory(groups: list[Path]) -> bool:
+    """True if the kernel ended one of the task's processes for want of memory; False too where nobody counts that."""
+    for path in groups:
+        for name in ("memory.events", "memory.oom_control"):
+            try:
+                told = dict(line.split() for line in (path / name).read_text().splitlines())
+                if int(told.get("oom_kill", 0)) > 0:
+                    return True
+            except (OSError, ValueError):
+                continue
+    return False
+
+
 def cpu_seconds(groups: list[Path]) -> float | None:
     """CPU time the task's cgroups counted, in seconds; None if they do not count it."""
     for path in groups:

@@ -4,6 +4,7 @@ import functools
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,11 @@ class Stat:
     cpu_s: float
     started: int
     rss: int
+
+
+def since_boot() -> float:
+    """Seconds since the machine started, those that it slept too; it never goes back, whatever is done to the clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def stat(pid: int) -> Stat | None:

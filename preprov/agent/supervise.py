@@ -22,6 +22,19 @@ def lives(folder: Path, status: Json) -> bool:
     return disk.is_held(folder / "lock") or ("ended_at" not in status and proc.is_alive(status.get("process")))
 
 
+def now(status: Json) -> float:
+    """Epoch seconds by the clock as it stood when the task started: it goes on, even where that was put back."""
+    began = status.get("started_boot")
+    if began is None or (elapsed := proc.since_boot() - began) < 0:  # by another agent, or before a boot
+        return time.time()
+    return float(status["started_at"] + elapsed)
+
+
+def started() -> Json:
+    """Of a task that starts now, by both clocks."""
+    return {"started_at": time.time(), "started_boot": proc.since_boot()}
+
+
 def run(
     folder: Path, task: Json, bounds: limits.Limits, locks: list[disk.Lock], prepare: Callable[[], dict[str, str]]
 ) -> int:
@@ -37,12 +50,12 @@ def run(
     """
     _stand_alone(folder, locks)
     proc.name_me("preprov-task")
-    status: Json = {"claimant": task["claimant"], "supervisor": proc.identity(os.getpid()), "started_at": time.time()}
+    status: Json = {"claimant": task["claimant"], "supervisor": proc.identity(os.getpid()), **started()}
     try:
         env = {**task["env"], **prepare()}
     except Exception as e:  # whatever it was, the task ends with a status that says so
         _say(f"cannot prepare the task: {e}")
-        disk.write_json(folder / "status.json", {**status, "ended_at": time.time(), "exit_code": NOT_PREPARED})
+        disk.write_json(folder / "status.json", {**status, "ended_at": now(status), "exit_code": NOT_PREPARED})
         return 0
     groups = _groups(bounds, folder)
     gate, opener = os.pipe()
@@ -55,7 +68,7 @@ def run(
     disk.write_json(folder / "status.json", status)
     os.write(opener, b"go")  # the task begins only when it is on record
     os.close(opener)
-    ended = _wait(child, groups)
+    ended = _wait(child, groups, status)
     disk.write_json(folder / "status.json", {**status, **ended})
     for group in groups:
         limits.remove_group(group)
@@ -106,17 +119,18 @@ def _become(
         os._exit(code)
 
 
-def _wait(child: int, groups: list[Path]) -> Json:
+def _wait(child: int, groups: list[Path], status: Json) -> Json:
     """Wait for the task, end what it left behind, and say how it ended and what it used in all."""
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # still a zombie, so its id cannot be another's yet
-    ended_at = time.time()
-    counted = limits.cpu_seconds(groups)
+    ended_at = now(status)
+    counted, short = limits.cpu_seconds(groups), limits.out_of_memory(groups)
     limits.kill_groups(groups)
     proc.send_all((p for p in proc.of_session(child) if p != child), signal.SIGKILL)
     _, code, used = os.wait4(child, 0)
     return {
         "ended_at": ended_at,
         "exit_code": os.waitstatus_to_exitcode(code),
+        "out_of_memory": short,
         "used": {
             "cpu_s": counted if counted is not None else used.ru_utime + used.ru_stime,
             "memory_bytes": used.ru_maxrss * 1024,

@@ -61,6 +61,7 @@ class Task:
             limits=s.get("limits", ""),
             bounds=bounds,
             gpus=self.gpus,
+            out_of_memory=not self.live and s.get("out_of_memory", False),
         )
 
     def bounds(self) -> Bounds | None:
@@ -128,7 +129,7 @@ class Tasks:
             cpu_s=known.get("cpu_s", 0.0),
             io_bytes=known.get("io_bytes", 0),
             closed=known.get("closed", False),
-            limited_until=time.time() + _ADOPTED_S,
+            limited_until=proc.since_boot() + _ADOPTED_S,
             gpus=tuple(spec.get("gpus", ())),
         )
 
@@ -199,8 +200,8 @@ class Tasks:
         finally:
             lock.drop()  # the child has it now, and them
             gpus.drop(held)
-        status = {"claimant": spec["claimant"], "supervisor": proc.identity(pid), "started_at": time.time()}
-        task = Task(folder, spec["claimant"], status, measured_at=time.time(), gpus=tuple(spec["gpus"]))
+        status = {"claimant": spec["claimant"], "supervisor": proc.identity(pid), **supervise.started()}
+        task = Task(folder, spec["claimant"], status, measured_at=status["started_at"], gpus=tuple(spec["gpus"]))
         self._all[task.claimant] = task
 
     def _fork(self, folder: Path, spec: Json, locks: list[disk.Lock], prepare: Callable[[], dict[str, str]]) -> int:
@@ -227,7 +228,7 @@ class Tasks:
             proc.send_all(self._pids(task), signal.SIGTERM)
         elif not process:  # still being prepared
             proc.send_all(proc.tree(task.status["supervisor"][0]), signal.SIGKILL)
-        self._kills[claimant] = time.time() + grace_s
+        self._kills[claimant] = proc.since_boot() + grace_s
 
     def limit(self, claimant: str, cpu: float | None, memory: float | None, lease_s: float) -> Bounds | None:
         """Limit an instance, for so long unless it is said again; both None = lift its limits.
@@ -244,7 +245,7 @@ class Tasks:
             self._lift(task)
         else:
             task_bounds.limit(task.groups, cpu, memory)
-            task.limited_until = time.time() + lease_s
+            task.limited_until = proc.since_boot() + lease_s
         return task.bounds()
 
     def checkpoint(self, claimant: str, number: signal.Signals, grace_s: float) -> bool:
@@ -255,7 +256,7 @@ class Tasks:
             return False
         if claimant not in self._kills:
             proc.send(process, number)
-            self._kills[claimant] = time.time() + grace_s
+            self._kills[claimant] = proc.since_boot() + grace_s
         return True
 
     def _lift(self, task: Task) -> None:
@@ -275,7 +276,7 @@ class Tasks:
             if not lives(task.folder, task.status):
                 task.status = {**task.status, **(disk.read_json(task.folder / "status.json") or {})}
                 self._close(task)
-        now = time.time()
+        now = proc.since_boot()
         for task in self._all.values():
             if task.live and 0 < task.limited_until <= now:
                 self._lift(task)
@@ -289,7 +290,7 @@ class Tasks:
     def _close(self, task: Task) -> None:
         task.live, task.closed = False, True
         if "ended_at" not in task.status:  # the supervisor was killed too: how it ended is not known
-            task.status["ended_at"] = time.time()
+            task.status["ended_at"] = supervise.now(task.status)
             disk.write_json(task.folder / "status.json", task.status)
         for group in task.groups:
             limits.remove_group(group)
@@ -319,7 +320,7 @@ class Tasks:
             task.top = max(task.top, task_bounds.read(task.groups).working_set or 0.0)
             self._sample(
                 task,
-                time.time(),
+                supervise.now(task.status),
                 counted if counted is not None else sum(s.cpu_s for s in stats),
                 sum(s.rss for s in stats),
                 _total(proc.io_bytes(s.pid) for s in stats),

@@ -17,6 +17,7 @@ class TaskReport:
     Attributes:
         ended_at: None = it runs. exit_code: None if it runs or nobody saw it end; negative = ended by that signal.
         usage: since the last poll. bounds: what it is limited to and how it fares; None = nobody can say.
+        out_of_memory: it ended, and had too little memory; False if nobody can say.
     """
 
     claimant: str
@@ -26,6 +27,7 @@ class TaskReport:
     exit_code: int | None = None
     usage: tuple[Usage, ...] = ()
     bounds: Bounds | None = None
+    out_of_memory: bool = False
 
 
 class Scheduler(Protocol):

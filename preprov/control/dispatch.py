@@ -21,6 +21,7 @@ from preprov.control.placing import assign, request_of
 from preprov.control.probing import probed
 from preprov.control.readying import ready_tasks
 from preprov.control.reclaiming import reclaim
+from preprov.control.retrying import climb
 from preprov.model.errors import PoolError, ReservationError
 from preprov.model.plans import ActionKind, stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
@@ -61,7 +62,9 @@ def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> Dispatch
     lifecycle.materialise_due(ctx, pool, now)
     live = lifecycle.load(ctx, pool)
     reports = poll(ctx, pool, observation)
-    live = lifecycle.absorb(ctx, pool, moved(ctx, pool, live, reports, now), reports, now)
+    live = moved(ctx, pool, live, reports, now)
+    climb(ctx, pool, live, observation, reports, now)
+    live = lifecycle.absorb(ctx, pool, live, reports, now)
     if observation.complete:
         live = lifecycle.lost_with_nodes(ctx, pool, live, frozenset(n.node_id for n in observation.nodes), now)
     live = lifecycle.advance(ctx, live, now)
@@ -182,7 +185,8 @@ def _place(
     lanes = known_lanes(ctx, pool)
     rooms = in_lanes(lanes, open_rooms(observation, as_asked(curves, books.reservations), drained), nodes)
     committed = {r.claimant for r in of_tasks(books.reservations) if r.state is ReservationState.COMMITTED}
-    live = at_their_size(live, books.reservations)
+    asked, live = live, at_their_size(live, books.reservations)
+    curves.raised = frozenset(k for k, t in live.tasks.items() if t is not asked.tasks[k])
     wanting = _wanting(live, committed | probing)
     ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
     ordered = [wanting[r.key] for r in in_turn(ctx, rooms, books.reservations, ready, now)]

@@ -103,15 +103,19 @@ def _ended(task: TaskRun, report: TaskReport, now: datetime) -> TaskRun:
             node_id=None,
             ready_at=now,
             done=(),
-            reason=f"attempt {task.attempt} ended with {report.exit_code}",
+            reason=f"attempt {task.attempt} {_how(report)}",
         )
     return replace(
         task,
         state=State.FAILED,
         ended_at=report.ended_at,
         exit_code=report.exit_code,
-        reason=f"ended with exit code {report.exit_code}",
+        reason=_how(report),
     )
+
+
+def _how(report: TaskReport) -> str:
+    return f"ended with exit code {report.exit_code}" + ", out of memory" * report.out_of_memory
 
 
 def lost_with_nodes(ctx: Context, pool: Pool, live: Live, existing: frozenset[str], now: datetime) -> Live:

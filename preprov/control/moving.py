@@ -58,12 +58,19 @@ def claim_elsewhere(
     ctx: Context, pool: Pool, task: TaskRun, claim: Reservation, wanted: Resources, now: datetime
 ) -> Reservation:
     """Put the claim of the next attempt on the books."""
-    name = _next(task, claim.claimant)
+    return claim_next(ctx, pool, task, claim.claimant, wanted, now, f"{claim.claimant} needs more than its node has")
+
+
+def claim_next(
+    ctx: Context, pool: Pool, task: TaskRun, claimant: str, wanted: Resources, now: datetime, why: str
+) -> Reservation:
+    """The same of any instance, for any reason."""
+    name = _next(task, claimant)
     hint = task.spec.runtime_hint_s
     length = timedelta(seconds=hint) if hint else _UNKNOWN
     return ctx.ports.ledger.reserve(
         Reservation(
-            reservation_id=stable_id(pool.name, name, "moved"),
+            reservation_id=_id(pool.name, name),
             pool=pool.name,
             claimant=name,
             segments=(Segment(now, now + length, wanted),),
@@ -71,10 +78,15 @@ def claim_elsewhere(
             priority=task.priority,
             expires_at=now + _KEPT,
             created_at=now,
-            reason=f"{claim.claimant} needs more than its node has",
+            reason=why,
             purpose=Purpose.TASK,
         )
     )
+
+
+def is_larger(claim: Reservation) -> bool:
+    """Whether it was made by `claim_next`."""
+    return claim.reservation_id == _id(claim.pool, claim.claimant)
 
 
 def moved(ctx: Context, pool: Pool, live: Live, reports: Sequence[TaskReport], now: datetime) -> Live:
@@ -108,6 +120,10 @@ def at_their_size(live: Live, reservations: Iterable[Reservation]) -> Live:
         if task.state is State.READY and wanted is not None and not wanted.fits_in(task.spec.request):
             changed.append(replace(task, spec=replace(task.spec, request=task.spec.request.maximum(wanted))))
     return live.with_tasks(changed)
+
+
+def _id(pool: str, claimant: str) -> str:
+    return stable_id(pool, claimant, "moved")
 
 
 def _is_soft(r: Reservation) -> bool:

@@ -41,11 +41,15 @@ class Curves:
     """What tasks of a pool are expected to use, as far as it is trusted; of one round of dispatch.
 
     What it was too much to learn in this round is taken by its request until the next.
+
+    Attributes:
+        raised: tasks that need more than what past runs say, by run and id; they are taken by their requests.
     """
 
     ctx: Context
     pool: Pool
     live: Live
+    raised: frozenset[tuple[str, str]] = frozenset()
     _found: dict[tuple[str, str, float], tuple[Future, tuple[Step, ...]] | None] = field(default_factory=dict)
 
     @property
@@ -63,7 +67,7 @@ class Curves:
         """The ways it may go, and what is reserved for them."""
         run = self.live.runs.get(task.run_id)
         packing = self.packing
-        if packing is None or run is None or not task.signature:
+        if packing is None or run is None or not task.signature or (task.run_id, task.task_id) in self.raised:
             return None
         size = input_bytes(task)
         key = (run.dag_id, task.signature, size if size == size else -1.0)

@@ -101,6 +101,7 @@ class AgentScheduler:
             exit_code=status.exit_code,
             usage=tuple(self._usage(u) for u in status.usage),
             bounds=self._bounds(status.bounds),
+            out_of_memory=status.out_of_memory,
         )
 
     def _bounds(self, b: Bounds | None) -> Bounds | None:

@@ -145,6 +145,7 @@ def report(job: Json, pod: Json | None, usage: Sequence[Usage], minor: int) -> T
         exit_code=None if end is None else _exit_code(job, ended, over),
         usage=tuple(usage),
         bounds=bounds(PodRef(pod, CONTAINER), minor) if pod and running and end is None else None,
+        out_of_memory=end is not None and ended.get("reason") == "OOMKilled",
     )
 
 

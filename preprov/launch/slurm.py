@@ -26,7 +26,7 @@ from preprov.slurm.accounting import AccountedJob
 from preprov.slurm.commands import Connect, SlurmCommands, connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
-from preprov.slurm.records import SlurmJob
+from preprov.slurm.records import OUT_OF_MEMORY, SlurmJob
 from preprov.slurm.troubles import as_pool_errors
 
 log = structlog.get_logger(__name__)
@@ -159,6 +159,7 @@ class SlurmScheduler:
             exit_code=job.exit_code if ended is not None else None,
             usage=tuple(self._shown(u) for u in usage.get(job.job_id, ())),
             bounds=None if ended is not None or not job.runs else self._limits(job),
+            out_of_memory=job.state == OUT_OF_MEMORY,
         )
 
     def _limits(self, job: SlurmJob) -> Bounds:
@@ -182,6 +183,7 @@ class SlurmScheduler:
                     started_at=self._scale.instant(started),
                     ended_at=self._scale.instant(job.ended_at),
                     exit_code=job.exit_code,
+                    out_of_memory=job.state == OUT_OF_MEMORY,
                 )
 
     def _remembered(self, slurm: SlurmCommands, since: float) -> Sequence[AccountedJob]:

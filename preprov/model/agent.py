@@ -78,6 +78,7 @@ class TaskStatus:
         claimant: as `TaskRun.claimant` names it.
         exit_code: None while it runs, and if nobody saw it end; negative = ended by that signal.
         bounds: while it runs; None = nobody can say. gpus: devices that are its own, while it runs or while it ran.
+        out_of_memory: it has ended, and the kernel ended a process of it for want of memory; False if nobody can say.
     """
 
     claimant: str
@@ -90,6 +91,7 @@ class TaskStatus:
     limits: str = ""
     bounds: Bounds | None = None
     gpus: tuple[str, ...] = ()
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

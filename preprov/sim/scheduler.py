@@ -13,6 +13,7 @@ from preprov.model.work import TaskRun
 from preprov.sim.cloud import SimCloud
 
 _DEFAULT_S = 60.0
+_KILLED = -9
 
 
 @dataclass
@@ -21,6 +22,7 @@ class _Run:
     started_at: datetime
     ends_at: datetime
     exit_code: int
+    short: bool = False
     ended: bool = False
 
 
@@ -32,6 +34,7 @@ class SimScheduler:
         clock: says what time it is.
         cloud: told what runs where, so that nobody can end a busy machine.
         seconds: how long an instance runs; default its runtime hint. exit_code: how it ends; default 0.
+        out_of_memory: whether it is killed at its end for want of memory; default never.
         starts: claimants in the order in which they really began (a repeated call adds none).
     """
 
@@ -41,6 +44,7 @@ class SimScheduler:
     runs: ClassVar[str] = "process"
     seconds: Callable[[TaskRun], float] = lambda t: t.spec.runtime_hint_s or _DEFAULT_S
     exit_code: Callable[[TaskRun], int] = lambda _: 0
+    out_of_memory: Callable[[TaskRun], bool] = lambda _: False
     starts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,7 +66,9 @@ class SimScheduler:
         if not self._serves(node.node_id):
             raise NotFoundError(f"node {node.node_id} cannot take work", where=node.pool)
         now = self.clock.now()
-        run = _Run(node.node_id, now, now + timedelta(seconds=self.seconds(task)), self.exit_code(task))
+        short = self.out_of_memory(task)
+        exit_code = _KILLED if short else self.exit_code(task)
+        run = _Run(node.node_id, now, now + timedelta(seconds=self.seconds(task)), exit_code, short)
         self._runs[claimant] = self._of.setdefault(node.node_id, {})[claimant] = run
         self._busy.setdefault(node.node_id, []).append(claimant)
         heappush(self._ends, (run.ends_at, claimant))
@@ -79,6 +85,7 @@ class SimScheduler:
                 started_at=r.started_at,
                 ended_at=r.ends_at if r.ended else None,
                 exit_code=r.exit_code if r.ended else None,
+                out_of_memory=r.ended and r.short,
             )
             for node_id in wanted
             for claimant, r in self._of.get(node_id, {}).items()
@@ -94,7 +101,7 @@ class SimScheduler:
     def _end(self, claimant: str, at: datetime, exit_code: int) -> None:
         """Have it end otherwise than it would by itself."""
         r = self._runs[claimant]
-        r.ends_at, r.exit_code = at, exit_code
+        r.ends_at, r.exit_code, r.short = at, exit_code, False
         heappush(self._ends, (at, claimant))
 
     def logs(self, claimant: str) -> Iterator[str]:

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from preprov.slurm.shapes import BASE_STATES, Json, exit_code, gpus, instant, names, number, text, tres, whole, words
 
+OUT_OF_MEMORY: Final = "OUT_OF_MEMORY"
 ENDED: Final = (
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"),
-    *("PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY"),
+    *("PREEMPTED", "BOOT_FAIL", "DEADLINE", OUT_OF_MEMORY),
 )
 """States in which a job has ended."""
 _SIGTERM: Final = 15
-_KILLED: Final = {"CANCELLED": -_SIGTERM, "PREEMPTED": -_SIGTERM, "OUT_OF_MEMORY": -9}
+_KILLED: Final = {"CANCELLED": -_SIGTERM, "PREEMPTED": -_SIGTERM, OUT_OF_MEMORY: -9}
 _MIB_PER_GIB: Final = 1024.0
 
 

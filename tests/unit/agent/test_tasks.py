@@ -171,6 +171,7 @@ def test_limits_hold(home: Path) -> None:
     claimant = world.run(node, ["python3", "-S", "-c", "x = bytearray(256 << 20); print(len(x))"])
     report, _ = finish(world, node, claimant)
     assert report.exit_code not in (0, None)
+    assert report.out_of_memory is (node.tags["preprov:limits"] != "rlimit"), "without cgroups nobody can say"
     assert world.node(node.node_id).phase is Phase.READY, "the agent is not limited with its tasks"
 
 
