@@ -15,6 +15,7 @@ from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
 from preprov.control.learnt import signatures_of
 from preprov.control.moving import at_their_size, moved
+from preprov.control.noticing import notice
 from preprov.control.observing import of_tasks
 from preprov.control.phased import Curves, as_asked, flat_segments, note, share_nodes
 from preprov.control.placing import assign, request_of
@@ -64,7 +65,8 @@ def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> Dispatch
     reports = poll(ctx, pool, observation)
     live = moved(ctx, pool, live, reports, now)
     climb(ctx, pool, live, observation, reports, now)
-    live = lifecycle.absorb(ctx, pool, live, reports, now)
+    before, live = live, lifecycle.absorb(ctx, pool, live, reports, now)
+    notice(ctx, pool, before, live, observation, now)
     if observation.complete:
         live = lifecycle.lost_with_nodes(ctx, pool, live, frozenset(n.node_id for n in observation.nodes), now)
     live = lifecycle.advance(ctx, live, now)

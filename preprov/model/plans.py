@@ -28,6 +28,8 @@ class ActionKind(StrEnum):
     """A task is tried on a sample before it is given its room, or is not because that would not pay."""
     MOVE = "move"
     """A running task is told to keep what it has done, and goes on elsewhere."""
+    ODD = "odd"
+    """A run has ended that used what is not usual; nothing is done, but nothing is learnt from it."""
 
     @property
     def raises(self) -> bool:

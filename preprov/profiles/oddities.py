@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 FEWEST: Final = 5
 """Runs that are needed to say what is usual."""
 _LATEST: Final = 30
-_DRIFT: Final = 3
+DRIFT: Final = 3
+"""Odd runs in a row, all odd in the same way, that are what is usual from then on."""
 _DEVIATIONS: Final = 4.0
 _LEAST_SPREAD: Final = 0.05
 _WORTH_TELLING: Final = float(np.log(1.5))
@@ -72,7 +73,7 @@ def sort_out(runs: Sequence[UsageRun]) -> SortedOut:
             continue
         odd[i] = found
         row = [*row, i] if not row or _alike(odd[row[-1]], found) else [i]
-        if len(row) == _DRIFT:
+        if len(row) == DRIFT:
             usual, since = row, row[0]
             odd = {j: of for j, of in odd.items() if j < since}
             row = []
