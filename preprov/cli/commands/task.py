@@ -139,9 +139,9 @@ def _print_sizing(report: "RightSizing", rejects: int) -> None:
         typer.echo(f"{len(told['tasks']) - _SHOWN} more tasks (-o json has all)")
     for what, of in (("DAG", told["dags"]), ("tenant", told["tenants"])):
         if len(of) > 1:
-            rows = [(p["name"], p["tasks"], p["runs"], *_cost(p), *_freed(p)) for p in of[:_SHOWN]]
-            columns = (what, "tasks", "runs", "node hours asked", "USD", "of all", "freed", "USD freed")
-            common.print_table(f"\nBy {what}", columns, rows)
+            parts = [(p["name"], p["tasks"], p["runs"], *_cost(p), *_freed(p)) for p in of[:_SHOWN]]
+            titles = (what, "tasks", "runs", "node hours asked", "USD", "of all", "freed", "USD freed")
+            common.print_table(f"\nBy {what}", titles, parts)
     whole = told["all"]
     (asked, cost, of_all), (freed, usd) = _cost(whole), _freed(whole)
     part = "" if of_all == "100%" else f", {of_all} of what all tasks cost"
