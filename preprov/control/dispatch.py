@@ -14,7 +14,7 @@ from preprov.control.context import Context
 from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
 from preprov.control.learnt import signatures_of
-from preprov.control.moving import at_their_size, is_larger, moved
+from preprov.control.moving import at_their_size, moved
 from preprov.control.noticing import notice
 from preprov.control.observing import of_tasks
 from preprov.control.phased import Curves, as_asked, flat_segments, note, share_nodes
@@ -188,8 +188,6 @@ def _place(
     rooms = in_lanes(lanes, open_rooms(observation, as_asked(curves, books.reservations), drained), nodes)
     committed = {r.claimant for r in of_tasks(books.reservations) if r.state is ReservationState.COMMITTED}
     live = at_their_size(live, books.reservations)
-    larger = {r.claimant for r in of_tasks(books.reservations) if is_larger(r)}
-    curves.raised = frozenset(k for k, t in live.tasks.items() if larger and t.claimant(0) in larger)
     wanting = _wanting(live, committed | probing)
     ready = ready_tasks(ctx, pool, live, wanting, _on_disks(rooms))
     ordered = [wanting[r.key] for r in in_turn(ctx, rooms, books.reservations, ready, now)]

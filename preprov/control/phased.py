@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from preprov.control.context import Context
 from preprov.control.learnt import Key, in_short, signatures_of
 from preprov.control.lifecycle import Live
 from preprov.control.measuring import input_bytes, usual_runs
+from preprov.control.moving import is_larger
+from preprov.control.observing import of_tasks
 from preprov.model.curved import CurvePacking
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Node, Offering, Pool
@@ -40,16 +43,13 @@ UNKNOWN_RUNTIME_S: Final = 3600.0
 class Curves:
     """What tasks of a pool are expected to use, as far as it is trusted; of one round of dispatch.
 
-    What it was too much to learn in this round is taken by its request until the next.
-
-    Attributes:
-        raised: tasks that need more than what past runs say, by run and id; they are taken by their requests.
+    What it was too much to learn in this round is taken by its request until the next; so is what needs more than past
+    runs say, for it ran out of memory, or had to go elsewhere for more.
     """
 
     ctx: Context
     pool: Pool
     live: Live
-    raised: frozenset[tuple[str, str]] = frozenset()
     _found: dict[tuple[str, str, float], tuple[Future, tuple[Step, ...]] | None] = field(default_factory=dict)
 
     @property
@@ -57,6 +57,11 @@ class Curves:
         """None: reservations are what tasks ask for."""
         setting = self.pool.packing
         return setting if setting is not None and setting.meeting > 0 else None
+
+    @cached_property
+    def _raised(self) -> frozenset[str]:
+        claims = of_tasks(self.ctx.ports.ledger.reservations(self.pool.name))
+        return frozenset(r.claimant for r in claims if is_larger(r))
 
     def future(self, task: TaskRun) -> Future | None:
         """Ways it may go; None where no curve is trusted, or none of the pool's nodes would hold it."""
@@ -67,7 +72,7 @@ class Curves:
         """The ways it may go, and what is reserved for them."""
         run = self.live.runs.get(task.run_id)
         packing = self.packing
-        if packing is None or run is None or not task.signature or (task.run_id, task.task_id) in self.raised:
+        if packing is None or run is None or not task.signature or task.claimant(0) in self._raised:
             return None
         size = input_bytes(task)
         key = (run.dag_id, task.signature, size if size == size else -1.0)

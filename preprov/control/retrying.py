@@ -48,7 +48,8 @@ def climb(
         if not mine or task.state is not State.RUNNING or task.attempt > task.spec.retries or task.spec.under:
             continue
         died = max(mine, key=lambda r: r.most.memory)
-        short, had = any(failed[r.claimant].out_of_memory for r in mine), died.most.memory
+        short = any(failed[r.claimant].out_of_memory for r in mine)
+        had = max(died.most.memory, task.spec.request.memory)  # a claim by a curve is less, and goes down
         if not short and not is_larger(died):
             continue
         wanted = _more(ctx, pool, task, had, had * _LADDER if short else had)

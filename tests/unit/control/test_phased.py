@@ -12,7 +12,7 @@ from preprov.model.pools import Group, Guards, LeadTime, Offering, Standby, With
 from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import Resources
 from preprov.model.room import claim_of, fits, micros
-from preprov.model.work import TaskRun, TaskSpec
+from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.sim.adjustable import AdjustableSim
 from tests.unit.control.world import World, dag, make_pool, make_world
 
@@ -172,3 +172,20 @@ def test_work_in_instances_shares_too_and_gangs_do_not():
     assert gang not in s.claims()
     assert first in s.claims()
     assert np.isfinite(s.claims()[first].most.cpu)
+
+
+def test_what_ran_out_of_memory_goes_by_its_curve_no_more():
+    s = stage()
+    s.learn()
+    s.world.scheduler.out_of_memory = lambda t: t.spec.request.memory < 16
+    run = s.submit(retries=3)
+    had: list[float] = []
+    while not s.world.ctx.ports.work.run(run).state.is_final:  # type: ignore[union-attr]
+        s.run(10)
+        claim = s.claims().get(run)
+        if claim is not None and claim.most.memory not in had:
+            had.append(claim.most.memory)
+    (task,) = s.world.ctx.ports.work.task_runs([run])
+    assert task.state is State.SUCCEEDED
+    assert had[0] < 8
+    assert had[-1] == 16, "twice what it asked for, not what past runs used"
