@@ -88,7 +88,7 @@ def capabilities_json(ctx: "Context", pool: "Pool", group: str) -> dict[str, obj
 
 def _able(ctx: "Context", pool: "Pool") -> list[tuple[str, ...]]:
     """A row per group: what it keeps, can and cannot."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for group in pool.groups:
         able = capabilities_json(ctx, pool, group.name)
         by = {yes: ", ".join(k for k, v in able.items() if v is yes) for yes in (True, False)}

@@ -265,7 +265,7 @@ def test_a_queue_is_looked_at(fleet: AwsWorld) -> None:
     assert found.found.endswith(":notices, about 1 messages")
     fleet.pool = fleet.with_options(queue_url=f"{fleet.pool.groups[0].options['queue_url']}-of-nobody")
     (found,) = [f for f in fleet.provider.examine(fleet.pool) if f.what == what]
-    assert (found.state, "NonExistentQueue" in found.found) == ("bad", True)
+    assert (found.state, "does not exist" in found.found) == ("bad", True)
 
 
 def test_no_credentials_are_one_finding(fleet: AwsWorld) -> None:
