@@ -23,6 +23,7 @@ from preprov.model.work import DatasetRef
 from preprov.planning.prices import TablePriceBook
 from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
+from preprov.testing.fake_gcp_parts import counts_of
 from tests.awsworld import AwsWorld, aws_world
 from tests.azureworld import SIZE, AzureWorld, azure_world
 from tests.gcpworld import GcpWorld, gcp_world
@@ -246,7 +247,16 @@ class Gcp(Cloud):
         return sum(m.status(now) != "GONE" for m in self.world.mig.members.values())
 
     def settings(self) -> Mapping[str, object]:
-        return dict(self.provider().baseline(self.pool, "vms"))
+        g = self.world.mig
+        shape = (g.base, g.machine_type, g.spot, g.guest_attributes, g.template or g.name)
+        asked = {n: r.state for n, r in g.requests.items() if r.state == "ACCEPTED"}
+        return {
+            **counts_of(g),
+            "shape": shape,
+            "standby": (g.standby_mode, g.initial_delay_s),
+            "autoscaler": g.autoscaler,
+            "resize_requests": asked,
+        }
 
     def stranger(self) -> str:
         self.world.mig.autoscaler = "https://compute/projects/acme/zones/z/autoscalers/cpu"

@@ -72,7 +72,7 @@ class FakeGcpGroups:
                 "targetSize": counts["target_size"],
                 "targetSuspendedSize": counts["target_suspended_size"],
                 "targetStoppedSize": counts["target_stopped_size"],
-                "standbyPolicy": {"initialDelaySec": g.initial_delay_s, "mode": "MANUAL"},
+                "standbyPolicy": {"initialDelaySec": g.initial_delay_s, "mode": g.standby_mode},
                 "status": {"isStable": True, **({"autoscaler": g.autoscaler} if g.autoscaler else {})},
             }
         )
@@ -84,6 +84,9 @@ class FakeGcpGroups:
 
         def change() -> None:
             g.template = call.body.get("instanceTemplate", g.template).rsplit("/", 1)[-1]
+            policy = call.body.get("standbyPolicy", {})
+            g.initial_delay_s = int(policy.get("initialDelaySec", g.initial_delay_s))
+            g.standby_mode = policy.get("mode", g.standby_mode)
             for wire, name in names.items():
                 if wire in call.body:
                     self._size(g, name, int(call.body[wire]))

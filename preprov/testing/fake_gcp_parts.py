@@ -56,6 +56,7 @@ class FakeMig:
     autoscaler: str = ""
     guest_attributes: bool = True
     initial_delay_s: int = 0
+    standby_mode: str = "MANUAL"
     members: dict[str, FakeMachine] = field(default_factory=dict)
     requests: dict[str, FakeResize] = field(default_factory=dict)
     serial: int = 0

@@ -11,7 +11,8 @@ from preprov.cli.commands.trust import mode_of_pool, release_pool
 from preprov.cli.common import Output, OutputOption, TzOption, YesOption
 
 if TYPE_CHECKING:
-    from preprov.model.pools import Node, PoolObservation
+    from preprov.control.context import Context
+    from preprov.model.pools import Node, Pool, PoolObservation
 
 pool_app = typer.Typer(help="Pools and their nodes.", no_args_is_help=True)
 pool_app.add_typer(adopt_app, name="adopt")
@@ -73,6 +74,29 @@ def _phases(counts: dict[str, int]) -> str:
     return ", ".join(f"{v} {k}" for k, v in counts.items()) or "none"
 
 
+def capabilities_json(ctx: "Context", pool: "Pool", group: str) -> dict[str, object]:
+    """A group with its provider's capabilities, as JSON."""
+    from dataclasses import asdict
+
+    from preprov.model.pools import Standby
+
+    name = pool.group(group).provider
+    able = asdict(ctx.provider(name).capabilities(pool, group))
+    kept = able.pop("standby_states")
+    return {"group": group, "provider": name, "standby_states": [str(s) for s in Standby if s in kept], **able}
+
+
+def _able(ctx: "Context", pool: "Pool") -> list[tuple[str, ...]]:
+    """A row per group: what it keeps, can and cannot."""
+    rows: list[tuple[str, ...]] = []
+    for group in pool.groups:
+        able = capabilities_json(ctx, pool, group.name)
+        by = {yes: ", ".join(k for k, v in able.items() if v is yes) for yes in (True, False)}
+        kept = ", ".join(able["standby_states"])  # type: ignore[arg-type]
+        rows.append((group.name, group.provider, kept, by[True], by[False]))
+    return rows
+
+
 def node_json(n: "Node") -> dict[str, object]:
     """A node as JSON."""
     return {
@@ -94,7 +118,7 @@ def node_json(n: "Node") -> dict[str, object]:
 
 @pool_app.command("show")
 def pool_show(pool: str, tz: TzOption = None, output: OutputOption = Output.TABLE) -> None:
-    """The nodes of a pool, as they are now."""
+    """The nodes of a pool, as they are now, and what each of its groups can do."""
     with common.opened("pool show", output) as app:
         target = app.ctx.pool(pool)
         seen = _observe(app.ctx, target)
@@ -104,6 +128,7 @@ def pool_show(pool: str, tz: TzOption = None, output: OutputOption = Output.TABL
                 "halted": app.ctx.ports.intent.halted(),
                 "complete": seen.complete,
                 "problems": list(seen.problems),
+                "groups": [capabilities_json(app.ctx, target, g.name) for g in target.groups],
                 "nodes": [node_json(n) for n in seen.nodes],
             }
             common.print_json(common.envelope("pool show", pool, seen.at, body))
@@ -123,6 +148,7 @@ def pool_show(pool: str, tz: TzOption = None, output: OutputOption = Output.TABL
         ]
         columns = ("node", "group", "phase", "since", "tasks", "preloaded", "reason")
         common.print_table("", columns, rows, note="" if rows else "no nodes")
+        common.print_table("", ("group", "provider", "keeps", "can", "cannot"), _able(app.ctx, target))
         for problem in seen.problems:
             common.say(f"problem: {problem}")
 

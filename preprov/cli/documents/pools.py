@@ -83,6 +83,26 @@ class NodeRow(Part):
     tags: dict[str, str]
 
 
+class GroupAbilities(Part):
+    """What a group's provider can do with it."""
+
+    group: str
+    provider: str
+    standby_states: list[str] = Field(description="States that nodes can be kept in.")
+    mixes_states: bool = Field(description="Several of them at once.")
+    chooses_offering: bool = Field(description="A launch may name one.")
+    chooses_zone: bool = Field(description="A launch may name one.")
+    leases: bool = Field(description="The vendor itself puts a raise back when nobody renews it.")
+    preloads: bool = Field(description="A launch brings what is to be on the disk.")
+    interrupts: bool = Field(description="Nodes may be taken away, and that is told before.")
+    names_kept: bool = Field(description="A kept node is started or ended by name; else the vendor chooses.")
+    names_serving: bool = Field(description="A node in service is kept or ended by name.")
+    marks_launches: bool = Field(description="A node tells which launch made it.")
+    steps_down: bool = Field(description="A hibernated node becomes a stopped one without being woken.")
+    sets_targets: bool = Field(description="The vendor itself keeps so many nodes in standby.")
+    reacts: bool = Field(description="Nodes may wake and sleep at every tick.")
+
+
 class OnePool(Envelope):
     """pool show."""
 
@@ -90,6 +110,7 @@ class OnePool(Envelope):
     halted: str
     complete: bool
     problems: list[str]
+    groups: list[GroupAbilities] = Field(description="What each group can do.")
     nodes: list[NodeRow]
 
 

@@ -18,6 +18,7 @@ OBSERVE: Final = (
     "ec2:DescribeVolumes",
     "pricing:GetProducts",
     "servicequotas:GetServiceQuota",
+    "sqs:GetQueueAttributes",
     "sts:GetCallerIdentity",
 )
 """Reads only: enough for the modes observe and recommend."""
@@ -48,6 +49,7 @@ ACT: Final = (
     "ec2:DetachVolume",
     "ec2:ModifyLaunchTemplate",
     "ec2:ModifyVolume",
+    "ec2:RunInstances",
     "ec2:StartInstances",
     "ec2:StopInstances",
     "ec2:TerminateInstances",
@@ -55,8 +57,9 @@ ACT: Final = (
     "sqs:ReceiveMessage",
 )
 """Writes: what the modes floor and full need on top."""
-IMPLIED: Final = ("ec2:DeleteSnapshot", "ec2:RunInstances", "iam:PassRole")
-"""Not called by us, but needed by the calls above: fleets run instances, which may have a role; images, snapshots."""
+IMPLIED: Final = ("ec2:DeleteSnapshot", "iam:PassRole")
+"""Not called by us, but needed by the calls above: instances may have a role, images have snapshots. Fleets run
+instances: that right is asked for by a dry run, and so among the writes."""
 AGENT: Final = ("ec2:CreateTags",)
 """What a node's agent calls, on its own machine and for the tags of its reports only."""
 SAME_RIGHT: Final = {"sqs:DeleteMessageBatch": "sqs:DeleteMessage"}

@@ -1,12 +1,12 @@
 """Look before anything is written: credentials, rights, the group, its hooks, and who else writes it."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from preprov.contracts import Finding
 from preprov.model.errors import NotAuthorisedError, PoolError
 from preprov.model.pools import Mode, Phase
-from preprov.pools.aws import settings
+from preprov.pools.aws import permissions, scaling, settings
 from preprov.pools.aws.actions import OBSERVE, policy
 from preprov.pools.aws.clients import Json
 from preprov.pools.aws.errors import calling
@@ -15,7 +15,6 @@ from preprov.pools.aws.options import AwsGroup
 from preprov.pools.aws.view import WARM_STATES
 from preprov.pools.aws.writes import Tools
 
-_NOBODY: Final = "i-00000000000000000"
 _ACTS: Final = (Mode.FLOOR, Mode.FULL)
 
 
@@ -25,23 +24,29 @@ def examine(tools: Tools, group: AwsGroup) -> Iterator[Finding]:
     yield who
     if who.state == "bad":
         return
+    yield _try(f"{group.where}: rights to look", lambda: permissions.to_look(tools, group))
     yield _try(f"{group.where}: instances", lambda: _instances(tools, group))
     if group.pool.mode in _ACTS:
-        yield _try(f"{group.where}: rights to act", lambda: _rights(tools, group))
+        yield from _rights(tools, group)
     if group.asg:
         yield from _scaling_group(tools, group)
     else:
         yield _try(f"{group.where}: launch template", lambda: _template(tools, group, group.template_spec))
+    if group.queue_url:
+        yield _try(f"{group.where}: queue of notices", lambda: _queue(tools, group))
 
 
 def _try(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
-    except NotAuthorisedError as e:
-        reads = "" if "credentials" in e.hint else f"; to look, attach this policy:\n{policy(OBSERVE)}"
-        return Finding(what, "bad", e.what, f"{e.hint}{reads}")
     except PoolError as e:
-        return Finding(what, "bad", e.what, e.hint)
+        return _told(what, e)
+
+
+def _told(what: str, e: PoolError) -> Finding:
+    """What came instead of an answer; where a right to look is lacking, with the policy that grants all of them."""
+    lacks = isinstance(e, NotAuthorisedError) and "credentials" not in e.hint
+    return Finding(what, "bad", e.what, f"to look, attach this policy:\n{policy(OBSERVE)}" if lacks else e.hint)
 
 
 def _who(tools: Tools, group: AwsGroup) -> Finding:
@@ -55,56 +60,34 @@ def _instances(tools: Tools, group: AwsGroup) -> Finding:
     return Finding(f"{group.where}: instances", "ok", f"{len(found)} carry a pool's tag")
 
 
-def _rights(tools: Tools, group: AwsGroup) -> Finding:
-    """Dry runs of EC2's writes; Auto Scaling has none, its rights show when it is first written."""
-    ec2: Any = tools.clients.get("ec2", group.place)
-    some = {"InstanceIds": [_NOBODY], "DryRun": True}
-    tags = {"Resources": [_NOBODY], "Tags": [{"Key": "preprov:pool"}], "DryRun": True}
-    tries: dict[str, Callable[[], object]] = {
-        "ec2:CreateTags": lambda: ec2.create_tags(**{**tags, "Tags": [{"Key": "preprov:pool", "Value": "x"}]}),
-        "ec2:DeleteTags": lambda: ec2.delete_tags(**tags),
-        "ec2:StartInstances": lambda: ec2.start_instances(**some),
-        "ec2:StopInstances": lambda: ec2.stop_instances(**some),
-        "ec2:TerminateInstances": lambda: ec2.terminate_instances(**some),
-    }
-    lacking = tuple(action for action, call in tries.items() if not _granted(call, group))
-    what = f"{group.where}: rights to act"
-    if lacking:
-        return Finding(what, "bad", f"missing: {', '.join(lacking)}", f"attach this policy:\n{policy(lacking)}")
-    return Finding(what, "ok", "EC2 grants them; Auto Scaling cannot be asked without writing")
-
-
-def _granted(call: Callable[[], object], group: AwsGroup) -> bool:
-    """False if the dry run was refused; any other refusal comes after the right was found."""
+def _rights(tools: Tools, group: AwsGroup) -> Iterator[Finding]:
     try:
-        with calling(group.where):
-            call()
-    except NotAuthorisedError:
-        return False
-    except PoolError:
-        return True
-    return True
+        yield from permissions.to_act(tools, group)
+    except PoolError as e:
+        yield _told(f"{group.where}: rights to act", e)
 
 
 def _scaling_group(tools: Tools, group: AwsGroup) -> Iterator[Finding]:
     what = f"{group.where}: Auto Scaling group {group.asg}"
-    api = tools.clients.get("autoscaling", group.place)
     try:
-        with calling(group.where):
-            found = api.describe_auto_scaling_groups(AutoScalingGroupNames=[group.asg])["AutoScalingGroups"]
-            hooks = api.describe_lifecycle_hooks(AutoScalingGroupName=group.asg)["LifecycleHooks"] if found else []
-        if not found:
-            yield Finding(what, "bad", "there is none", "check options.asg and the region")
-            return
-        others = settings.other_writers(tools, group, found[0])
+        asg = scaling.described(tools, group)
     except PoolError as e:
-        yield Finding(what, "bad", e.what, e.hint)
+        yield _told(what, e)
         return
-    asg: Json = found[0]
     yield Finding(what, "ok", f"min {asg['MinSize']}, desired {asg['DesiredCapacity']}, max {asg['MaxSize']}")
     yield _warm_pool(group, asg)
-    yield _hook(group, hooks, bool(asg.get("WarmPoolConfiguration")))
-    yield _others(group, others)
+    yield _try(f"{group.where}: lifecycle hook", lambda: _hook(tools, group, asg))
+    yield _try(f"{group.where}: other writers", lambda: _others(group, settings.other_writers(tools, group, asg)))
+
+
+def _queue(tools: Tools, group: AwsGroup) -> Finding:
+    """EventBridge puts notices there; looking takes none out."""
+    names = ["QueueArn", "ApproximateNumberOfMessages"]
+    with calling(group.where):
+        api = tools.clients.get("sqs", group.place)
+        about = api.get_queue_attributes(QueueUrl=group.queue_url, AttributeNames=names)["Attributes"]
+    said = f"{about['QueueArn']}, about {about['ApproximateNumberOfMessages']} messages"
+    return Finding(f"{group.where}: queue of notices", "ok", said)
 
 
 def _warm_pool(group: AwsGroup, asg: Json) -> Finding:
@@ -122,7 +105,10 @@ def _warm_pool(group: AwsGroup, asg: Json) -> Finding:
     return Finding(what, "ok" if reuse else "warn", f"keeps {kept}, {'re' if reuse else 'no re'}use", hint)
 
 
-def _hook(group: AwsGroup, hooks: list[Json], warm: bool) -> Finding:
+def _hook(tools: Tools, group: AwsGroup, asg: Json) -> Finding:
+    api, warm = tools.clients.get("autoscaling", group.place), bool(asg.get("WarmPoolConfiguration"))
+    with calling(group.where):
+        hooks: list[Json] = api.describe_lifecycle_hooks(AutoScalingGroupName=group.asg)["LifecycleHooks"]
     names = [str(h["LifecycleHookName"]) for h in hooks if h.get("LifecycleTransition") == LAUNCHING]
     what = f"{group.where}: lifecycle hook"
     if names:

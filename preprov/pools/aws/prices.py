@@ -55,6 +55,19 @@ def _spot(tools: Tools, group: AwsGroup, offerings: list[Offering], since: datet
 
 
 def _listed(tools: Tools, group: AwsGroup, offering: Offering, since: datetime) -> Iterator[Quote]:
+    try:
+        with calling(group.where):
+            found = products(tools, group, offering)
+    except PoolError:
+        return
+    for text in found[:1]:
+        usd = _per_hour(json.loads(text))
+        if usd is not None:
+            yield Quote(offering, usd, since, "list")
+
+
+def products(tools: Tools, group: AwsGroup, offering: Offering) -> list[str]:
+    """What the Pricing service has of an offering, each as JSON. Raises as the SDK."""
     wanted = {
         "instanceType": offering.instance_type,
         "regionCode": group.place.region,
@@ -65,17 +78,8 @@ def _listed(tools: Tools, group: AwsGroup, offering: Offering, since: datetime) 
     }
     place = Place(_HOME, group.place.endpoint, group.place.profile, group.place.attempts, group.place.adaptive)
     filters = [{"Type": "TERM_MATCH", "Field": k, "Value": v} for k, v in wanted.items()]
-    try:
-        with calling(group.where):
-            answer = tools.clients.get("pricing", place).get_products(
-                ServiceCode="AmazonEC2", Filters=filters, MaxResults=10
-            )
-    except PoolError:
-        return
-    for text in answer.get("PriceList", ())[:1]:
-        usd = _per_hour(json.loads(text))
-        if usd is not None:
-            yield Quote(offering, usd, since, "list")
+    answer = tools.clients.get("pricing", place).get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=10)
+    return list(answer.get("PriceList", ()))
 
 
 def _per_hour(product: Json) -> float | None:

@@ -1,19 +1,27 @@
 """The modules against what others publish: the providers' schemas, and the rules of checkov.
 
+Where Terraform is on the machine it runs the modules' own tests too: they mock their provider, of which Terraform then
+needs the schema alone.
+
 Both come from PyPI, and are kept for the next time: the cdktf provider packages, which hold the providers' schemas as
 Python signatures (280 MB), and checkov in an environment of its own (290 MB).
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.unit.terraform.modules import EXAMPLES, MODULES, ROOT, TERRAFORM, resources
+from tests.unit.terraform.published import served
 from tests.unit.terraform.schemas import classes, problems
+from tests.unit.terraform.terraform import environment, mirror, needed, terraform
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 SCHEMAS = {"google": "16.12.1", "azurerm": "14.23.1"}
@@ -76,6 +84,68 @@ def test_resources_are_as_the_provider_has_them(provider: str) -> None:
             found.extend(problems(body, top, known, where))
     assert found == []
     assert seen > 5
+
+
+# ---- their own tests
+
+
+@contextmanager
+def at_hand(provider: str, module: Path, home: Path) -> Iterator[dict[str, str]]:
+    """The environment of a Terraform that has the provider: itself, where there is a mirror, or else its schema."""
+    env = environment(home, provider)
+    if mirror(provider):
+        yield env
+        return
+    types = {t for t, _, _ in resources(module)}
+    with served(schema(provider), provider, types, home) as where:
+        yield env | where
+
+
+MODULE_OF = {"google": "gcp-warm-pool", "azurerm": "azure-warm-pool"}
+
+
+def verdict(provider: str, module: Path, home: Path, *codes: int) -> str:
+    with at_hand(provider, module, home) as env:
+        terraform(module, env, "init", "-backend=false", "-no-color")
+        terraform(module, env, "validate", "-no-color")
+        return terraform(module, env, "test", "-no-color", codes=codes)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The modules, where they may be written into."""
+    needed()
+    return shutil.copytree(
+        TERRAFORM / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*")
+    )
+
+
+@pytest.mark.parametrize("provider", SCHEMAS)
+def test_the_tests_of_a_module_pass(provider: str, copied: Path, tmp_path: Path) -> None:
+    assert " 0 failed" in verdict(provider, copied / MODULE_OF[provider], tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("provider", "file", "words", "instead", "run"),
+    [
+        ("google", "main.tf", "var.public_addresses ? [true] : []", "[true]", "nodes_are_private_and_shielded"),
+        ("google", "groups.tf", '== "terraform" ? var.groups : {}', '== "-" ? var.groups : {}', "terraform_owns"),
+        ("azurerm", "locals.tf", '"Deallocated"', '"Running"', "one_vendor_group_per_standby_state"),
+        ("azurerm", "roles.tf", "= local.acts", "= local.rights.observe", "roles_grant"),
+    ],
+)
+def test_the_tests_of_a_module_fail_where_it_is_wrong(
+    provider: str, file: str, words: str, instead: str, run: str, copied: Path, tmp_path: Path
+) -> None:
+    module = copied / MODULE_OF[provider]
+    right = (module / file).read_text(encoding="utf-8")
+    assert words in right
+    (module / file).write_text(right.replace(words, instead), encoding="utf-8")
+    said = verdict(provider, module, tmp_path, 1)
+    assert any(run in line and line.endswith("fail") for line in said.splitlines())
+
+
+# ---- checkov
 
 
 def test_checkov_finds_nothing_and_each_exception_is_explained() -> None:

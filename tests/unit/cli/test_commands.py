@@ -116,7 +116,12 @@ def test_a_pool_of_local_nodes_from_init_to_doctor(preprov):
     assert preprov("init").code == 0
     assert preprov("init").code == 2, "a file that is there is not replaced"
     assert valid(preprov("config", "show", "-o", "json").json)["configuration"]["pool"][0]["name"] == "laptop"
-    assert valid(preprov("pool", "show", "laptop", "-o", "json").json)["nodes"] == []
+    shown = valid(preprov("pool", "show", "laptop", "-o", "json").json)
+    assert shown["nodes"] == []
+    assert {(g["provider"], g["leases"], g["preloads"]) for g in shown["groups"]} == {("local", False, True)}
+    assert "stopped" in shown["groups"][0]["standby_states"]
+    (line,) = [ln for ln in preprov("pool", "show", "laptop").out.splitlines() if " local " in ln]
+    assert line.index("preloads") < line.index("leases"), "what it can comes before what it cannot"
     assert preprov("pool", "reconcile", "laptop", "--check").code == 0
     assert valid(preprov("pool", "reconcile", "laptop", "-o", "json").json)["actions"] == []
     doctor = valid(preprov("doctor", "-o", "json").json)

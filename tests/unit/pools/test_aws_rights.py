@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from preprov.contracts import NewVolume
+from preprov.contracts import Finding, NewVolume
 from preprov.model.errors import ConflictError, PoolError
 from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
 from preprov.pools.aws.actions import ACT, OBSERVE, SAME_RIGHT, policy
@@ -164,8 +164,108 @@ def test_missing_rights_are_printed_as_a_policy(fleet: AwsWorld) -> None:
     fleet.cloud.faults.denied = {"ec2:CreateTags", "ec2:StopInstances"}
     (bad,) = [f for f in fleet.provider.examine(fleet.pool) if f.state == "bad"]
     assert bad.found == "missing: ec2:CreateTags, ec2:StopInstances"
-    pasted = json.loads(bad.hint.split("\n", 1)[1])
-    assert pasted["Statement"][0]["Action"] == ["ec2:CreateTags", "ec2:StopInstances"]
+    assert "narrowed to the pool's tag" in bad.hint, "no node of the pool could be named"
+    assert pasted(bad) == {"ec2:CreateTags", "ec2:StopInstances"}
+    fleet.cloud.faults.denied.clear()
+    (node,) = fleet.ready()
+    fleet.cloud.faults.denied = {"ec2:StopInstances"}
+    fleet.cloud.calls.clear()
+    (bad,) = [f for f in fleet.provider.examine(fleet.pool) if f.state == "bad"]
+    assert bad.hint.startswith("attach this policy:\n")
+    (asked,) = [c for c in fleet.cloud.calls if c.name == "ec2:StopInstances"]
+    assert asked.items("InstanceId") == [node.node_id]
+    assert fleet.phase(node.node_id) is Phase.READY
+
+
+def pasted(finding: Finding) -> set[str]:
+    """Rights of the policy that a finding prints."""
+    _, _, text = finding.hint.partition("\n")
+    return set(json.loads(text)["Statement"][0]["Action"]) if text else set()
+
+
+def told(world: AwsWorld, right: str) -> list[Finding]:
+    """What says that the right is lacking, or wanted, with a policy that has it."""
+    world.cloud.faults.denied = {right}
+    return [f for f in world.provider.examine(world.pool) if right in pasted(f)]
+
+
+FLEETS = sorted(a for a in OBSERVE if a[:3] in ("ec2", "pri", "ser", "sqs"))
+READS = [*((False, a) for a in FLEETS), *((True, a) for a in OBSERVE if a.startswith("autoscaling:"))]
+BAKING = ("ec2:CreateImage", "ec2:DeregisterImage", "ec2:CreateLaunchTemplateVersion", "ec2:ModifyLaunchTemplate")
+FLEET_WRITES = ("ec2:CreateFleet", "ec2:RunInstances")
+NODE_WRITES = ("ec2:CreateTags", "ec2:DeleteTags", "ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances")
+
+
+def test_every_right_is_looked_for() -> None:
+    """Those of Auto Scaling and SQS that write are printed unasked."""
+    sought = {*NODE_WRITES, *FLEET_WRITES, *BAKING}
+    volumes = {a for a in ACT if a.endswith("Volume")}
+    assert {a for a in ACT if a.startswith("ec2:")} == sought | volumes
+    assert {a for _, a in READS} == set(OBSERVE) - {"sts:GetCallerIdentity"}, "that one nobody can be denied"
+
+
+@pytest.mark.parametrize(("scales", "right"), READS)
+def test_a_right_to_look_that_is_lacking_is_printed(scales: bool, right: str, request: pytest.FixtureRequest) -> None:
+    world: AwsWorld = request.getfixturevalue("scaling" if scales else "fleet")
+    if not scales:
+        with_spot(world)
+    world.pool = replace(world.pool, mode=Mode.OBSERVE)
+    found = told(world, right)
+    assert [f.found for f in found if "rights to look" in f.what] == [f"missing: {right}"]
+    assert {f.state for f in found} == {"warn" if right == "pricing:GetProducts" else "bad"}
+    assert not any("preprov doctor" in f.hint for f in world.provider.examine(world.pool))
+
+
+@pytest.mark.parametrize("right", [*NODE_WRITES, *FLEET_WRITES])
+def test_a_right_to_act_that_is_lacking_is_printed(right: str, fleet: AwsWorld) -> None:
+    found = [f for f in told(fleet, right) if f.what == "batch/g: rights to act"]
+    assert [(f.state, f.found) for f in found] == [("bad", f"missing: {right}")]
+    assert pasted(found[0]) == {right}
+
+
+@pytest.mark.parametrize("right", [*BAKING, *FLEET_WRITES])
+def test_rights_to_bake_are_needed_by_who_bakes(right: str, scaling: AwsWorld) -> None:
+    what = "batch/g: rights to bake images"
+    (unused,) = [f for f in told(scaling, right) if f.what == what]
+    assert unused.state == "ok"
+    assert right in unused.found
+    scaling.cloud.faults.denied.clear()
+    scaling.pool = replace(scaling.pool, preload=scaling.preload)
+    (bench,) = scaling.provider.open_bench(replace(scaling.request(token="bake"), pool=scaling.pool))
+    scaling.provider.make_image(scaling.pool, "g", bench, "d1")
+    (used,) = [f for f in told(scaling, right) if f.what == what]
+    assert (used.state, pasted(used)) == ("bad", {right})
+
+
+@pytest.mark.parametrize("right", sorted(a for a in ACT if a.endswith("Volume")))
+def test_rights_to_keep_volumes_are_needed_by_who_keeps_some(right: str, fleet: AwsWorld) -> None:
+    what = "batch/g: rights to keep volumes"
+    (unused,) = [f for f in told(fleet, right) if f.what == what]
+    assert unused.state == "ok"
+    fleet.cloud.faults.denied.clear()
+    (node,) = fleet.ready()
+    fleet.provider.create_volume(fleet.pool, node, NewVolume("data", "default", 1.0, "t"))
+    (used,) = [f for f in told(fleet, right) if f.what == what]
+    assert (used.state, pasted(used)) == ("bad", {right})
+
+
+def test_rights_that_cannot_be_asked_are_printed(scaling: AwsWorld) -> None:
+    queue = scaling.api("sqs").create_queue(QueueName="notices")["QueueUrl"]
+    scaling.pool = scaling.with_options(queue_url=queue)
+    (unasked,) = [f for f in scaling.provider.examine(scaling.pool) if "cannot be asked" in f.what]
+    assert pasted(unasked) == {a for a in ACT if a.startswith(("autoscaling:", "sqs:"))}
+
+
+def test_a_queue_is_looked_at(fleet: AwsWorld) -> None:
+    with_spot(fleet)
+    send(fleet, "EC2 Instance Rebalance Recommendation", "i-somebody")
+    what = "batch/g: queue of notices"
+    (found,) = [f for f in fleet.provider.examine(fleet.pool) if f.what == what]
+    assert found.state == "ok"
+    assert found.found.endswith(":notices, about 1 messages")
+    fleet.pool = fleet.with_options(queue_url=f"{fleet.pool.groups[0].options['queue_url']}-of-nobody")
+    (found,) = [f for f in fleet.provider.examine(fleet.pool) if f.what == what]
+    assert (found.state, "does not exist" in found.found) == ("bad", True)
 
 
 def test_no_credentials_are_one_finding(fleet: AwsWorld) -> None:
@@ -191,7 +291,7 @@ def test_a_group_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         assert found["lifecycle hook"].state == "warn"
         assert "scaling policy cpu" in found["other writers"].found
         (missing,) = [f for f in world.provider.examine(world.with_options(asg="nobody")) if f.state == "bad"]
-        assert missing.found == "there is none"
+        assert missing.found == "no Auto Scaling group nobody"
 
 
 # ---- what the vendor says by itself

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_META = {"for_each", "count", "depends_on", "lifecycle", "provider", "dynamic", "connection", "provisioner"}
+META = {"for_each", "count", "depends_on", "lifecycle", "provider", "dynamic", "connection", "provisioner"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def arguments(class_: ast.ClassDef, names: set[str]) -> Iterator[tuple[str, Argu
 def given(body: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
     """(argument, its blocks, none if it is no block) of a body; dynamic blocks as what they make."""
     for key, value in body.items():
-        if key.startswith("__") or (key in _META and key != "dynamic"):
+        if key.startswith("__") or (key in META and key != "dynamic"):
             continue
         if key == "dynamic":
             for one in value:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 
-def environment(home: Path) -> dict[str, str]:
+def environment(home: Path, provider: str = "aws") -> dict[str, str]:
     """Of a Terraform that asks nobody: providers from a folder of this machine only."""
     rc = home / "terraformrc"
-    plugins = mirror()
+    plugins = mirror(provider)
     source = (
         f'filesystem_mirror {{\n    path = "{plugins}"\n  }}' if plugins else 'direct {\n    exclude = ["*/*/*"]\n  }'
     )
@@ -27,11 +27,13 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @functools.cache
-def mirror() -> Path | None:
-    """A folder that holds registry.terraform.io with the AWS provider; $PREPROV_TEST_TERRAFORM_PLUGINS names one."""
+def mirror(provider: str = "aws") -> Path | None:
+    """A folder that holds registry.terraform.io with the provider; $PREPROV_TEST_TERRAFORM_PLUGINS names one."""
     places = [os.environ.get("PREPROV_TEST_TERRAFORM_PLUGINS", ""), "/opt/tf-plugins"]
     for place in places:
-        if place and any(Path(place).glob("registry.terraform.io/hashicorp/aws/*/*/terraform-provider-aws*")):
+        if place and any(
+            Path(place).glob(f"registry.terraform.io/hashicorp/{provider}/*/*/terraform-provider-{provider}*")
+        ):
             return Path(place)
     return None
 

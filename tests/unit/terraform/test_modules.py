@@ -24,6 +24,34 @@ def name(path: Path) -> str:
 def test_every_module_has_its_example_and_its_tests() -> None:
     assert [m.name for m in MODULES] == [e.name for e in EXAMPLES]
     assert {m.name for m in MODULES} == {*rights.MODULES, "local"}
+    assert [m.name for m in MODULES if not list((m / "tests").glob("*.tftest.hcl"))] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name)
+def test_a_modules_tests_look_at_both_owners_of_counts(module: Path) -> None:
+    files = [parsed(p) for p in sorted((module / "tests").glob("*.tftest.hcl"))]
+    runs = [body for f in files for run in f["run"] for n, body in run.items() if not n.startswith("__")]
+    assert all(r.get("assert") or r.get("expect_failures") for r in runs), "each run can fail"
+    owners = {v.get("counts_owner", "preprov") for r in runs for v in r.get("variables", [{}]) if r.get("assert")}
+    owners |= {v.get("counts_owner", "preprov") for f in files for v in f.get("variables", ())}
+    assert owners == {"preprov", "terraform"}
+
+
+@pytest.mark.parametrize("module", CLOUDS, ids=name)
+def test_a_clouds_tests_mock_it_and_look_at_roles_addresses_and_refusals(module: Path) -> None:
+    text = (module / "tests" / "shape.tftest.hcl").read_text()
+    file = parsed(module / "tests" / "shape.tftest.hcl")
+    (provider,) = next(iter(parsed(module / "versions.tf")["terraform"]))["required_providers"][0].keys() - {
+        "__is_block__"
+    }
+    assert [m for mock in file["mock_provider"] for m in mock if not m.startswith("__")] == [provider]
+    owned = {t for t, n, _ in resources(module) if n == "terraform"}
+    assert {f"{t}.{n}" for t in owned for n in ("preprov", "terraform") if f"{t}.{n}" not in text} == set()
+    assert 'file("rights.json")).observe' in text
+    assert 'file("rights.json")).act' in text
+    assert re.search(r"length\(\S*(access_config|public_ip_address)\) == 0|associate_public_ip_address == .false", text)
+    assert "spot" in text
+    assert "expect_failures = [var.groups]" in text
 
 
 @pytest.mark.parametrize(
