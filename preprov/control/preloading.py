@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Final
+from typing import Final, TypeAlias
 
 from preprov.control.context import Context
 from preprov.control.gathering import current_leads
 from preprov.demand.schedules import turns
-from preprov.model.plans import ActionKind
+from preprov.model.plans import Action, ActionKind
 from preprov.model.pools import Pool, Standby
 from preprov.model.work import DatasetRef, ImageRef, TaskRun, TaskSpec, Trigger
 from preprov.planning.preload import Advice, Asset, Site, assets_of, plan_preload
@@ -19,6 +19,11 @@ _DAY: Final = timedelta(days=1)
 _DISK_GIB: Final = 100.0
 _FETCH_GIB_PER_S: Final = 0.1
 _LEAST_GIB: Final = 0.1
+_NOT_OURS: Final = ("local", "sim")
+"""Providers whose nodes start from no image of ours."""
+
+Place: TypeAlias = tuple[str, str]
+"""(group, offering key)"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def advise(
         notes = [n for n in notes if "fetching" not in n]
     if bakes is not None:
         site = replace(site, bakes=bakes)
+        notes = [n for n in notes if "no image can be made" not in n]
     tasks = [*_due(ctx, pool, now), *_queued(ctx, pool), *_unscheduled(ctx, pool, now, days)]
     assets = _latest(assets_of(tasks), _changes(ctx, pool, now, days))
     unknown = sum(a.size_gib is None for a in assets)
@@ -135,37 +141,69 @@ def _latest(assets: Sequence[Asset], changes: Mapping[str, float]) -> tuple[Asse
 
 
 def _site(ctx: Context, pool: Pool, now: datetime, days: float, notes: list[str]) -> Site:
-    group = pool.groups[0]
-    offering = group.offerings[0]
-    usd = ctx.prices.usd_per_hour(offering, now)
-    if usd is None:
-        notes.append("no price is known: a node-hour counts as one")
     disk = pool.preload_gib
     if disk is None:
         notes.append(f"room for assets on a node is not said (disk_gib of pool.preload): {_DISK_GIB:g} GiB assumed")
         disk = _DISK_GIB
+    launches = _launches(ctx, pool, now, days, notes)
     return Site(
-        launches_per_day=_launches(ctx, pool, now, days, notes),
+        launches_per_day=sum(launches.values()),
         disk_gib=disk,
-        usd_per_hour=1.0 if usd is None else usd,
+        usd_per_hour=_usd(ctx, pool, now, launches, notes),
         shortage_usd_per_core_hour=pool.objective.shortage_usd_per_core_hour,
         fetch_gib_per_s=_fetching(ctx, pool, notes),
-        bakes=group.provider not in ("local", "sim"),
+        bakes=_bakes(pool, launches, notes),
     )
 
 
-def _launches(ctx: Context, pool: Pool, now: datetime, days: float, notes: list[str]) -> float:
-    """Cold launches a day: as they were done, else as the last plan wants them."""
+def _launches(ctx: Context, pool: Pool, now: datetime, days: float, notes: list[str]) -> Mapping[Place, float]:
+    """Cold launches a day by (group, offering key): as they were done, else as the last plan wants them."""
     since = now - timedelta(days=days)
     rows = ctx.ports.audit.records(pool.name, since=since)
-    done = sum(r.action.count for r in rows if r.result == "done" and r.action.kind is ActionKind.LAUNCH)
+    done = _counted(pool, (r.action for r in rows if r.result == "done"))
     if done:
         watched = max((now - rows[0].at) / _DAY, 1.0)
-        return done / watched
+        return {place: count / watched for place, count in done.items()}
     plan = ctx.ports.plans.latest(pool.name)
-    planned = sum(a.count for a in plan.actions if a.kind is ActionKind.LAUNCH) if plan else 0
-    notes.append(f"nothing was launched in {days:g} days: {max(planned, 1)} launches a day assumed")
-    return float(max(planned, 1))
+    planned = _counted(pool, plan.actions if plan else ())
+    assumed = planned or {(pool.groups[0].name, pool.groups[0].offerings[0].key): 1.0}
+    where = f" in group {pool.groups[0].name}" if not planned and len(pool.groups) > 1 else ""
+    notes.append(f"nothing was launched in {days:g} days: {sum(assumed.values()):.0f} launches a day assumed{where}")
+    return assumed
+
+
+def _counted(pool: Pool, actions: Iterable[Action]) -> dict[Place, float]:
+    """Nodes launched by (group, offering key); what is not configured any more counts as the group's first, or not."""
+    first = {g.name: g.offerings[0].key for g in pool.groups}
+    known = {(g.name, o.key) for g in pool.groups for o in g.offerings}
+    out: dict[Place, float] = {}
+    for a in actions:
+        if a.kind is ActionKind.LAUNCH and a.group in first:
+            place = (a.group, a.offering) if (a.group, a.offering) in known else (a.group, first[a.group])
+            out[place] = out.get(place, 0.0) + a.count
+    return out
+
+
+def _usd(ctx: Context, pool: Pool, now: datetime, launches: Mapping[Place, float], notes: list[str]) -> float:
+    """Price of a node-hour, the mean over the nodes that are launched."""
+    prices = {(g.name, o.key): ctx.prices.usd_per_hour(o, now) for g in pool.groups for o in g.offerings}
+    known = {place: usd for place in launches if (usd := prices[place]) is not None}
+    if not known:
+        notes.append("no price is known: a node-hour counts as one")
+        return 1.0
+    usd = sum(known[p] * launches[p] for p in known) / sum(launches[p] for p in known)
+    if len(set(known.values())) > 1:
+        notes.append(f"offerings differ in price: a node-hour counts as {usd:.4g} USD, the mean over what is launched")
+    return usd
+
+
+def _bakes(pool: Pool, launches: Mapping[Place, float], notes: list[str]) -> bool:
+    """True if the images of all groups that nodes are launched in are ours to make: advice is one for all nodes."""
+    used = {group for group, _ in launches}
+    theirs = [g.name for g in pool.groups if g.name in used and g.provider in _NOT_OURS]
+    if theirs and len(theirs) < len(used):
+        notes.append(f"no image can be made for group {', '.join(theirs)}: baking is advised for none")
+    return not theirs
 
 
 def _fetching(ctx: Context, pool: Pool, notes: list[str]) -> float:

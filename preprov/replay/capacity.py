@@ -71,31 +71,32 @@ def timeline(machines: Sequence[Machine], until: float) -> Timeline:
 
 @dataclass(frozen=True)
 class Used:
-    """What ran on each group's nodes over time.
+    """What ran on the nodes over time.
 
     Attributes:
-        steps: group -> (times (K,) epoch s, cores (K,), GiB (K,)): amounts from each time on.
+        steps: (group, offering key) -> (times (K,) epoch s, cores (K,), GiB (K,)): amounts from each time on.
     """
 
-    steps: dict[str, tuple[Array, Array, Array]]
+    steps: dict[tuple[str, str], tuple[Array, Array, Array]]
 
-    def share_hours(self, group: str, cpu: float, memory: float, first: float, last: float) -> float:
+    def share_hours(self, place: tuple[str, str], cpu: float, memory: float, first: float, last: float) -> float:
         """Hours x nodes' worth of use within [first, last): the larger of the cpu and memory share."""
-        if group not in self.steps or last <= first:
+        if place not in self.steps or last <= first:
             return 0.0
-        times, cores, gib = self.steps[group]
+        times, cores, gib = self.steps[place]
         share = np.maximum(cores / cpu if cpu else 0.0, gib / memory if memory else 0.0)
         ends = np.append(times[1:], np.inf)
         length = np.clip(np.minimum(ends, last) - np.maximum(times, first), 0.0, None)
         return float((share * length).sum() / _HOUR)
 
     def at(self, group: str, when: Array) -> tuple[Array, Array]:
-        """(cores, GiB) in use just after each instant."""
-        if group not in self.steps:
-            return np.zeros(len(when)), np.zeros(len(when))
-        times, cores, gib = self.steps[group]
-        i = np.searchsorted(times, when, side="right") - 1
-        return np.where(i >= 0, cores[i], 0.0), np.where(i >= 0, gib[i], 0.0)
+        """(cores, GiB) in use on a group's nodes just after each instant."""
+        cpu, memory = np.zeros(len(when)), np.zeros(len(when))
+        for times, cores, gib in (s for (g, _), s in self.steps.items() if g == group):
+            i = np.searchsorted(times, when, side="right") - 1
+            cpu += np.where(i >= 0, cores[i], 0.0)
+            memory += np.where(i >= 0, gib[i], 0.0)
+        return cpu, memory
 
     def rows(self, nodes: Timeline) -> pd.DataFrame:
         """COLUMNS: how many nodes of a group were in a state from `ts` (epoch s) on, and what ran on its ready ones.
@@ -127,7 +128,7 @@ class Used:
         return frame[np.append(True, np.diff(count) != 0) & (at < FOREVER)]
 
 
-def used_over_time(load: Load, core: Core, nodes: Timeline) -> Used:
+def used_over_time(load: Load, core: Core, machines: Sequence[Machine]) -> Used:
     """What ran where, from the parts played."""
     task = np.frombuffer(core.part_task, dtype=np.int64)
     node = np.frombuffer(core.part_node, dtype=np.int64)
@@ -139,12 +140,14 @@ def used_over_time(load: Load, core: Core, nodes: Timeline) -> Used:
     shape = np.array(load.shape, dtype=np.int64)[task]
     cpu = np.array([s.cpu for s in load.shapes] or [0])[shape] * count / UNITS.cpu
     memory = np.array([s.memory for s in load.shapes] or [0])[shape] * count / UNITS.memory
-    group_of = dict(zip(nodes.node_id, nodes.group, strict=True))
-    groups = np.array([group_of.get(i, "") for i in core.node_ids] or [""], dtype=object)[node]
+    place_of = {m.node_id: (m.group, m.offering.key) for m in machines}
+    places = [place_of[i] for i in core.node_ids]
+    kinds = list(dict.fromkeys(places))
+    kind = np.array([kinds.index(p) for p in places] or [0], dtype=np.int64)[node]
     steps = {}
-    for g in dict.fromkeys(groups.tolist()):
-        mine = groups == g
-        steps[g] = _steps(start[mine], end[mine], cpu[mine], memory[mine], load.base)
+    for i in dict.fromkeys(kind.tolist()):
+        mine = kind == i
+        steps[kinds[i]] = _steps(start[mine], end[mine], cpu[mine], memory[mine], load.base)
     return Used(steps)
 
 

@@ -14,6 +14,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
 from preprov.model.pools import Phase
+from preprov.replay.books import Books
 from preprov.replay.load import Load
 from preprov.replay.queue import WaitingLine
 from preprov.replay.rooms import NO_NODE, Rooms
@@ -58,16 +59,25 @@ class Core:
         now: microseconds. ready_at: by task, -1 before. part_task, part_node, part_count, part_start: by part.
         line: what waits. rooms: the nodes. node_ids: by number. warming: numbers of nodes on their way.
         unstarted: judged tasks that have instances yet to start. peak_cpu, peak_memory: since `reset_peak`.
+        books: what waits and runs by lane; None = the pool is not parted.
         limits: (time, True if the pool was full and nothing on its way from then on).
         evicted: instances on nodes that a policy ended; the cloud refuses that, so it stays 0.
         interrupted: instances on nodes that the cloud took back; they begin again.
     """
 
-    def __init__(self, load: Load, rooms: Rooms, kind_of: Callable[[str], int], most_nodes: int) -> None:
+    def __init__(
+        self,
+        load: Load,
+        rooms: Rooms,
+        kind_of: Callable[[str], int],
+        most_nodes: int,
+        books: Books | None = None,
+    ) -> None:
         self.load = load
         self.rooms = rooms
         self.now = load.start_us
-        self.line = WaitingLine(load.shapes, rooms, load.shape, list(load.count))
+        self.books = books
+        self.line = WaitingLine(load.shapes, rooms, load.shape, list(load.count), books)
         self.ready_at = array("q", [-1]) * len(load.shape)
         self.part_task = array("q")
         self.part_node = array("q")
@@ -209,6 +219,8 @@ class Core:
         wanted = self.used_memory + line.memory
         if wanted > self.peak_memory:
             self.peak_memory = wanted
+        if self.books is not None:
+            self.books.note_peaks()
 
     def _place_by_rank(self, us: int, ready: list[int], freed: list[int]) -> None:
         """All join the line; whoever is first in it is tried first."""
@@ -286,6 +298,9 @@ class Core:
     def uncovered(self) -> bool:
         """True if more waits than what is warming will hold, and the pool is not full."""
         line, (cpu, memory, gpu) = self.line, self._warming_holds
+        if self.books is not None:
+            kinds = [self.rooms.kind[n] for n in self.warming]
+            return len(self.existing) < self._most_nodes and self.books.uncovered(kinds)
         if not self.warming or line.cpu > cpu or line.memory > memory or line.gpu > gpu:
             return len(self.existing) < self._most_nodes
         return False

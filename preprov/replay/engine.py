@@ -1,13 +1,15 @@
 """Play a trace against a policy on the simulated cloud and a virtual clock."""
 
 import math
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import perf_counter
 from types import MappingProxyType
 from typing import Final
+
+import numpy as np
 
 from preprov.contracts import LaunchRequest, Progress
 from preprov.model.errors import PoolError
@@ -16,11 +18,14 @@ from preprov.model.pools import Group, Mode, Pool, Preload, Standby
 from preprov.model.time import epoch, from_epoch
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
+from preprov.replay.books import Books, CountedRooms
 from preprov.replay.core import NEVER, Core, Occupied
+from preprov.replay.lanes import Lane, Place, lanes_for
 from preprov.replay.load import US, Load, capacities, make_load, most_nodes, screen
 from preprov.replay.policy import DemandHistory, Order, Policy, Setting, demand_history
 from preprov.replay.result import ReplayResult, Tally, collect
 from preprov.replay.rooms import Rooms
+from preprov.replay.views import LaneView, LiveView
 from preprov.sim.cloud import Change, Faults, SimCloud
 from preprov.sim.workstore import by_submit
 
@@ -29,76 +34,6 @@ STEP_S: Final = 300.0
 PATIENCE_S: Final = 7 * 86_400.0
 """After `until`, play goes on at most so long for the judged instances that have not started yet."""
 _SETTLE_S: Final = 2e-6
-
-
-@dataclass
-class LiveView:
-    """The core as policies see it."""
-
-    core: Core
-    cloud: SimCloud
-    pool: Pool
-    base: float
-
-    def __post_init__(self) -> None:
-        kind = self.core.rooms.kinds[0]
-        self._cpu, self._memory = kind.cpu or math.inf, kind.memory or math.inf
-        self._peaks: deque[tuple[float, float]] = deque()
-        self._longest = 0.0
-
-    @property
-    def now(self) -> float:
-        """Epoch seconds."""
-        return self.base + self.core.now / US
-
-    @property
-    def ready(self) -> int:
-        """Nodes that take work."""
-        return len(self.core.existing) - len(self.core.warming)
-
-    @property
-    def warming(self) -> int:
-        """Nodes on their way."""
-        return len(self.core.warming)
-
-    @property
-    def waiting(self) -> float:
-        """Nodes' worth of demand without room."""
-        return max(self.core.line.cpu / self._cpu, self.core.line.memory / self._memory)
-
-    @property
-    def used(self) -> float:
-        """Nodes' worth of demand that runs."""
-        return max(self.core.used_cpu / self._cpu, self.core.used_memory / self._memory)
-
-    def standby(self, state: Standby) -> list[str]:
-        """Nodes kept in that state."""
-        if state in (Standby.RUNNING, Standby.COLD):
-            return []
-        return self.cloud.kept(self.pool, state)
-
-    def idle(self) -> list[tuple[str, float]]:
-        """(node id, seconds idle)."""
-        core = self.core
-        return [(core.node_ids[n], (core.now - core.rooms.idle_since[n]) / US) for n in core.rooms.idle_nodes()]
-
-    def warming_nodes(self) -> list[str]:
-        """Nodes on their way."""
-        return [self.core.node_ids[n] for n in sorted(self.core.warming)]
-
-    def peak(self, window_s: float) -> float:
-        """The most that ran and waited at once within the last seconds (to the tick)."""
-        self._longest = max(self._longest, window_s)
-        since = self.now - window_s
-        return max((p for at, p in self._peaks if at >= since), default=self.used + self.waiting)
-
-    def close_window(self) -> None:
-        """Keep the peak since the last tick, and begin anew."""
-        core = self.core
-        self._peaks.append((self.now, max(core.peak_cpu / self._cpu, core.peak_memory / self._memory)))
-        while self._peaks and self._peaks[0][0] < self.now - self._longest - 86_400:
-            self._peaks.popleft()
-        core.reset_peak()
 
 
 class CoreClock:
@@ -117,30 +52,57 @@ class CoreClock:
         """Return at once."""
 
 
-class Stage:
-    """The cloud, the clock and the policy, on the core's time."""
+@dataclass(frozen=True)
+class Player:
+    """A policy, what it sees, and what is launched for it: the first place as long as it can be had, then the next."""
 
-    def __init__(self, load: Load, pool: Pool, policy: Policy, *, seed: int = 0, faults: Faults | None = None) -> None:
+    policy: Policy
+    view: LiveView
+    places: tuple[Place, ...]
+
+
+class Stage:
+    """The cloud, the clock and the policies, one for each lane, on the core's time."""
+
+    def __init__(
+        self,
+        load: Load,
+        pool: Pool,
+        policies: Sequence[Policy],
+        lanes: Sequence[Lane],
+        *,
+        seed: int = 0,
+        faults: Faults | None = None,
+    ) -> None:
         self.clock = CoreClock(load)
         self.cloud = cloud = SimCloud(self.clock, seed=seed, faults=faults or Faults())
         self._load = load
         self._pool = pool
-        self._policy = policy
         self._cloud = cloud
         self._tick = load.start_us
-        self._tick_us = round(policy.tick_s * US)
+        self._tick_us = round(policies[0].tick_s * US)
+        self._eager = policies[0].eager
         self._orders = 0
-        self._offering = pool.groups[0].offerings[0]
         self.tally = Tally()
         kinds = {(g.name, o.key): i for i, (g, o) in enumerate((g, o) for g in pool.groups for o in g.offerings)}
+        books = _books(load, pool, lanes, kinds) if len(kinds) > 1 and len(lanes) else None
 
         def kind_of(node_id: str) -> int:
             m = cloud.machine(node_id)
             return kinds[m.group, m.offering.key]
 
-        self.core = Core(load, Rooms(load.shapes, capacities(pool)), kind_of, most_nodes(pool))
+        holds = capacities(pool)
+        rooms = Rooms(load.shapes, holds) if books is None else CountedRooms(load.shapes, holds, books)
+        self.core = Core(load, rooms, kind_of, most_nodes(pool), books)
         self.clock.core = self.core
-        self.view = LiveView(self.core, cloud, pool, load.base)
+        if books is None:
+            first = (pool.groups[0].name, pool.groups[0].offerings[0])
+            self._players = [Player(policies[0], LiveView(self.core, cloud, pool, load.base), (first,))]
+        else:
+            self._players = [
+                Player(policy, LaneView(self.core, cloud, pool, load.base, books, i, lane.places), lane.places)
+                for i, (policy, lane) in enumerate(zip(policies, lanes, strict=True))
+            ]
         cloud.running = Occupied(self.core)
 
     def changes(self) -> list[Change]:
@@ -160,25 +122,27 @@ class Stage:
 
     def eager(self) -> bool:
         """True if the policy is told of uncovered work at once."""
-        return self._policy.eager
+        return self._eager
 
     def act(self) -> list[Change]:
         """Let the policy act."""
         regular = self.core.now >= self._tick
         if regular:
-            self.view.close_window()
+            for player in self._players:
+                player.view.close_window()
             self._tick += self._tick_us
         began = perf_counter()
-        for order in self._policy.tick(self.view.now, self.view):
-            self._carry_out(order)
+        for player in self._players:
+            for order in player.policy.tick(player.view.now, player.view):
+                self._carry_out(player, order)
         self.tally.note(perf_counter() - began, regular=regular)
         return self.changes()
 
-    def _carry_out(self, order: Order) -> None:
+    def _carry_out(self, player: Player, order: Order) -> None:
         pool, ids = self._pool, order.node_ids
         try:
             if order.kind is ActionKind.LAUNCH:
-                self._launch(order.count)
+                self._launch(player, order.count)
             elif order.kind is ActionKind.START:
                 self._cloud.start(pool, ids, Preload())
             else:
@@ -192,13 +156,21 @@ class Stage:
         except PoolError:
             self.tally.refused += 1
 
-    def _launch(self, count: int) -> None:
+    def _launch(self, player: Player, count: int) -> None:
         self._orders += 1
-        token = stable_id(self._policy.name, self._policy.knob, self._orders)
-        room = most_nodes(self._pool) - len(self.core.existing)
-        if min(count, room) > 0:
-            group = self._pool.groups[0].name
-            self._cloud.launch(LaunchRequest(self._pool, group, self._offering, min(count, room), token, Preload()))
+        token = stable_id(player.policy.name, player.policy.knob, self._orders)
+        missing = min(count, most_nodes(self._pool) - len(self.core.existing))
+        refusal: PoolError | None = None
+        for i, (group, offering) in enumerate(player.places):
+            if missing <= 0:
+                return
+            request = LaunchRequest(self._pool, group, offering, missing, f"{token}-{i}" if i else token, Preload())
+            try:
+                missing -= len(self._cloud.launch(request))
+            except PoolError as e:
+                refusal = e
+        if refusal is not None:
+            raise refusal
 
 
 def replay(
@@ -243,17 +215,47 @@ def replay(
     pool = scaled(pool, lead_scale)
     work, why = screen(by_submit(work), pool, most_cores)
     load = make_load(work, why, pool, start=start, judged_from=first, until=last)
-    stage = Stage(load, pool, policy, seed=seed, faults=faults)
-    setting = Setting(pool, start, first, last, history or history_of(work, pool, most_cores), seed)
-    bind = getattr(policy, "bind", None)
-    if bind is not None:
-        shared = {} if memo is None else memo
-        bind(Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core, shared))
-    policy.prepare(setting)
+    lanes = () if getattr(policy, "whole_pool", False) else lanes_for(work, pool)
+    found = math.isnan(policy.knob)
+    policies = [policy, *(deepcopy(policy) for _ in lanes[1:])]
+    stage = Stage(load, pool, policies, lanes, seed=seed, faults=faults)
+    shared = {} if memo is None else memo
+    binding = Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core, shared)
+    if sum(len(g.offerings) for g in pool.groups) > 1 and lanes:
+        for mine, lane in zip(policies, lanes, strict=True):
+            seen = lane.of(work)
+            past = demand_history(seen, lane.places[0][1].allocatable, STEP_S)
+            _brief(
+                mine, replace(binding, work=seen, pool=lane.pool), Setting(lane.pool, start, first, last, past, seed)
+            )
+    else:
+        past = history or history_of(work, pool, most_cores)
+        _brief(policy, binding, Setting(pool, start, first, last, past, seed))
     stage.tally.begin()
     _play(stage, load, start, last, progress)
     stage.tally.end()
-    return collect(load, stage.core, stage.cloud, pool, policy, stage.tally, (first, last))
+    # A count of nodes that each lane found in its own history counts in all; what was asked for holds for each.
+    knob = sum(p.knob for p in policies) if found else policy.knob
+    return collect(load, stage.core, stage.cloud, pool, policies, knob, stage.tally, (first, last))
+
+
+def _brief(policy: Policy, binding: "Binding", setting: Setting) -> None:
+    """Tell a policy what it may know before play begins."""
+    bind = getattr(policy, "bind", None)
+    if bind is not None:
+        bind(binding)
+    policy.prepare(setting)
+
+
+def _books(load: Load, pool: Pool, lanes: Sequence[Lane], kinds: Mapping[tuple[str, str], int]) -> Books:
+    lane_of_shape, lane_of_kind = [0] * len(load.shapes), [-1] * len(kinds)
+    shape = np.array(load.shape, dtype=np.int64)
+    for i, lane in enumerate(lanes):
+        for s in np.unique(shape[lane.tasks[load.rows] & (shape >= 0)]).tolist():
+            lane_of_shape[s] = i
+        for group, offering in lane.places:
+            lane_of_kind[kinds[group, offering.key]] = i
+    return Books(dict(zip(load.shapes, lane_of_shape, strict=True)), capacities(pool), lane_of_kind)
 
 
 def _play(stage: Stage, load: Load, start: float, last: float, progress: Progress | None) -> None:
@@ -265,7 +267,7 @@ def _play(stage: Stage, load: Load, start: float, last: float, progress: Progres
     pieces = 100
     for i in range(1, pieces):
         stage.core.run(stage, load.start_us + (end - load.start_us) * i // pieces, 0)
-        progress(i / pieces, f"{from_epoch(stage.view.now):%Y-%m-%d}")
+        progress(i / pieces, f"{from_epoch(load.epoch(stage.core.now)):%Y-%m-%d}")
     stage.core.run(stage, end, give_up)
     progress(1.0, "done")
 

@@ -148,7 +148,7 @@ def make_load(work: WorkTable, why: Array, pool: Pool, *, start: float, judged_f
     ready = t["ready_at"].to_numpy(dtype=np.float64)
     known = np.isfinite(runtime) & (runtime >= 0) & np.isfinite(ready)
     weight = np.maximum(t["instances"].to_numpy(dtype=np.int64), 1)
-    shape, shapes, ranks = _shapes(chosen, pool)
+    shape, shapes, ranks = shapes_of(chosen, pool)
     runtime = np.where(known, runtime, 0.0)
     ready = np.where(known, ready, np.nanmin(ready) if known.any() else start)
     base = math.floor(start)
@@ -214,7 +214,7 @@ def _units(work: WorkTable, pool: Pool) -> tuple[list[Array], Array]:
     return [u if k in pool.binding else np.zeros_like(u) for u, k in zip(units, KINDS, strict=False)], ranks
 
 
-def _shapes(work: WorkTable, pool: Pool) -> tuple[Array, list[Shape], Array]:
+def shapes_of(work: WorkTable, pool: Pool) -> tuple[Array, list[Shape], Array]:
     """(position of each task's shape, -1 = it wants nothing; the shapes; ranks of gangs, else 0)."""
     units, ranks = _units(work, pool)
     wants = units[0] + units[1] + units[2] > 0

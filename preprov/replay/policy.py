@@ -48,7 +48,7 @@ class Setting:
     """What a policy is told before play begins.
 
     Attributes:
-        pool: first group's first offering is what the simple policies order.
+        pool: first group's first offering is what the policy orders.
         start: epoch seconds at which play begins; judged_from: at which it counts.
         history: demand so far; use `until(now)`: the rest is the future.
         seed: of every random draw.
@@ -117,6 +117,10 @@ class Policy(Protocol):
     Attributes:
         name: as in tables. knob: the one thing that is swept.
         tick_s: seconds between ticks. eager: also asked whenever more waits than is warming.
+
+    On a pool of several offerings a policy is played once for each lane of tasks that go on one of them, in a copy of
+    its own (`replay.lanes`): it is shown that lane's nodes, demand, history and price. One that launches by itself what
+    it chooses has a true attribute `whole_pool` and is played once.
     """
 
     name: str

@@ -54,6 +54,7 @@ class Preprov:
 
     name = "preprov"
     eager = False
+    whole_pool = True
 
     def __init__(
         self,

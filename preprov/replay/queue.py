@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
+from preprov.replay.books import Books
 from preprov.replay.load import Shape
 from preprov.replay.rooms import NO_NODE, Rooms
 
@@ -21,10 +22,13 @@ class WaitingLine:
         left: by task, instances not yet started. cpu, memory, gpu: units that wait together.
     """
 
-    def __init__(self, shapes: list[Shape], rooms: Rooms, shape_of: list[int], count: list[int]) -> None:
+    def __init__(
+        self, shapes: list[Shape], rooms: Rooms, shape_of: list[int], count: list[int], books: Books | None = None
+    ) -> None:
         self._shapes = shapes
         self._rooms = rooms
         self._shape_of = shape_of
+        self._books = books
         self.left = count
         # Where memory can never be short, what a task wants of it does not tell lines apart.
         kinds = [Shape(s.cpu, s.memory if rooms.wants_memory else 0, s.gpu, s.ranks) for s in shapes]
@@ -180,6 +184,8 @@ class WaitingLine:
         self.cpu += shape.cpu * n
         self.memory += shape.memory * n
         self.gpu += shape.gpu * n
+        if self._books is not None:
+            self._books.wait(shape, n)
 
 
 def _key(priority: int, at: int, task: int) -> int:

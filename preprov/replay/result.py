@@ -83,10 +83,11 @@ class ReplayResult:
         cost_usd: the bill, standby included; idle_cost_usd: less price x used share. None = no price known.
         standby_usd: the part of it for kept nodes.
         evicted: instances ended by the policy; always 0, for the cloud refuses. interrupted: those whose node the cloud
-            took back, and that began again. unstarted: judged, never started.
+            took back, and that began again. unstarted: instances judged that never started; in all figures of waits
+            they have waited until play ended, no less.
         ticks, solves, fallbacks: of the policy; tick_ms: median of a decision (ours: CPU time).
         work: the runs played. per_instance: ready, start, provision_wait, limit_wait (s), weight, task (position in
-            `work`), one row per part.
+            `work`), one row per part; what never started has start inf and node -1.
         nodes: node_id, group, phase, start, end (epoch s): the node timeline.
         capacity: ts, group, state, ready_nodes, used_cpu, used_memory at each change.
         seconds, cpu_seconds: of play. events: parts started.
@@ -155,27 +156,30 @@ def collect(
     core: Core,
     cloud: SimCloud,
     pool: Pool,
-    policy: Policy,
+    policies: Sequence[Policy],
+    knob: float,
     tally: Tally,
     judged: tuple[float, float],
 ) -> ReplayResult:
-    """Add up what happened."""
+    """Add up what happened; `policies` are one for each lane of the pool, `knob` is that of all of them."""
     first, last = judged
     until = max(load.epoch(core.now), last)
     parts = _parts(load, core, until)
     stretches = cloud.stretches(from_epoch(until), pool.name)
     bill = make_bill(stretches, first, last)
-    nodes = timeline(cloud.machines(pool.name), until)
-    used = used_over_time(load, core, nodes)
+    machines = cloud.machines(pool.name)
+    nodes = timeline(machines, until)
+    used = used_over_time(load, core, machines)
     shares = _used_nodes(used, pool, first, last)
-    idle_hours = bill.node_hours - sum(hours for hours, _ in shares.values())
-    worth = sum(hours * price for hours, price in shares.values())
-    per_instance = parts[load.judged[parts["task"].to_numpy()]]
+    idle_hours = bill.node_hours - sum(hours for hours, _ in shares)
+    worth = sum(hours * price for hours, price in shares)
+    never = _unstarted(load, core, until)
+    per_instance = pd.concat([parts[load.judged[parts["task"].to_numpy()]], never], ignore_index=True)
     return ReplayResult(
-        policy=policy.name,
-        knob=policy.knob,
+        policy=policies[0].name,
+        knob=knob,
         judged=judged,
-        waits=waits_of(load, per_instance),
+        waits=waits_of(load, per_instance, until),
         node_hours=bill.node_hours,
         idle_node_hours=idle_hours,
         cost_usd=bill.usd,
@@ -183,12 +187,12 @@ def collect(
         standby_usd=_standby(bill),
         evicted=core.evicted,
         interrupted=core.interrupted,
-        unstarted=core.unstarted,
+        unstarted=int(never["weight"].sum()),
         refused=tally.refused,
         ticks=tally.ticks,
-        solves=getattr(policy, "solves", 0),
-        fallbacks=getattr(policy, "fallbacks", 0),
-        tick_ms=_median_ms(getattr(policy, "pass_seconds", tally.seconds)),
+        solves=sum(getattr(p, "solves", 0) for p in policies),
+        fallbacks=sum(getattr(p, "fallbacks", 0) for p in policies),
+        tick_ms=_median_ms(getattr(policies[0], "pass_seconds", tally.seconds)),
         left_out=dict(load.left_out),
         work=load.work,
         per_instance=per_instance,
@@ -239,6 +243,32 @@ def _parts(load: Load, core: Core, until: float) -> pd.DataFrame:
     )
 
 
+def _unstarted(load: Load, core: Core, until: float) -> pd.DataFrame:
+    """Rows as of `_parts` for judged instances that never started: they wait until play ends.
+
+    One that waited for a parent that never started counts from when it would have been ready, had nothing waited.
+    """
+    left = np.array(core.line.left, dtype=np.int64)
+    task = np.flatnonzero(load.judged & (left > 0))
+    became = np.frombuffer(core.ready_at, dtype=np.int64)[task]
+    nominal = np.rint((load.ready[task] - load.base) * US).astype(np.int64)
+    ready = np.where(became >= 0, became, nominal)
+    end = load.us(until)
+    limit = _limited(core.limits, np.full(len(task), end), end) - _limited(core.limits, ready, end)
+    ranks = np.array([load.shapes[s].ranks if s >= 0 else 0 for s in np.array(load.shape)[task]], dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "task": task,
+            "ready": load.base + ready / US,
+            "start": np.full(len(task), np.inf),
+            "provision_wait": np.maximum((end - ready - limit) / US, 0.0),
+            "limit_wait": limit / US,
+            "weight": np.where(ranks > 0, load.weight[task], left[task]),
+            "node": np.full(len(task), -1),
+        }
+    )
+
+
 def _limited(limits: list[tuple[int, bool]], at: Array, end: int) -> Array:
     """Microseconds up to `at` during which the pool was full with nothing on its way."""
     if not limits:
@@ -249,17 +279,17 @@ def _limited(limits: list[tuple[int, bool]], at: Array, end: int) -> Array:
     return total
 
 
-def waits_of(load: Load, parts: pd.DataFrame) -> Waits:
-    """Weighted figures over judged parts."""
+def waits_of(load: Load, parts: pd.DataFrame, until: float) -> Waits:
+    """Weighted figures over judged parts; play ended at `until` (epoch s)."""
     weight = parts["weight"].to_numpy(dtype=np.float64)
     wait = parts["provision_wait"].to_numpy()
     task = parts["task"].to_numpy()
-    warm = wait <= _NO_WAIT_S
+    warm = (wait <= _NO_WAIT_S) & np.isfinite(parts["start"].to_numpy())
     t = load.work.tasks
     hours = t["cpu"].to_numpy(dtype=np.float64)[task] * load.runtime[task] * weight / _HOUR
     trigger = load.work.runs["trigger"].astype(str).to_numpy()[t["run"].to_numpy()[task]]
     scheduled = trigger == str(Trigger.SCHEDULED)
-    delay = np.maximum(parts["start"].to_numpy() - load.ready[task], 0.0)
+    delay = np.maximum(np.minimum(parts["start"].to_numpy(), until) - load.ready[task], 0.0)
     p50, p95, p99 = weighted_quantiles(wait, weight, (0.5, 0.95, 0.99))
     return Waits(
         instances=int(weight.sum()),
@@ -290,11 +320,10 @@ def weighted_quantiles(values: Array, weight: Array, q: tuple[float, ...]) -> li
     return [float(values[order[i]]) for i in at]
 
 
-def _used_nodes(used: Used, pool: Pool, first: float, last: float) -> dict[str, tuple[float, float]]:
-    """Group -> (node-hours' worth that ran on its ready nodes within the window, price of a node-hour)."""
-    out = {}
-    for group in pool.groups:
-        room = group.offerings[0].allocatable
-        price = group.offerings[0].usd_per_hour or 0.0
-        out[group.name] = (used.share_hours(group.name, room.cpu, room.memory, first, last), price)
-    return out
+def _used_nodes(used: Used, pool: Pool, first: float, last: float) -> list[tuple[float, float]]:
+    """(node-hours' worth that ran on its ready nodes within the window, price of a node-hour) of each offering."""
+    return [
+        (used.share_hours((g.name, o.key), o.allocatable.cpu, o.allocatable.memory, first, last), o.usd_per_hour or 0.0)
+        for g in pool.groups
+        for o in g.offerings
+    ]

@@ -183,7 +183,7 @@ def landed(result: ReplayResult) -> dict[str, Any]:
     np.maximum.at(ends, run, end)
     land_by = work.runs["land_by"].to_numpy(dtype=np.float64)
     first, last = result.judged
-    counts = np.isfinite(ends) & (work.runs["due"].to_numpy(dtype=np.float64) >= first) & (land_by < last)
+    counts = (ends > -np.inf) & (work.runs["due"].to_numpy(dtype=np.float64) >= first) & (land_by < last)
     count = int(counts.sum())
     met = float((ends <= land_by)[counts].mean()) if count else None
     return {"land_by_runs": count, "land_by_met": met}
@@ -195,6 +195,7 @@ def tenants_of(case: Case, result: ReplayResult, most: int = _TENANTS) -> list[d
     at = parts["task"].to_numpy()
     tenant = result.work.runs["tenant"].astype(str).to_numpy()[tasks["run"].to_numpy()[at]]
     weight, wait = parts["weight"].to_numpy(dtype=np.float64), parts["provision_wait"].to_numpy()
+    started = np.isfinite(parts["start"].to_numpy())
     hours = (tasks["cpu"] * tasks["runtime_s"]).to_numpy(dtype=np.float64)[at] * weight / 3600
     names, of = np.unique(tenant, return_inverse=True)
     total = np.bincount(of, hours, len(names))
@@ -209,7 +210,7 @@ def tenants_of(case: Case, result: ReplayResult, most: int = _TENANTS) -> list[d
                 "core_hours": float(total[i]),
                 "wait_mean_s": float((wait * weight)[mine].sum() / count) if count else None,
                 "wait_p95_s": weighted_quantiles(wait[mine], weight[mine], (0.95,))[0] if count else None,
-                "warm_hit_ratio": float(weight[mine & (wait <= 1e-6)].sum() / count) if count else None,
+                "warm_hit_ratio": float(weight[mine & (wait <= 1e-6) & started].sum() / count) if count else None,
             }
         )
     return out

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from preprov.control.scorecard import Scorecard
     from preprov.replay.whatif import Option, WhatIf
 
-_COLUMNS = ("policy", "objective", "mean wait", "p95", "warm hits", "node-hours", "idle cost", "cost", "landed")
+_COLUMNS = (
+    "policy",
+    "objective",
+    "mean wait",
+    "p95",
+    "warm hits",
+    "never started",
+    "node-hours",
+    "idle cost",
+    "cost",
+    "landed",
+)
 
 
 def attach(app: typer.Typer) -> None:
@@ -156,7 +167,7 @@ def _option(found: "WhatIf", o: "Option") -> dict[str, Any]:
         "usd_per_day": found.per_day(row["cost_usd"]),
         "idle_usd_per_day": found.per_day(row["idle_cost_usd"]),
         "node_hours_per_day": found.per_day(row["node_hours"]),
-        **{k: row[k] for k in ("warm_hit_ratio", "wait_mean_s", "wait_p95_s", "wait_p99_s")},
+        **{k: row[k] for k in ("warm_hit_ratio", "wait_mean_s", "wait_p95_s", "wait_p99_s", "unstarted")},
         **{k: row[k] for k in ("land_by_runs", "land_by_met")},
     }
 
@@ -196,7 +207,7 @@ def _print(found: "WhatIf", zone: str) -> None:
         rows.append(
             (
                 *(o.policy, o.objective, seconds(f["wait_mean_s"]), seconds(f["wait_p95_s"])),
-                *(share(f["warm_hit_ratio"]), f"{f['node_hours_per_day']:.1f}"),
+                *(share(f["warm_hit_ratio"]), f"{f['unstarted']}", f"{f['node_hours_per_day']:.1f}"),
                 *(usd(f["idle_usd_per_day"]), usd(f["usd_per_day"]), share(f["land_by_met"])),
             )
         )

@@ -28,6 +28,7 @@ class SettingFigures(Part):
     wait_mean_s: float | None
     wait_p95_s: float | None
     wait_p99_s: float | None
+    unstarted: int = Field(description="Task instances judged that never started; they count as waiting to the end.")
     node_hours: float
     idle_node_hours: float
     idle_cost_usd: float | None = Field(description="The bill less price times the used share of ready nodes.")
@@ -93,6 +94,7 @@ class OptionFigures(Part):
     wait_mean_s: float | None
     wait_p95_s: float | None
     wait_p99_s: float | None
+    unstarted: int = Field(description="Task instances that never started; they count as waiting to the end.")
     land_by_runs: int = Field(description="Runs that were to have ended by some time.")
     land_by_met: float | None = Field(description="Share of them that had.")
 

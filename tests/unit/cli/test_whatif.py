@@ -30,11 +30,13 @@ def test_policies_on_the_own_history(stored: Callable, tmp_path: Path):
     assert document["days"] == pytest.approx(3)
     assert by["static-running"]["warm_hit_ratio"] > by["reactive"]["warm_hit_ratio"]
     assert by["static-running"]["usd_per_day"] > by["reactive"]["usd_per_day"] > document["bound"][-1]["cost_usd"]
+    assert {o["unstarted"] for o in by.values()} == {0}
     assert by["reactive"]["land_by_runs"] == 9
     assert 0 <= by["reactive"]["land_by_met"] <= by["static-running"]["land_by_met"] <= 1
     assert document["promise"] is None
     assert (document["slo"], document["land_by"]) == ([], None)
     assert (tmp_path / "f.svg").stat().st_size > 1000
+    assert "never started" in stored(*WORDS, "--policies", "reactive", "--days", "1").out
     card = valid(stored("scorecard", "--pool", "bi", "--at", "2025-03-12T20:00", "-o", "json").json)
     assert card["promise"] is None
     assert "nothing was promised" in stored("scorecard", "--pool", "bi").out

@@ -94,3 +94,31 @@ def test_how_fast_nodes_fetch_is_measured_and_what_is_assumed_is_said():
     measured = advise(world.ctx, pool)
     assert measured.site.fetch_gib_per_s == pytest.approx(0.5, rel=0.05)
     assert advise(world.ctx, pool, fetch_gib_per_s=2.0, disk_gib=5.0).site.fetch_gib_per_s == 2.0
+
+
+def test_prices_and_images_are_those_of_the_groups_that_nodes_are_launched_in():
+    first = make_pool().groups[0]
+
+    def group(name: str, provider: str, usd: float):
+        return replace(first, name=name, provider=provider, offerings=(replace(first.offerings[0], usd_per_hour=usd),))
+
+    pool = make_pool(groups=(group("own", "sim", 0.4), group("cloud", "aws", 1.0), group("spot", "aws", 0.2)))
+    world = make_world(pool)
+    world.submit(dag("d", task("t", datasets=(REF,)), due_in=3600))
+
+    def launched(name: str, count: int):
+        action = Action(name, ActionKind.LAUNCH, START - timedelta(days=1), name, count, "", first.offerings[0].key)
+        world.ctx.ports.audit.record(ActionRecord(action, "p", "", "test", START - timedelta(days=1), "done"))
+
+    launched("cloud", 10)
+    found = advise(world.ctx, pool)
+    assert (found.site.usd_per_hour, found.site.bakes) == (1.0, True), "nothing of the first group is launched"
+    launched("spot", 30)
+    found = advise(world.ctx, pool)
+    assert found.site.launches_per_day == pytest.approx(40)
+    assert found.site.usd_per_hour == pytest.approx((10 * 1.0 + 30 * 0.2) / 40)
+    assert any("offerings differ in price" in n for n in found.notes)
+    launched("own", 1)
+    found = advise(world.ctx, pool)
+    assert not found.site.bakes
+    assert any("no image can be made for group own" in n for n in found.notes)

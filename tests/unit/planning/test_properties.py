@@ -14,7 +14,7 @@ from preprov.model.pools import Group, Guards, LeadTime, Objective, Phase, Prelo
 from preprov.planning.plan import make_plan
 from preprov.sim.clock import VirtualClock
 from preprov.sim.cloud import SimCloud
-from tests.unit.planning.pools import LADDER, NOW, M, group, inputs, pool, steps
+from tests.unit.planning.pools import LADDER, LEADS, NOW, M, group, inputs, pool, steps
 
 STEP = timedelta(seconds=300)
 SURE = {Standby.COLD: LeadTime(180, 180), Standby.STOPPED: LeadTime(45, 45), Standby.HIBERNATED: LeadTime(20, 20)}
@@ -52,11 +52,8 @@ def do(cloud, p, action):
     call[action.kind](p, ids)
 
 
-@settings(max_examples=25, deadline=None)
-@given(nodes_wanted, st.floats(0.05, 5.0))
-def test_the_cost_of_a_plan_is_what_the_cloud_bills_for_carrying_it_out(levels, price):
-    """One group, launched and ended: each dollar of the plan is on the bill, and no other."""
-    p = pool(on_sim("g", 0.8064, frozenset({Standby.RUNNING}), 9), objective=Objective(price), horizon_s=86400)
+def carried_out(p, levels):
+    """(the plan, the bill at the end of what was wanted)."""
     clock = VirtualClock(NOW)
     cloud = SimCloud(clock)
     plan = make_plan(inputs(certain(levels), pool_=p)).plan
@@ -65,8 +62,42 @@ def test_the_cost_of_a_plan_is_what_the_cloud_bills_for_carrying_it_out(levels, 
         do(cloud, p, action)
     end = NOW + STEP * 12 * len(levels)
     clock.advance_to(end)
-    assert cloud.bill(end).usd == pytest.approx(plan.cost_usd, rel=0.01, abs=0.02)
-    assert cloud.bill(end).node_hours == pytest.approx(plan.node_hours, rel=0.01, abs=0.01)
+    return plan, cloud.bill(end)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    nodes_wanted,
+    st.floats(0.05, 5.0),
+    states,
+    st.none() | st.floats(0.3, 1.5),
+    st.integers(1, 4),
+    st.sampled_from([SURE, LEADS]),
+)
+def test_the_cost_of_a_plan_is_what_the_cloud_bills_for_carrying_it_out(levels, price, kept, other_usd, room, lead):
+    """Launched, kept, started and ended, in one group or two: each dollar of the plan is on the bill, and no other.
+
+    Lead times are sure or drawn: billing begins with the launch either way.
+    """
+    other = () if other_usd is None else (on_sim("other", other_usd, kept, room),)
+    groups = [replace(g, lead=lead) for g in (on_sim("g", 0.8064, kept, 9), *other)]
+    p = pool(*groups, objective=Objective(price), horizon_s=86400)
+    plan, bill = carried_out(p, levels)
+    assert bill.usd == pytest.approx(plan.cost_usd, abs=1e-6)
+    assert bill.node_hours == pytest.approx(plan.node_hours, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("state", "call"), [(Standby.STOPPED, ActionKind.STOP), (Standby.HIBERNATED, ActionKind.HIBERNATE)]
+)
+def test_the_cost_of_a_plan_with_kept_nodes_of_two_groups_is_what_the_cloud_bills(state, call):
+    kept = frozenset({Standby.RUNNING, state})
+    p = pool(on_sim("g", 0.8064, kept, 9), on_sim("other", 0.7, kept, 2), objective=Objective(5.0), horizon_s=86400)
+    plan, bill = carried_out(p, [5, 0, 5, 1])
+    assert {a.kind for a in plan.actions} >= {ActionKind.LAUNCH, call, ActionKind.START}
+    assert {a.group for a in plan.actions if a.kind is call} == {"g", "other"}
+    assert sum(g.standby_usd for g in bill.groups.values()) > 0.01
+    assert bill.usd == pytest.approx(plan.cost_usd, abs=1e-6)
 
 
 @settings(max_examples=25, deadline=None)

@@ -22,9 +22,9 @@ DAYS = 10
 SCHEDULES = (Schedule("d", "p", "0 2 * * *", "UTC"),)
 
 
-def nightly(late_s: Sequence[float] = (0.0,)) -> WorkTable:
-    """Every night at 02:00 (or later): one task, then eight of 20 minutes."""
-    members = [T(300.0), *(T(1200.0, parents=(0,)) for _ in range(8))]
+def nightly(late_s: Sequence[float] = (0.0,), wave: int = 8) -> WorkTable:
+    """Every night at 02:00 (or later): one task, then a wave of 20 minutes."""
+    members = [T(300.0), *(T(1200.0, parents=(0,)) for _ in range(wave))]
     work = work_of([(d * DAY + 7200 + late_s[d % len(late_s)], members) for d in range(DAYS)], trigger="scheduled")
     turns = np.array([T0.timestamp() + d * DAY + 7200 for d in range(DAYS)])
     return WorkTable(
