@@ -13,12 +13,13 @@ from preprov.control.context import Context
 from preprov.model.executions import EXECUTION_COLUMNS, Executions
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
-from preprov.model.signature import names_of
+from preprov.model.signature import is_under, levels, names_of
 from preprov.model.time import epoch, from_epoch
 from preprov.model.usage import UsageRun, UsageSummary
 from preprov.model.work import DagRun, State, TaskRun
 from preprov.model.worktable import WorkTable
 from preprov.profiles.oddities import sort_out
+from preprov.profiles.requests import FEWEST
 
 MOST_RUNS: Final = 5_000
 """Runs served here that are looked at, the newest."""
@@ -72,14 +73,24 @@ def executions(ctx: Context, pool: Pool, *, since: datetime, until: datetime, da
 
 
 def usage_runs(
-    ctx: Context, pool: Pool, *, dag: str, task: str, since: datetime, until: datetime, elsewhere: bool = True
+    ctx: Context,
+    pool: Pool,
+    *,
+    dag: str | None = None,
+    task: str | None = None,
+    under: str = "",
+    since: datetime,
+    until: datetime,
+    elsewhere: bool = True,
 ) -> list[tuple[Instance, UsageRun]]:
-    """Use over time of the last runs of one task that ended well by `until`, the oldest first.
+    """Use over time of the last runs of one task, or of all, that ended well by `until`, the oldest first.
 
     Args:
+        under: a signature, or a level of the path that it is: only of what is under it.
         elsewhere: those that were read count too; looking for them goes through the pool's whole history.
     """
-    found = [i for part in _instances(ctx, pool, since, until, dag, task, elsewhere) for i in part]
+    every = (i for part in _instances(ctx, pool, since, until, dag, task, elsewhere) for i in part)
+    found = [i for i in every if is_under(i.signature, under)]
     found = sorted(found, key=lambda i: i.ended_at)[-MOST_CURVES:]
     series = ctx.ports.samples.series([i.claimant for i in found])
     runs = ((i, usage_run(i, series.get(i.claimant, ()))) for i in found)
@@ -89,10 +100,19 @@ def usage_runs(
 def usual_runs(
     ctx: Context, pool: Pool, dag: str, task: TaskRun, where: Callable[[UsageRun], bool] = lambda _: True
 ) -> list[tuple[Instance, UsageRun]]:
-    """Runs served here of this very code and command for which `where` holds, odd ones apart; the oldest first."""
+    """Runs served here of this very code and command for which `where` holds, odd ones apart; the oldest first.
+
+    Where they are too few, all of the same task whatever its code, none apart: among kin nothing is odd, and what is
+    foretold is never narrower than they came. No further: what other tasks used is no ground to act on this one.
+    """
     now = ctx.clock.now()
     every = usage_runs(ctx, pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
-    same = [(i, u) for i, u in every if i.signature == task.signature and where(u)]
+    watched = [(i, u) for i, u in every if where(u)]
+    same = [(i, u) for i, u in watched if i.signature == task.signature]
+    if len(same) < FEWEST:
+        kin = [(i, u) for i, u in watched if is_under(i.signature, levels(task.signature)[1])]
+        if len(kin) >= FEWEST and levels(task.signature)[1]:
+            return kin
     return [same[k] for k in sort_out([u for _, u in same]).kept]
 
 

@@ -209,6 +209,11 @@ def names_of(path: str) -> tuple[str, ...]:
     return tuple(unquote(p) for p in path.split("/")) if path else ()
 
 
+def is_under(path: str, level: str) -> bool:
+    """Whether a path is that level or below it."""
+    return not level or path == level or path.startswith(f"{level}/")
+
+
 def levels(path: str) -> tuple[str, ...]:
     """The path and all above it, exact first, the pool (the empty path) last."""
     parts = path.split("/") if path else []
