@@ -38,7 +38,7 @@ class Instance:
     """One instance of a task that ended well here, or that a source saw end.
 
     Attributes:
-        request: of it alone. input_bytes: see `input_bytes`.
+        request: of it alone. input_bytes: see `input_bytes`. node: that served it, "" = elsewhere.
     """
 
     run_id: str
@@ -52,6 +52,7 @@ class Instance:
     ended_at: datetime
     request: Resources
     input_bytes: float = math.nan
+    node: str = ""
 
     @property
     def seconds(self) -> float:
@@ -65,9 +66,10 @@ def executions(ctx: Context, pool: Pool, *, since: datetime, until: datetime, da
     Those that ran elsewhere, in a place that is read, are among them: whatever samples are kept of them count.
     """
     rows = []
+    machines = {o.node_id: o.instance_type for o in ctx.ports.leads.observations()}
     for part in _instances(ctx, pool, since, until, dag, None):
         told = ctx.ports.samples.summaries([i.claimant for i in part])
-        rows += [_row(i, told.get(i.claimant, UsageSummary(0))) for i in part]
+        rows += [_row(i, told.get(i.claimant, UsageSummary(0)), machines.get(i.node, "")) for i in part]
     rows.sort(key=lambda r: r["submitted"])
     return Executions(pd.DataFrame(rows, columns=list(EXECUTION_COLUMNS)).astype(EXECUTION_COLUMNS))
 
@@ -199,6 +201,7 @@ def _served(run: DagRun, task: TaskRun, instance: int, started_at: datetime, end
         ended_at,
         task.spec.request,
         input_bytes(task),
+        task.node_id or "",
     )
 
 
@@ -231,7 +234,7 @@ def _elsewhere(read: WorkTable, served: Collection[str], dag: str | None, task: 
     return out
 
 
-def _row(of: Instance, told: UsageSummary) -> dict[str, Any]:
+def _row(of: Instance, told: UsageSummary, machine: str) -> dict[str, Any]:
     names = names_of(of.signature)
     return {
         "tenant": of.tenant,
@@ -239,7 +242,7 @@ def _row(of: Instance, told: UsageSummary) -> dict[str, Any]:
         "process": of.task_id,
         "tag": "",
         "code": names[-1] if names else "",
-        "machine": "",
+        "machine": machine,
         "submitted": epoch(of.submitted_at),
         "started": epoch(of.started_at),
         "ended": epoch(of.ended_at),

@@ -92,6 +92,7 @@ def test_what_failed_or_is_not_over_teaches_nothing():
     world = make_world()
     watched(world, 3)
     before = executions(world.ctx, world.pool, since=START, until=world.clock.now())
+    assert before.column("machine").tolist() == [world.pool.groups[0].offerings[0].instance_type] * 3
     world.submit(dag("etl", GREEDY))
     world.run_for(30)
     assert len(executions(world.ctx, world.pool, since=START, until=world.clock.now())) == len(before) == 3
