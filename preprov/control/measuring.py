@@ -13,12 +13,13 @@ from preprov.control.context import Context
 from preprov.model.executions import EXECUTION_COLUMNS, Executions
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
-from preprov.model.signature import names_of
+from preprov.model.signature import is_under, levels, names_of
 from preprov.model.time import epoch, from_epoch
 from preprov.model.usage import UsageRun, UsageSummary
 from preprov.model.work import DagRun, State, TaskRun
 from preprov.model.worktable import WorkTable
 from preprov.profiles.oddities import sort_out
+from preprov.profiles.requests import FEWEST
 
 MOST_RUNS: Final = 5_000
 """Runs served here that are looked at, the newest."""
@@ -37,7 +38,7 @@ class Instance:
     """One instance of a task that ended well here, or that a source saw end.
 
     Attributes:
-        request: of it alone. input_bytes: see `input_bytes`.
+        request: of it alone. input_bytes: see `input_bytes`. node: that served it, "" = elsewhere.
     """
 
     run_id: str
@@ -51,6 +52,7 @@ class Instance:
     ended_at: datetime
     request: Resources
     input_bytes: float = math.nan
+    node: str = ""
 
     @property
     def seconds(self) -> float:
@@ -64,22 +66,33 @@ def executions(ctx: Context, pool: Pool, *, since: datetime, until: datetime, da
     Those that ran elsewhere, in a place that is read, are among them: whatever samples are kept of them count.
     """
     rows = []
+    machines = {o.node_id: o.instance_type for o in ctx.ports.leads.observations()}
     for part in _instances(ctx, pool, since, until, dag, None):
         told = ctx.ports.samples.summaries([i.claimant for i in part])
-        rows += [_row(i, told.get(i.claimant, UsageSummary(0))) for i in part]
+        rows += [_row(i, told.get(i.claimant, UsageSummary(0)), machines.get(i.node, "")) for i in part]
     rows.sort(key=lambda r: r["submitted"])
     return Executions(pd.DataFrame(rows, columns=list(EXECUTION_COLUMNS)).astype(EXECUTION_COLUMNS))
 
 
 def usage_runs(
-    ctx: Context, pool: Pool, *, dag: str, task: str, since: datetime, until: datetime, elsewhere: bool = True
+    ctx: Context,
+    pool: Pool,
+    *,
+    dag: str | None = None,
+    task: str | None = None,
+    under: str = "",
+    since: datetime,
+    until: datetime,
+    elsewhere: bool = True,
 ) -> list[tuple[Instance, UsageRun]]:
-    """Use over time of the last runs of one task that ended well by `until`, the oldest first.
+    """Use over time of the last runs of one task, or of all, that ended well by `until`, the oldest first.
 
     Args:
+        under: a signature, or a level of the path that it is: only of what is under it.
         elsewhere: those that were read count too; looking for them goes through the pool's whole history.
     """
-    found = [i for part in _instances(ctx, pool, since, until, dag, task, elsewhere) for i in part]
+    every = (i for part in _instances(ctx, pool, since, until, dag, task, elsewhere) for i in part)
+    found = [i for i in every if is_under(i.signature, under)]
     found = sorted(found, key=lambda i: i.ended_at)[-MOST_CURVES:]
     series = ctx.ports.samples.series([i.claimant for i in found])
     runs = ((i, usage_run(i, series.get(i.claimant, ()))) for i in found)
@@ -89,10 +102,19 @@ def usage_runs(
 def usual_runs(
     ctx: Context, pool: Pool, dag: str, task: TaskRun, where: Callable[[UsageRun], bool] = lambda _: True
 ) -> list[tuple[Instance, UsageRun]]:
-    """Runs served here of this very code and command for which `where` holds, odd ones apart; the oldest first."""
+    """Runs served here of this very code and command for which `where` holds, odd ones apart; the oldest first.
+
+    Where they are too few, all of the same task whatever its code, none apart: among kin nothing is odd, and what is
+    foretold is never narrower than they came. No further: what other tasks used is no ground to act on this one.
+    """
     now = ctx.clock.now()
     every = usage_runs(ctx, pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
-    same = [(i, u) for i, u in every if i.signature == task.signature and where(u)]
+    watched = [(i, u) for i, u in every if where(u)]
+    same = [(i, u) for i, u in watched if i.signature == task.signature]
+    if len(same) < FEWEST:
+        kin = [(i, u) for i, u in watched if is_under(i.signature, levels(task.signature)[1])]
+        if len(kin) >= FEWEST and levels(task.signature)[1]:
+            return kin
     return [same[k] for k in sort_out([u for _, u in same]).kept]
 
 
@@ -179,6 +201,7 @@ def _served(run: DagRun, task: TaskRun, instance: int, started_at: datetime, end
         ended_at,
         task.spec.request,
         input_bytes(task),
+        task.node_id or "",
     )
 
 
@@ -211,7 +234,7 @@ def _elsewhere(read: WorkTable, served: Collection[str], dag: str | None, task: 
     return out
 
 
-def _row(of: Instance, told: UsageSummary) -> dict[str, Any]:
+def _row(of: Instance, told: UsageSummary, machine: str) -> dict[str, Any]:
     names = names_of(of.signature)
     return {
         "tenant": of.tenant,
@@ -219,7 +242,7 @@ def _row(of: Instance, told: UsageSummary) -> dict[str, Any]:
         "process": of.task_id,
         "tag": "",
         "code": names[-1] if names else "",
-        "machine": "",
+        "machine": machine,
         "submitted": epoch(of.submitted_at),
         "started": epoch(of.started_at),
         "ended": epoch(of.ended_at),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,12 +13,13 @@ from preprov.model.errors import ForecastError
 from preprov.model.executions import Executions
 from preprov.model.plans import ActionKind
 from preprov.model.pools import FAILURE_PRICE, Offering, Pool
-from preprov.model.signature import names_of
+from preprov.model.signature import is_under, levels, names_of
 from preprov.model.time import from_epoch
 from preprov.model.usage import ResourceCurve, UsageRun
 from preprov.profiles.aligned import RESOURCES, features
+from preprov.profiles.borrowed import widened
 from preprov.profiles.curve_sizer import CurveSizer
-from preprov.profiles.oddities import Oddity, oddities, sort_out
+from preprov.profiles.oddities import Oddity, SortedOut, oddities, sort_out
 from preprov.profiles.requests import FAILURES, FEWEST, Need, Part, Room, needs, node_hours_asked, parts, whole
 from preprov.profiles.waste import Price
 
@@ -169,6 +170,8 @@ class TaskShown:
         odd: by claimant, how runs before, and this one, are unlike those before them; they are not learnt from.
         since: the first run of what is usual now; "" = it has always been.
         asked_gib: memory that the run, or the last one, asked for; NaN = not known.
+        level: of whose runs it rests on: of its signature, or borrowed of its task, DAG, tenant or of all the pool.
+        of: the path of that level.
     """
 
     dag: str
@@ -180,6 +183,8 @@ class TaskShown:
     odd: Mapping[str, tuple[Oddity, ...]] = field(default_factory=dict)
     since: str = ""
     asked_gib: float = math.nan
+    level: str = "signature"
+    of: str = ""
 
     def out_of_memory(self, limit_gib: float) -> float | None:
         """Probability that it needs more than that; None where nothing is expected of its memory."""
@@ -203,18 +208,55 @@ def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
     now = ctx.clock.now()
     run = _run(ctx, pool, names[0], now) if len(names) == 2 and names[0] else None
     dag, task = (run.dag_id, names[1]) if run is not None else names[-2:] if len(names) == 2 else names[1:3]
-    every = usage_runs(ctx, pool, dag=dag, task=task, since=now - _AS_LONG_AS_KEPT, until=now)
+    back = now - _AS_LONG_AS_KEPT
+    if len(names) == 2:
+        every = usage_runs(ctx, pool, dag=dag, task=task, since=back, until=now)
+    else:
+        every = usage_runs(ctx, pool, under=what, since=back, until=now)
     mine = [(i, u) for i, u in every if run is not None and i.run_id == run.run_id]
     before = [(i, u) for i, u in every if run is None or i.ended_at <= run.submitted_at]
-    if len(before) < FEWEST and not mine:
+    newest = (*mine, *reversed(before))[:1]
+    signature = what if len(names) == 4 else newest[0][0].signature if newest else what if len(names) == 3 else ""
+    until = now if run is None else run.submitted_at
+    level, found = _nearest(ctx, pool, signature, before, back, until)
+    if len(found) < FEWEST and not mine:
         raise ForecastError(
             f"{len(before)} run(s) of {dag}/{task} were watched in pool {pool.name}; {FEWEST} are needed",
             where=what,
             hint="preprov run list, preprov task sizing",
         )
-    return _shown(
-        dag, task, before, mine, CurveSizer(_STEPS, _node(pool).allocatable.memory, ctx.seed, vintages_of(ctx, pool))
+    sizer = CurveSizer(_STEPS, _node(pool).allocatable.memory, ctx.seed, vintages_of(ctx, pool))
+    return replace(
+        _shown(dag, task, found, mine, sizer, own=level == signature), level=_named(level, signature), of=level
     )
+
+
+def _nearest(
+    ctx: Context,
+    pool: Pool,
+    signature: str,
+    before: Sequence[tuple[Instance, UsageRun]],
+    since: datetime,
+    until: datetime,
+) -> tuple[str, Sequence[tuple[Instance, UsageRun]]]:
+    """The finest level of the signature of which enough runs were watched, and these; itself if there is none.
+
+    Args:
+        before: runs of the task, which are not asked for again.
+    """
+    own: Sequence[tuple[Instance, UsageRun]] = ()
+    for n, level in enumerate(levels(signature) if signature else ()):
+        found = [(i, u) for i, u in before if is_under(i.signature, level)]
+        if n and len(found) < FEWEST:
+            found = usage_runs(ctx, pool, under=level, since=since, until=until)
+        if len(found) >= FEWEST:
+            return level, found
+        own = own or found
+    return signature, own
+
+
+def _named(level: str, signature: str) -> str:
+    return "signature" if level == signature else ("pool", "tenant", "DAG", "task")[len(names_of(level))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +282,14 @@ def _shown(
     before: Sequence[tuple[Instance, UsageRun]],
     mine: Sequence[tuple[Instance, UsageRun]],
     sizer: CurveSizer,
+    *,
+    own: bool,
 ) -> TaskShown:
-    before = _same_code(before, mine)
-    found = sort_out([u for _, u in before])
+    """`own`: the runs before are of its own signature; of kin none is odd, and it may come as any of them did."""
+    found = sort_out([u for _, u in before]) if own else SortedOut(tuple(range(len(before))), {}, 0)
     usual = [before[i][1] for i in found.kept]
     odd = {before[i][0].claimant: how for i, how in found.odd.items()}
-    for instance, run in mine:
+    for instance, run in mine if own else ():
         if how := oddities(run, usual):
             odd[instance.claimant] = how
     for run in usual:
@@ -254,7 +298,8 @@ def _shown(
     curves = {}
     for resource in RESOURCES if len(usual) >= FEWEST else ():
         if any(_observed(u, resource) for u in usual):
-            curves[resource] = sizer.curve(features(asked), resource)
+            curve = sizer.curve(features(asked), resource)
+            curves[resource] = curve if own else widened(curve, usual)
     return TaskShown(
         dag,
         task,
@@ -266,15 +311,6 @@ def _shown(
         before[found.since][0].claimant if found.since else "",
         asked.request_gib,
     )
-
-
-def _same_code(
-    before: Sequence[tuple[Instance, UsageRun]], mine: Sequence[tuple[Instance, UsageRun]]
-) -> Sequence[tuple[Instance, UsageRun]]:
-    """Those of the code and command that was asked about, or of the newest: once three ran, older ones say nothing."""
-    newest = (*mine, *reversed(before))[:1]
-    same = [(i, u) for i, u in before if newest and i.signature == newest[0][0].signature]
-    return same if len(same) >= FEWEST else before
 
 
 def _observed(run: UsageRun, resource: str) -> bool:

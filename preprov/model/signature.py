@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, unquote
@@ -20,6 +21,7 @@ VERSION: Final = "preprov-task/1"
 
 _BUCKET: Final = 4.0
 _DIGITS: Final = 16
+_PATHS_KEPT: Final = 8_192
 
 _TIME: Final = r"\d{1,2}[:.hH-]?\d{2}(?:[:.-]?\d{2}(?:[.,]\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?"
 _DAY: Final = r"(?:19|20)\d{2}(?P<between>[-/_.]?)(?:0[1-9]|1[0-2])(?P=between)(?:0[1-9]|[12]\d|3[01])"
@@ -141,11 +143,11 @@ class TaskTraits:
     code: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     inputs: tuple[InputTraits, ...] = ()
-    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     framework: str = ""
     algorithm: str = ""
     machine: str = ""
-    extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +182,21 @@ class Signature:
         text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return cls(t.tenant, t.dag, t.task, hashlib.sha256(text.encode()).hexdigest())
 
+    @classmethod
+    def within(cls, tenant: str, dag: str, task: str, source: str, looks: str) -> "Signature":
+        """Of a task of which the digest of what it runs is known, and the source that told of it."""
+        return cls(tenant, dag, task, hashlib.sha256(f"{source}\n{looks}".encode()).hexdigest())
+
     @property
     def path(self) -> str:
         """`tenant/DAG/task/digest`: the name under which its history is kept. Slashes inside names are %2F."""
         return path_of(self.tenant, self.dag, self.task, self.digest[:_DIGITS])
+
+
+@lru_cache(maxsize=_PATHS_KEPT)
+def signature_path(traits: TaskTraits) -> str:
+    """`Signature.path` of what is known of a task; a reader asks for the same tasks again and again."""
+    return Signature.of(traits).path
 
 
 def path_of(*names: str) -> str:
@@ -194,6 +207,11 @@ def path_of(*names: str) -> str:
 def names_of(path: str) -> tuple[str, ...]:
     """The names in a path, coarse first."""
     return tuple(unquote(p) for p in path.split("/")) if path else ()
+
+
+def is_under(path: str, level: str) -> bool:
+    """Whether a path is that level or below it."""
+    return not level or path == level or path.startswith(f"{level}/")
 
 
 def levels(path: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ mapped tasks, array jobs and retries are no part of a task's name: they are the 
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, Final
 
 from preprov.model.signature import InputTraits, Signature, TaskTraits, format_of, stable_text
@@ -19,6 +19,16 @@ _INDEX_TAIL: Final = re.compile(r"(?:[-_.]\d+|-[0-9a-f]{3}|\[[^\]]*\]|\s*\([^)]*
 _COMMANDS: Final = ("bash_command", "command", "cmds", "application", "python_callable", "sql", "statement")
 _ARGUMENTS: Final = ("arguments", "args", "application_args", "op_args", "job_flow_overrides")
 _IMAGES: Final = ("image", "container", "container_image", "image_uri")
+_LONGEST: Final = 100_000
+_CONFIG_IMAGE: Final = re.compile(r"""(?<!\w)image(['"]?)\s*[:=]\s*['"]([^'"]+)['"]""")
+"""In the text of an executor config: of KubernetesExecutor's keywords, or of a pod as Python writes it."""
+_CONFIG_NODES: Final = re.compile(r"""(?<!\w)node_selectors?['"]?\s*[:=]\s*(\{[^{}]*\})""")
+_BARE_OPTIONS: Final = frozenset(
+    ("-H", "-k", "-O", "-Q", "-s", "-v", "-W", "--contiguous", "--exclusive", "--get-user-env", "--hold",
+     "--ignore-pbs", "--no-kill", "--no-requeue", "--overcommit", "--oversubscribe", "--parsable", "--quiet",
+     "--reboot", "--requeue", "--spread-job", "--test-only", "--use-min-nodes", "--verbose", "--wait")
+)  # fmt: skip
+"""Options of sbatch that take no value, or need none."""
 
 
 def submitted(spec: TaskSpec, dag_id: str, tenant: str) -> TaskTraits:
@@ -45,63 +55,71 @@ def task_signature(spec: TaskSpec, dag_id: str, tenant: str) -> str:
 
 
 def airflow(instance: Mapping[str, Any], *, tenant: str = "default") -> TaskTraits:
-    """Of an Airflow task instance as the REST API gives it, with `rendered_fields` where they were asked for.
+    """Of an Airflow task instance as the REST API lists it, with its `rendered_fields` once it has run.
 
-    `executor_config` may be a mapping, or the text that older servers send.
+    What `executor_config` asks for is no part of it, the images and the nodes it names are. Arguments of an instance of
+    a mapped task are its share of the input: they are left out.
     """
     fields = _mapping(instance.get("rendered_fields"))
     version = _mapping(instance.get("dag_version"))
-    config = instance.get("executor_config")
+    config = str(instance.get("executor_config") or "")[:_LONGEST]
+    images = sorted({i for _, i in _CONFIG_IMAGE.findall(config)})
     return TaskTraits(
         tenant=tenant,
         dag=_text(instance, "dag_id"),
         task=_text(instance, "task_id"),
-        code=_code(fields, _text(version, "bundle_version", "version_number")),
-        command=_command(fields),
+        code=(*images, *_code(fields, _text(version, "bundle_version", "version_number"))),
+        command=() if int(instance.get("map_index", -1)) >= 0 else _command(fields),
         env=_strings(fields.get("env") or fields.get("env_vars")),
         framework=_text(instance, "operator_name", "operator"),
-        machine=_text(instance, "queue"),
-        extra={"executor_config": stable_text(str(config))} if config and str(config) != "{}" else {},
+        machine=",".join(t for t in (_text(instance, "queue"), *sorted(_CONFIG_NODES.findall(config))) if t),
     )
 
 
-def prefect(run: Mapping[str, Any], *, tenant: str = "default") -> TaskTraits:
-    """Of a Prefect task run or flow run, with `flow_name` and `job_variables` where the caller has looked them up."""
+def prefect(
+    run: Mapping[str, Any], *, dag: str, task: str = "", tenant: str = "default", source: str = ""
+) -> TaskTraits:
+    """Of a Prefect flow run, with the `job_variables` that hold for it; of a task within it, which runs that code too.
+
+    Of parameters their names, kinds, sizes and formats count, not what they say: another night's are the same task.
+
+    Args:
+        run: as listed. dag: its flow and deployment. task: within it. tenant: whose it is. source: where it was read.
+    """
     variables = _mapping(run.get("job_variables"))
-    key = _text(run, "task_key", "flow_name", "name")
-    flow = _text(run, "flow_name", "deployment_name")
+    tags = sorted({str(t) for t in run.get("tags") or ()} - {"auto-scheduled"})
     return TaskTraits(
         tenant=tenant,
-        dag=flow or key,
-        task=_bare(key.rpartition(".")[2]),
-        code=_code(variables, _text(run, "task_version", "flow_version", "version")),
+        dag=dag,
+        task=task,
+        code=(*_code(variables, _text(run, "deployment_version")), *_code({}, _text(run, "flow_version"))),
         command=_command(variables),
-        inputs=tuple(InputTraits(str(k)) for k in sorted(_mapping(run.get("task_inputs") or run.get("parameters")))),
+        inputs=tuple(_parameter(str(k), v) for k, v in sorted(_mapping(run.get("parameters")).items())),
         env=_strings(variables.get("env")),
         framework="prefect",
-        machine=_text(run, "work_queue_name", "work_pool_name"),
-        extra={"tags": ",".join(sorted(map(str, run.get("tags") or ())))},
+        machine="/".join(t for t in (_text(run, "work_pool_name"), _text(run, "work_queue_name")) if t),
+        extra={"tags": ",".join(tags), **_from(source)},
     )
 
 
-def slurm(job: Mapping[str, Any]) -> TaskTraits:
+def slurm(job: Mapping[str, Any], *, dag: str, tenant: str = "default", source: str = "") -> TaskTraits:
     """Of a job as squeue, sacct or slurmrestd give it in JSON (22.05 and later).
 
-    The tenant is the account, the DAG what the comment or the user says, the task the job's name without its index.
+    Cores, nodes and devices that are asked for decide how it runs; memory and time limits only whether it ends.
+
+    Args:
+        job: with `submit_line` where that is known. dag: its run. tenant: of a job without an account. source: where
+            it was read.
     """
-    name = _bare(_text(job, "name", "job_name") or "job")
-    line = _text(job, "submit_line", "command")
-    comment = job.get("comment")
-    dag = _text(_mapping(comment), "job") if isinstance(comment, Mapping) else str(comment or "")
     return TaskTraits(
-        tenant=_text(job, "account") or "default",
-        dag=stable_text(dag) or _text(job, "user", "user_name") or name,
-        task=name,
+        tenant=_text(job, "account") or tenant,
+        dag=dag,
+        task=_bare(_text(job, "name") or "job"),
         code=tuple(c for c in (_text(job, "container"),) if c),
-        command=_words(line),
+        command=_script(_words(_text(job, "submit_line"))),
         framework="slurm",
         machine=",".join(t for t in (_text(job, "partition"), _text(job, "constraints", "features")) if t),
-        extra={"tres": _requested(job)},
+        extra={"tres": _requested(job), **_from(source)},
     )
 
 
@@ -216,12 +234,43 @@ def _generated(name: str) -> str:
     return _INDEX_TAIL.sub("", _RANDOM_TAIL.sub("", name)) or name
 
 
+def _from(source: str) -> dict[str, str]:
+    return {"source": source} if source else {}
+
+
+def _parameter(name: str, value: object) -> InputTraits:
+    """What kind of value a parameter has, and how large it is."""
+    if isinstance(value, bool) or value is None:
+        return InputTraits(name, str(value))
+    if isinstance(value, (int, float)):
+        return InputTraits(name, "number", count=float(value))
+    if isinstance(value, str):
+        return InputTraits(name, format_of(value))
+    return InputTraits(name, type(value).__name__, count=float(len(value)) if isinstance(value, Sized) else None)
+
+
+def _script(words: Sequence[str]) -> tuple[str, ...]:
+    """Script and arguments of a submission: what its options ask for the job tells itself, and without job numbers."""
+    rest = list(words[1:])
+    while rest:
+        word = rest.pop(0)
+        name, given, value = word.partition("=")
+        if name == "--wrap":
+            return (value,) if given else tuple(rest[:1])
+        if word != ":" and not word.startswith("-"):
+            return (word, *rest)
+        takes = (word.startswith("--") and not given) or (len(word) == 2 and word.startswith("-"))
+        if takes and word not in _BARE_OPTIONS:
+            del rest[:1]
+    return ()
+
+
 def _requested(job: Mapping[str, Any]) -> str:
-    """What it asks for, as one text, whichever of the two ways it is told."""
+    """Cores, nodes and devices that it asks for, as one text, whichever of the two ways it is told."""
     tres = job.get("tres_req_str") or _mapping(job.get("tres")).get("requested")
     if isinstance(tres, str):
         parts = dict(p.partition("=")[::2] for p in tres.split(",") if "=" in p)
     else:
         rows = [t for t in tres or () if isinstance(t, Mapping)]
         parts = {"/".join(str(x) for x in (t.get("type"), t.get("name")) if x): str(t.get("count")) for t in rows}
-    return ",".join(f"{k}={v}" for k, v in sorted(parts.items()) if k in ("cpu", "mem", "node") or k.startswith("gres"))
+    return ",".join(f"{k}={v}" for k, v in sorted(parts.items()) if k in ("cpu", "node") or k.startswith("gres"))

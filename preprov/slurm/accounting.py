@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprov.slurm.records import ended_with, is_over
-from preprov.slurm.shapes import Json, gpus, instant, number, text, tres_list, whole, words
+from preprov.slurm.shapes import Json, asked, gpus, instant, number, text, tres_list, whole, words
 
 _MIB: float = 1024.0**2
 
@@ -29,7 +29,8 @@ class AccountedJob:
 
     Attributes:
         eligible_at: when it could have started. time_limit_s: None = none. restarts: times it was requeued.
-        cpus, memory_mib, gpus: of all its nodes together. submit_line: its command, where Slurm tells.
+        cpus, memory_mib, gpus: of all its nodes together. asked: `shapes.asked` of what was requested.
+        submit_line: its command, container: its bundle, where Slurm tells.
     """
 
     job_id: int
@@ -61,7 +62,9 @@ class AccountedJob:
     constraints: str = ""
     reservation: str = ""
     restarts: int = 0
+    asked: str = ""
     submit_line: str = ""
+    container: str = ""
     used: Used = Used()
 
     @property
@@ -110,7 +113,9 @@ class AccountedJob:
             constraints=text(raw.get("constraints")),
             reservation=text(_map(raw, "reservation").get("name")),
             restarts=whole(raw.get("restart_cnt")),
+            asked=asked(tres_list(tres.get("requested"))),
             submit_line=text(raw.get("submit_line")),
+            container=text(raw.get("container")),
             used=_used(raw.get("steps")),
         )
 

@@ -4,7 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from preprov.slurm.shapes import BASE_STATES, Json, exit_code, gpus, instant, names, number, text, tres, whole, words
+from preprov.slurm.shapes import (
+    BASE_STATES,
+    Json,
+    asked,
+    exit_code,
+    gpus,
+    instant,
+    names,
+    number,
+    text,
+    tres,
+    whole,
+    words,
+)
 
 OUT_OF_MEMORY: Final = "OUT_OF_MEMORY"
 ENDED: Final = (
@@ -111,6 +124,7 @@ class SlurmJob:
         array_job_id: 0 = no array; array_task: None of those not split off yet; array_tasks: they, as `0-9%2`.
         het_job_id: 0 = not heterogeneous. dependency: as `afterok:5(unfulfilled)`.
         exit_code: None until it ended; negative = ended by that signal.
+        asked: `shapes.asked` of what was requested. submit_line, container: "" where Slurm does not tell.
     """
 
     job_id: int
@@ -146,6 +160,9 @@ class SlurmJob:
     restarts: int = 0
     wanted_nodes: str = ""
     exit_code: int | None = None
+    asked: str = ""
+    submit_line: str = ""
+    container: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -208,6 +225,9 @@ class SlurmJob:
             restarts=whole(raw.get("restart_cnt")),
             wanted_nodes=text(raw.get("required_nodes")),
             exit_code=ended_with(state, raw.get("exit_code")) if state in ENDED else None,
+            asked=asked(tres(text(raw.get("tres_req_str")))),
+            submit_line=text(raw.get("submit_line")),
+            container=text(raw.get("container")),
         )
 
 

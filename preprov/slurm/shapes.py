@@ -103,6 +103,11 @@ def gpus(amounts: Mapping[str, float]) -> float:
     return sum(v for k, v in amounts.items() if k.startswith("gres/gpu:"))
 
 
+def asked(amounts: Mapping[str, float]) -> str:
+    """Amounts as one text, the same of both shapes."""
+    return ",".join(f"{k}={v:g}" for k, v in sorted(amounts.items()))
+
+
 def tres_list(value: object) -> dict[str, float]:
     """The same of the JSON list `[{"type": "cpu", "name": null, "count": 4}, …]`."""
     out: dict[str, float] = {}

@@ -38,6 +38,7 @@ class FakeTask:
     hostname: str = ""
     operator: str = "PythonOperator"
     executor_config: str = "{}"
+    rendered: Json = field(default_factory=dict)
     updated: float = 0.0
     number: int = 0
 
@@ -56,6 +57,7 @@ class FakeRun:
     start: float | None = None
     end: float | None = None
     version: int = 1
+    bundle: str | None = None
     tasks: dict[tuple[str, int], FakeTask] = field(default_factory=dict)
 
 
@@ -74,6 +76,7 @@ class FakeDag:
     max_active_tasks: int = 16
     owner: str = "airflow"
     version: int = 1
+    bundle: str | None = None
     end_date: float | None = None
 
 
@@ -120,7 +123,7 @@ class FakeAirflow:
         """A run is made, with its tasks."""
         at = self.now() if at is None else at
         dag = self.dags[dag_id]
-        run = FakeRun(dag_id, run_id, self._next(), kind, "queued", at, turn, version=dag.version)
+        run = FakeRun(dag_id, run_id, self._next(), kind, "queued", at, turn, version=dag.version, bundle=dag.bundle)
         for task_id, _, settings in dag.tasks:
             self._add_task(run, FakeTask(task_id, **settings), at)
         self.runs[dag_id, run_id] = run
@@ -352,7 +355,7 @@ class FakeAirflow:
         return {**common, "schedule_interval": d.interval, "next_dagrun_create_after": _iso(d.next_run)}
 
     def _details(self, d: FakeDag) -> Json:
-        latest = {"latest_dag_version": {"version_number": d.version}} if self.version == "v2" else {}
+        latest = {"latest_dag_version": _version(d)} if self.version == "v2" else {}
         return {**self._dag(d), "timezone": d.zone, "end_date": _iso(d.end_date), **latest}
 
     def _definition(self, task_id: str, children: Sequence[str], settings: Mapping[str, Any]) -> Json:
@@ -382,7 +385,7 @@ class FakeAirflow:
         }
         if self.version == "v2":
             after = r.turn if r.turn is not None else r.queued
-            versions = [{"version_number": r.version}]
+            versions = [_version(r)]
             return {**common, "queued_at": _iso(r.queued), "run_after": _iso(after), "dag_versions": versions}
         return {**common, "data_interval_end": _iso(r.turn), "external_trigger": r.kind == "manual"}
 
@@ -406,8 +409,14 @@ class FakeAirflow:
             "priority_weight": 1,
             "operator": t.operator,
             "executor_config": t.executor_config,
+            "rendered_fields": t.rendered if t.start is not None else {},
         }
-        return {**told, "id": str(t.number), "scheduled_when": _iso(t.scheduled)} if self.version == "v2" else told
+        newer = {"id": str(t.number), "scheduled_when": _iso(t.scheduled), "dag_version": _version(r)}
+        return {**told, **newer} if self.version == "v2" else told
+
+
+def _version(of: FakeDag | FakeRun) -> Json:
+    return {"version_number": of.version, "bundle_version": of.bundle}
 
 
 def _json(body: Json) -> httpx.Response:

@@ -48,6 +48,10 @@ class FakeFlowRun:
     tasks: list[FakeTaskRun] = field(default_factory=list)
     parent: str | None = None
     worker: str = ""
+    parameters: Json = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    flow_version: str | None = None
+    deployment_version: str | None = None
 
 
 class FakePrefect:
@@ -262,6 +266,10 @@ class FakePrefect:
             "infrastructure_pid": "host-1:42" if r.start is not None else None,
             "run_count": 1 if r.start is not None else 0,
             "job_variables": r.variables,
+            "parameters": r.parameters,
+            "tags": list(r.tags),
+            "flow_version": r.flow_version if r.start is not None else None,
+            "deployment_version": r.deployment_version,
             "labels": {"prefect.worker.name": r.worker} if r.worker else {},
         }
 

@@ -69,6 +69,7 @@ class FakeJob:
     depends: str = ""
     limit_min: int | None = None
     line: str = ""
+    features: str = ""
     script: str = ""
     output: str = ""
     used: Mapping[str, float] = field(default_factory=dict)

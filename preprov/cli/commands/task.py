@@ -235,11 +235,15 @@ def _shown(shown: "TaskShown", limit: float | None) -> dict[str, Any]:
             for o in how
         ],
         "since": shown.since,
+        "level": shown.level,
+        "of": shown.of,
     }
 
 
 def _print_shown(shown: "TaskShown", limit: float | None) -> None:
     typer.echo(f"{shown.dag}/{shown.task}: {shown.runs} watched run(s) before")
+    if shown.level != "signature":
+        typer.echo(f"too few of its own: borrowed of its {shown.level} {shown.of}".rstrip())
     if shown.since:
         typer.echo(f"it has changed: what ran before {shown.since} is not learnt from any more")
     for claimant, how in shown.odd.items():

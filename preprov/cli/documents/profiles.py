@@ -1,5 +1,7 @@
 """Documents of the commands about single tasks: what they use, what they should ask for, backtests of both."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from preprov.cli.documents.base import Envelope, Part
@@ -283,3 +285,7 @@ class TaskShow(Envelope):
     out_of_memory: list[OutOfMemory] = Field(description="Empty where nothing is expected of its memory.")
     odd: list[OddRun] = Field(description="Runs unlike those before them; nothing is learnt from them.")
     since: str = Field(description="The first run of what is usual now; empty = it has always been.")
+    level: Literal["signature", "task", "DAG", "tenant", "pool"] = Field(
+        description="Of whose runs it rests on: of its signature, or of the nearest level above that has enough."
+    )
+    of: str = Field(description="The path of that level; empty = the pool.")

@@ -142,7 +142,8 @@ class Dags:
             before = self._shapes.get(dag_id)
             shape = shapes.ask(self._client, dag_id, now, running.get(dag_id, ""))
             if shape is not None and before is not None:
-                kept = {"widths": before.widths, "asleep": before.asleep}
+                ran = before.ran if before.code == shape.code else {}
+                kept = {"widths": before.widths, "asleep": before.asleep, "ran": ran}
                 shape = replace(shape, since=before.since, timetable=before.timetable, **kept)  # type: ignore[arg-type]
             if shape is not None:
                 self._keep(shape)
@@ -198,11 +199,20 @@ class Dags:
         if shape is not None and not asleep <= shape.asleep:
             self._keep(replace(shape, asleep=shape.asleep | asleep))
 
-    def saw_whole(self, dag_id: str, widths: Mapping[str, int], tasks: Iterable[TaskFacts]) -> None:
-        """A run was seen with all its tasks."""
+    def saw_whole(
+        self, dag_id: str, widths: Mapping[str, int], tasks: Iterable[TaskFacts], *, past: bool = False
+    ) -> None:
+        """A run was seen with all its tasks; `past`: not the newest."""
+        tasks = tuple(tasks)
         shape = self._shapes.get(dag_id)
         if shape is not None and widths and dict(shape.widths) != dict(widths):
-            self._keep(replace(shape, widths=widths))
+            shape = replace(shape, widths=widths)
+            self._keep(shape)
+        ran = {t.task_id: t.looks for t in tasks if t.started == t.started}
+        if shape is not None:
+            known = {**ran, **shape.ran} if past else {**shape.ran, **ran}
+            if known != shape.ran:
+                self._keep(replace(shape, ran=known))
         self.noticed(dag_id, tasks)
 
     # ------------------------------------------------------------------ telling

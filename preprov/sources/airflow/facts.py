@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from preprov.model.signature import Signature
+from preprov.model.signature_sources import airflow
 from preprov.sources.instants import NAN, seconds
 from preprov.sources.quantities import cores, gib
 from preprov.sources.text import clean
@@ -80,6 +82,7 @@ class TaskFacts:
     Attributes:
         pool, slots: Airflow pool, and how many of its slots. host: of the worker, as the worker calls it.
         cpu, memory, gpu: cores, GiB and devices that its executor config asks for; NaN = it does not say.
+        looks: digest of what it runs as far as is told: whole once it has started, for only then is it told.
     """
 
     task_id: str
@@ -99,6 +102,7 @@ class TaskFacts:
     memory: float
     gpu: float
     host: str = ""
+    looks: str = ""
 
     @classmethod
     def of(cls, j: Json) -> "TaskFacts":
@@ -126,6 +130,7 @@ class TaskFacts:
             memory=asks[1],
             gpu=asks[2],
             host=clean(j.get("hostname")),
+            looks=Signature.of(airflow(j)).digest,
         )
 
 

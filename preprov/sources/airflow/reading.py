@@ -179,12 +179,12 @@ class Reading:
             yield SyncBatch(cursor=self._cursor.dump())
         self._ended = {k: r for k, r in self._ended.items() if not r.ended < server_now - 2 * OVERLAP_S}
 
-    def _told_whole(self, runs: Sequence[RunFacts], how: Telling) -> Iterator[SyncBatch]:
+    def _told_whole(self, runs: Sequence[RunFacts], how: Telling, *, past: bool = False) -> Iterator[SyncBatch]:
         """Runs that are over, each with all its tasks."""
         by_key = {r.key: r for r in runs}
         for part in self._fetch.tasks(by_key, self._dags.sizes()):
             for key, tasks in part.items():
-                self._dags.saw_whole(key[0], widths(tasks), tasks.values())
+                self._dags.saw_whole(key[0], widths(tasks), tasks.values(), past=past)
             seen = [self._seen(by_key[key], tasks) for key, tasks in part.items()]
             yield SyncBatch(runs=table(seen, how), notebook=self._dags.written(), rejects=self._fetch.rejects())
 
@@ -223,7 +223,7 @@ class Reading:
             for lo, _, runs in self._fetch.ended(first, c.back):
                 count += len(runs)
                 fresh = [r for k, r in runs.items() if self._ended.get(k) != r]
-                yield from self._told_whole(fresh, how)
+                yield from self._told_whole(fresh, how, past=True)
                 c.back = lo
                 yield SyncBatch(cursor=c.dump())
             factor = 2.0 if count < _FEW else 0.5 if count > _MANY else 1.0

@@ -1,6 +1,5 @@
 """Runs as Airflow tells them, into columns."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,11 +9,12 @@ import pandas as pd
 
 from preprov.contracts import SeenRuns
 from preprov.model.resources import KINDS
+from preprov.model.signature import Signature
 from preprov.model.waits import Cause, limit_key
 from preprov.model.work import Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
 from preprov.sources.airflow.facts import RunFacts, TaskFacts
-from preprov.sources.airflow.shapes import DagShape, edges
+from preprov.sources.airflow.shapes import DagShape, TaskShape, edges
 from preprov.sources.instants import NAN
 
 _TASKS: Final = TASK_COLUMNS | WAIT_COLUMNS
@@ -55,7 +55,10 @@ class Seen:
     def looks(self) -> int:
         """Changes when anything does by which it is told."""
         shape = self.shape
-        dag = None if shape is None else (shape.read_at, tuple(sorted(shape.widths.items())), shape.asleep)
+        dag = None
+        if shape is not None:
+            seen = (tuple(sorted(shape.widths.items())), shape.asleep, tuple(sorted(shape.ran.items())))
+            dag = (shape.read_at, *seen)
         return hash((self.run, self.tasks, dag, self.paused, self.cron, self.zone, self.tenant))
 
 
@@ -152,12 +155,15 @@ def _instances(one: Seen) -> list[TaskFacts]:
     found = [t for t in one.tasks if t.state != "removed" and (t.map_index >= 0 or t.task_id not in mapped)]
     if found or one.shape is None or one.run.over:
         return sorted(found, key=lambda t: (t.task_id, t.map_index))
-    return [_planned(t.task_id, t.queue, t.operator, t.weight) for t in one.shape.tasks]
+    return [_planned(one.shape, t) for t in one.shape.tasks]
 
 
-def _planned(task_id: str, queue: str, operator: str, weight: int) -> TaskFacts:
+def _planned(shape: DagShape, t: TaskShape) -> TaskFacts:
     times = (NAN, NAN, NAN, NAN)
-    return TaskFacts(task_id, -1, "none", *times, 0, "", 1, queue, weight, operator, NAN, NAN, NAN)
+    asks = (NAN, NAN, NAN)
+    return TaskFacts(
+        t.task_id, -1, "none", *times, 0, "", 1, t.queue, t.weight, t.operator, *asks, looks=shape.looks(t)
+    )
 
 
 def _task(one: Seen, t: TaskFacts, submit: float, how: Telling) -> dict[str, Any]:
@@ -167,7 +173,7 @@ def _task(one: Seen, t: TaskFacts, submit: float, how: Telling) -> dict[str, Any
     ready = min((x for x in (t.scheduled, t.queued) if x == x), default=NAN) + how.shift_s
     return {
         "task_id": t.task_id if t.map_index < 0 else f"{t.task_id}[{t.map_index}]",
-        "signature": signature(how.source, one.run.dag_id, t.task_id, t.operator),
+        "signature": _signature(one, t, how.source),
         "operator": t.operator,
         "instances": width,
         **dict.fromkeys(KINDS, 0.0),
@@ -201,9 +207,10 @@ def _waits(t: TaskFacts, started: float, how: Telling) -> dict[str, Any]:
     }
 
 
-def signature(source: str, dag_id: str, task_id: str, operator: str) -> str:
-    """What decides a task's behaviour, as far as Airflow says."""
-    return hashlib.sha256("\x1f".join((source, dag_id, task_id, operator)).encode()).hexdigest()[:16]
+def _signature(one: Seen, t: TaskFacts, source: str) -> str:
+    """Path of what it runs; before it has begun, of what it last ran."""
+    last = one.shape.ran.get(t.task_id) if one.shape is not None and t.started != t.started else None
+    return Signature.within(one.tenant, one.run.dag_id, t.task_id, source, last or t.looks).path
 
 
 def _times(one: Seen, t: TaskFacts, submit: float, how: Telling) -> tuple[float, float, float]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from preprov.model.signature import Signature
+from preprov.model.signature_sources import airflow
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.instants import seconds
 from preprov.sources.text import clean
@@ -40,6 +42,8 @@ class DagShape:
         since: the instant from which its timetable holds, NaN = nobody saw it change. timetable: what it was then.
         widths: how many instances its mapped tasks had in the last run that was seen whole.
         asleep: tasks that were seen to wait outside of a worker (deferred).
+        code: version of its code as task instances name it, "" = not told.
+        ran: task -> digest of what it ran when it last did (`TaskFacts.looks`).
     """
 
     dag_id: str
@@ -52,29 +56,37 @@ class DagShape:
     timetable: str = ""
     widths: Mapping[str, int] = field(default_factory=dict)
     asleep: frozenset[str] = frozenset()
+    code: str = ""
+    ran: Mapping[str, str] = field(default_factory=dict)
+
+    def looks(self, task: TaskShape) -> str:
+        """Digest of what a task that has not begun is going to run: what it last ran, else what is declared of it."""
+        told = {"dag_id": self.dag_id, "task_id": task.task_id, "operator": task.operator, "queue": task.queue}
+        version = {"dag_version": {"version_number": self.code}}
+        return self.ran.get(task.task_id) or Signature.of(airflow(told | version)).digest
 
     def dump(self) -> str:
         """As text."""
         tasks = [
             [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight] for t in self.tasks
         ]
-        head = [self.version, self.read_at, self.zone, self.ends, self.since, self.timetable]
-        return json.dumps(
-            [head, tasks, dict(self.widths), sorted(self.asleep)], separators=(",", ":"), ensure_ascii=False
-        )
+        head = [self.version, self.read_at, self.zone, self.ends, self.since, self.timetable, self.code]
+        seen = [dict(self.widths), sorted(self.asleep), dict(self.ran)]
+        return json.dumps([head, tasks, *seen], separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def load(cls, dag_id: str, text: str) -> "DagShape | None":
         """What `dump` wrote; None if it was something else (of an earlier preprov)."""
         try:
-            (version, read_at, zone, ends, since, timetable), tasks, widths, asleep = json.loads(text)
+            (version, read_at, zone, ends, since, timetable, code), tasks, widths, asleep, ran = json.loads(text)
             shapes = tuple(
                 TaskShape(task_id, tuple(children), rule, queue, operator, bool(mapped), int(weight))
                 for task_id, children, rule, queue, operator, mapped, weight in tasks
             )
         except (ValueError, TypeError):
             return None
-        return cls(dag_id, version, read_at, zone, shapes, ends, since, timetable, widths, frozenset(asleep))
+        seen = (widths, frozenset(asleep), code, ran)
+        return cls(dag_id, version, read_at, zone, shapes, ends, since, timetable, *seen)
 
 
 def ask(client: AirflowClient, dag_id: str, now: float, version: str) -> DagShape | None:
@@ -86,7 +98,8 @@ def ask(client: AirflowClient, dag_id: str, now: float, version: str) -> DagShap
     tasks = client.get(f"{place}/tasks") if details is not None else None
     if details is None or tasks is None:
         return None
-    latest = (details.get("latest_dag_version") or {}).get("version_number", "")
+    newest = details.get("latest_dag_version") or {}
+    latest = newest.get("version_number", "")
     found = tuple(_task(t) for t in tasks.get("tasks") or () if isinstance(t, Mapping) and t.get("task_id"))
     return DagShape(
         dag_id=dag_id,
@@ -95,6 +108,7 @@ def ask(client: AirflowClient, dag_id: str, now: float, version: str) -> DagShap
         zone=str(details.get("timezone") or "UTC"),
         tasks=found,
         ends=seconds(details.get("end_date")),
+        code=str(newest.get("bundle_version") or latest),
     )
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from preprov.contracts import SyncBatch
+from preprov.model.signature import TaskTraits
+from preprov.model.signature_sources import prefect
 from preprov.model.time import epoch, from_epoch
 from preprov.model.waits import Cause, SlotLimit
 from preprov.sources.instants import NAN
@@ -66,7 +68,7 @@ class Declared:
         return SyncBatch(
             schedules=tuple(plans),
             dag_queues=queues,
-            shapes=shapes_of(shapes, self._source),
+            shapes=shapes_of(shapes),
             limits=limits,
             notebook=self.written(),
         )
@@ -106,12 +108,13 @@ class Declared:
         today, nothing = at // 86_400 * 86_400, NAN
         run = FlowRun(
             f"as declared/{d.deployment_id}", d.flow_id, d.deployment_id, "PENDING", today, nothing, nothing, nothing,
-            auto=True, nested=False, pool=d.pool, queue=d.queue, host="", runs=0,
+            auto=True, nested=False, pool=d.pool, queue=d.queue, host="", runs=0, told=d.told,
         )  # fmt: skip
         queue = f"{d.pool}/{d.queue}" if d.pool else ""
         limit = limit_of(self._source, d.pool, d.queue, self.limited)
-        rank = self.priority(d.pool, d.queue)
-        return Seen(run, dag, (), self.shapes.get(dag), self.asks(run), "", self._zone, self.tenant, queue, limit, rank)
+        shape, traits, rank = self.shapes.get(dag), self.traits(run), self.priority(d.pool, d.queue)
+        asks = self.asks(run)
+        return Seen(run, dag, (), shape, asks, "", self._zone, self.tenant, queue, limit, rank, traits)
 
     # ------------------------------------------------------------------ knowing
 
@@ -125,10 +128,26 @@ class Declared:
 
     def asks(self, run: FlowRun) -> tuple[float, float, float]:
         """Cores, GiB, GPUs: by the run's own job variables, else its deployment's, else its work pool's defaults."""
+        pool = self._pools.get(run.pool, {})
+        return requests(str(pool.get("type") or ""), *self._variables(run))
+
+    def _variables(self, run: FlowRun) -> tuple[Mapping[str, Any], ...]:
+        """Job variables of its work pool, its deployment, its own: a later one wins."""
         d, pool = self._deployments.get(run.deployment_id), self._pools.get(run.pool, {})
         properties = ((pool.get("base_job_template") or {}).get("variables") or {}).get("properties") or {}
         defaults = {k: p.get("default") for k, p in properties.items() if isinstance(p, Mapping)}
-        return requests(str(pool.get("type") or ""), defaults, d.variables if d else {}, run.variables)
+        return defaults, d.variables if d else {}, run.variables
+
+    def traits(self, run: FlowRun) -> TaskTraits:
+        """What decides how it behaves; Prefect tells the version of a flow only once it runs, until then the last."""
+        dag = self.dag(run)
+        variables: dict[str, Any] = {}
+        for part in self._variables(run):
+            variables |= {k: v for k, v in part.items() if v is not None}
+        told: dict[str, Any] = {"job_variables": variables, "work_pool_name": run.pool, "work_queue_name": run.queue}
+        if run.started != run.started and dag in self.shapes:
+            told["flow_version"] = self.shapes[dag].version
+        return prefect({**told, **run.told}, dag=dag, tenant=self.tenant, source=self._source)
 
     def priority(self, pool: str, queue: str) -> int:
         """Of a run of that work queue: Prefect counts from 1, which goes first, upwards; here the higher goes first.

@@ -12,6 +12,7 @@ from preprov.sources.text import clean
 
 Json: TypeAlias = Mapping[str, Any]
 OVER: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+_TOLD: Final = ("parameters", "tags", "deployment_version", "flow_version")
 _CPU: Final = ("cpu", "cpu_request", "cpu_requests", "request_cpu", "cpus")
 _MEMORY: Final = ("memory", "memory_request", "memory_requests", "request_memory", "mem_limit", "memory_limit")
 _GPU: Final = ("gpu", "gpus", "gpu_count", "accelerator_count")
@@ -24,6 +25,7 @@ class FlowRun:
     Attributes:
         expected: when it was meant to start. auto: a schedule made it. nested: it is part of another run.
         host: where its process was started, if its worker says. variables: its own job variables.
+        told: what else of it decides how it behaves: parameters, tags, versions.
     """
 
     run_id: str
@@ -41,6 +43,7 @@ class FlowRun:
     host: str
     runs: int
     variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    told: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def over(self) -> bool:
@@ -73,6 +76,7 @@ class FlowRun:
             host=clean(str(j.get("infrastructure_pid") or "").rpartition(":")[0]),
             runs=int(j.get("run_count") or 0),
             variables=j.get("job_variables") or {},
+            told={k: j[k] for k in _TOLD if j.get(k)},
         )
 
 
@@ -137,6 +141,7 @@ class Deployment:
     limit: int | None
     schedules: tuple[Json, ...] = field(hash=False, default=())
     variables: Mapping[str, Any] = field(hash=False, default_factory=dict)
+    told: Mapping[str, Any] = field(hash=False, default_factory=dict)
 
     @classmethod
     def of(cls, j: Json) -> "Deployment":
@@ -159,6 +164,7 @@ class Deployment:
             limit=int(limit) if limit else None,
             schedules=active,
             variables=j.get("job_variables") or {},
+            told={"deployment_version": j.get("version"), **{k: j[k] for k in _TOLD if j.get(k)}},
         )
 
 

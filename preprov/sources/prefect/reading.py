@@ -199,6 +199,7 @@ class Reading:
             queue=f"{run.pool}/{run.queue}" if run.pool else "",
             limit=limit_of(self._source, run.pool, run.queue, d.limited),
             priority=d.priority(run.pool, run.queue),
+            traits=d.traits(run),
             pending=self._let_in(run) if ask else NAN,
         )
 
@@ -219,14 +220,15 @@ class Reading:
 
     def _batch(self, seen: Sequence[Seen], **more: Any) -> SyncBatch:
         rejects, self._rejects = tuple(self._rejects), []
-        return SyncBatch(runs=table(seen, self._source), rejects=rejects, **more)
+        return SyncBatch(runs=table(seen), rejects=rejects, **more)
 
     def _told_whole(self, runs: Sequence[FlowRun], *, ask: bool) -> Iterator[SyncBatch]:
         by_id = {r.run_id: r for r in runs}
         for part in self._tasks(runs):
             for run_id, tasks in part.items():
                 if by_id[run_id].state == "COMPLETED" and tasks:
-                    self._declared.learn(by_id[run_id], Shape.of(tasks))
+                    version = str(by_id[run_id].told.get("flow_version", ""))
+                    self._declared.learn(by_id[run_id], Shape.of(tasks, version))
             seen = [self._seen(by_id[run_id], tasks, ask=ask) for run_id, tasks in part.items()]
             yield self._batch(seen, notebook=self._declared.written())
 

@@ -1,9 +1,8 @@
 """Flow runs into columns: the run itself, which holds its cores and its memory, and the tasks that run within it."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 
 from preprov.contracts import SeenRuns
 from preprov.model.resources import KINDS
+from preprov.model.signature import TaskTraits, signature_path
 from preprov.model.waits import Cause, limit_key
 from preprov.model.work import Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
@@ -27,32 +27,33 @@ class Shape:
     """What a run of a DAG looks like, as its last one that ended well did.
 
     Attributes:
-        tasks: names. edges: (parent, child), positions among them.
+        tasks: names. edges: (parent, child), positions among them. version: of its flow, "" = not told.
     """
 
     tasks: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
+    version: str = ""
 
     def dump(self) -> str:
         """As text."""
-        return json.dumps([self.tasks, self.edges], separators=(",", ":"), ensure_ascii=False)
+        return json.dumps([self.tasks, self.edges, self.version], separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def load(cls, text: str) -> "Shape | None":
         """What `dump` wrote; None if it was something else."""
         try:
-            tasks, edges = json.loads(text)
-            return cls(tuple(map(str, tasks)), tuple((int(p), int(c)) for p, c in edges))
+            tasks, edges, version = json.loads(text)
+            return cls(tuple(map(str, tasks)), tuple((int(p), int(c)) for p, c in edges), str(version))
         except (ValueError, TypeError):
             return None
 
     @classmethod
-    def of(cls, tasks: Sequence[TaskRun]) -> "Shape":
+    def of(cls, tasks: Sequence[TaskRun], version: str = "") -> "Shape":
         """Inferred from the task runs of one run: whose results each took, and what it waited for."""
         ordered = in_order(tasks)
         place = {t.task_run_id: i for i, (_, t) in enumerate(ordered)}
         edges = ((place[p], place[t.task_run_id]) for _, t in ordered for p in t.parents if p in place)
-        return cls(tuple(name for name, _ in ordered), tuple(sorted(edges)))
+        return cls(tuple(name for name, _ in ordered), tuple(sorted(edges)), version)
 
 
 def in_order(tasks: Sequence[TaskRun]) -> list[tuple[str, TaskRun]]:
@@ -73,6 +74,7 @@ class Seen:
     Attributes:
         shape: of its DAG, for a run whose tasks have not been made yet. asks: cores, GiB, GPUs, NaN = not stated.
         pending: when it was let in, NaN = nobody asked. limit: `waits.limit_key`.
+        traits: what decides how it behaves, and all tasks within it.
     """
 
     run: FlowRun
@@ -86,13 +88,18 @@ class Seen:
     queue: str
     limit: str
     priority: int
+    traits: TaskTraits
     pending: float = NAN
 
     @property
     def looks(self) -> object:
         """Changes when anything does by which it is told."""
-        how = (self.asks, self.cron, self.zone, self.tenant, self.priority, self.pending)
+        how = (self.asks, self.cron, self.zone, self.tenant, self.priority, self.pending, self.signature(""))
         return self.run, self.tasks, self.shape, how  # no hash: that of -1 is that of -2
+
+    def signature(self, task: str) -> str:
+        """Of a task within it."""
+        return signature_path(replace(self.traits, task=task))
 
     @property
     def submit(self) -> float:
@@ -113,7 +120,7 @@ def limit_of(source: str, pool: str, queue: str, limited: frozenset[tuple[str, s
     return limit_key(Cause.WORK_POOL, source, pool) if pool else ""
 
 
-def table(seen: Sequence[Seen], source: str) -> SeenRuns:
+def table(seen: Sequence[Seen]) -> SeenRuns:
     """The runs in columns."""
     if not seen:
         return SeenRuns.empty()
@@ -121,8 +128,8 @@ def table(seen: Sequence[Seen], source: str) -> SeenRuns:
     edges: list[tuple[int, int]] = []
     for number, one in enumerate(seen):
         first = len(rows)
-        rows.append({"run": number, **_flow_row(one, source)})
-        rows.extend({"run": number, **row} for row in _task_rows(one, source))
+        rows.append({"run": number, **_flow_row(one)})
+        rows.extend({"run": number, **row} for row in _task_rows(one))
         edges.extend((first + 1 + p, first + 1 + c) for p, c in _edges(one))
         _ready(rows, first, edges, one)
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
@@ -172,13 +179,13 @@ def _row(name: str, signature: str, **more: Any) -> dict[str, Any]:
     return {**plain, **more}
 
 
-def _flow_row(one: Seen, source: str) -> dict[str, Any]:
+def _flow_row(one: Seen) -> dict[str, Any]:
     run = one.run
     cpu, memory, gpu = one.asks
     started, ended = _span(run.started, run.ended, run, one)
     return _row(
         FLOW,
-        _signature(source, one.dag, ""),
+        one.signature(FLOW),
         cpu=cpu,
         memory=memory,
         gpu=0.0 if gpu != gpu else gpu,
@@ -193,18 +200,18 @@ def _flow_row(one: Seen, source: str) -> dict[str, Any]:
     )
 
 
-def _task_rows(one: Seen, source: str) -> Iterator[dict[str, Any]]:
+def _task_rows(one: Seen) -> Iterator[dict[str, Any]]:
     """Tasks take nothing: what they need was asked for by their flow run; nor do they wait for a place of their own."""
     if not one.tasks and not one.run.over:
         for name in one.shape.tasks if one.shape else ():
-            yield _row(name, _signature(source, one.dag, name.partition("[")[0]))
+            yield _row(name, one.signature(name.partition("[")[0]))
         return
     for name, t in in_order(one.tasks):
         started, ended = _span(t.started, t.ended, one.run, one)
         done = t.state == "COMPLETED" and t.started == t.started and t.ended == t.ended
         yield _row(
             name,
-            _signature(source, one.dag, t.base),
+            one.signature(t.base),
             started_at=started,
             ended_at=ended,
             runtime_s=t.ended - t.started if done else NAN,
@@ -239,11 +246,6 @@ def _ready(rows: list[dict[str, Any]], first: int, edges: Sequence[tuple[int, in
             rows[i]["ready_at"] = min(max(latest.get(i, since), since), began)
 
 
-def _signature(source: str, dag: str, task: str) -> str:
-    """What decides a task's behaviour, as far as Prefect says."""
-    return hashlib.sha256("\x1f".join(("prefect", source, dag, task)).encode()).hexdigest()[:16]
-
-
-def shapes_of(shapes: Mapping[str, Seen], source: str) -> SeenRuns:
+def shapes_of(shapes: Mapping[str, Seen]) -> SeenRuns:
     """A run for each DAG, to foresee its next ones by."""
-    return table([shapes[d] for d in sorted(shapes)], source)
+    return table([shapes[d] for d in sorted(shapes)])

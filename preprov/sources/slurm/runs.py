@@ -1,13 +1,15 @@
 """From submissions that hang together to runs with tasks and edges."""
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from preprov.contracts import SeenRuns
 from preprov.model.agent import Usage
+from preprov.model.signature import signature_path
+from preprov.model.signature_sources import slurm
 from preprov.model.time import Timescale, epoch
 from preprov.model.work import Trigger
 from preprov.model.worktable import WAIT_COLUMNS, WorkTable
@@ -22,6 +24,7 @@ _FAR_S: Final = 3650 * 86_400.0
 """A submission that no node would help is expected so long after it was made: never."""
 _MOST_EDGES: Final = 20_000
 _MB_PER_MIB: Final = 1.048576
+_MOST_LINES: Final = 20_000
 _NAN: Final = float("nan")
 
 
@@ -31,6 +34,7 @@ class RunBuilder:
     Args:
         scale: how wall time is shown. tenant: of a submission without an account. crons: turns of the crontab.
         source: key of the source. given: job number -> when nodes were given to it, where that was seen.
+        lines: what is submitted -> the command by which it last was, as far as was read; it is added to.
     """
 
     def __init__(
@@ -41,9 +45,11 @@ class RunBuilder:
         crons: CronTurns,
         source: str = "",
         given: Mapping[int, float] | None = None,
+        lines: MutableMapping[str, str] | None = None,
     ) -> None:
         self._scale, self._tenant, self._zone, self._crons = scale, tenant, zone, crons
         self._source, self._given = source, given or {}
+        self._lines: MutableMapping[str, str] = {} if lines is None else lines
 
     def build(self, runs: Mapping[int, Sequence[Unit]], chains: Chains) -> SeenRuns:
         """Runs of these units, which are whole: run -> its units, the first submission first."""
@@ -73,6 +79,14 @@ class RunBuilder:
                 name = _task_id(stem, unit, index)
                 yield from ((f"{run}/{name}#{i}", usage) for i in range(task.nodes))
 
+    def _line(self, unit: Unit) -> str:
+        """The command by which it was submitted; while the queue does not tell, by which the last of its name was."""
+        if unit.line:
+            if len(self._lines) >= _MOST_LINES:
+                self._lines.clear()
+            self._lines[unit.dag] = unit.line
+        return unit.line or self._lines.get(unit.dag, "")
+
     def _add(self, table: "_Table", run: int, units: Sequence[Unit], chains: Chains) -> None:
         first = units[0]
         submit = min(u.submit for u in units)
@@ -96,14 +110,14 @@ class RunBuilder:
             }
         )
         where: dict[int, dict[int, int]] = {}
-        for unit, stem, place in _named(units):
-            where[unit.unit_id] = self._tasks(table, stem, unit, place)
+        for unit, stem, place in _named([replace(u, line=self._line(u)) for u in units]):
+            where[unit.unit_id] = self._tasks(table, stem, unit, place, dag)
         for unit in units:
             for parent, corr in chains.parents.get(unit.unit_id, {}).items():
                 if parent in where:
                     table.link(where[parent], where[unit.unit_id], element_wise=corr)
 
-    def _tasks(self, table: "_Table", stem: str, unit: Unit, place: int) -> dict[int, int]:
+    def _tasks(self, table: "_Table", stem: str, unit: Unit, place: int, dag: str) -> dict[int, int]:
         """Tasks of a unit, the `place`-th of its name in the run: index -> position.
 
         Elements of an array with a limit follow each other.
@@ -112,19 +126,21 @@ class RunBuilder:
         waiting: list[int] = []
         for index, task in sorted(unit.tasks.items()):
             where[index] = len(table.tasks)
-            table.tasks.append(self._task(stem, unit, index, task, len(table.runs) - 1, place))
+            table.tasks.append(self._task(stem, unit, index, task, len(table.runs) - 1, place, dag))
             if task.started_at is None and not task.over:
                 waiting.append(where[index])
         if unit.at_once:
             table.edges.extend(zip(waiting, waiting[unit.at_once :], strict=False))
         return where
 
-    def _task(self, stem: str, unit: Unit, index: int, task: UnitTask, run: int, place: int) -> dict[str, object]:
+    def _task(
+        self, stem: str, unit: Unit, index: int, task: UnitTask, run: int, place: int, dag: str
+    ) -> dict[str, object]:
         begun, ended = self.at(task.started_at), self.at(task.ended_at)
         return {
             "run": run,
             "task_id": _task_id(stem, unit, index),
-            "signature": _signature(unit, index, place),
+            "signature": self._signature(unit, index, place, dag),
             "operator": "slurm",
             "instances": task.nodes,
             "gang": task.nodes > 1,
@@ -144,6 +160,24 @@ class RunBuilder:
             "placed_at": _NAN,
             "attempt": task.attempt,
         }
+
+    def _signature(self, unit: Unit, index: int, place: int, dag: str) -> str:
+        """Of all that decides a task's behaviour; which component, and the how manieth of its name in its run, do too.
+
+        Elements of an array are alike.
+        """
+        job = {
+            "name": unit.name,
+            "account": clean(unit.account),
+            "partition": unit.partition,
+            "features": unit.features,
+            "container": unit.container,
+            "submit_line": unit.line,
+            "tres_req_str": unit.tasks[index].asked,
+        }
+        traits = slurm(job, dag=dag, tenant=self._tenant, source=self._source)
+        which = {"component": str(index) if unit.kind == "het" else "", "place": str(place)}
+        return signature_path(replace(traits, extra={**traits.extra, **which}))
 
     def _slot(self, task: UnitTask) -> float | None:
         """When nodes were given to it; Slurm itself forgets that once they have booted."""
@@ -166,15 +200,6 @@ def _named(units: Sequence[Unit]) -> Iterator[tuple[Unit, str, int]]:
 
 def _task_id(stem: str, unit: Unit, index: int) -> str:
     return f"{stem}{'' if index < 0 else f'[{index}]' if unit.kind == 'array' else f'+{index}'}"
-
-
-def _signature(unit: Unit, index: int, place: int) -> str:
-    """What decides a task's behaviour: whose, what, which component, and the how manieth of its name in its run.
-
-    Elements of an array are alike.
-    """
-    part = str(index) if unit.kind == "het" else ""
-    return hashlib.sha256("\x1f".join(("slurm", unit.dag, part, str(place))).encode()).hexdigest()[:16]
 
 
 class _Table:

@@ -80,6 +80,7 @@ class SlurmSource:
         self._skew: float | None = None
         self._kept: dict[int, int] = {}
         self._given: dict[int, float] = {}
+        self._lines: dict[str, str] = {}
 
     @property
     def key(self) -> str:
@@ -108,7 +109,9 @@ class SlurmSource:
         lines, rejects = self._crontabs()
         turns = CronTurns(lines, second_s=self._scale.speed)
         scale = replace(self._scale, wall=self._scale.wall + skew)
-        builder = RunBuilder(scale, self._settings.tenant, self._settings.zone, turns, self.key, self._given)
+        builder = RunBuilder(
+            scale, self._settings.tenant, self._settings.zone, turns, self.key, self._given, self._lines
+        )
         seen = Sighting(self._reader, Chains.read(state.notebook))
         declared = turns.schedules(self._settings.tenant, now) if self._settings.crontabs else None
         yield SyncBatch(schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects), notebook=notebook)

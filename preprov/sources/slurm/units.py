@@ -48,6 +48,7 @@ class UnitTask:
         slot_at: when nodes were given to it, which may have had to boot first; None = not told apart from its start.
         reason: why it last waited, as Slurm says. host: its first node. attempt: which one, requeues counted.
         used: of all its nodes together, once it has ended and the accounting tells.
+        asked: what was requested, as one text.
     """
 
     index: int
@@ -67,6 +68,7 @@ class UnitTask:
     host: str = ""
     attempt: int = 1
     used: Used = _NOTHING_KNOWN
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Unit:
         unit_id: its first job number. kind: "job", "array", "het".
         at_once: elements of an array that may run at once; 0 = all.
         due: not before this, where it waits for a time; None = at once. waits: "" or why no node would help it.
-        tasks: by index.
+        tasks: by index. features: of the nodes it may run on. line: by which it was submitted, container: what it runs
+            in; "" = not told.
     """
 
     unit_id: int
@@ -93,6 +96,9 @@ class Unit:
     at_once: int = 0
     cron: bool = False
     tasks: dict[int, UnitTask] = field(default_factory=dict)
+    features: str = ""
+    line: str = ""
+    container: str = ""
 
     @property
     def over(self) -> bool:
@@ -159,7 +165,8 @@ def merged(accounted: Unit | None, queued: Unit | None) -> Unit:
         return found
     ended = {i: t for i, t in accounted.tasks.items() if t.over}
     newer = {i: t for i, t in queued.tasks.items() if not (t.over and i in ended)}
-    return replace(queued, tasks={**accounted.tasks, **newer})
+    line = accounted.line or queued.line
+    return replace(queued, tasks={**accounted.tasks, **newer}, line=line)
 
 
 def _unit_id(job: SlurmJob | AccountedJob) -> int:
@@ -175,7 +182,12 @@ def _unit_of(job: SlurmJob | AccountedJob, submit: float) -> Unit:
             waits = _waits(job.reason)
             due = job.eligible_at if job.reason == "BeginTime" else None
     partition = job.partition.split(",")[0]
-    return Unit(_unit_id(job), kind, job.name, job.user, job.account, partition, priority, submit, due, waits, 0, cron)
+    return Unit(
+        _unit_id(job), kind, job.name, job.user, job.account, partition, priority, submit, due, waits, 0, cron,
+        features=job.features if isinstance(job, SlurmJob) else job.constraints,
+        line=job.submit_line,
+        container=job.container,
+    )  # fmt: skip
 
 
 def _priority(value: float | None) -> int:
@@ -218,6 +230,7 @@ def _queued(job: SlurmJob) -> Iterator[UnitTask]:
         reason=job.reason,
         host=_host(job.nodes),
         attempt=job.restarts + 1,
+        asked=job.asked,
     )
     if pending and job.array_job_id and job.array_task is None:
         for index in elements(job.array_tasks):
@@ -252,6 +265,7 @@ def _accounted(job: AccountedJob) -> UnitTask:
         host=_host(job.nodes),
         attempt=job.restarts + 1,
         used=job.used,
+        asked=job.asked,
     )
 
 

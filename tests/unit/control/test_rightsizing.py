@@ -1,18 +1,20 @@
 """What tasks that were served here used, and what they should ask for."""
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from preprov.control.measuring import executions, usage_runs
+from preprov.control.measuring import executions, usage_runs, usual_runs
 from preprov.control.rightsizing import of_pool, show_task
 from preprov.control.routing import Router
 from preprov.control.syncing import sync
 from preprov.model.agent import Usage
 from preprov.model.errors import ForecastError
 from preprov.model.resources import Resources
+from preprov.model.signature_sources import task_signature
 from preprov.model.time import epoch
 from preprov.model.work import State, TaskSpec
 from preprov.testing.listed import ListedPlace, ListedRun
@@ -21,11 +23,23 @@ from tests.unit.control.world import START, World, dag, make_pool, make_world, t
 GREEDY = TaskSpec("greedy", ("true",), request=Resources(cpu=2, memory=12), runtime_hint_s=60)
 
 
-def watched(world: World, runs: int, *, peak: float = 3.0, cores: float = 0.5) -> list[str]:
+NEWER = replace(GREEDY, command=("true", "--newer"))
+
+
+def watched(
+    world: World,
+    runs: int,
+    *,
+    peak: float = 3.0,
+    cores: float = 0.5,
+    spec: TaskSpec = GREEDY,
+    name: str = "etl",
+    tenant: str = "default",
+) -> list[str]:
     """Runs one after the other, each watched every ten seconds: a rise to the peak, then half of it."""
     made = []
     for i in range(runs):
-        (run,) = world.submit(dag("etl", GREEDY))
+        (run,) = world.submit(replace(dag(name, spec), tenant=tenant))
         world.run_for(300)
         (served,) = world.ctx.ports.work.task_runs([run.run_id])
         assert served.state is State.SUCCEEDED
@@ -78,6 +92,7 @@ def test_what_failed_or_is_not_over_teaches_nothing():
     world = make_world()
     watched(world, 3)
     before = executions(world.ctx, world.pool, since=START, until=world.clock.now())
+    assert before.column("machine").tolist() == [world.pool.groups[0].offerings[0].instance_type] * 3
     world.submit(dag("etl", GREEDY))
     world.run_for(30)
     assert len(executions(world.ctx, world.pool, since=START, until=world.clock.now())) == len(before) == 3
@@ -189,3 +204,51 @@ def test_a_task_that_has_changed_is_learnt_anew():
     assert told.since.startswith(first)
     assert told.runs == 4
     assert told.curves["memory"].peak[0] > 8
+
+
+def test_a_signature_shows_its_own_code_and_its_own_tenant():
+    world = make_world()
+    watched(world, 4)
+    watched(world, 4, peak=6.0, spec=NEWER)
+    watched(world, 4, peak=1.0, tenant="other")
+    old, new = (task_signature(s, "etl", "default") for s in (GREEDY, NEWER))
+    tops = {}
+    for what in (old, new, "default/etl/greedy", "other/etl/greedy"):
+        shown = show_task(world.ctx, world.pool, what)
+        assert (shown.runs, shown.level) == (4, "signature")
+        tops[what] = shown.curves["memory"].peak[-1]
+    assert tops[old] == pytest.approx(3.0, abs=0.2)
+    assert tops[new] == tops["default/etl/greedy"] == pytest.approx(6.0, abs=0.3)
+    assert tops["other/etl/greedy"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_new_version_borrows_from_the_task_and_a_new_task_from_its_dag_and_so_on():
+    world = make_world()
+    watched(world, 3)
+    watched(world, 2, peak=6.0, spec=NEWER)
+    shown = show_task(world.ctx, world.pool, task_signature(NEWER, "etl", "default"))
+    assert (shown.level, shown.of, shown.runs) == ("task", "default/etl/greedy", 5)
+    memory = shown.curves["memory"]
+    assert memory.peak[0] <= 3.02
+    assert memory.peak[-1] >= 6.0, "never narrower than the runs that it rests on"
+    assert not shown.odd
+    for what, level, of in (
+        ("default/etl/fresh", "DAG", "default/etl"),
+        ("default/none/fresh/0123456789abcdef", "tenant", "default"),
+        ("new/none/fresh/0123456789abcdef", "pool", ""),
+    ):
+        shown = show_task(world.ctx, world.pool, what)
+        assert (shown.level, shown.of, shown.runs) == (level, of, 5)
+
+
+def test_what_acts_on_a_new_version_rests_on_those_before_it_and_never_on_other_tasks():
+    world = make_world()
+    watched(world, 3)
+    (newer,) = watched(world, 1, peak=6.0, spec=NEWER)
+    (served,) = world.ctx.ports.work.task_runs([newer])
+    assert len(usual_runs(world.ctx, world.pool, "etl", served)) == 4
+    other = replace(served, spec=replace(NEWER, task_id="other"), signature="default/etl/other/0123456789abcdef")
+    assert usual_runs(world.ctx, world.pool, "etl", other) == []
+    watched(world, 2, peak=6.0, spec=NEWER)
+    own = usual_runs(world.ctx, world.pool, "etl", served)
+    assert {i.signature for i, _ in own} == {task_signature(NEWER, "etl", "default")}

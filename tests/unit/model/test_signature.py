@@ -61,7 +61,7 @@ POD = {
 AIRFLOW = {
     "dag_id": "eod",
     "task_id": "price",
-    "map_index": 3,
+    "map_index": -1,
     "try_number": 2,
     "operator_name": "KubernetesPodOperator",
     "queue": "big",
@@ -70,13 +70,13 @@ AIRFLOW = {
     "rendered_fields": {"image": "price:3", "cmds": ["price"], "arguments": ["--as-of", "2025-10-30T02:10:00Z"]},
 }
 PREFECT = {
-    "name": "fit-a1b",
-    "task_key": "flows.learn.fit",
-    "flow_name": "nightly",
+    "name": "quick-otter",
     "run_count": 1,
-    "tags": ["gpu", "eod"],
-    "task_inputs": {"series": [{"input_type": "parameter"}]},
+    "tags": ["gpu", "eod", "auto-scheduled"],
+    "parameters": {"day": "2025-10-30", "rows": 100_000, "into": "s3://lake/out.parquet", "keys": ["a", "b"]},
+    "flow_version": "5d2c1",
     "work_pool_name": "batch",
+    "work_queue_name": "high",
     "job_variables": {"image": "fit:2", "command": "python -m fit --run-id 8812", "env": {"OMP_NUM_THREADS": "4"}},
 }
 SLURM = {
@@ -99,8 +99,8 @@ NEXTFLOW = {
 GOLDEN = {
     "submitted": (submitted(LOAD, "orders", "shop"), "shop/orders/load/c4c7feb5715a2502"),
     "airflow": (airflow(AIRFLOW), "default/eod/price/98506ae841139dd2"),
-    "prefect": (prefect(PREFECT), "default/nightly/fit/d01b52843f20426d"),
-    "slurm": (slurm(SLURM), "bio/ada/align/15ebbdad859190eb"),
+    "prefect": (prefect(PREFECT, dag="nightly/eod", task="fit"), "default/nightly%2Feod/fit/1780b41e45f6afdd"),
+    "slurm": (slurm(SLURM, dag="ada/align"), "bio/ada%2Falign/align/a9d93fa1f20be4e1"),
     "kubernetes": (kubernetes(POD), "risk/eod/resample/48be53840a455b9c"),
     "nextflow": (
         nextflow(NEXTFLOW, inputs=(InputTraits("reads", "fastq.gz", 3e9, 2),)),
@@ -138,15 +138,21 @@ def test_another_night_another_machine_another_try_is_the_same_task() -> None:
         env={"MODE": "full", "HOSTNAME": "n18", "DB_PASSWORD": "other"},
     )
     assert task_signature(tomorrow, "orders", "shop") == task_signature(LOAD, "orders", "shop")
-    again = {**AIRFLOW, "map_index": 4, "try_number": 1}
+    again = {**AIRFLOW, "try_number": 1}
     again["rendered_fields"] = {**AIRFLOW["rendered_fields"], "arguments": ["--as-of", "2025-11-02T02:10:00+01:00"]}
     assert airflow(again) == replace(airflow(AIRFLOW), command=airflow(again).command)
     assert Signature.of(airflow(again)) == Signature.of(airflow(AIRFLOW))
     meta = {**POD["metadata"], "name": "resample-28999172-bbbbb"}
     meta["labels"] = {**meta["labels"], "job-name": "resample-28999172"}
     assert Signature.of(kubernetes({**POD, "metadata": meta})) == Signature.of(kubernetes(POD))
-    assert Signature.of(slurm({**SLURM, "name": "align[8]"})) == Signature.of(slurm(SLURM))
-    assert Signature.of(prefect({**PREFECT, "name": "fit-0c9", "run_count": 2})) == Signature.of(prefect(PREFECT))
+    assert Signature.of(slurm({**SLURM, "name": "align[8]"}, dag="ada/align")) == Signature.of(
+        slurm(SLURM, dag="ada/align")
+    )
+    other = {"day": "2025-10-31", "rows": 120_000, "into": "s3://lake/out.parquet", "keys": ["c", "d"]}
+    other_run = {**PREFECT, "name": "sly-fox", "run_count": 2, "parameters": other, "tags": ["eod", "gpu"]}
+    assert Signature.of(prefect(other_run, dag="nightly/eod", task="fit")) == Signature.of(
+        prefect(PREFECT, dag="nightly/eod", task="fit")
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,13 +183,50 @@ def test_what_a_nextflow_task_read_itself_is_no_part_of_it() -> None:
 
 def test_slurm_tells_the_same_in_all_its_versions() -> None:
     old = {**SLURM, "tres": None, "tres_req_str": "cpu=8,mem=16384,billing=8"}
-    newer = {**SLURM, "user": "", "user_name": "ada", "comment": {"administrator": "", "job": ""}}
-    assert slurm(old) == slurm(newer) == slurm(SLURM)
+    assert slurm(old, dag="ada/align") == slurm(SLURM, dag="ada/align")
 
 
 def test_fields_that_are_not_there_are_no_error() -> None:
-    for extract in (airflow, prefect, slurm, kubernetes, nextflow):
-        assert len(Signature.of(extract({})).digest) == 64
+    for traits in (airflow({}), prefect({}, dag=""), slurm({}, dag=""), kubernetes({}), nextflow({})):
+        assert len(Signature.of(traits).digest) == 64
+
+
+def _digest(traits: TaskTraits) -> str:
+    return Signature.of(traits).digest
+
+
+def test_what_a_slurm_job_asks_for_counts_only_where_it_decides_how_it_runs() -> None:
+    said = "sbatch -J x --time=10 --mem 4G -d afterok:5 --begin=now+1hour --parsable -c8 align.sh s --time 5"
+    same = slurm({**SLURM, "submit_line": said}, dag="ada/align")
+    assert same.command == ("align.sh", "s", "--time", "5")
+    assert slurm({**SLURM, "submit_line": said.replace(":5", ":6")}, dag="ada/align") == same
+    for wrapped in ("sbatch -n1 --wrap='do it'", "sbatch --wrap 'do it' -n1"):
+        assert slurm({"submit_line": wrapped}, dag="").command == ("do it",)
+    assert slurm({"submit_line": "sbatch -n1 a.sh"}, dag="") == slurm({"submit_line": "sbatch -n 1 : a.sh"}, dag="")
+    first, more = ({**SLURM, "tres": None, "tres_req_str": t} for t in ("cpu=8,mem=1G,node=1", "cpu=8,mem=64G,node=1"))
+    wider = {**first, "tres_req_str": "cpu=64,mem=1G,node=1"}
+    assert slurm(first, dag="d") == slurm(more, dag="d")
+    assert _digest(slurm(first, dag="d")) != _digest(slurm(wider, dag="d"))
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "machine"),
+    [
+        ("{'KubernetesExecutor': {'image': 'etl:3', 'request_cpu': '2'}}", ("etl:3",), "q"),
+        ("{'pod_override': {'containers': [{'image': 'etl:3',\n 'image_pull_policy': 'Always'}]}}", ("etl:3",), "q"),
+        ("V1Pod(spec={'node_selector': {'gpu': 'a100'}, 'image_pull_secrets': None})", (), "q,{'gpu': 'a100'}"),
+        ("{'KubernetesExecutor': {'request_cpu': '4'}}", (), "q"),
+    ],
+)
+def test_of_an_executor_config_the_image_and_the_nodes_count(config: str, code: object, machine: str) -> None:
+    traits = airflow({"queue": "q", "executor_config": config})
+    assert (traits.code, traits.machine, traits.extra) == (code, machine, {})
+
+
+def test_arguments_of_a_mapped_instance_are_its_share_of_the_input() -> None:
+    one, two = ({**AIRFLOW, "map_index": i, "rendered_fields": {"image": "p", "op_args": [f"f{i}"]}} for i in (0, 1))
+    assert airflow(one) == airflow(two)
+    assert _digest(airflow({**one, "rendered_fields": {"image": "q"}})) != _digest(airflow(one))
 
 
 @pytest.mark.parametrize(
