@@ -29,7 +29,22 @@ class FakeImages:
     @property
     def handlers(self) -> dict[str, Callable[[Call], Answer]]:
         """Actions that moto does not get right."""
-        return {"ec2:CreateImage": self._create, "ec2:DeregisterImage": self._deregister}
+        return {
+            "ec2:CreateImage": self._create,
+            "ec2:DeregisterImage": self._deregister,
+            "ec2:CreateLaunchTemplateVersion": self._version,
+        }
+
+    def _version(self, call: Call) -> Answer:
+        """A version has what its source has, less what it names itself."""
+        answer = self.cloud.moto(call)
+        source, ec2 = call.params.get("SourceVersion"), self.cloud.ec2
+        if answer.status == 200 and source:
+            name, id_ = call.params.get("LaunchTemplateName"), call.params.get("LaunchTemplateId")
+            template = ec2.get_launch_template_by_name(name) if name else ec2.get_launch_template(id_)
+            made = template.versions[-1]
+            made.data = {**template.get_version(source).data, **made.data}
+        return answer
 
     def advance(self, now: float) -> None:
         """Bring all images up to now."""

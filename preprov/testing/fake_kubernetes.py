@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -60,6 +61,7 @@ class FakeKubernetes:
     node_used: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "memory": 0.0})
     _made: int = 0
     _lists: dict[int, list[Json]] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
 
     def now(self) -> float:
         """Epoch seconds there."""
@@ -242,14 +244,15 @@ class FakeKubernetes:
     def _page(self, name: str, found: list[Json], query: Mapping[str, list[str]]) -> tuple[int, Json]:
         """A list is as it was when it was begun, whatever is deleted while somebody reads it."""
         token = query.get("continue", [""])[0]
-        number, at = (int(part) for part in token.split(".")) if token else (self.asked, 0)
+        number, at = (int(part) for part in token.split(".")) if token else (next(self._numbers), 0)
         if at and self.forget:
             self.forget -= 1
             return 410, status(410, "Expired")
-        found = self._lists.pop(number, found)
+        found = self._lists.get(number, found)
         size = min(int(query.get("limit", [str(self.page)])[0]), self.page)
         more = {"continue": f"{number}.{at + size}"} if at + size < len(found) else {}
-        self._lists[number] = found  # a page may be asked for again
+        if more:
+            self._lists[number] = found  # a page may be asked for again
         return 200, {
             "kind": f"{name}List",
             "metadata": {"resourceVersion": "1", **more},

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from preprov.contracts import Finding
-from preprov.model.errors import NotAuthorisedError, PoolError
+from preprov.model.errors import NotAuthorisedError, NotFoundError, PoolError
 from preprov.model.notes import GROUP, POOL
 from preprov.pools.aws import images, prices, volumes
 from preprov.pools.aws.actions import ACT, policy
@@ -67,7 +67,10 @@ def to_act(tools: Tools, group: AwsGroup) -> Iterator[Finding]:
     Raises:
         PoolError: it could not be asked.
     """
-    ec2, asked = tools.clients.get("ec2", group.place), _asked(tools, group)
+    try:
+        ec2, asked = tools.clients.get("ec2", group.place), _asked(tools, group)
+    except NotFoundError:  # the group or its template, of which another finding tells
+        return
     what = f"{group.where}: rights to act"
     lacking = _lacking(group, {**_of_nodes(ec2, asked), **({} if group.asg else _of_fleets(ec2, group, asked))})
     if lacking:

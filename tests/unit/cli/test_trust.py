@@ -42,7 +42,8 @@ def test_a_pool_is_adopted_and_given_back(preprov, world, tmp_path):
     assert first.code == 0, first.err
     assert first.json["schema"] == "preprov/pool-adopt/1"
     (group,) = first.json["groups"]
-    assert group["settings"] == {"capacity": 0}
+    assert group["settings"]["capacity"] == 0
+    assert group["settings"]["boots_from"]["imageReference"]["publisher"] == "Canonical", "what it makes machines from"
     world.vmss.capacity = 0
     world.provider._lender(world.pool, "vms").resize(1)
     assert preprov("pool", "adopt", "night", "-o", "json").json["groups"] == [group], "as it was found, not as it is"
