@@ -107,8 +107,8 @@ def programs(version: str) -> Path:
     steps = [] if python.exists() else [["venv", "--python", sys.executable, str(home)]]
     if not (home / "bin" / "airflow").exists():
         steps.append(["pip", "install", "--python", str(python), f"apache-airflow=={version}.*"])
-    celery = "apache-airflow-providers-celery"
-    steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest", celery])
+    celery = ["apache-airflow-providers-celery", "celery<5.7"]  # its 5.7 lacks what the provider's 3.26 imports
+    steps.append(["pip", "install", "--python", str(python), "-e", str(PROVIDER), "pytest", *celery])
     for step in steps:
         done = subprocess.run([*uv, *step], capture_output=True, text=True, timeout=900, check=False)
         if done.returncode:
