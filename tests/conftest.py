@@ -61,8 +61,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything under tests/integration and tests/e2e, so that no test is left out of both runs.
 
-    Whatever waits for a real component is given longer than it waits itself. Those of one folder share their components,
-    so they run in one process.
+    Whatever waits for a real component is given longer than it waits itself. Those of one folder share their
+    components, so they run in one process.
     """
     real = (ROOT / "tests" / "integration", ROOT / "tests" / "e2e")
     for item in items:
