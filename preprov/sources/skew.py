@@ -28,13 +28,19 @@ class HeardClock:
         self._ours = ours
         self.ahead_s = 0.0
 
-    def hear(self, date: str | None) -> None:
-        """Take the header `Date` of an answer that came just now; none, or a broken one, says nothing."""
+    def hear(self, date: str | None, asked: float | None = None) -> None:
+        """Take the header `Date` of an answer that came just now; none, or a broken one, says nothing.
+
+        Args:
+            date: the header. asked: when it was asked for, by our clock: a time between then and now is ours.
+        """
         try:
             theirs = parsedate_to_datetime(date or "")
         except (ValueError, TypeError):
             return
         self.hear_at(epoch(theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)))
+        if asked is not None and asked - self._ours() <= self.ahead_s <= 0.0:
+            self.ahead_s = 0.0
 
     def hear_at(self, theirs: float) -> None:
         """Take a time in whole epoch seconds that it told just now."""

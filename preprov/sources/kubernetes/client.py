@@ -1,9 +1,7 @@
 """Lists of a Kubernetes API server by its own Python client, page by page, as plain JSON."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -11,7 +9,9 @@ from typing import Any, Final, TypeAlias
 from preprov.contracts import Clock
 from preprov.kube.connecting import AGAIN, connect
 from preprov.model.errors import ConfigError, SourceError, SourceUnavailableError
+from preprov.model.time import epoch
 from preprov.sources.budget import RequestBudget
+from preprov.sources.skew import HeardClock
 
 Json: TypeAlias = dict[str, Any]
 
@@ -47,8 +47,8 @@ class KubernetesClient:
         self._retries = retries
         self._api: Any = None
         self.namespaces = namespaces
-        self.skew_s = 0.0
-        """Seconds that the server's clock is ahead of ours, as last heard."""
+        self.clock = HeardClock(lambda: epoch(clock.now()))
+        """Times of objects are by the clock of whoever made them: that of the API server, whose answers tell it."""
 
     @property
     def where(self) -> str:
@@ -161,9 +161,9 @@ class KubernetesClient:
         """What is answered, without a model made of each object."""
 
         def ask() -> Json:
-            turn = self._clock.now()
+            turn = epoch(self._clock.now())
             answer = asked(_preload_content=False, _request_timeout=_TIMEOUT_S, **more)
-            self._hear_clock(answer.headers, turn)
+            self.clock.hear(answer.headers.get("date"), turn)
             told = json.loads(answer.data)
             if not isinstance(told, dict):
                 raise ValueError("not an object")
@@ -176,17 +176,6 @@ class KubernetesClient:
             with attempt:
                 return dict(self._ask(ask))
         raise AssertionError("stamina ends by an answer or an error")
-
-    def _hear_clock(self, headers: Mapping[str, str], asked: datetime) -> None:
-        """Times of objects are by the clock of whoever made them: that of the API server, whose answers tell it."""
-        try:
-            theirs = parsedate_to_datetime(headers["date"])
-        except (KeyError, ValueError, TypeError):
-            return
-        theirs = theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)
-        now = self._clock.now()
-        ahead = (theirs - now).total_seconds() + 0.5  # the header has whole seconds
-        self.skew_s = 0.0 if (asked - now).total_seconds() <= ahead <= 0.0 else ahead
 
     def _ask(self, call: Callable[[], Any]) -> Any:
         from kubernetes.client.exceptions import ApiException

@@ -7,20 +7,19 @@ from typing import Final
 from preprov.contracts import Finding
 from preprov.model.errors import PreprovError
 from preprov.sources.kubernetes.client import KubernetesClient
+from preprov.sources.skew import clock_finding
 
 _RIGHTS: Final = (("batch", "jobs"), ("batch", "cronjobs"), ("", "pods"))
 _KUEUE: Final = ("kueue.x-k8s.io", "workloads")
 _CLASSES: Final = ("scheduling.k8s.io", "priorityclasses")
 _MOST: Final = 2_000
-SKEW_S: Final = 30.0
-"""Clocks that differ by less are one."""
 
 
 def examine(client: KubernetesClient) -> tuple[Finding, ...]:
     """Ask for a little of everything; stops where nothing further can be said."""
     try:
         found = [Finding("address", "ok", f"{client.where}: Kubernetes {client.version()}")]
-        found.append(_clock(client))
+        found.append(clock_finding(client.clock.ahead_s))
         found += [_right(client, *right) for right in _RIGHTS]
         if any(f.state == "bad" for f in found):
             return tuple(found)
@@ -31,14 +30,6 @@ def examine(client: KubernetesClient) -> tuple[Finding, ...]:
     except PreprovError as e:
         return (Finding("address", "bad", f"{e.what} ({e.where})", e.hint or "`kubectl version`"),)
     return tuple(found)
-
-
-def _clock(client: KubernetesClient) -> Finding:
-    if abs(client.skew_s) < SKEW_S:
-        return Finding("clock", "ok", "agrees with ours")
-    way = "ahead of" if client.skew_s > 0 else "behind"
-    text = f"is {abs(client.skew_s):.0f} s {way} ours: its times are shifted by that"
-    return Finding("clock", "warn", text, "let both machines follow a time server")
 
 
 def _right(client: KubernetesClient, group: str, resource: str) -> Finding:

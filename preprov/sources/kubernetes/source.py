@@ -13,7 +13,7 @@ from preprov.kube.labels import is_known
 from preprov.model.time import epoch
 from preprov.model.work import Schedule
 from preprov.sources.kubernetes.client import KubernetesClient
-from preprov.sources.kubernetes.examining import SKEW_S, examine
+from preprov.sources.kubernetes.examining import examine
 from preprov.sources.kubernetes.holding import Known, asks_kueue, by_class, gates, reserved_by_kueue
 from preprov.sources.kubernetes.objects import Found, group_of, job_of, of_job, of_pods, of_template
 from preprov.sources.kubernetes.runs import table
@@ -117,11 +117,8 @@ class KubernetesSource:
         """
         if not self._heard:
             self._skew, self._heard = float(state.notebook.get("skew", 0.0)), True
-        heard = self._client.skew_s if abs(self._client.skew_s) >= SKEW_S else 0.0
-        if abs(heard - self._skew) < SKEW_S:
-            return {}
-        self._skew = float(round(heard))
-        return {"skew": str(self._skew)}
+        taken, self._skew = self._skew, self._client.clock.settled(self._skew)
+        return {} if self._skew == taken else {"skew": str(self._skew)}
 
     def _told(
         self, found: Sequence[Found], rejects: Sequence[Reject], crons: dict[str, str], progress: Progress | None
