@@ -16,6 +16,10 @@ from preprov.planning.inputs import SharedRoom
 from preprov.planning.room import nodes_left
 
 
+_TRIED_AGAIN = timedelta(hours=1)
+"""After a group made a node of a type that it does not name, one more is launched to see what it makes now."""
+
+
 @dataclass(frozen=True)
 class _Now:
     """What exists: observed nodes that did not fail, and those launched since by group, which no listing shows yet."""
@@ -68,6 +72,7 @@ def _caps(ctx: Context, pool: Pool, action: Action, observation: PoolObservation
     now = _now(ctx, pool, observation)
     if action.kind is ActionKind.LAUNCH:
         yield from _counts(ctx, pool, action, now)
+        yield from _named(pool, action, now, ctx.clock.now())
         yield from (c for room in rooms for c in _shared(action, now, room, offering))
     yield from _money(ctx, now, rooms, offering)
     yield from account_caps(ctx, pool, action, now.count(), lambda: now.usd_per_hour(ctx))
@@ -102,6 +107,21 @@ def _counts(ctx: Context, pool: Pool, action: Action, now: _Now) -> Iterator[Cap
         )
         most = guards.max_launches_per_minute
         yield Cap(most - recent, f"max_launches_per_minute {most}: {recent} were launched")
+
+
+def _named(pool: Pool, action: Action, now: _Now, at: datetime) -> Iterator[Cap]:
+    """A node of a type that no offering names holds nothing: whatever is wanted, launching more would never end."""
+    group = pool.group(action.group)
+    named = {o.instance_type for o in group.offerings}
+    strange = [n for n in now.alive if n.group == group.name and n.offering.instance_type not in named]
+    if strange:
+        last = max(strange, key=lambda n: n.created_at)
+        yield Cap(
+            int(at - last.created_at >= _TRIED_AGAIN),
+            f"{group.name} makes {last.offering.instance_type or 'nodes of no type'}, which none of its offerings "
+            f"names ({len(strange)} exist, nothing is counted on them): add a [[pool.group.offering]] of that type, "
+            "or mend what the group launches",
+        )
 
 
 def _shared(action: Action, now: _Now, room: SharedRoom, offering: Offering | None) -> Iterator[Cap]:

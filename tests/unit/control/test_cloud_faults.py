@@ -245,3 +245,16 @@ def test_the_daily_cap_is_reached_while_a_task_runs(cloud: Cloud) -> None:
     later = [r for r in launches(records, "done") if r.at > records[0].at + timedelta(minutes=40)]
     assert later == [], "the cap stops launches"
     assert still_works(cloud, busy), "and ends nothing that works"
+
+
+def test_a_group_that_makes_another_type_than_it_names(cloud: Cloud) -> None:
+    """Somebody changed what it launches: its nodes hold nothing for us, and no number of them would be enough."""
+    (group,) = cloud.pool.groups
+    made = group.offerings[0].instance_type
+    other = tuple(replace(o, instance_type=f"not-{o.instance_type}") for o in group.offerings)
+    cloud.pool = replace(cloud.pool, groups=(replace(group, offerings=other),))
+    cloud.world.pool = cloud.pool
+    records = cloud.passes(cloud.context(), cores(cloud, 2), minutes=90, every_s=300)
+    assert sum(r.action.count for r in launches(records, "done")) <= 2 + 1, "what was wanted, and one an hour to see"
+    told = {r.detail for r in records if r.result == "guarded"}
+    assert any(f"{group.name} makes {made}, which none of its offerings names" in t for t in told), told
