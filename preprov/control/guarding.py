@@ -15,7 +15,6 @@ from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation, St
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.room import nodes_left
 
-
 _TRIED_AGAIN = timedelta(hours=1)
 """After a group made a node of a type that it does not name, one more is launched to see what it makes now."""
 
