@@ -17,7 +17,7 @@ from preprov.control.heeding import heed
 from preprov.control.ingesting import source_age_s
 from preprov.control.observing import learn_leads, observe_launched, snapshot
 from preprov.control.orphans import collect_benches, collect_orphans
-from preprov.control.planning_facts import held_optimum, hold_optimum, tick_seconds
+from preprov.control.planning_facts import held_optimum, hold_optimum, reaction_seconds, tick_seconds
 from preprov.control.reacting import carry_out, reaction, why_blocked
 from preprov.control.serving import serve as serve_places
 from preprov.control.sharing import jointly, limits_held
@@ -34,8 +34,6 @@ from preprov.planning.plan import PlanOutcome, make_plan
 
 LEASE_S = 60.0
 """Wall seconds a pass may take before another may begin; on a clock that runs faster that is more of its seconds."""
-REACT_S = 5.0
-"""Between reactions, as `preprov up` makes them."""
 EVERYTHING = frozenset(ActionKind)
 RAISES = frozenset({ActionKind.LAUNCH, ActionKind.START})
 LOWERS = EVERYTHING - RAISES
@@ -189,7 +187,7 @@ def _react(
             observation,
             current_leads(ctx, pool),
             waiting=waiting,
-            tick_s=REACT_S,
+            tick_s=reaction_seconds(ctx, pool, ctx.clock.now()),
             blocked=why_blocked(ctx, pool),
             anew=anew,
         )

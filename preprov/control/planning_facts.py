@@ -23,6 +23,9 @@ _LARGEST_FRESH: Final = timedelta(minutes=10)
 _KINDS_FRESH: Final = (timedelta(minutes=10), timedelta(hours=1))
 _RECENT: Final = timedelta(days=7)
 _INTERVALS: Final = 4
+_REACTIONS: Final = 12
+REACT_S: Final = 5.0
+"""Between reactions, as `preprov up` makes them where it has time to."""
 _DUST: Final = 1e-9
 
 
@@ -151,13 +154,27 @@ def tick_seconds(ctx: Context, pool: Pool, now: datetime) -> float | None:
 
     A plan that was made early, because work came, does not make the next one early: the longest of the last counts.
     """
-    key = (pool.name, "plans-made")
+    longest = _longest_gap(ctx, (pool.name, "plans-made"), now, _INTERVALS)
+    return None if longest is None else min(longest, float(pool.step_seconds))
+
+
+def reaction_seconds(ctx: Context, pool: Pool, now: datetime) -> float:
+    """How long it may be until the next reaction: the longest of the last gaps, in which a pass was made that plans.
+
+    A controller that has much to do looks again later than it means to; nodes that are woken in time for that are in time.
+    """
+    longest = _longest_gap(ctx, (pool.name, "reactions-made"), now, _REACTIONS)
+    return REACT_S if longest is None else min(max(longest, REACT_S), float(pool.step_seconds))
+
+
+def _longest_gap(ctx: Context, key: tuple[str, str], now: datetime, most: int) -> float | None:
+    """Seconds, of so many last gaps; `now` is noted. None = there is none yet."""
     held = ctx.memo.get(key)
     before: tuple[datetime, ...] = held[1] if held else ()  # type: ignore[assignment]
-    made = (*(t for t in before if t < now), now)[-_INTERVALS - 1 :]
+    made = (*(t for t in before if t < now), now)[-most - 1 :]
     ctx.memo[key] = (now, made)
     gaps = np.diff([t.timestamp() for t in made])
-    return float(min(gaps.max(), pool.step_seconds)) if len(gaps) else None
+    return float(gaps.max()) if len(gaps) else None
 
 
 def held_optimum(ctx: Context, pool: Pool) -> Optimum | None:

@@ -9,7 +9,7 @@ from preprov.contracts import Capabilities
 from preprov.control.gathering import reacts
 from preprov.control.reacting import Surprises
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Objective, Pool
+from preprov.model.pools import LeadTime, Objective, Pool, Standby
 from preprov.sim.cloud import Faults, SimCloud
 from tests.unit.control.world import START, dag, make_pool, make_world, task
 
@@ -107,3 +107,16 @@ def test_what_was_launched_and_is_never_listed_is_given_up():
     world.run_for(300, every=10)
     launched = [r for r in world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.LAUNCH]
     assert len([r for r in launched if r.result == "done"]) > 1, "two minutes without a sign of it are enough"
+
+
+@pytest.mark.parametrize("every", [5.0, 25.0])
+def test_nodes_are_ready_in_time_though_the_controller_looks_seldom(every: float):
+    """What is needed before the next look is begun at this one, however long looks take."""
+    (group,) = make_pool().groups
+    world = make_world(make_pool(groups=(replace(group, lead={Standby.COLD: LeadTime(60, 60)}),)))
+    world.clock.sleep(10)
+    world.submit(dag("wave", task("t", seconds=300, cpu=4), schedule="3 1 * * *"))
+    world.run_for(400, every=every, plan_every=1e9)
+    (launched,) = (r for r in world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.LAUNCH and r.node_ids)
+    due = START + timedelta(minutes=3)
+    assert due - timedelta(seconds=60 + 30 + every) <= launched.at <= due - timedelta(seconds=60)
