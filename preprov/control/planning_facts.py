@@ -161,7 +161,7 @@ def tick_seconds(ctx: Context, pool: Pool, now: datetime) -> float | None:
 def reaction_seconds(ctx: Context, pool: Pool, now: datetime) -> float:
     """How long it may be until the next reaction: the longest of the last gaps, in which a pass was made that plans.
 
-    A controller that has much to do looks again later than it means to; nodes that are woken in time for that are in time.
+    A controller that has much to do looks again later than it means to, and what it wakes must be ready all the same.
     """
     longest = _longest_gap(ctx, (pool.name, "reactions-made"), now, _REACTIONS)
     return REACT_S if longest is None else min(max(longest, REACT_S), float(pool.step_seconds))
