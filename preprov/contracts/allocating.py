@@ -44,7 +44,8 @@ class Allocatable(Protocol):
     """One resource type. A claim is a `Reservation`, and the ledger is its only book.
 
     A type that cannot do one of these refuses it with a RefusedError that says why, before anything is changed. Types
-    of third parties enter by the entry point `preprov.resource_types`: a callable, given the ports and the clock.
+    of third parties enter by the entry point `preprov.resource_types`: a callable, given the ports and the clock. Their
+    claims are on units in their own terms (`Reservation.units`), which `ReservationLedger.allot` binds and changes.
 
     Attributes:
         kind: its name: "vm", "process", "container", "job", "gpu", "volume", or one of its own.

@@ -59,7 +59,8 @@ class ReservationLedger(Protocol):
 
     Invariants: at no instant do committed claims on a node exceed its allocatable, where what runs under a window or a
     booking is counted once; what is left of a booking never grows; at most one live reservation per (pool, tenant,
-    claimant); at most one committed claim on a volume of a pool; nothing that was answered is lost by a crash.
+    claimant); at most one committed claim on a volume of a pool; committed claims on units of a type never exceed what
+    `allot` was told there is; nothing that was answered is lost by a crash.
     """
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
@@ -115,6 +116,17 @@ class ReservationLedger(Protocol):
         """A committed claim on a volume has so much now; less than it had changes nothing. Idempotent.
 
         Raises ReservationError (not found, no committed claim on a volume).
+        """
+        ...
+
+    def allot(
+        self, reservation_id: str, node_id: str, amounts: Mapping[str, float], there: Mapping[str, float], at: datetime
+    ) -> Reservation:
+        """Bind a claim on units to a node, if it is not yet, with so much; what is not named stays. Idempotent.
+
+        Raises OverbookedError if committed claims of its type in its pool would exceed `there` together, of which
+        nothing is there that is not named; ReservationError (not found, no claim on units, expired, final, bound to
+        another node).
         """
         ...
 

@@ -32,6 +32,8 @@ class Purpose(StrEnum):
     """A turn of a recurring window: a share of the pool held for a tenant, in which its tasks come and go."""
     VOLUME = "volume"
     """A storage volume, asked for by a person or a program. Nothing of a node's room; only a release takes it away."""
+    UNITS = "units"
+    """Units of a resource type that counts in its own terms, asked for as volumes are, and held as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,31 @@ class WantedVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedUnits:
+    """How much of a resource type that counts in its own terms a claim is on.
+
+    Attributes:
+        kind: the type's name.
+        amounts: (what, how much) by name, each above 0; once it is bound, what it has.
+    """
+
+    kind: str
+    amounts: tuple[tuple[str, float], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amounts", tuple(sorted(dict(self.amounts).items())))
+        if not self.kind:
+            raise ReservationError("units are of a resource type", hint="preprov reservation units")
+        if not self.amounts or not all(0 < v < math.inf for _, v in self.amounts):
+            raise ReservationError(f"a claim on {self.kind} says how much, above 0", hint="--amount NAME=NUMBER")
+
+    @classmethod
+    def of(cls, kind: str, amounts: Mapping[str, float]) -> "WantedUnits":
+        """Of a mapping."""
+        return cls(kind, tuple(amounts.items()))
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """A claim of one task run (or of a person) on a pool.
 
@@ -84,6 +111,7 @@ class Reservation:
             it; "" = all of it is.
         fingerprint: of the request that made it, so that the same request again is told from another one of its id.
         volume: of purpose VOLUME, and of no other. At most one committed claim is on a volume of a pool.
+        units: of purpose UNITS, and of no other.
     """
 
     reservation_id: str
@@ -103,14 +131,17 @@ class Reservation:
     covers: str = ""
     fingerprint: str = ""
     volume: WantedVolume | None = None
+    units: WantedUnits | None = None
 
     def __post_init__(self) -> None:
         if not self.segments:
             raise ReservationError("a reservation needs at least one segment", where=self.reservation_id)
         if (self.volume is not None) != (self.purpose is Purpose.VOLUME):
             raise ReservationError("a claim of purpose volume names one, and no other does", where=self.reservation_id)
-        if self.volume is not None and not self.most.is_zero:
-            raise ReservationError("a claim on a volume takes no room of a node", where=self.reservation_id)
+        if (self.units is not None) != (self.purpose is Purpose.UNITS):
+            raise ReservationError("a claim of purpose units says which, and no other does", where=self.reservation_id)
+        if (self.volume is not None or self.units is not None) and not self.most.is_zero:
+            raise ReservationError(f"a claim on {self.purpose} takes no room of a node", where=self.reservation_id)
         for a, b in zip(self.segments, self.segments[1:], strict=False):
             if b.start < a.end:
                 raise ReservationError("segments must be in order and not overlap", where=self.reservation_id)
@@ -137,7 +168,9 @@ class Reservation:
 
     @property
     def amounts(self) -> Mapping[str, float]:
-        """The largest amounts by name: of a volume "disk" in GiB, of all else as `most`."""
+        """The largest amounts by name: of a volume "disk" in GiB, of units their own, of all else as `most`."""
+        if self.units is not None:
+            return dict(self.units.amounts)
         return {"disk": self.volume.gib} if self.volume is not None else self.most.as_dict()
 
     def most_after(self, at: datetime) -> Resources:
@@ -198,6 +231,17 @@ class Reservation:
             raise ReservationError(f"cannot grow a {self.state} {self.purpose}", where=self.reservation_id)
         return self if gib <= self.volume.gib else replace(self, volume=replace(self.volume, gib=gib))
 
+    def allotted(self, amounts: Mapping[str, float]) -> "Reservation":
+        """A committed claim on units that has so much now; what is not named stays.
+
+        Raises:
+            ReservationError: it is no committed claim on units, or an amount is not above 0.
+        """
+        if self.state is not ReservationState.COMMITTED or self.units is None:
+            raise ReservationError(f"cannot allot units to a {self.state} {self.purpose}", where=self.reservation_id)
+        units = WantedUnits.of(self.units.kind, {**dict(self.units.amounts), **amounts})
+        return self if units == self.units else replace(self, units=units)
+
     def covers_resized(self, amount: Resources, at: datetime) -> bool:
         """True if `resized` claims no more than this does, at any instant: no room has to be looked for."""
         only = self.segments[0]
@@ -206,7 +250,7 @@ class Reservation:
     def expire(self, at: datetime) -> "Reservation":
         """Void a soft claim whose time is over, and end what was held for longer than its segments say.
 
-        A committed task is left alone: it may run late. So is a volume: it may be written to.
+        A committed task is left alone: it may run late. So are a volume and units: they may be in use.
         """
         if self.state is ReservationState.SOFT and self.expires_at is not None and at >= self.expires_at:
             return replace(self, state=ReservationState.EXPIRED, reason="not committed in time")
@@ -234,7 +278,7 @@ class Reservation:
         return replace(self, segments=tuple(kept) or self.segments, state=ReservationState.RELEASED, reason=USED_UP)
 
 
-STAYS: Final = frozenset({Purpose.TASK, Purpose.VOLUME})
+STAYS: Final = frozenset({Purpose.TASK, Purpose.VOLUME, Purpose.UNITS})
 """What is held beyond its time until it is released."""
 _MOMENT = timedelta(microseconds=1)
 OVER = "its time is over"

@@ -4,7 +4,7 @@ A claim under a window is part of the window: together they want the larger of t
 under a booking until it is committed, for then the booking itself has become smaller (`Reservation.used`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.errors import OverbookedError, ReservationError
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import KINDS, Resources
 
@@ -22,6 +23,7 @@ Span: TypeAlias = Sequence[float]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FOREVER: Final = 1 << 62
+_EPS: Final = 1e-9
 
 
 def micros(at: datetime) -> int:
@@ -128,3 +130,36 @@ def _level(spans: Sequence[Span], times: Array) -> Array:
         np.add.at(change, np.searchsorted(times, [s[0] for s in spans]), rows)
         np.subtract.at(change, np.searchsorted(times, [s[1] for s in spans]), rows)
     return np.cumsum(change[:-1], axis=0)
+
+
+def must_be_there(
+    held: Iterable[Reservation], before: Reservation, after: Reservation, there: Mapping[str, float]
+) -> None:
+    """Refuse a claim on units that has more of them than before, if all of its type have more than there is.
+
+    Args:
+        held: all that are committed, `after` among them. before, after: the one that changes.
+        there: by name, what there is; of what is not named, nothing.
+
+    Raises:
+        OverbookedError: it is so.
+    """
+    had = before.amounts if before.state is ReservationState.COMMITTED else {}
+    more = [name for name, amount in after.amounts.items() if amount > had.get(name, 0.0)]
+    every = [r.amounts for r in held]
+    for name in more:
+        wanted, room = sum(a.get(name, 0.0) for a in every), there.get(name, 0.0)
+        if wanted > room + _EPS:
+            what = f"{after.claimant} does not fit: {wanted:g} {name} of {room:g}"
+            raise OverbookedError(what, where=after.pool, hint="wait for a release: preprov reservation list")
+
+
+def must_take_room(new: Iterable[Reservation]) -> None:
+    """Refuse to bind claims on units as if they were on a node's room: nobody would have counted them.
+
+    Raises:
+        ReservationError: one is.
+    """
+    for r in new:
+        if r.units is not None:
+            raise ReservationError(f"units of {r.units.kind} are bound by their type", where=r.reservation_id)

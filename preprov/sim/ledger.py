@@ -1,13 +1,13 @@
 """The reservation ledger in memory, exact under threads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from threading import RLock
 
 from preprov.model.errors import OverbookedError, ReservationError
 from preprov.model.reservations import Binding, Purpose, Quota, Reservation, ReservationState
 from preprov.model.resources import Resources
-from preprov.model.room import claim_of, fits, micros
+from preprov.model.room import claim_of, fits, micros, must_be_there, must_take_room
 
 
 class MemoryLedger:
@@ -64,6 +64,7 @@ class MemoryLedger:
         with self._lock:
             bound = {b.reservation_id: self._get(b.reservation_id).commit(b.node_id, at) for b in bindings}
             changed = [r for i, r in bound.items() if r is not self._rows[i]]
+            must_take_room(changed)
             after = {r.reservation_id: r for r in changed}
             for r in changed:
                 self._use_up(r, after)
@@ -113,6 +114,19 @@ class MemoryLedger:
         """A committed claim on a volume has so much now."""
         with self._lock:
             return self._put(self._get(reservation_id).grown(gib))
+
+    def allot(
+        self, reservation_id: str, node_id: str, amounts: Mapping[str, float], there: Mapping[str, float], at: datetime
+    ) -> Reservation:
+        """Bind a claim on units, or change what it has."""
+        with self._lock:
+            before = self._get(reservation_id)
+            after = before.commit(node_id, at).allotted(amounts)
+            if after is not before:
+                others = [r for r in self._of(after.pool) if _is_beside(r, before)]
+                must_be_there([after, *others], before, after, there)
+                self._put(after)
+            return after
 
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back to soft."""
@@ -167,6 +181,11 @@ class MemoryLedger:
 
 def _claimant(r: Reservation) -> tuple[str, str, str]:
     return r.pool, r.tenant, r.claimant
+
+
+def _is_beside(r: Reservation, of: Reservation) -> bool:
+    same = r.units is not None and of.units is not None and r.units.kind == of.units.kind
+    return same and r.state is ReservationState.COMMITTED and r is not of
 
 
 def _is_held(r: Reservation) -> bool:

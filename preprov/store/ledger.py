@@ -5,7 +5,7 @@ PostgreSQL a claim on a pool's capacity holds the pool's lock, one against a quo
 lock and its own row; that a claimant has one live reservation is kept by an index alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from preprov.model.errors import OverbookedError, ReservationError
 from preprov.model.reservations import OVER, STAYS, Binding, Purpose, Quota, Reservation, ReservationState
 from preprov.model.resources import KINDS, Resources
-from preprov.model.room import fits, micros
+from preprov.model.room import fits, micros, must_be_there, must_take_room
 from preprov.store.engine import Database
 from preprov.store.ledgercodec import TABLE, claim, reservation, values
 
@@ -32,7 +32,7 @@ _UNIQUE: Final = "23505"
 # Put together once: what is made anew for each call costs more than the database takes.
 _ADD: Final = insert(TABLE).returning(_C.id)
 _LOCK: Final = select(TABLE).where(_C.reservation_id == bindparam("which")).with_for_update()
-_MAY_CHANGE: Final = ("state", "node_id", "reason", "segments", "start", "end", "expires_at", "volume_gib")
+_MAY_CHANGE: Final = ("state", "node_id", "reason", "segments", "start", "end", "expires_at", "volume_gib", "units")
 _CHANGE: Final = (
     update(TABLE).where(_C.reservation_id == bindparam("which")).values({k: bindparam(f"new_{k}") for k in _MAY_CHANGE})
 )
@@ -108,6 +108,7 @@ class SqlReservationLedger:
                 after = bound[b.reservation_id] = before.commit(b.node_id, at)
                 if after is not before:
                     changed.append(after)
+                    must_take_room([after])
                     _bind(connection, after)
                     _use_up(connection, after)
             for node, allocatable in nodes.items():
@@ -141,6 +142,24 @@ class SqlReservationLedger:
     def grow(self, reservation_id: str, gib: float) -> Reservation:
         """A committed claim on a volume has so much now."""
         return self._changed(reservation_id, lambda before: before.grown(gib))
+
+    def allot(
+        self, reservation_id: str, node_id: str, amounts: Mapping[str, float], there: Mapping[str, float], at: datetime
+    ) -> Reservation:
+        """Bind a claim on units, or change what it has."""
+        with self._db.reading() as connection:
+            found = _members(connection, reservation_id)
+        units = found[0].units if len(found) == 1 else None
+        with self._db.writing(*([f"units:{found[0].pool}:{units.kind}"] if units else [])) as connection:
+            before = _locked(connection, reservation_id)
+            after = before.commit(node_id, at).allotted(amounts)
+            if after is not before:
+                _write(connection, after)
+                kind = after.units.kind if after.units else ""
+                which = (_C.pool == after.pool, _C.unit_kind == kind, _C.state == _COMMITTED)
+                held = connection.execute(select(TABLE).where(*which)).all()
+                must_be_there([reservation(row) for row in held], before, after, there)
+            return after
 
     def rebook(self, reservation_id: str, expires_at: datetime, reason: str) -> Reservation:
         """Back to SOFT."""

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Table
 
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedVolume
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedUnits, WantedVolume
 from preprov.model.resources import Resources
 from preprov.model.room import Claim, instant, spans_of
 from preprov.store.rows import ReservationRow
@@ -37,6 +37,8 @@ def values(r: Reservation) -> dict[str, Any]:
         "volume": r.volume.name if r.volume else "",
         "volume_gib": r.volume.gib if r.volume else 0.0,
         "volume_kept": r.volume.keep if r.volume else True,
+        "unit_kind": r.units.kind if r.units else "",
+        "units": json.dumps(dict(r.units.amounts)) if r.units else "",
     }
 
 
@@ -63,6 +65,7 @@ def reservation(row: Row[Any]) -> Reservation:
         covers=row.covers,
         fingerprint=row.fingerprint,
         volume=WantedVolume(row.volume, row.volume_gib, row.volume_kept) if row.volume else None,
+        units=WantedUnits.of(row.unit_kind, json.loads(row.units)) if row.unit_kind else None,
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from preprov.contracts import Allocatable, Clock, Holding
 from preprov.model.errors import OverbookedError, PoolError, RefusedError, ReservationError
 from preprov.model.pools import Node, Pool
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedVolume
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedUnits, WantedVolume
 from preprov.model.resources import ZERO, Resources
 
 
@@ -56,15 +56,17 @@ class AllocatableContract:
     def claim(self, world: AllocatableWorld, number: int = 0) -> Reservation:
         """A claim from now on; of purpose VOLUME, all are on the same one."""
         now, is_volume = world.clock.now(), world.purpose is Purpose.VOLUME
+        is_room = world.purpose not in (Purpose.VOLUME, Purpose.UNITS)
         return Reservation(
             f"r{number}",
             world.pool.name,
             world.claimant(number),
-            (Segment(now, now + timedelta(hours=1), ZERO if is_volume else Resources.of(world.amount)),),
+            (Segment(now, now + timedelta(hours=1), Resources.of(world.amount) if is_room else ZERO),),
             expires_at=now + timedelta(hours=1),
             created_at=now,
             purpose=world.purpose,
             volume=WantedVolume("data", world.amount["disk"]) if is_volume else None,
+            units=WantedUnits.of(world.type.kind, world.amount) if world.purpose is Purpose.UNITS else None,
         )
 
     def test_it_is_a_type_with_a_name(self, world: AllocatableWorld) -> None:

@@ -10,7 +10,7 @@ from preprov.model.errors import (
     OverbookedError,
     ReservationError,
 )
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedVolume
+from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedUnits, WantedVolume
 from preprov.model.resources import Resources
 from preprov.testing.store_examples import (
     POOL,
@@ -153,6 +153,38 @@ class LedgerContract(PortsContract):
             "c": "n2",
             "d": "n1",
         }
+
+    def test_units_are_never_allotted_beyond_what_there_is(self, ports: Ports) -> None:
+        """Of one type, in one pool; what is given back is there again, and to have less is always right."""
+        ledger, there = ports.ledger, {"seats": 5.0}
+
+        def wants(name: str, kind: str = "licence") -> None:
+            nothing = (Segment(T0, T0 + minutes(10), Resources()),)
+            units = WantedUnits.of(kind, {"seats": 3.0})
+            ledger.reserve(replace(claim(name), segments=nothing, purpose=Purpose.UNITS, units=units))
+
+        for name in ("a", "b"):
+            wants(name)
+        wants("c", "another")
+        with pytest.raises(ReservationError):
+            ledger.commit("a", "n1", Resources(cpu=9), T0)
+        bound = ledger.allot("a", "n1", {}, there, T0)
+        assert ledger.allot("a", "n1", {"seats": 3.0}, there, T0) == bound == ledger.get("a")[0]
+        assert (bound.node_id, bound.amounts) == ("n1", {"seats": 3.0})
+        with pytest.raises(OverbookedError):
+            ledger.allot("b", "n1", {}, there, T0)
+        assert ledger.get("b")[0].state is ReservationState.SOFT
+        with pytest.raises(OverbookedError):
+            ledger.allot("a", "n1", {"seats": 6.0}, there, T0)
+        with pytest.raises(ReservationError):
+            ledger.allot("a", "n2", {}, there, T0)
+        assert ledger.allot("c", "n1", {}, there, T0).state is ReservationState.COMMITTED
+        assert ledger.allot("a", "n1", {"seats": 2.0}, {}, T0).amounts == {"seats": 2.0}
+        assert ledger.allot("b", "n1", {}, there, T0).state is ReservationState.COMMITTED
+        assert ledger.expire(POOL, T0 + minutes(60)) == 0
+        assert {r.units for r in ledger.reservations(POOL)} == {r.units for n in "abc" for r in ledger.get(n)}
+        with pytest.raises(ReservationError):
+            ledger.allot("nobody", "n1", {}, there, T0)
 
     def test_many_small_claims_fill_a_node_to_the_brim(self, ports: Ports) -> None:
         """Ten tenths are one, whatever binary fractions say."""

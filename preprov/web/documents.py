@@ -129,6 +129,13 @@ class VolumePart(Part):
     keep: bool = Field(description="False: giving the reservation back deletes it.")
 
 
+class UnitsPart(Part):
+    """Units of a resource type that counts in its own terms."""
+
+    kind: str
+    amount: dict[str, float]
+
+
 class ReservationPart(Part):
     """A reservation as it is now."""
 
@@ -142,10 +149,12 @@ class ReservationPart(Part):
     nodes: list[str | None] = Field(description="The node of each instance; null until it is bound.")
     segments: list[SegmentPart] = Field(description="Of one instance.")
     priority: int
-    purpose: Literal["booking", "window", "volume"] = Field(
-        description="window: a turn of a recurring window. volume: a storage volume, and no room of a node."
+    purpose: Literal["booking", "window", "volume", "units"] = Field(
+        description="window: a turn of a recurring window. volume, units: a storage volume, or units of "
+        "a resource type of your own, and no room of a node."
     )
     volume: VolumePart | None = Field(description="Of purpose volume.")
+    units: UnitsPart | None = Field(description="Of purpose units.")
     created_at: datetime | None
     expires_at: datetime | None = Field(description="Void after this unless committed by then.")
     reason: str

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from preprov.contracts import Unit
     from preprov.model.reservations import Reservation
 
+AmountsOption = Annotated[
+    list[str] | None, typer.Option("--amount", help="NAME=NUMBER, of units of a type of your own; may be repeated.")
+]
+
 reservation_app = typer.Typer(help="Claims on capacity: soft, committed, released.", no_args_is_help=True)
 
 
@@ -38,6 +42,7 @@ def reservation_json(r: "Reservation") -> dict[str, object]:
         "expires_at": r.expires_at,
         "segments": [{"start": s.start, "end": s.end, **s.amount.as_dict()} for s in r.segments],
         "volume": asdict(r.volume) if r.volume is not None else None,
+        "units": {"kind": r.units.kind, "amount": dict(r.units.amounts)} if r.units is not None else None,
         "reason": r.reason,
     }
 
@@ -81,23 +86,28 @@ def reservation_create(
     volume: Annotated[str, typer.Option("--volume", help="Claim the volume of this name, and no room.")] = "",
     disk: Annotated[float, typer.Option("--disk", min=0, help="GiB of the volume, at the least.")] = 0.0,
     delete_after: Annotated[bool, typer.Option("--delete-after", help="Its release deletes the volume.")] = False,
+    kind: Annotated[str, typer.Option("--kind", help="Claim units of this resource type, and no room.")] = "",
+    amount: AmountsOption = None,
     start: Annotated[str | None, typer.Option("--start", help="+10m or an ISO time; now if not given.")] = None,
     length: Annotated[str, typer.Option("--for", help="How long: 30m, 2h.")] = "1h",
     expires: Annotated[str | None, typer.Option("--expires", help="Void after this unless committed.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Claim capacity softly; warm nodes are kept for it. Or claim a storage volume, with a name and a size."""
+    """Claim capacity softly; warm nodes are kept for it. Or claim a storage volume, or units of a type of your own."""
     with common.opened("reservation create", output) as app:
         from preprov.control.allocating.types import type_of
         from preprov.model.errors import ConfigError
         from preprov.model.plans import stable_id
-        from preprov.model.reservations import Purpose, Reservation, Segment, WantedVolume
+        from preprov.model.reservations import Purpose, Reservation, Segment, WantedUnits, WantedVolume
         from preprov.model.resources import Resources
 
         room = Resources(cpu=cpu, memory=memory, gpu=gpu)
         wanted = WantedVolume(volume, disk, keep=not delete_after) if volume else None
         if (wanted is not None and not room.is_zero) or (wanted is None and (disk or delete_after)):
             raise ConfigError("claim either room or a volume", hint="--volume NAME --disk GIB, and nothing else")
+        if bool(kind) != bool(amount) or (kind and (wanted is not None or not room.is_zero)):
+            raise ConfigError("claim either room or units", hint="--kind TYPE --amount NAME=NUMBER, and nothing else")
+        units = WantedUnits.of(kind, _numbers(amount)) if kind else None
         target, now = app.ctx.pool(pool), app.ctx.clock.now()
         begin = common.parse_time(start, target.zone, now) or now
         end = begin + common.parse_span(length)
@@ -108,8 +118,9 @@ def reservation_create(
             segments=(Segment(begin, end, room),),
             expires_at=common.parse_time(expires, target.zone, now) or end + timedelta(minutes=15),
             created_at=now,
-            purpose=Purpose.VOLUME if wanted is not None else Purpose.BOOKING,
+            purpose=Purpose.VOLUME if wanted else Purpose.UNITS if units else Purpose.BOOKING,
             volume=wanted,
+            units=units,
         )
         made = type_of(app.ctx, target, claim).reserve(target, claim)
         _show("reservation create", made, app.ctx.clock.now(), output)
@@ -130,6 +141,7 @@ def reservation_resize(
     cpu: Annotated[float | None, typer.Option("--cpu", min=0, help="cores")] = None,
     memory: Annotated[float | None, typer.Option("--memory", min=0, help="GiB")] = None,
     disk: Annotated[float | None, typer.Option("--disk", min=0, help="GiB of a volume: it only grows.")] = None,
+    amount: AmountsOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Let a running task have more or less, where there is `[pool.adjust]`, which goes on from it; or grow a volume."""
@@ -137,6 +149,7 @@ def reservation_resize(
         from preprov.control.allocating.by_hand import resize
 
         amounts = {k: v for k, v in (("cpu", cpu), ("memory", memory), ("disk", disk)) if v is not None}
+        amounts |= _numbers(amount)
         _show("reservation resize", resize(app.ctx, reservation_id, amounts), app.ctx.clock.now(), output)
 
 
@@ -156,7 +169,9 @@ def reservation_release(
 @reservation_app.command("units")
 def reservation_units(
     pool: PoolOption,
-    kind: Annotated[str | None, typer.Option("--kind", help="vm, process, container, job, gpu or volume.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="vm, process, container, job, gpu, volume or your own.")
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """What there is of each resource type, and who holds it."""
@@ -185,6 +200,19 @@ def _unit_json(u: "Unit") -> dict[str, object]:
         "holders": list(u.holders),
         "detail": u.detail,
     }
+
+
+def _numbers(told: list[str] | None) -> dict[str, float]:
+    from preprov.model.errors import ConfigError
+
+    out = {}
+    for word in told or ():
+        name, _, number = word.partition("=")
+        try:
+            out[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"{word!r} is no amount", hint="--amount NAME=NUMBER") from None
+    return out
 
 
 def _amounts(amount: "Mapping[str, float]") -> str:

@@ -27,6 +27,13 @@ class ClaimedVolume(Part):
     keep: bool = Field(description="False: its release deletes it.")
 
 
+class ClaimedUnits(Part):
+    """Units of a resource type that counts in its own terms."""
+
+    kind: str
+    amount: dict[str, float] = Field(description="What it has; what it is to have, until it is bound.")
+
+
 class ReservationRow(Part):
     """A reservation."""
 
@@ -36,12 +43,13 @@ class ReservationRow(Part):
     state: str
     tenant: str
     priority: int
-    purpose: str = Field(description="task, booking, window or volume.")
+    purpose: str = Field(description="task, booking, window, volume or units.")
     gang: str = Field(description="Reservations of one gang are made and committed all or none; empty = it is alone.")
     node_id: str | None
     expires_at: datetime | None
     segments: list[ReservationSegment]
     volume: ClaimedVolume | None = Field(description="Of purpose volume.")
+    units: ClaimedUnits | None = Field(description="Of purpose units.")
     reason: str
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from preprov.contracts import Allocatable, Unit
-from preprov.control.allocating.types import resource_types, type_of
+from preprov.control.allocating.types import named, resource_types, type_of
 from preprov.control.context import Context
 from preprov.control.observing import observe
 from preprov.control.phased import note
-from preprov.model.errors import ConfigError, RefusedError, ReservationError
+from preprov.model.errors import RefusedError, ReservationError
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
@@ -29,10 +29,8 @@ def units(ctx: Context, pool: Pool, kind: str | None = None) -> tuple[Unit, ...]
     Raises:
         ConfigError: there is no such kind.
     """
-    types = resource_types(ctx)
-    if kind is not None and kind not in types:
-        raise ConfigError(f"there is no resource type {kind!r}", hint=f"types: {', '.join(types)}")
-    return tuple(u for name, t in types.items() if kind in (None, name) for u in t.observe(pool))
+    types = resource_types(ctx).values() if kind is None else (named(ctx, kind),)
+    return tuple(u for t in types for u in t.observe(pool))
 
 
 def bind(ctx: Context, reservation_id: str, node_id: str) -> Reservation:

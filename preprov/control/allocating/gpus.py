@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from preprov.contracts import Holding, Unit
-from preprov.control.allocating.machines import Machines
+from preprov.contracts import Allocatable, Holding, Unit
+from preprov.control.allocating.machines import Machines, is_on_devices, is_on_room
+from preprov.control.context import Context
 from preprov.model.errors import RefusedError
 from preprov.model.pools import Node, Pool
 from preprov.model.reservations import Reservation
@@ -51,3 +52,13 @@ class Gpus(Machines):
     def resize(self, pool: Pool, claim: Reservation, node: Node, amount: Mapping[str, float]) -> Reservation:
         """Refused: a process keeps the devices that it began with."""
         raise RefusedError("devices are not exchanged", where=claim.reservation_id, hint="release it, and book anew")
+
+
+def types(ctx: Context) -> tuple[Allocatable, ...]:
+    """What this module brings."""
+    return (Gpus(ctx),)
+
+
+def type_for(ctx: Context, pool: Pool, claim: Reservation, node: Node | None) -> Allocatable | None:
+    """This one if a claim is on it."""
+    return Gpus(ctx) if is_on_room(claim) and is_on_devices(claim) else None

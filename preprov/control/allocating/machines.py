@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from preprov.contracts import Holding, Unit
+from preprov.contracts import Allocatable, Holding, Unit
 from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
 from preprov.control.reserving import limits_of, must_fit_somewhere
 from preprov.model.errors import ConflictError, RefusedError
 from preprov.model.pools import Node, Phase, Pool
-from preprov.model.reservations import Reservation
+from preprov.model.reservations import Purpose, Reservation
 
 _TAKES: Final = (Phase.READY, Phase.WARMING)
 
@@ -22,6 +22,16 @@ def must_take(node: Node) -> None:
     """
     if node.phase not in _TAKES:
         raise ConflictError(f"it is {node.phase}", where=node.node_id, hint="the plan wakes a node in time")
+
+
+def is_on_room(claim: Reservation) -> bool:
+    """Whether it holds room of nodes for whatever runs there then."""
+    return claim.purpose in (Purpose.BOOKING, Purpose.WINDOW)
+
+
+def is_on_devices(claim: Reservation) -> bool:
+    """Whether devices are all it holds."""
+    return bool(claim.most.gpu) and not (claim.most.cpu or claim.most.memory)
 
 
 class Machines:
@@ -66,3 +76,13 @@ class Machines:
     def release(self, pool: Pool, claim: Reservation, node: Node | None, reason: str) -> Reservation:
         """As the contract says; no node is ended by it."""
         return self._ctx.ports.ledger.release(claim.reservation_id, reason)
+
+
+def types(ctx: Context) -> tuple[Allocatable, ...]:
+    """What this module brings."""
+    return (Machines(ctx),)
+
+
+def type_for(ctx: Context, pool: Pool, claim: Reservation, node: Node | None) -> Allocatable | None:
+    """This one if a claim is on it."""
+    return Machines(ctx) if is_on_room(claim) and not is_on_devices(claim) else None

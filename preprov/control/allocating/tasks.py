@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from preprov.contracts import Holding, ResourceAdjuster, Scheduler, Unit
+from preprov.contracts import Allocatable, Holding, ResourceAdjuster, Scheduler, Unit
 from preprov.control.context import Context
 from preprov.control.observing import observe, of_tasks
 from preprov.model.errors import NotFoundError, PoolError, RefusedError
 from preprov.model.pools import Node, Pool
-from preprov.model.reservations import Reservation, ReservationState
+from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import Resources
 from preprov.model.work import TaskRun, run_of
 
@@ -133,3 +133,16 @@ def _unit(claim: Reservation, kind: str) -> Unit:
     held = Holding.ALLOCATED if claim.state is ReservationState.COMMITTED else Holding.RESERVED
     amount, detail = claim.most.as_dict(), f"{claim.state}, until {claim.end:%m-%d %H:%M}Z"
     return Unit(kind, claim.claimant, claim.pool, claim.node_id or "", held, amount, (claim.tenant,), detail)
+
+
+def types(ctx: Context) -> tuple[Allocatable, ...]:
+    """One for each thing that schedulers run tasks as."""
+    return tuple(Tasks(ctx, kind) for kind in dict.fromkeys(s.runs for s in ctx.schedulers.values()))
+
+
+def type_for(ctx: Context, pool: Pool, claim: Reservation, node: Node | None) -> Allocatable | None:
+    """A task's is what the scheduler of its node runs."""
+    if claim.purpose is not Purpose.TASK:
+        return None
+    scheduler = ctx.schedulers.get(pool.group(node.group).provider) if node is not None else None
+    return Tasks(ctx, scheduler.runs if scheduler is not None else "")

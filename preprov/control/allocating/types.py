@@ -1,18 +1,22 @@
-"""All resource types there are, and of which one a claim is."""
+"""All resource types there are, and of which one a claim is.
 
-from collections.abc import Mapping
+A module of this package that has `types(ctx)` brings types; nothing else names them. One whose claims are not on units
+of its own says by `type_for(ctx, pool, claim, node)` which claims are on it, and no two say so of the same.
+"""
+
+import pkgutil
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Final
 
 from preprov.contracts import Allocatable
-from preprov.control.allocating.gpus import Gpus
-from preprov.control.allocating.machines import Machines
-from preprov.control.allocating.tasks import Tasks
-from preprov.control.allocating.volumes import Volumes
+from preprov.control import allocating
 from preprov.control.context import Context
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Node, Pool
-from preprov.model.reservations import Purpose, Reservation
+from preprov.model.reservations import Reservation
 
 GROUP: Final = "preprov.resource_types"
 
@@ -23,9 +27,9 @@ def resource_types(ctx: Context) -> Mapping[str, Allocatable]:
     Raises:
         ConfigError: a third party's cannot be loaded, or takes a name that is taken.
     """
-    runs = dict.fromkeys(s.runs for s in ctx.schedulers.values())
-    built_in: tuple[Allocatable, ...] = (Machines(ctx), *(Tasks(ctx, k) for k in runs), Gpus(ctx), Volumes(ctx))
-    out = {t.kind: t for t in built_in}
+    out: dict[str, Allocatable] = {}
+    for module in _modules("types"):
+        out |= {t.kind: t for t in module.types(ctx)}
     for point in entry_points(group=GROUP):
         try:
             made = point.load()(ctx.ports, ctx.clock)
@@ -39,12 +43,32 @@ def resource_types(ctx: Context) -> Mapping[str, Allocatable]:
 
 
 def type_of(ctx: Context, pool: Pool, claim: Reservation, node: Node | None = None) -> Allocatable:
-    """That of a claim: a task is what the scheduler of its node runs; a claim on devices alone is theirs."""
-    if claim.purpose is Purpose.TASK:
-        scheduler = ctx.schedulers.get(pool.group(node.group).provider) if node is not None else None
-        return Tasks(ctx, scheduler.runs if scheduler is not None else "")
-    if claim.purpose is Purpose.VOLUME:
-        return Volumes(ctx)
-    if claim.most.gpu and not (claim.most.cpu or claim.most.memory):
-        return Gpus(ctx)
-    return Machines(ctx)
+    """That of a claim: one on units names its type, any other is told by what it is for and by where it is.
+
+    Raises:
+        ConfigError: there is no such type here.
+    """
+    if claim.units is not None:
+        return named(ctx, claim.units.kind)
+    found = (module.type_for(ctx, pool, claim, node) for module in _modules("type_for"))
+    own: Allocatable = next(t for t in found if t is not None)
+    return own
+
+
+def named(ctx: Context, kind: str) -> Allocatable:
+    """The type of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    types = resource_types(ctx)
+    if kind not in types:
+        raise ConfigError(f"there is no resource type {kind!r}", hint=f"types: {', '.join(types)}")
+    return types[kind]
+
+
+def _modules(having: str) -> Iterator[ModuleType]:
+    for info in pkgutil.iter_modules(allocating.__path__):
+        module = import_module(f"{allocating.__name__}.{info.name}")
+        if module.__name__ != __name__ and hasattr(module, having):
+            yield module

@@ -5,12 +5,12 @@ from typing import Final
 
 import structlog
 
-from preprov.contracts import Holding, KeepsVolumes, NewVolume, Unit, Volume
+from preprov.contracts import Allocatable, Holding, KeepsVolumes, NewVolume, Unit, Volume
 from preprov.control.allocating.machines import must_take
 from preprov.control.context import Context
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, RefusedError, ReservationError
 from preprov.model.pools import UNLIMITED, Node, Pool
-from preprov.model.reservations import Reservation, ReservationState, WantedVolume
+from preprov.model.reservations import Purpose, Reservation, ReservationState, WantedVolume
 from preprov.model.resources import KINDS, Resources
 
 log = structlog.get_logger(__name__)
@@ -209,3 +209,13 @@ def _unit(pool: Pool, name: str, claims: Iterable[Reservation], seen: Volume | N
         return Unit(Volumes.kind, name, pool.name, "", holding, {"disk": asked}, holders, detail)
     detail = f"{seen.volume_id}: {seen.state}" + (f" as {seen.device}" if seen.device else "")
     return Unit(Volumes.kind, name, pool.name, seen.node_id, holding, {"disk": seen.gib}, holders, detail)
+
+
+def types(ctx: Context) -> tuple[Allocatable, ...]:
+    """What this module brings."""
+    return (Volumes(ctx),)
+
+
+def type_for(ctx: Context, pool: Pool, claim: Reservation, node: Node | None) -> Allocatable | None:
+    """This one if a claim is on it."""
+    return Volumes(ctx) if claim.purpose is Purpose.VOLUME else None

@@ -11,7 +11,8 @@ from preprov.store.rows.base import Row, growing_key, instant, partial_index
 class ReservationRow(Row, table=True):
     """A claim on capacity.
 
-    `segments` is JSON: [[start, end, cpu, memory, gpu, disk_io, network], …], times in epoch microseconds.
+    `segments` is JSON: [[start, end, cpu, memory, gpu, disk_io, network], …], times in epoch microseconds; `units` is
+    JSON of the amounts of `unit_kind` by name.
     """
 
     __tablename__ = "reservation"
@@ -49,6 +50,8 @@ class ReservationRow(Row, table=True):
     volume: str = ""
     volume_gib: float = 0.0
     volume_kept: bool = True
+    unit_kind: str = ""
+    units: str = ""
 
 
 class WindowRow(Row, table=True):

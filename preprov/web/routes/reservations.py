@@ -15,7 +15,15 @@ from preprov.control import reserving
 from preprov.control.allocating import by_hand
 from preprov.control.reserving import Asked, Booking
 from preprov.model.reservations import Purpose, Segment
-from preprov.web.documents import Label, ReservationAsk, ReservationList, ReservationPart, SegmentPart, VolumePart
+from preprov.web.documents import (
+    Label,
+    ReservationAsk,
+    ReservationList,
+    ReservationPart,
+    SegmentPart,
+    UnitsPart,
+    VolumePart,
+)
 from preprov.web.listening import STREAM, LastEventId, Said, answer
 from preprov.web.problems import not_found
 from preprov.web.security import Caller, Reserver
@@ -23,9 +31,10 @@ from preprov.web.security import Caller, Reserver
 router = APIRouter(prefix="/v1/reservations", tags=["reservations"])
 
 _LOOK_EVERY_S: Final = 0.5
-_PURPOSES: Final[Mapping[Purpose, Literal["window", "volume"]]] = {
+_PURPOSES: Final[Mapping[Purpose, Literal["window", "volume", "units"]]] = {
     Purpose.WINDOW: "window",
     Purpose.VOLUME: "volume",
+    Purpose.UNITS: "units",
 }
 Id = Annotated[Label, Path(description="As `POST /v1/reservations` answered it.")]
 Key = Annotated[
@@ -56,6 +65,7 @@ def part(booking: Booking) -> ReservationPart:
         priority=first.priority,
         purpose=_PURPOSES.get(first.purpose, "booking"),
         volume=VolumePart(**asdict(first.volume)) if first.volume is not None else None,
+        units=UnitsPart(kind=first.units.kind, amount=dict(first.units.amounts)) if first.units is not None else None,
         created_at=first.created_at,
         expires_at=first.expires_at,
         reason=first.reason,
@@ -173,6 +183,6 @@ def release(
 ) -> ReservationPart:
     """Its room is free at once; a volume is detached first. Giving it back again changes nothing."""
     booking = _found(caller, reservation_id)
-    if booking.members[0].volume is not None:
+    if booking.members[0].purpose in (Purpose.VOLUME, Purpose.UNITS):
         return part(Booking((by_hand.give_back(caller.ctx, reservation_id, reason),)))
     return part(reserving.give_back(caller.ctx, booking, reason))
