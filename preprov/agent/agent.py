@@ -16,6 +16,7 @@ from preprov.agent.disk import Json
 from preprov.agent.gpus import Gpus, NoneFreeError
 from preprov.agent.items import Item, StageError, where
 from preprov.agent.server import Loop
+from preprov.agent.slurmjobs import NoRoomError, NotThereError, SlurmJobs
 from preprov.agent.staging import Stager
 from preprov.agent.suspend import suspend
 from preprov.agent.tasks import Tasks
@@ -78,6 +79,7 @@ class Agent:
         self._stager = Stager(node, self._loop)
         self._gpus = Gpus.of(node)
         self._tasks = Tasks(node, bounds, self._gpus)
+        self._slurm = SlurmJobs(node, bounds)
         self._preload: Json = self._facts.get("preload", {})
         self._booting = False
         self._staging_since = 0.0
@@ -162,6 +164,7 @@ class Agent:
         if now >= self._next["heartbeat"]:
             self._next["heartbeat"] = now + HEARTBEAT_S
             self._beat()
+            self._slurm.refresh()
         due = self._next["heartbeat"]
         if self._booting:
             left = self._state.asked_at + self._state.delay_s - time.time()
@@ -196,6 +199,8 @@ class Agent:
             "start": self._start,
             "cancel": self._cancel,
             "limit": self._limit,
+            "slurm-jobs": self._slurm_jobs,
+            "slurm-limit": self._slurm_limit,
             "checkpoint": self._checkpoint,
             "drain": self._drain,
             "undrain": self._undrain,
@@ -289,6 +294,20 @@ class Agent:
         if found is None:
             raise Refused("absent", f"{claimant} does not run here")
         return {"ok": True, "bounds": asdict(found)}
+
+    def _slurm_jobs(self) -> Json:
+        return {"ok": True, "jobs": {job: asdict(b) for job, b in self._slurm.read().items()}}
+
+    def _slurm_limit(
+        self, job: str, cpu: float | None = None, memory: float | None = None, lease_s: float = 60.0
+    ) -> Json:
+        """What a job of a Slurm may use here from now on; without amounts it has again what Slurm gave it."""
+        try:
+            return {"ok": True, "bounds": asdict(self._slurm.limit(job, cpu, memory, lease_s))}
+        except NotThereError as e:
+            raise Refused("cannot", str(e)) from e
+        except NoRoomError as e:
+            raise Refused("no-room", str(e)) from e
 
     def _checkpoint(self, claimant: str, number: str, grace_s: float) -> Json:
         """Signal a task to keep what it has done; it is ended after the grace."""
