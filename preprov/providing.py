@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from preprov import clocks, configfile
 from preprov.configfile.serving import CeleryServeSection, PrefectServeSection, ServeSection, checked
-from preprov.contracts import Clock, LeavesNotes, PoolProvider, Scheduler, Serves, Service
+from preprov.contracts import Clock, LeavesNotes, LimitsJobs, PoolProvider, Scheduler, Serves, Service
 from preprov.model.errors import ConfigError, PreprovError
 from preprov.model.pools import Group, Node, Pool
 from preprov.model.resources import Resources
@@ -94,12 +94,19 @@ def schedulers(
     if "slurm" in providers:
         from preprov.launch.slurm import SlurmScheduler
 
-        out["slurm"] = SlurmScheduler(pools, clock, home / "slurm" / "logs", speed=speed)
+        logs = home / "slurm" / "logs"
+        out["slurm"] = SlurmScheduler(pools, clock, logs, speed=speed, agents=lambda vendor: _limiting(out, vendor))
     if "kubernetes" in providers:
         from preprov.launch.kubernetes import KubernetesScheduler
 
         out["kubernetes"] = KubernetesScheduler(pools, speed=speed, clusters=_clusters(providers["kubernetes"]))
     return out
+
+
+def _limiting(schedulers: Mapping[str, Scheduler], name: str) -> LimitsJobs | None:
+    """That of a provider, if it reaches agents."""
+    found: object = schedulers.get(name)
+    return found if isinstance(found, LimitsJobs) else None
 
 
 def _clusters(provider: PoolProvider) -> "Clusters | None":

@@ -79,6 +79,9 @@ class AdjustSection(Section):
         default="SIGUSR2", description="Tells a task to keep what it has done before it has to go elsewhere."
     )
     grace: float = Field(default=30.0, gt=0, description="Seconds it has for that.")
+    pending: bool = Field(
+        default=False, description="Have jobs that wait in Slurm ask for what their past runs say; in mode full only."
+    )
 
     def build(self) -> Adjusting:
         """The domain value."""
@@ -95,6 +98,7 @@ class AdjustSection(Section):
             self.move,
             self.signal,
             self.grace,
+            self.pending,
         )
 
 

@@ -6,7 +6,7 @@ caller's next pass, nothing here retries by itself except an SDK inside its own 
 """
 
 from preprov.contracts.access import EventStore, TokenStore
-from preprov.contracts.adjusting import ResourceAdjuster
+from preprov.contracts.adjusting import AsksAnew, LimitsJobs, ResourceAdjuster, WaitingJob
 from preprov.contracts.adoption import AdoptionStore
 from preprov.contracts.allocating import Allocatable, Holding, Unit
 from preprov.contracts.base import Clock, Progress
@@ -83,6 +83,7 @@ __all__ = [
     "Adopts",
     "Allocatable",
     "Applied",
+    "AsksAnew",
     "AuditLog",
     "BakesImages",
     "Capabilities",
@@ -109,6 +110,7 @@ __all__ = [
     "LeaseStore",
     "LeasesRaises",
     "LeavesNotes",
+    "LimitsJobs",
     "LiveSource",
     "ModelStore",
     "ModelVersion",
@@ -154,6 +156,7 @@ __all__ = [
     "UsageSource",
     "Volume",
     "VoteStore",
+    "WaitingJob",
     "Warmed",
     "WindowStore",
     "WorkSource",

@@ -171,8 +171,19 @@ def _wish(ctx: Context, pool: Pool, live: Live, r: Running, manner: Adjusting, n
     outlooks = {k: outlook(c, elapsed, manner.ahead_s) for k, c in (r.kept.curves or {}).items()}
     allocated = r.claim.most
     r.kept.track, changes = look(r.kept.track, reading, allocated, r.task.spec.request, outlooks, manner)
+    if r.adjuster.adjustable(r.node).booked:
+        changes = _down_to(r.task.spec.request, allocated, changes)
     changes = tuple(c for c in changes if c.resource in can and _possible(r, c))
     return Wish(r.name, r.node.node_id, allocated, changes) if changes else None
+
+
+def _down_to(request: Resources, allocated: Resources, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Nobody else gets what it asked for, so nothing of that is taken."""
+    floored = (
+        c if c.course is Course.INCREASE else replace(c, amount=max(c.amount, getattr(request, c.resource)))
+        for c in changes
+    )
+    return tuple(c for c in floored if c.course is Course.INCREASE or c.amount < getattr(allocated, c.resource))
 
 
 def _possible(r: Running, change: Change) -> bool:

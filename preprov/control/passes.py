@@ -24,6 +24,7 @@ from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import keep, tend
 from preprov.control.thinking import thinking
 from preprov.control.vanishing import note_vanished
+from preprov.control.waiting_requests import ask_anew
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
 from preprov.model.pools import Pool, PoolObservation, Standby
@@ -96,6 +97,8 @@ def pool_pass(
         dispatched = dispatch(ctx, pool, observation) if serve else None
         if plan or (dispatched and dispatched.started):
             tend(ctx, pool)
+        if plan:
+            records = (*records, *ask_anew(ctx, pool, ctx.clock.now()))
         made, demand = None, None
         waiting = dispatched.waiting if dispatched else waiting
         if plan:

@@ -4,7 +4,7 @@ How an agent is reached is another module's: `local` and `remote`.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from preprov.contracts import Clock, TaskReport
 from preprov.model.adjusting import Adjustable
-from preprov.model.agent import Bounds, TaskStatus, Usage, task_status
+from preprov.model.agent import Bounds, TaskStatus, Usage, bounds_of, task_status
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, RefusedError
 from preprov.model.pools import Node
 from preprov.model.resources import Resources
@@ -151,8 +151,29 @@ class AgentScheduler:
             "a node keeps no time limit of a task", where=node.node_id, hint="it runs for as long as it takes"
         )
 
+    # ---- jobs of a cluster on its nodes
+
+    def job_bounds(self, machine: Node) -> Mapping[int, Bounds]:
+        """As the contract says; nothing of a machine that does not answer, or whose agent is older."""
+        try:
+            reply = self._ask(machine, "slurm-jobs")
+        except NotFoundError:
+            return {}
+        jobs = reply["jobs"] if reply is not None and reply.get("ok") else {}
+        found = {int(job): self._bounds(bounds_of(told)) for job, told in jobs.items() if job.isdigit()}
+        return {job: b for job, b in found.items() if b is not None}
+
+    def limit_job(self, job: int, machine: Node, amount: Resources | None, lease_s: float) -> Bounds:
+        """As the contract says."""
+        asked = {"cpu": amount.cpu or None, "memory": amount.memory or None} if amount is not None else {}
+        wanted = {"job": str(job), "lease_s": lease_s / self._scale.speed, **asked}
+        return bounds_of(self._agreed(machine, self._ask(machine, "slurm-limit", **wanted))["bounds"])
+
     def _told(self, claimant: str, node: Node, verb: str, **arguments: Any) -> dict[str, Any]:
-        reply = self._ask(node, verb, claimant=claimant, **arguments)
+        return self._agreed(node, self._ask(node, verb, claimant=claimant, **arguments))
+
+    @staticmethod
+    def _agreed(node: Node, reply: dict[str, Any] | None) -> dict[str, Any]:
         if reply is None:
             raise ConflictError("its agent did not answer", where=node.node_id, hint="try again")
         if reply.get("ok"):

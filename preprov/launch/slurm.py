@@ -1,10 +1,11 @@
 """Tasks as Slurm jobs: submitted to the node they were placed on, found again by their comment."""
 
+import contextlib
 import getpass
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from preprov.contracts import Clock, TaskReport
-from preprov.launch import slurm_adjust
+from preprov.contracts import Clock, LimitsJobs, TaskReport, WaitingJob
+from preprov.launch import slurm_adjust, slurm_waiting
 from preprov.launch.slurm_usage import Rates
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Bounds, Usage, task_folder
-from preprov.model.errors import ConflictError, NotFoundError
+from preprov.model.errors import ConflictError, NotFoundError, RefusedError
 from preprov.model.pools import Node, Pool
 from preprov.model.resources import Resources
 from preprov.model.time import Timescale, epoch, from_epoch
@@ -54,6 +55,7 @@ class SlurmScheduler:
         logs: folder of the jobs' output.
         speed: seconds of the clock per wall second.
         connect: gives the commands of a cluster.
+        agents: what reaches the machines of a vendor, where limits of running jobs are changed; None = nothing does.
     """
 
     name = "slurm"
@@ -67,6 +69,7 @@ class SlurmScheduler:
         *,
         speed: float = 1.0,
         connect: Connect = connect,
+        agents: Callable[[str], LimitsJobs | None] = lambda _: None,
     ) -> None:
         self._pools = pools
         self._logs = Path(logs).absolute()
@@ -75,6 +78,7 @@ class SlurmScheduler:
         self._rates = Rates()
         self._polled: dict[_Conf, float] = {}
         self._checkpoints = slurm_adjust.Checkpoints()
+        self._machines = slurm_adjust.Machines(agents)
 
     # ---- start
 
@@ -131,7 +135,9 @@ class SlurmScheduler:
                 jobs = [j for j in slurm.jobs() if j.comment.startswith(CLAIM)]
                 usage = self._rates.since_last(slurm, jobs, now)
                 reports = {r.claimant: r for r in self._forgotten(slurm, conf, mine, now)}
-            reports.update({r.claimant: r for r in (self._report(j, mine, usage) for j in jobs) if r is not None})
+            limits = self._on_machines(jobs, mine)
+            told = (self._report(j, mine, usage, limits.get(j.job_id)) for j in jobs)
+            reports.update({r.claimant: r for r in told if r is not None})
             out.extend(reports.values())
             self._polled[conf] = now
         return tuple(out)
@@ -145,7 +151,21 @@ class SlurmScheduler:
         after = self._scale.instant(job.submitted_at) >= mine[name].created_at - _WHOLE_SECONDS * self._scale.speed
         return name if after else None
 
-    def _report(self, job: SlurmJob, mine: Mapping[str, Node], usage: _Samples) -> TaskReport | None:
+    def _on_machines(self, jobs: Sequence[SlurmJob], mine: Mapping[str, Node]) -> Mapping[int, Bounds]:
+        """Limits of running jobs, of pools that change them; by job."""
+        out: dict[int, Bounds] = {}
+        for name in {n for j in jobs if j.runs for n in _hosts(j.nodes) if n in mine}:
+            pool = self._pools.get(mine[name].pool)
+            machine = self._machine(mine[name]) if pool is not None and pool.adjusting is not None else None
+            out |= machine.bounds() if machine is not None else {}
+        return out
+
+    def _machine(self, node: Node) -> slurm_adjust.Machine | None:
+        return self._machines.behind(node, str(self._group_options(node).get("vendor", "")))
+
+    def _report(
+        self, job: SlurmJob, mine: Mapping[str, Node], usage: _Samples, limits: Bounds | None
+    ) -> TaskReport | None:
         node = self._node_of(job, mine)
         if node is None:
             return None
@@ -158,13 +178,13 @@ class SlurmScheduler:
             ended_at=None if ended is None else self._scale.instant(ended),
             exit_code=job.exit_code if ended is not None else None,
             usage=tuple(self._shown(u) for u in usage.get(job.job_id, ())),
-            bounds=None if ended is not None or not job.runs else self._limits(job),
+            bounds=None if ended is not None or not job.runs else self._limits(job, limits or Bounds()),
             out_of_memory=job.state == OUT_OF_MEMORY,
         )
 
-    def _limits(self, job: SlurmJob) -> Bounds:
+    def _limits(self, job: SlurmJob, there: Bounds) -> Bounds:
         limit = job.time_limit_s
-        return Bounds(time_limit_s=None if limit is None else limit * self._scale.speed)
+        return replace(there, time_limit_s=None if limit is None else limit * self._scale.speed)
 
     def _forgotten(
         self, slurm: SlurmCommands, conf: _Conf, mine: Mapping[str, Node], now: float
@@ -210,16 +230,25 @@ class SlurmScheduler:
 
     def adjustable(self, node: Node) -> Adjustable:
         """As the contract says."""
-        return slurm_adjust.CAN
+        return slurm_adjust.CAN if self._machine(node) is None else slurm_adjust.CAN_ON_MACHINES
 
     def resize(self, claimant: str, node: Node, amount: Resources, lease_s: float) -> Resources:
-        """As the contract says: of a pending job; it stands until it is changed again."""
+        """As the contract says: of a pending job what it asks for, which stands; of one that runs, its cgroups."""
         with as_pool_errors(node.node_id):
             slurm = self._connect(self._conf(node))
-            return slurm_adjust.resize(slurm, self._job_of(slurm, claimant), amount, node)
+            job, machine = self._job_of(slurm, claimant), self._machine(node)
+            return slurm_adjust.resize(slurm, job, amount, node, machine, lease_s)
 
     def lift(self, claimant: str, node: Node) -> None:
-        """Nothing: what a job asks for is all that holds it."""
+        """As the contract says: of one that runs, as Slurm had it; what a job asks for is left as it is."""
+        machine = self._machine(node)
+        if machine is None:
+            return
+        with as_pool_errors(node.node_id):
+            job = self._job_of(self._connect(self._conf(node)), claimant)
+        if job is not None and job.runs:
+            with contextlib.suppress(RefusedError, NotFoundError):
+                machine.lift(job)
 
     def checkpoint(self, claimant: str, node: Node, signal: str, grace_s: float) -> None:
         """As the contract says; the end comes with the first repetition after the grace."""
@@ -233,6 +262,33 @@ class SlurmScheduler:
         with as_pool_errors(node.node_id):
             slurm = self._connect(self._conf(node))
             slurm_adjust.extend(slurm, self._job_of(slurm, claimant), seconds / self._scale.speed, node)
+
+    # ---- what people submitted, while it waits
+
+    def waiting(self, pool: Pool) -> tuple[WaitingJob, ...]:
+        """As the contract says: plain jobs of the partitions of its groups."""
+        out: list[WaitingJob] = []
+        for group in (g for g in pool.groups if g.provider == self.name):
+            partition = str(group.options.get("partition", pool.name))
+            with as_pool_errors(pool.name):
+                slurm = self._connect(_conf_of(group.options))
+                out += slurm_waiting.waiting(slurm, group.name, partition, CLAIM, self._scale.speed)
+        return tuple({j.job_id: j for j in out}.values())
+
+    def ask_anew(
+        self, pool: Pool, job: WaitingJob, cpu: float | None, memory: float | None, time_limit_s: float | None
+    ) -> None:
+        """As the contract says. Slurm lets its administrators raise a time limit; anybody else is refused."""
+        limit = None if time_limit_s is None else time_limit_s / self._scale.speed
+        with as_pool_errors(job.claimant):
+            slurm = self._connect(_conf_of(pool.group(job.group).options))
+            slurm_waiting.ask_anew(slurm, job, cpu, memory, limit)
+
+    def failed(self, pool: Pool, jobs: Collection[int]) -> frozenset[int]:
+        """As the contract says, by the accounting; none where there is no accounting."""
+        confs = {_conf_of(g.options) for g in pool.groups if g.provider == self.name}
+        with as_pool_errors(pool.name):
+            return frozenset(j for conf in confs for j in slurm_waiting.failed(self._connect(conf), jobs))
 
     def logs(self, claimant: str) -> Iterator[str]:
         """As the contract says."""
@@ -252,14 +308,18 @@ class SlurmScheduler:
         return pool.group(node.group).options if pool is not None else {}
 
     def _conf(self, node: Node) -> _Conf:
-        conf = self._group_options(node).get("conf")
-        return Path(str(conf)) if conf else None
+        return _conf_of(self._group_options(node))
 
     def _by_cluster(self, nodes: Sequence[Node]) -> dict[_Conf, dict[str, Node]]:
         out: dict[_Conf, dict[str, Node]] = {}
         for node in nodes:
             out.setdefault(self._conf(node), {})[node.node_id] = node
         return out
+
+
+def _conf_of(options: Mapping[str, object]) -> _Conf:
+    conf = options.get("conf")
+    return Path(str(conf)) if conf else None
 
 
 def _hosts(expression: str) -> tuple[str, ...]:

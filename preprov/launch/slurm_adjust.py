@@ -2,9 +2,13 @@
 
 import math
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
+from preprov.contracts import LimitsJobs
 from preprov.model.adjusting import Adjustable
+from preprov.model.agent import Bounds
 from preprov.model.errors import NotFoundError, RefusedError
 from preprov.model.pools import Node
 from preprov.model.resources import Resources
@@ -16,8 +20,15 @@ CAN: Final = Adjustable(
     pending=frozenset({"cpu", "memory"}),
     time_limit=True,
     checkpoint=True,
+    booked=True,
     why_not="Slurm changes cores and memory of a job only until it runs",
 )
+CAN_ON_MACHINES: Final = replace(
+    CAN,
+    running=frozenset({"cpu", "memory"}),
+    why_not="of a job that runs its cgroups are changed, to no less than it asked for: Slurm gives that to nobody else",
+)
+_LIFTED_S: Final = 60.0
 
 
 def requests(amount: Resources) -> dict[str, int]:
@@ -28,13 +39,22 @@ def requests(amount: Resources) -> dict[str, int]:
     }
 
 
-def resize(slurm: SlurmCommands, job: SlurmJob | None, amount: Resources, node: Node) -> Resources:
-    """Let a pending job ask for so much.
+def resize(
+    slurm: SlurmCommands,
+    job: SlurmJob | None,
+    amount: Resources,
+    node: Node,
+    machine: "Machine | None" = None,
+    lease_s: float = 0.0,
+) -> Resources:
+    """Let a pending job ask for so much, and one that runs use so much on its machine.
 
     Raises:
-        NotFoundError: it is over. RefusedError: it runs.
+        NotFoundError: it is over. RefusedError: it runs, and nobody limits it there. ConflictError: there is no room.
     """
     found = _there(job, node)
+    if found.runs and machine is not None:
+        return machine.limit(found, amount, lease_s)
     if found.state != "PENDING":
         said = f"job {found.job_id} is {found.state.lower()}: {CAN.why_not}"
         raise RefusedError(said, where=node.node_id, hint="its next run can ask for more")
@@ -53,6 +73,47 @@ def extend(slurm: SlurmCommands, job: SlurmJob | None, seconds: float, node: Nod
     """
     found = _there(job, node)
     slurm.update_job(found.job_id, TimeLimit=str(max(math.ceil(seconds / 60), 1)))
+
+
+class Machines:
+    """Agents of the machines behind a cluster's nodes, which limit its jobs there.
+
+    Args:
+        of: what reaches those of a vendor; None = nothing does.
+    """
+
+    def __init__(self, of: Callable[[str], LimitsJobs | None]) -> None:
+        self._of = of
+
+    def behind(self, node: Node, vendor: str) -> "Machine | None":
+        """That of a node; None where it has none that can be reached."""
+        agents = self._of(vendor) if node.machine is not None else None
+        return Machine(agents, node.machine) if agents is not None and node.machine is not None else None
+
+
+class Machine:
+    """One machine of a cluster, by its agent."""
+
+    def __init__(self, agents: LimitsJobs, machine: Node) -> None:
+        self._agents, self._machine = agents, machine
+
+    def bounds(self) -> Mapping[int, Bounds]:
+        """Of the jobs there."""
+        return self._agents.job_bounds(self._machine)
+
+    def limit(self, job: SlurmJob, amount: Resources, lease_s: float) -> Resources:
+        """Let a running job use so much, and no less than it asked for; returns what it has."""
+        asked = Resources(cpu=job.cpus, memory=job.memory_mib / _MIB)
+        wanted = amount.maximum(asked)
+        told = self._agents.limit_job(job.job_id, self._machine, wanted, lease_s)
+        in_force = {"cpu": told.cpu or wanted.cpu, "memory": told.memory or wanted.memory}
+        if "cpu" not in told.can:
+            in_force["cpu"] = job.cpus
+        return Resources.of({**amount.as_dict(), **in_force})
+
+    def lift(self, job: SlurmJob) -> None:
+        """As Slurm had it."""
+        self._agents.limit_job(job.job_id, self._machine, None, _LIFTED_S)
 
 
 class Checkpoints:

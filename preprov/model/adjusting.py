@@ -23,6 +23,7 @@ class Adjusting:
         most: no task gets more than so many times what it asked for.
         unseen: share of the memory asked for that is left to a task of which no past run says what is to come.
         move: a task that has no room to grow is ended, and goes on elsewhere.
+        pending: jobs of people that wait in the pool's cluster ask for what their task was sized to.
         signal: tells a task to keep what it has done before that. grace_s: time for it.
     """
 
@@ -38,6 +39,7 @@ class Adjusting:
     move: bool = True
     signal: str = "SIGUSR2"
     grace_s: float = 30.0
+    pending: bool = False
 
     def __post_init__(self) -> None:
         if not (self.headroom > 0 and 0 < self.tolerance < 1 and 0 <= self.unseen <= 1 and self.most >= 1):
@@ -56,6 +58,7 @@ class Adjustable:
         running, pending: the resources, while the task runs and before it does.
         time_limit: how long it may run. checkpoint: it can be told to keep what it has done.
         lasts: what was set stands until it is set anew, so nobody has to renew it.
+        booked: somebody else's books hold all that a task asked for as long as it runs, so that less is nobody's gain.
         why_not: what stands in the way of the rest, for people.
     """
 
@@ -64,6 +67,7 @@ class Adjustable:
     time_limit: bool = False
     checkpoint: bool = False
     lasts: bool = False
+    booked: bool = False
     why_not: str = ""
 
 

@@ -181,10 +181,15 @@ def decode_health(line: bytes) -> Health:
 def task_status(raw: dict[str, Any]) -> TaskStatus:
     """Parse one task instance as it stands in a message."""
     told = raw.get("bounds")
-    bounds = Bounds(**{**_known(Bounds, told), "can": tuple(told.get("can", ()))}) if told else None
+    bounds = bounds_of(told) if told else None
     usage = tuple(Usage(**_known(Usage, u)) for u in raw.get("usage", ()))
     gpus = tuple(raw.get("gpus", ()))
     return TaskStatus(**{**_known(TaskStatus, raw), "usage": usage, "bounds": bounds, "gpus": gpus})
+
+
+def bounds_of(raw: dict[str, Any]) -> Bounds:
+    """Parse limits as they stand in a message."""
+    return Bounds(**{**_known(Bounds, raw), "can": tuple(raw.get("can", ()))})
 
 
 def _known(of: type, raw: dict[str, Any]) -> dict[str, Any]:

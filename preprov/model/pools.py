@@ -403,6 +403,7 @@ class Node:
         token: idempotency token of the launch that made it.
         devices: GPUs that its agent sees; None = nobody can tell.
         settling: DRAINING because it is on its way into standby, not because anybody drained it.
+        machine: of a vendor's, where this is a cluster's node on it and it can be seen.
     """
 
     node_id: str
@@ -427,6 +428,7 @@ class Node:
     address: str = ""
     settling: bool = False
     devices: tuple[Gpu, ...] | None = None
+    machine: "Node | None" = None
 
     @property
     def standby(self) -> Standby:

@@ -124,6 +124,7 @@ class SlurmJob:
         array_job_id: 0 = no array; array_task: None of those not split off yet; array_tasks: they, as `0-9%2`.
         het_job_id: 0 = not heterogeneous. dependency: as `afterok:5(unfulfilled)`.
         exit_code: None until it ended; negative = ended by that signal.
+        tasks: that it starts on its nodes; 0 = not told.
         asked: `shapes.asked` of what was requested. submit_line, container: "" where Slurm does not tell.
     """
 
@@ -163,6 +164,7 @@ class SlurmJob:
     asked: str = ""
     submit_line: str = ""
     container: str = ""
+    tasks: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -228,6 +230,7 @@ class SlurmJob:
             asked=asked(tres(text(raw.get("tres_req_str")))),
             submit_line=text(raw.get("submit_line")),
             container=text(raw.get("container")),
+            tasks=whole(raw.get("tasks")),
         )
 
 

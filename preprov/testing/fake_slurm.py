@@ -73,6 +73,7 @@ class FakeJob:
     script: str = ""
     output: str = ""
     used: Mapping[str, float] = field(default_factory=dict)
+    tasks: int = 1
     process: "subprocess.Popen[bytes] | None" = None
 
 

@@ -71,6 +71,7 @@ def job(j: "FakeJob", newer: bool) -> dict[str, Any]:
         "required_nodes": j.wanted,
         "node_count": number(j.nodes, newer),
         "cpus": number(j.cpus, newer),
+        "tasks": number(j.tasks, newer),
         "tres_req_str": tres,
         "tres_alloc_str": tres if j.node else "",
         "array_job_id": number(j.array_id, newer),

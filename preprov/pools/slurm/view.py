@@ -174,6 +174,7 @@ def _bare(group: SlurmGroup, place: Place, s: SlurmNode, scale: Timescale, now: 
         stages=machine.stages if machine else MappingProxyType({}),
         came_from=machine.came_from if machine else Standby.COLD,
         address=f"slurm:{place.name}",
+        machine=machine,
     )
 
 

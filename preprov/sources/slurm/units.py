@@ -14,12 +14,12 @@ from preprov.model.waits import Cause, limit_key
 from preprov.slurm.accounting import AccountedJob, Used
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
+from preprov.slurm.naming import dag_of
 from preprov.slurm.records import SlurmJob, gib
 
 _MOST_ELEMENTS: Final = 100_000
 _NOTHING_KNOWN: Final = Used()
 _NO_LIMIT_S: Final = 30 * 86_400.0
-_DIGITS: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[T_ -]?\d\d[:.-]?\d\d(?:[:.-]?\d\d)?)?|\d{4,}")
 _RANGE: Final = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _NEVER: Final = frozenset(
     {"JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "BadConstraints", "PartitionDown"}
@@ -107,8 +107,8 @@ class Unit:
 
     @property
     def dag(self) -> str:
-        """Whose and what, without dates and long numbers, so that tonight's run is last night's again."""
-        return f"{self.user}/{_DIGITS.sub('#', self.name)}" if self.user else _DIGITS.sub("#", self.name)
+        """As `naming.dag_of` has it."""
+        return dag_of(self.user, self.name)
 
 
 def of_queue(jobs: Iterable[SlurmJob]) -> tuple[dict[int, Unit], list[Reject]]:

@@ -4,13 +4,22 @@ import copy
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from preprov.agent.disk import NodeDir
+from preprov.agent.limits import Limits
+from preprov.agent.slurmjobs import NoRoomError, NotThereError, SlurmJobs
+from preprov.clocks import WallClock
+from preprov.launch.agents import AgentScheduler
 from preprov.launch.kubernetes_resize import ASKED, KubernetesAdjuster, PodRef, bounds, minor_of
+from preprov.launch.slurm import SlurmScheduler
+from preprov.model.adjusting import Adjusting
 from preprov.model.agent import Bounds, Underway
 from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, RefusedError, ThrottledError
 from preprov.model.pools import Node, Offering, Phase
@@ -161,6 +170,99 @@ class TestSlurm(AdjusterContract):
         world.adjuster.checkpoint(claimant, world.node, "SIGWINCH", 0)
         world.adjuster.checkpoint(claimant, world.node, "SIGWINCH", 0)
         assert not world.kept(claimant)
+
+
+class JobAgents(AgentScheduler):
+    """Agents of machines on which jobs have cgroups, in folders laid out as version 2 lays them out."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(WallClock())
+        (folder / "n").mkdir()
+        self.scope = folder / "cgroup" / "system.slice" / "slurmstepd.scope"
+        room = Limits("cgroup2", cpu=4, memory=4)
+        self.jobs = SlurmJobs(NodeDir(folder / "n"), room, {"": folder / "cgroup"})
+
+    def confine(self, job: int) -> None:
+        """As Slurm does when one begins."""
+        for path in (self.scope / f"job_{job}", self.scope / f"job_{job}" / "step_batch"):
+            path.mkdir(parents=True)
+            (path / "memory.max").write_text(str(int(GIB * 2**30)))
+            (path / "memory.high").write_text("max")
+            (path / "cpu.max").write_text("max 100000")
+
+    def _ask(self, node: Node, verb: str, **arguments: Any) -> dict[str, Any] | None:
+        try:
+            if verb == "slurm-jobs":
+                return {"ok": True, "jobs": {j: asdict(b) for j, b in self.jobs.read().items()}}
+            cpu, memory = arguments.get("cpu"), arguments.get("memory")
+            told = self.jobs.limit(arguments["job"], cpu, memory, arguments["lease_s"])
+        except NotThereError as e:
+            return {"ok": False, "error": "cannot", "detail": str(e)}
+        except NoRoomError as e:
+            return {"ok": False, "error": "no-room", "detail": str(e)}
+        return {"ok": True, "bounds": asdict(told)}
+
+
+class SlurmMachinesWorld(SlurmAdjusterWorld):
+    """The same, and agents on the machines."""
+
+    def __init__(self, home: Path, world: FakeSlurmWorld) -> None:
+        pool = replace(world.pool, adjusting=Adjusting())
+        self.agents = JobAgents(home)
+        world.scheduler = SlurmScheduler(
+            {pool.name: pool}, WallClock(), home / "logs", connect=world.connect, agents={"sim": self.agents}.get
+        )
+        super().__init__(home, world)
+
+    def running(self) -> str:
+        claimant = super().running()
+        self.agents.confine(self._job(claimant).job_id)
+        return claimant
+
+    def has(self, claimant: str) -> Resources | None:
+        job = self._job(claimant)
+        if job.state != "RUNNING":
+            return super().has(claimant)
+        told = self.agents.jobs.read()[str(job.job_id)]
+        return Resources(cpu=told.cpu if told.cpu is not None else 4.0, memory=told.memory)
+
+
+class TestSlurmOnMachines(AdjusterContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[SlurmMachinesWorld]:
+        world = FakeSlurmWorld(tmp_path)
+        try:
+            yield SlurmMachinesWorld(tmp_path, world)
+        finally:
+            world.slurm.stop()
+
+    def test_never_less_than_it_asked_for_nor_more_than_there_is(self, world: SlurmMachinesWorld) -> None:
+        claimant = world.running()
+        told = world.adjuster.resize(claimant, world.node, Resources(cpu=0.2, memory=0.1), 60)
+        assert (told.cpu, told.memory) == (CORES, GIB)
+        with pytest.raises(ConflictError, match="the node has 4"):
+            world.adjuster.resize(claimant, world.node, Resources(cpu=1, memory=5), 60)
+        assert world.has(claimant) == Resources(cpu=CORES, memory=GIB)
+
+    def test_polls_tell_what_is_in_force(self, world: SlurmMachinesWorld) -> None:
+        claimant = world.running()
+        world.adjuster.resize(claimant, world.node, Resources(cpu=1.5, memory=1), 60)
+        (found,) = world.adjuster.poll([world.node])
+        assert found.bounds is not None
+        assert (found.bounds.cpu, found.bounds.memory, found.bounds.can) == (1.5, 1, ("cpu", "memory"))
+        world.adjuster.lift(claimant, world.node)
+        (found,) = world.adjuster.poll([world.node])
+        assert found.bounds is not None
+        assert (found.bounds.memory, found.bounds.free) == (GIB, True)
+
+    def test_a_job_without_cgroups_is_refused_with_the_reason(self, world: SlurmMachinesWorld) -> None:
+        claimant = SlurmAdjusterWorld.running(world)
+        with pytest.raises(RefusedError, match="has no cgroup here"):
+            world.adjuster.resize(claimant, world.node, Resources(cpu=1, memory=1), 60)
+        (found,) = world.adjuster.poll([world.node])
+        assert found.bounds is not None
+        assert found.bounds.can == ()
+        world.adjuster.lift(claimant, world.node)
 
 
 class KubernetesAdjusterWorld:
