@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from preprov.control import halting
 from preprov.control.passes import pool_pass
 from preprov.control.why import why_node, why_run
-from preprov.model.adjusting import Adjusting
+from preprov.model.adjusting import Adjustable, Adjusting
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, LeadTime, Mode, Offering, Phase, Pool, Standby
+from preprov.model.pools import Group, LeadTime, Mode, Node, Offering, Phase, Pool, Standby
 from preprov.model.reservations import ReservationState
 from preprov.model.resources import Resources, sum_of
 from preprov.model.work import State, TaskRun
@@ -87,6 +87,25 @@ def test_what_a_task_does_not_use_goes_to_one_that_waits():
     s.run(120)
     assert {c.split("/")[1] for c in s.claims()} == {"a#0", "b#0"}
     assert s.world.nodes() == 1
+
+
+class Booked(AdjustableSim):
+    """One whose tasks' requests stand in somebody else's books, as Slurm's do."""
+
+    def adjustable(self, node: Node) -> Adjustable:
+        return replace(super().adjustable(node), booked=True)
+
+
+def test_what_somebody_else_keeps_for_a_task_is_not_taken_and_what_it_had_on_top_is():
+    s = stage(lambda _, at: Resources(cpu=0.1, memory=3.0 if at < 200 else 0.1))
+    sim = Booked(s.world.clock, s.world.cloud, load=s.sim.load)
+    s = Stage(replace(s.world, ctx=replace(s.world.ctx, schedulers={"sim": sim}), scheduler=sim), sim)
+    s.world.submit(dag("etl", task("a", cpu=2, seconds=3000)))
+    s.run(240)
+    (most,) = s.claims().values()
+    assert (most.cpu, most.memory >= 3.0) == (2, True)
+    s.run(1200)
+    assert list(s.claims().values()) == [Resources(cpu=2, memory=2)], "as it asked for, and no less"
 
 
 def test_without_the_setting_nothing_is_touched():
