@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from preprov.agent.limits import detect, mounts
+from preprov.agent.limits import detect, mounts, remove_group
 from preprov.app import App, open_app
 from preprov.contracts import LaunchRequest
 from preprov.control.passes import pool_pass
@@ -53,6 +53,9 @@ def confined(host: SlurmHost) -> Iterator[SlurmWorld]:
     (host.folder / "steps" / "cgroup.conf").write_text(text)
     with short_folder("pst-") as folder, slurm_world(host, folder, "steps", pool=ADJUST, more=CGROUPS) as world:
         yield world
+    for controller in ("memory", "freezer"):  # Slurm leaves the top of its trees
+        for left in mounts()[0][controller][0].glob("slurm_cn*"):
+            remove_group(left)
 
 
 @pytest.fixture
