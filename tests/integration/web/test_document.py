@@ -1,6 +1,7 @@
 """Schemathesis over the OpenAPI document: whatever is sent, no server error, and answers as the document says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from preprov.app import open_app
-from preprov.control.access import create_token
+from preprov.control.access import create_node_token, create_token
 from preprov.model.access import Scope
 from preprov.web.application import Limits, routed, wire
 
@@ -41,9 +42,22 @@ API = routed()
 DOCUMENT = schemathesis.openapi.from_asgi("/v1/openapi.json", API)
 
 
+Tokens = Callable[[schemathesis.Case], str]
+Answers = dict[str, set[int]]
+"""What each endpoint answered."""
+
+
 @pytest.fixture(scope="module")
-def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of somebody who may do everything, on the API that the document now speaks of."""
+def answers() -> Answers:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tokens]:
+    """Of somebody who may do what is asked, on the API that the document now speaks of.
+
+    What a node says of itself it says with a token of its own, which is good once: each such request has a new one.
+    """
     home: Path = tmp_path_factory.mktemp("api")
     (home / "preprov.toml").write_text(CONFIG)
     with pytest.MonkeyPatch.context() as patch:
@@ -51,14 +65,31 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PREPROV_HOME", str(home))
         with open_app() as app:
             wire(API, app, Limits(rate=1e9, burst=1e9, stream_s=0))
-            yield create_token(app.ctx, "red", [s for s in Scope if s is not Scope.NODE])[1]
+            person = create_token(app.ctx, "red", [s for s in Scope if s is not Scope.NODE])[1]
+
+            def of(case: schemathesis.Case) -> str:
+                if not case.path.endswith("/state"):
+                    return person
+                node, body = case.path_parameters.get("node_id"), case.body
+                pool = body.get("pool") if isinstance(body, dict) else None
+                known = node if isinstance(node, str) and node else "i-1", pool if isinstance(pool, str) else "batch"
+                return create_node_token(app.ctx, *known, timedelta(minutes=5))[1]
+
+            yield of
 
 
 @DOCUMENT.parametrize()
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_makes_the_server_fail(case: schemathesis.Case, token: str) -> None:
+def test_no_request_makes_the_server_fail(case: schemathesis.Case, token: Tokens, answers: Answers) -> None:
     more = {"params": {"seconds": 0}} if case.path.endswith("/wait") else {}  # so that nobody waits for a node
-    case.call_and_validate(checks=CHECKS, headers={"Authorization": f"Bearer {token}"}, **more)
+    answer = case.call_and_validate(checks=CHECKS, headers={"Authorization": f"Bearer {token(case)}"}, **more)
+    answers.setdefault(f"{case.method} {case.path}", set()).add(answer.status_code)
+
+
+def test_no_endpoint_was_only_seen_to_refuse_who_asks(answers: Answers) -> None:
+    refused = {name for name, codes in answers.items() if codes <= {401, 403}}
+    assert len(answers) > 10
+    assert refused == set()
 
 
 def test_the_document_names_every_endpoint() -> None:
