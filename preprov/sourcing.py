@@ -194,6 +194,7 @@ def _slurm(section: SlurmSection, clock: Clock) -> LiveSource:
         history_s=section.history_days * 86_400.0,
         crontabs=tuple(section.crontab),
         user=section.owner,
+        usage=section.usage,
     )
     # The cluster lives in wall time, however fast the night is played.
     budget = RequestBudget(section.requests_per_second, WallClock())

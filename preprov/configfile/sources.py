@@ -101,6 +101,7 @@ class SlurmSection(LiveSection):
         conf: slurm.conf; left out, as Slurm finds it.
         url: of slurmrestd. user, token: a JWT (`scontrol token`) and whose it is. api: its version, such as v0.0.38.
         crontab: files whose lines submit jobs: those with sbatch, and scrontabs. owner: whose they are.
+        usage: ask `sstat` what running jobs use; it asks their nodes.
     """
 
     kind: Literal["slurm"]
@@ -112,6 +113,7 @@ class SlurmSection(LiveSection):
     verify: bool | Path = True
     crontab: list[Path] = Field(default_factory=list)
     owner: str = "root"
+    usage: bool = True
 
     @property
     def where(self) -> str:

@@ -78,6 +78,8 @@ class SlurmCommands:
 
     jobs_a_question: Final = _AT_ONCE
     """How many numbers of jobs one command takes."""
+    looks_a_question: Final = 100
+    """The nodes of each running job are asked in turn."""
 
     def __init__(self, run: Runner) -> None:
         self._run = run

@@ -11,6 +11,7 @@ from preprov.slurm.commands import listed
 from preprov.slurm.errors import SlurmError, Trouble, trouble_of
 from preprov.slurm.records import ENDED, Partition, Reservation, SlurmJob, SlurmNode
 from preprov.slurm.shapes import Json, instant
+from preprov.slurm.stepstat import StepStat
 
 _WAIT_S: Final = 60.0
 _DENIED: Final = (401, 403)
@@ -27,6 +28,7 @@ class SlurmRest:
 
     jobs_a_question: Final = 1
     """Its accounting tells of one job by its number, or of all."""
+    looks_a_question: Final = 0
 
     def __init__(
         self, url: str, user: str, token: Callable[[], str], *, version: str = "v0.0.38", verify: bool | Path = True
@@ -75,6 +77,10 @@ class SlurmRest:
     def reservations(self) -> tuple[Reservation, ...]:
         """Reservations in force or to come."""
         return tuple(Reservation.of(r) for r in self._list("slurm", "reservations", "reservations"))
+
+    def usage(self, jobs: Sequence[int]) -> tuple[StepStat, ...]:
+        """None: it has no `sstat`."""
+        return ()
 
     def version(self) -> str:
         """Of Slurm."""

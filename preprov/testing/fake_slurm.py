@@ -42,6 +42,7 @@ class FakeJob:
 
     Attributes:
         process: it really runs; None = it only says so. memory: MiB. line: by which it was submitted.
+        used: cpu_s, peak_mib, disk_mib: in all as the accounting has it, so far as `sstat` does.
     """
 
     job_id: int
@@ -341,8 +342,7 @@ class FakeSlurm:
 
     def _sstat(self, words: Sequence[str], _: str) -> str:
         wanted = {int(w) for w in words[-1].split(",")}
-        lines = [f"{j}.batch|1|00:00:01|{64 * 2**20}|1000|1000" for j in wanted if self._runs(j)]
-        return "\n".join(lines)
+        return "\n".join(wire.stepped(self.jobs[j]) for j in sorted(wanted) if self._runs(j))
 
     def _runs(self, job_id: int) -> bool:
         job = self.jobs.get(job_id)

@@ -126,6 +126,14 @@ def accounted(j: "FakeJob", newer: bool) -> dict[str, Any]:
     }
 
 
+def stepped(j: "FakeJob") -> str:
+    """As `sstat` writes it of a running job."""
+    cpu = int(j.used.get("cpu_s", 1.0))
+    clock = f"{cpu // 3600:02}:{cpu % 3600 // 60:02}:{cpu % 60:02}"
+    memory, disk = (int(j.used.get(k, d) * 2**20) for k, d in (("peak_mib", 64.0), ("disk_mib", 0.002)))
+    return f"{j.job_id}.batch|1|{clock}|{memory}|{disk // 2}|{disk // 2}"
+
+
 def _step(j: "FakeJob") -> dict[str, Any]:
     return {
         "time": {"total": {"seconds": j.used.get("cpu_s", 0.0), "microseconds": 0}},

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from preprov.slurm.accounting import AccountedJob
 from preprov.slurm.records import Partition, Reservation, SlurmJob, SlurmNode
+from preprov.slurm.stepstat import StepStat
 from preprov.sources.budget import RequestBudget
 
 T = TypeVar("T")
@@ -17,6 +18,11 @@ class Answers(Protocol):
     @property
     def jobs_a_question(self) -> int:
         """Of how many jobs `of_jobs` tells by one question to Slurm."""
+        ...
+
+    @property
+    def looks_a_question(self) -> int:
+        """Of how many running jobs `usage` tells by one question to Slurm; 0 = of none at all."""
         ...
 
     def nodes(self) -> tuple[SlurmNode, ...]:
@@ -45,6 +51,10 @@ class Answers(Protocol):
 
     def reservations(self) -> tuple[Reservation, ...]:
         """Reservations in force or to come."""
+        ...
+
+    def usage(self, jobs: Sequence[int]) -> tuple[StepStat, ...]:
+        """What the steps of running jobs have used so far; jobs without a step, or that have ended, are left out."""
         ...
 
     def version(self) -> str:
@@ -98,6 +108,14 @@ class SlurmReader:
     def reservations(self) -> tuple[Reservation, ...]:
         """Reservations."""
         return self._asked(self._answers.reservations)
+
+    def usage(self, jobs: Sequence[int]) -> tuple[StepStat, ...]:
+        """What these running jobs have used so far; nothing where that cannot be asked."""
+        out: list[StepStat] = []
+        many = self._answers.looks_a_question
+        for i in range(0, len(jobs) if many else 0, many or 1):
+            out += self._asked(lambda part=tuple(jobs[i : i + many]): self._answers.usage(part))  # type: ignore[misc]
+        return tuple(out)
 
     def version(self) -> str:
         """Of Slurm."""

@@ -17,6 +17,7 @@ from preprov.slurm.records import gib
 from preprov.sources.building import labels, runs_frame, tasks_frame
 from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronTurns
+from preprov.sources.slurm.looks import Looks, Stretch
 from preprov.sources.slurm.units import Unit, UnitTask, waits_for
 from preprov.sources.text import clean
 
@@ -58,26 +59,44 @@ class RunBuilder:
             self._add(table, run, units, chains)
         return table.seen(self)
 
-    def used(self, run: int, units: Sequence[Unit], since: float, until: float) -> Iterator[tuple[str, Usage]]:
+    def used(
+        self, run: int, units: Sequence[Unit], since: float, until: float, looks: Looks
+    ) -> Iterator[tuple[str, Usage]]:
         """(claimant, what it used) of tasks of a run that ended in [since, until), wall: one sample each, at its end.
 
-        It is the mean over the task's life, and its largest memory; what nobody measured is None.
+        It is the mean since the last look, or over its life, and its largest memory; what nobody measured is None.
         """
+        for task, name in self._tasks_named(run, units):
+            measured = task.used.cpu_s is not None or task.used.peak_mib is not None
+            if task.ended_at is None or not since <= task.ended_at < until or not task.runtime_s or not measured:
+                continue
+            yield from self._samples(name, task, looks.rest(task), task.ended_at, memory_share=1.0)
+
+    def uses(
+        self, run: int, units: Sequence[Unit], found: Mapping[int, Stretch], at: float
+    ) -> Iterator[tuple[str, Usage]]:
+        """(claimant, what it used since the look before) of running tasks of a run that were looked at, wall."""
+        for task, name in self._tasks_named(run, units):
+            if task.job_id in found and not task.over and task.started_at is not None:
+                yield from self._samples(name, task, found[task.job_id], at, memory_share=1.0 / task.nodes)
+
+    def _tasks_named(self, run: int, units: Sequence[Unit]) -> Iterator[tuple[UnitTask, str]]:
         for unit, stem, _ in _named(units):
             for index, task in sorted(unit.tasks.items()):
-                runtime = task.runtime_s or 0.0
-                measured = task.used.cpu_s is not None or task.used.peak_mib is not None
-                if task.ended_at is None or not since <= task.ended_at < until or runtime <= 0 or not measured:
-                    continue
-                used, share = task.used, 1.0 / (runtime * task.nodes)
-                usage = Usage(
-                    self.at(task.ended_at),
-                    cpu=None if used.cpu_s is None else used.cpu_s * share,
-                    memory=None if used.peak_mib is None else gib(used.peak_mib),
-                    disk_io=None if used.disk_mib is None else used.disk_mib * _MB_PER_MIB * share,
-                )
-                name = _task_id(stem, unit, index)
-                yield from ((f"{run}/{name}#{i}", usage) for i in range(task.nodes))
+                yield task, f"{run}/{_task_id(stem, unit, index)}"
+
+    def _samples(
+        self, name: str, task: UnitTask, found: Stretch, at: float, *, memory_share: float
+    ) -> Iterator[tuple[str, Usage]]:
+        """One for each of its nodes."""
+        share = 1.0 / task.nodes
+        usage = Usage(
+            self.at(at),
+            cpu=None if found.cpu is None else found.cpu * share,
+            memory=None if found.memory_mib is None else gib(found.memory_mib) * memory_share,
+            disk_io=None if found.disk_mib_s is None else found.disk_mib_s * _MB_PER_MIB * share,
+        )
+        yield from ((f"{name}#{i}", usage) for i in range(task.nodes))
 
     def _line(self, unit: Unit) -> str:
         """The command by which it was submitted; while the queue does not tell, by which the last of its name was."""

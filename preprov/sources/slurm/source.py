@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from preprov.contracts import Clock, Finding, Progress, Reject, SourceState, SyncBatch
+from preprov.model.agent import Usage
 from preprov.model.errors import SourceError, SourceUnavailableError
 from preprov.model.time import Timescale
 from preprov.slurm.errors import SlurmError, Trouble
@@ -16,6 +17,7 @@ from preprov.sources.skew import HeardClock
 from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronLine, CronTurns, cron_lines
 from preprov.sources.slurm.examining import UNSUPPORTED, examine
+from preprov.sources.slurm.looks import Looks
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.runs import RunBuilder
 from preprov.sources.slurm.sighting import Sighting
@@ -38,6 +40,7 @@ class SlurmSettings:
     Attributes:
         key: its name. history_s: how far back the first pass goes, seconds of wall time.
         crontabs: files whose lines submit jobs. user: whose they are, where they do not say.
+        usage: ask `sstat` what running jobs use.
     """
 
     key: str
@@ -46,6 +49,7 @@ class SlurmSettings:
     history_s: float = 28 * _DAY_S
     crontabs: tuple[Path, ...] = ()
     user: str = "root"
+    usage: bool = True
 
 
 class SlurmSource:
@@ -119,6 +123,8 @@ class SlurmSource:
         self._note_given(seen.queued)
         yield from self._runs(seen, builder, seen.live(), rejects)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, ()))
+        looks = Looks.read(state.notebook)
+        yield from self._look(seen, builder, looks, state.notebook)
         begin = since
         while begin < wall:
             end = min(begin + _DAY_S, wall)
@@ -126,7 +132,7 @@ class SlurmSource:
             yield from self._runs(seen, builder, ended, rejects)
             until = max(min(end, wall - _BACK_S), since)
             runs = dict.fromkeys(seen.chains.run_of(u) for u in ended)
-            used = [u for run in runs for u in builder.used(run, seen.units_of(run), begin, until)]
+            used = [u for run in runs for u in builder.used(run, seen.units_of(run), begin, until, looks)]
             seen.forget()
             yield SyncBatch(cursor=json.dumps({"until": until}), usage=tuple(used))
             if progress is not None:
@@ -135,6 +141,23 @@ class SlurmSource:
         yield from self._runs(seen, builder, seen.queued, ())  # the accounting may not know yet what ended just now
         yield from self._untold(seen, builder, state)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, seen.settled(wall, state.open)))
+
+    def _look(
+        self, seen: Sighting, builder: RunBuilder, looks: Looks, notebook: Mapping[str, str]
+    ) -> Iterator[SyncBatch]:
+        """What running jobs use. It is asked of their nodes: where these do not answer, the pass goes on without."""
+        live, at = seen.live(), self._wall() + (self._skew or 0.0)
+        due = looks.due(live.values(), at) if self._settings.usage else []
+        usage: list[tuple[str, Usage]] = []
+        notes: tuple[str, ...] = ()
+        try:
+            found = dict(looks.taken(due, self._reader.usage([t.job_id for t in due]), at))
+            for run in dict.fromkeys(seen.chains.run_of(u) for u in live) if found else ():
+                usage += builder.uses(run, seen.units_of(run), found, at)
+        except SlurmError as e:
+            notes = (f"what running jobs use is not known: {e.where or 'sstat'}: {e.said}",)
+        running = [t.job_id for unit in live.values() for t in unit.tasks.values()]
+        yield SyncBatch(notebook=looks.notes(notebook, running, at), usage=tuple(usage), notes=notes)
 
     def _set_clock(self, notebook: Mapping[str, str]) -> Mapping[str, str | None]:
         """Ask what time it is for Slurm; returns what is to be kept of that."""

@@ -108,7 +108,7 @@ def test_what_jobs_used_is_told_once_some_minutes_after_their_end(tmp_path: Path
             w.sleep(60)
             for batch in w.reader.changes(w.ports.sources.state("cluster"), w.now()):
                 w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
-                told.extend(batch.usage)
+                told.extend(u for u in batch.usage if not u[0].startswith(f"{running.job_id}/"))
 
     begun = w.slurm.now()
     used = {"cpu_s": 300.0, "peak_mib": 2048.0, "disk_mib": 400.0}
@@ -149,6 +149,81 @@ def test_what_jobs_used_is_told_once_some_minutes_after_their_end(tmp_path: Path
     assert one.disk_io == pytest.approx(4.194, rel=0.02)
     assert one.network is None
     assert found[f"{wide.job_id}/wide#1"].cpu == pytest.approx(1.5, rel=0.02)
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 3600.0])
+def test_what_running_jobs_use_is_told_from_look_to_look_and_adds_up_to_what_the_accounting_says(
+    tmp_path: Path, ahead_s: float
+) -> None:
+    w = World(tmp_path, ahead_s)
+    w.read()
+    told: list[tuple[str, Usage]] = []
+
+    def one_pass() -> None:
+        for batch in w.reader.changes(w.ports.sources.state("cluster"), w.now()):
+            w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
+            told.extend(batch.usage)
+
+    begun = w.slurm.now()
+    job = w.slurm.add(name="fit", start=begun, state="RUNNING", node="cn1", nodes=2)
+    for cpu_s, memory, disk in ((60.0, 1024.0, 0.0), (300.0, 4096.0, 240.0), (330.0, 2048.0, 240.0)):
+        w.sleep(60)
+        job.used = {"cpu_s": cpu_s, "peak_mib": memory, "disk_mib": disk}
+        one_pass()
+        w.reader = w.source()  # each process knows of the looks before
+    w.sleep(40)
+    job.used = {"cpu_s": 410.0, "peak_mib": 4000.0, "disk_mib": 240.0}
+    w.slurm.end(job, "COMPLETED")
+    w.sleep(200)
+    one_pass()
+    one_pass()
+    found = [u for name, u in told if name == f"{job.job_id}/fit#1"]
+    assert [u.at for u in found] == pytest.approx([begun - ahead_s + t for t in (60, 120, 180, 220)], abs=2)
+    assert [u.cpu for u in found] == pytest.approx([0.5, 2.0, 0.25, 1.0], rel=0.1)
+    assert [u.memory for u in found] == pytest.approx([0.5, 2.0, 1.0, 3.9], rel=0.1)
+    lengths = [b - a for a, b in zip([begun - ahead_s, *(u.at for u in found)], (u.at for u in found), strict=False)]
+    assert sum(2 * u.cpu * s for u, s in zip(found, lengths, strict=True)) == pytest.approx(410.0, rel=0.02)
+    assert found[1].disk_io == pytest.approx(2.0 * 1.048576, rel=0.1)
+    assert {name for name, _ in told} == {f"{job.job_id}/fit#0", f"{job.job_id}/fit#1"}
+
+
+def test_many_running_jobs_are_looked_at_in_turns_within_the_budget(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    begun = w.slurm.now() - 60
+    jobs = [w.slurm.add(name=f"j{i}", start=begun, state="RUNNING", node="cn1").job_id for i in range(1_250)]
+    told: set[str] = set()
+    for _ in range(2):
+        budget = RequestBudget(1e6, w)
+        reader = SlurmReader(SlurmCommands(w.slurm.run), budget)
+        source = SlurmSource(SlurmSettings("cluster", history_s=600.0), reader, w, wall=w.wall)
+        w.slurm.calls.clear()
+        for batch in source.changes(w.ports.sources.state("cluster"), w.now()):
+            w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
+            told |= {name for name, _ in batch.usage}
+        asked = [c for c in w.slurm.calls if c[0] == "sstat"]
+        assert all(len(c[-1].split(",")) <= 100 for c in asked)
+        assert len(asked) <= 10
+        assert budget.asked == len(w.slurm.calls)
+        w.sleep(60)
+    assert len(told) == len(jobs)
+
+
+def test_a_cluster_without_sstat_or_one_that_wants_no_looks_is_read_all_the_same(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    job = w.slurm.add(name="fit", start=w.slurm.now() - 60, state="RUNNING", node="cn1")
+
+    def run(argv, stdin=None):
+        if argv[0] == "sstat":
+            raise SlurmError(Trouble.UNREACHABLE, "sstat did not end within 60 s", "sstat -a")
+        return w.slurm.run(argv, stdin)
+
+    reader = SlurmReader(SlurmCommands(run), RequestBudget(1e6, w))
+    for usage in (True, False):
+        source = SlurmSource(SlurmSettings("cluster", usage=usage), reader, w, wall=w.wall)
+        batches = list(source.changes(w.ports.sources.state("cluster"), w.now()))
+        notes = [n for b in batches for n in b.notes]
+        assert notes == (["what running jobs use is not known: sstat -a: sstat did not end within 60 s"] * usage)
+        assert any(str(job.job_id) in set(b.runs.work.runs["run_id"]) for b in batches)
 
 
 def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
