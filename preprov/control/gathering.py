@@ -10,7 +10,7 @@ from preprov.control.declared import fills, is_nameless
 from preprov.control.demanding import current_demand, remembered
 from preprov.control.ingesting import source_age_s
 from preprov.control.lanes import largest_of, parted, together
-from preprov.control.observing import observe_launched
+from preprov.control.observing import observe_launched, within_reach
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import interruptions
 from preprov.control.readying import busy_until
@@ -79,7 +79,7 @@ def plan_inputs(
     late = lateness(ctx, pool, demand, leads)
     reservations = ctx.ports.ledger.reservations(pool.name)
     return PlanInputs(
-        pool=pool,
+        pool=within_reach(pool, observation),
         mode=in_force(ctx, pool),
         now=now,
         observation=observation,

@@ -23,6 +23,7 @@ from preprov.model.demand import DemandCurve
 from preprov.model.pools import Node, Pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.worktable import Array, WorkTable
+from preprov.planning.features import CONSTRAINT, tells_features
 from preprov.planning.inputs import Lane
 from preprov.planning.lanes import LaneShape, lane_of, lanes_of
 from preprov.planning.packing import Kind, Mix
@@ -55,7 +56,8 @@ def parted(ctx: Context, pool: Pool, demand: DemandCurve, forecast_id: str, wave
     Args:
         wave: what is ready and found no room, kind by kind.
     """
-    if len({o.allocatable for g in pool.groups for o in g.offerings}) < 2 or not demand.steps:
+    alike = len({o.allocatable for g in pool.groups for o in g.offerings}) < 2 and not tells_features(pool)
+    if alike or not demand.steps:
         return None
     shapes = remembered(ctx, (pool.name, "lanes"), _FRESH, lambda: _shapes(ctx, pool))
     if len(shapes) < 2:
@@ -89,16 +91,27 @@ def in_lanes(shapes: Sequence[LaneShape], rooms: Sequence[NodeRoom], nodes: Mapp
 def _shapes(ctx: Context, pool: Pool) -> tuple[LaneShape, ...]:
     now = ctx.clock.now()
     seen = ctx.ports.work.work(pool.name, since=now - _RECENT, until=now).as_of(now)
-    return lanes_of(pool, kinds_of(seen, affinities(ctx, pool)), lambda o: ctx.prices.usd_per_hour(o, now))
+    return lanes_of(pool, kinds_of(seen, affinities(ctx, pool, seen)), lambda o: ctx.prices.usd_per_hour(o, now))
 
 
-def affinities(ctx: Context, pool: Pool) -> Labels:
-    """Of live runs and of DAGs that are to run again; tasks without are left out."""
+def affinities(ctx: Context, pool: Pool, seen: WorkTable) -> Labels:
+    """Of live runs, of DAGs that are to run again, and of what was read; tasks without are left out."""
     runs = {r.run_id: r.dag_id for r in ctx.ports.work.runs(pool.name, live=True)}
     tasks = [(runs[t.run_id], t.spec) for t in ctx.ports.work.task_runs(list(runs))]
     again = ctx.ports.work.specs(pool.name, sorted({s.dag_id for s in ctx.ports.work.schedules(pool.name)}))
     tasks += [(dag.dag_id, spec) for dag in again for spec in dag.tasks]
-    return {(dag_id, spec.task_id): spec.affinity for dag_id, spec in tasks if spec.affinity}
+    return _constraints(seen) | {(dag_id, spec.task_id): spec.affinity for dag_id, spec in tasks if spec.affinity}
+
+
+def _constraints(seen: WorkTable) -> dict[tuple[str, str], Mapping[str, str]]:
+    """What tasks demand of the features of their nodes, as they did the last time."""
+    if not seen.tells_waits:
+        return {}
+    told = seen.tasks["constraint"].to_numpy(dtype=object)
+    rows = np.flatnonzero(told != "")
+    dags = seen.runs["dag_id"].to_numpy(dtype=object)[seen.tasks["run"].to_numpy()[rows]]
+    names = zip(dags.tolist(), seen.tasks["task_id"].to_numpy(dtype=object)[rows].tolist(), strict=True)
+    return {name: {CONSTRAINT: str(text)} for name, text in zip(names, told[rows].tolist(), strict=True)}
 
 
 def _lane(pool: Pool, shape: LaneShape, demand: DemandCurve, wave: Sequence[Kind]) -> Lane:
@@ -140,7 +153,7 @@ def fits_nowhere(ctx: Context, pool: Pool) -> tuple[Nowhere, ...]:
     """Open tasks that will wait for ever, each with the reason."""
     now = ctx.clock.now()
     seen = ctx.ports.work.work(pool.name, since=now - _RECENT, until=now).as_of(now)
-    labels, known = affinities(ctx, pool), dict[tuple[Resources, tuple[tuple[str, str], ...]], str]()
+    labels, known = affinities(ctx, pool, seen), dict[tuple[Resources, tuple[tuple[str, str], ...]], str]()
     out = []
     alive = np.flatnonzero(live(seen, seen.states(now)))
     rows = seen.tasks.iloc[alive]
@@ -167,7 +180,7 @@ def _demands(ctx: Context, pool: Pool, demand: DemandCurve, shapes: Sequence[Lan
     """
     at = demand.issued_at
     given = inputs(ctx, pool, at, start=demand.start, horizon_s=demand.steps * demand.step_seconds)
-    labels = affinities(ctx, pool)
+    labels = affinities(ctx, pool, given.seen)
     others = [_known(given, pool, demand, shapes, i, labels) for i in range(1, len(shapes))]
     samples = demand.samples - sum(o.samples for o in others)
     whole = demand.samples if demand.mean is None else demand.mean

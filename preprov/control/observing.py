@@ -27,6 +27,7 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
     nodes: list[Node] = []
     problems: list[str] = []
     complete = True
+    withheld: dict[str, int] = {}
     for name in dict.fromkeys(g.provider for g in pool.groups):
         if name not in ctx.providers:  # a pool that only has history
             complete = False
@@ -40,9 +41,21 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
             continue
         nodes.extend(seen.nodes)
         problems.extend(seen.problems)
+        withheld |= seen.withheld
         complete = complete and seen.complete
     shown = without_workers(ctx, pool, nodes)
-    return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems))
+    return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems), withheld)
+
+
+def within_reach(pool: Pool, observation: PoolObservation) -> Pool:
+    """The pool without the nodes that somebody else keeps for himself."""
+    if not observation.withheld:
+        return pool
+    groups = []
+    for g in pool.groups:
+        most = max(g.max_nodes - observation.withheld.get(g.name, 0), 0)
+        groups.append(replace(g, max_nodes=most, min_nodes=min(g.min_nodes, most)))
+    return replace(pool, groups=tuple(groups))
 
 
 def observe_launched(ctx: Context, pool: Pool) -> PoolObservation:

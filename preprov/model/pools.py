@@ -447,6 +447,7 @@ class PoolObservation:
 
     Attributes:
         complete: False if a group could not be listed; absent nodes then prove nothing.
+        withheld: group -> how many nodes it could have that do not exist and that somebody else keeps for himself.
     """
 
     pool: str
@@ -454,6 +455,7 @@ class PoolObservation:
     nodes: tuple[Node, ...]
     complete: bool = True
     problems: tuple[str, ...] = ()
+    withheld: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def in_phase(self, *phases: Phase) -> tuple[Node, ...]:
         """The nodes in any of these phases."""

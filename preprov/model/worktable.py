@@ -55,9 +55,18 @@ WAIT_COLUMNS: Final = {
     "node": "object",  # where it ran, as its place calls that; "" = nobody says
     "placed_at": "float64",  # when a node that was up was given to it, where its place says so; NaN = nobody says
     "attempt": "int64",  # which of its attempts the times are of; 0 = nobody says, or it belongs to another pool
+    "constraint": "object",  # what it demands of the features of its node, as Slurm writes that; "" = nothing
 }
-"""Further columns of tasks, all of them or none: on what a task waited, told by places that have their own limits."""
-NOT_TOLD: Final = {"slot_at": np.nan, "slot_of": "", "slots": 1.0, "node": "", "placed_at": np.nan, "attempt": 0}
+"""Further columns of tasks, all of them or none: what a task waits on, told by places that have their own limits."""
+NOT_TOLD: Final = {
+    "slot_at": np.nan,
+    "slot_of": "",
+    "slots": 1.0,
+    "node": "",
+    "placed_at": np.nan,
+    "attempt": 0,
+    "constraint": "",
+}
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from preprov.model.limits import SharedLimit
 from preprov.model.pools import Group, Node, Offering, Pool, PoolObservation
 from preprov.model.reservations import Reservation
-from preprov.model.resources import Resources
+from preprov.model.resources import ZERO, Resources
 from preprov.planning.inputs import Lane, PlanInputs, SharedRoom
 from preprov.planning.packing import Kind, Mix, usable_of
 from preprov.planning.placement import holds
@@ -55,14 +55,21 @@ class _Place:
 def lanes_of(pool: Pool, kinds: Sequence[Kind], usd: Usd) -> tuple[LaneShape, ...]:
     """The lanes of a pool, the one that most of its work is in first; one lane if parting would not pay.
 
+    Tasks that must be on nodes with labels that some have not are parted from the rest in any case.
+
     Args:
         kinds: of tasks, with how much of each runs side by side. usd: price of a running hour; None = not known.
     """
     places = [_Place(g, o, 1.0 if (p := usd(o)) is None else p) for g in pool.groups for o in _choosable(g)]
     fitting = [k for k in kinds if any(_holds(pool, p, k) for p in places)]
-    _, parted = _divide(pool, fitting, places, _MOST_LANES)
+    parted = _divide(pool, fitting, places, _MOST_LANES)[1]
     if len(parted) < 2:
-        return (LaneShape(tuple(fitting), tuple(p.key for p in places)),)
+        like = [p for p in places if all(_labelled(pool, p, k) for k in fitting)]
+        parted = _divide(pool, fitting, places, _MOST_LANES, apart=True)[1] if len(like) < len(places) else parted
+    if len(parted) < 2:
+        rest = [p.key for p in places if p not in like] if like else []
+        main = LaneShape(tuple(fitting), tuple(p.key for p in places if p.key not in rest))
+        return (main, LaneShape((), tuple(rest), 1)) if rest else (main,)
     ranked = sorted(enumerate(parted), key=lambda part: -sum(k.count * k.request.cpu for k in part[1][0]))
     parted = [part for _, part in ranked]
     own: list[list[Key]] = [[best.key] for _, best in parted]
@@ -79,10 +86,10 @@ def lane_of(pool: Pool, shapes: Sequence[LaneShape], request: Resources, affinit
     for i in sorted(range(len(shapes)), key=lambda i: shapes[i].rank):
         group, key = shapes[i].offerings[0]
         offering = next(o for o in pool.group(group).offerings if o.key == key)
-        if holds(group, offering, request, affinity, pool.binding):
+        if holds(pool, group, offering, request, affinity):
             return i
     places = [(g, o) for g in pool.groups for o in g.offerings]
-    fitting = {(g.name, o.key) for g, o in places if holds(g.name, o, request, affinity, pool.binding)}
+    fitting = {(g.name, o.key) for g, o in places if holds(pool, g.name, o, request, affinity)}
     return next((i for i, shape in enumerate(shapes) if fitting & set(shape.offerings)), None)
 
 
@@ -94,12 +101,19 @@ def _choosable(group: Group) -> tuple[Offering, ...]:
 
 
 def _divide(
-    pool: Pool, kinds: Sequence[Kind], places: Sequence[_Place], most: int
+    pool: Pool, kinds: Sequence[Kind], places: Sequence[_Place], most: int, *, apart: bool = False
 ) -> tuple[float, list[tuple[list[Kind], _Place]]]:
-    """(USD per hour, kinds and the offering for them) of the cheapest way with at most so many lanes."""
+    """(USD per hour, kinds and the offering for them) of the cheapest way with at most so many lanes.
+
+    Args:
+        apart: one lane for all is taken only where there is no other way.
+    """
     whole = [(_cost(pool, kinds, p), i) for i, p in enumerate(places)]
     cost, at = min(whole, default=(_NO_NODE, 0))
-    best: tuple[float, list[tuple[list[Kind], _Place]]] = (cost, [(list(kinds), places[at])] if places else [])
+    best: tuple[float, list[tuple[list[Kind], _Place]]] = (
+        _NO_NODE if apart else cost,
+        [(list(kinds), places[at])] if places else [],
+    )
     if most < 2:
         return best
     for p in places:
@@ -130,7 +144,12 @@ def _cost(pool: Pool, kinds: Sequence[Kind], place: _Place) -> float:
 
 
 def _holds(pool: Pool, place: _Place, kind: Kind) -> bool:
-    return holds(place.group.name, place.offering, kind.request, kind.affinity, pool.binding)
+    return holds(pool, place.group.name, place.offering, kind.request, kind.affinity)
+
+
+def _labelled(pool: Pool, place: _Place, kind: Kind) -> bool:
+    """True if the offering has the labels that such tasks want, whether or not it is large enough."""
+    return holds(pool, place.group.name, place.offering, ZERO, kind.affinity)
 
 
 # --------------------------------------------------------------------------- inputs of the lanes

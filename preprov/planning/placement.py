@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation
 from preprov.model.reservations import Reservation
 from preprov.model.resources import KINDS, UNITS, ZERO, Resources
+from preprov.planning.features import CONSTRAINT, met, offered
 from preprov.planning.held import held_by_node
 from preprov.planning.packing import Mix, usable_of
 
@@ -147,28 +148,40 @@ OFFERING_LABELS: Final = ("instance_type", "zone", "group")
 """Labels that an offering tells beforehand; whatever else a node must have is only known of nodes."""
 
 
-def holds(
-    group: str, offering: Offering, request: Resources, affinity: Mapping[str, str], binding: Iterable[str] = KINDS
-) -> bool:
+def holds(pool: Pool, group: str, offering: Offering, request: Resources, affinity: Mapping[str, str]) -> bool:
     """True if an empty node of the offering holds the request and has the labels, as far as they are known."""
     known = {"instance_type": offering.instance_type, "zone": offering.zone, "group": group}
     if any(known[k] != v for k, v in affinity.items() if known.get(k)):
         return False
-    return request.fits_in(offering.allocatable, tuple(binding))
+    if affinity.get(CONSTRAINT):
+        features = offered(pool, group)
+        if features is not None and not met(affinity[CONSTRAINT], features):
+            return False
+    return request.fits_in(offering.allocatable, tuple(pool.binding))
 
 
 def why_nowhere(pool: Pool, request: Resources, affinity: Mapping[str, str] = MappingProxyType({})) -> str:
     """Why a request fits on none of a pool's offerings, in a sentence; "" if it fits on one."""
     places = [(g, o) for g in pool.groups for o in g.offerings]
-    if any(holds(g.name, o, request, affinity, pool.binding) for g, o in places):
+    if any(holds(pool, g.name, o, request, affinity) for g, o in places):
         return ""
-    labelled = [o for g, o in places if holds(g.name, o, ZERO, affinity, pool.binding)]
+    labelled = [o for g, o in places if holds(pool, g.name, o, ZERO, affinity)]
+    wanted = ", ".join(f"{k}={v}" for k, v in sorted(affinity.items()))
     if not labelled:
-        wanted = ", ".join(f"{k}={v}" for k, v in sorted(affinity.items()))
-        have = "; ".join(f"{o.instance_type} in {o.zone or 'any zone'} of group {g.name}" for g, o in places)
+        told = CONSTRAINT in affinity
+        have = "; ".join(
+            f"{o.instance_type} in {o.zone or 'any zone'} of group {g.name}{_features(pool, g.name) if told else ''}"
+            for g, o in places
+        )
         return f"must be on a node with {wanted}; there is {have}"
-    only = f" among those with {', '.join(f'{k}={v}' for k, v in sorted(affinity.items()))}" if affinity else ""
-    return misfit(request, labelled, pool.binding) + only
+    return misfit(request, labelled, pool.binding) + (f" among those with {wanted}" if affinity else "")
+
+
+def _features(pool: Pool, group: str) -> str:
+    found = offered(pool, group)
+    if found is None:
+        return ""
+    return f" with {', '.join(sorted(found))}" if found else " without features"
 
 
 def labels_of(node: Node) -> Mapping[str, str]:

@@ -37,7 +37,7 @@ class SlurmNode:
     Attributes:
         state: one of `BASE_STATES`. flags: CLOUD, POWERED_DOWN, POWERING_UP, DRAIN… without it.
         memory_mib, alloc_memory_mib: MiB. last_busy, started_at: epoch seconds; started_at = when its slurmd began.
-        extra: text that anybody may put there.
+        extra: text that anybody may put there. threads: of each core; `cpus` counts them.
     """
 
     name: str
@@ -56,6 +56,7 @@ class SlurmNode:
     last_busy: float | None = None
     extra: str = ""
     weight: int = 1
+    threads: int = 1
 
     @property
     def is_gone(self) -> bool:
@@ -109,6 +110,7 @@ class SlurmNode:
             last_busy=instant(raw.get("last_busy")),
             extra=text(raw.get("extra")),
             weight=whole(raw.get("weight"), 1),
+            threads=max(whole(raw.get("threads"), 1), 1),
         )
 
 

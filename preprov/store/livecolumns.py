@@ -124,4 +124,5 @@ def _waits(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRow]) -
         "node": np.array([n or "" for n in tasks["node_id"]], dtype=object),
         "placed_at": np.full(len(run), np.nan),
         "attempt": list(tasks["attempt"]),
+        "constraint": "",
     }

@@ -18,6 +18,8 @@ from preprov.model.worktable import NOT_TOLD, RUN_COLUMNS, TASK_COLUMNS, WAIT_CO
 
 _SHORT: Final = 6
 """Parts of a run of which nobody told what it waited on."""
+_SINCE: Final = {"placed_at": 6, "constraint": 7}
+"""Columns that an earlier preprov did not write, in the order in which they came, and how many there were with each."""
 _TASK_NAMES: Final = tuple(c for c in TASK_COLUMNS if c != "run")
 
 
@@ -101,9 +103,9 @@ def _told(content: Sequence[Any], count: int) -> list[list[Any]]:
     if len(content) <= _SHORT:
         return [[v] * count for v in NOT_TOLD.values()]
     given = list(content[_SHORT])
-    if len(given) < len(WAIT_COLUMNS):
-        at = list(WAIT_COLUMNS).index("placed_at")
-        given.insert(at, [NOT_TOLD["placed_at"]] * count)
+    for name, known in _SINCE.items():
+        if len(given) < known:
+            given.insert(list(WAIT_COLUMNS).index(name), [NOT_TOLD[name]] * count)
     return given
 
 

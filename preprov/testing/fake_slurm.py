@@ -71,11 +71,23 @@ class FakeJob:
     limit_min: int | None = None
     line: str = ""
     features: str = ""
+    reservation: str = ""
     script: str = ""
     output: str = ""
     used: Mapping[str, float] = field(default_factory=dict)
     tasks: int = 1
     process: "subprocess.Popen[bytes] | None" = None
+
+
+@dataclass
+class FakeReservation:
+    """Nodes that are kept for somebody; times in epoch seconds. cores: of all of them."""
+
+    name: str
+    nodes: str
+    start: float
+    end: float
+    cores: int
 
 
 class FakeSlurm:
@@ -96,6 +108,7 @@ class FakeSlurm:
         self.offset = 0.0
         self.calls: list[Sequence[str]] = []
         self.events: list[tuple[str, str, float, float | None]] = []
+        self.reservations: list[FakeReservation] = []
         self.conf = {"SLURM_VERSION": "24.05.1" if newer else "22.05.8", "SuspendTime": "300 sec"}
         self.config_more: dict[str, str] = {"ResumeTimeout": "60 sec"}
         self.next_id = 1
@@ -155,9 +168,10 @@ class FakeSlurm:
             else:
                 self._update(fields)
             return ""
+        shown = self.reservations if "reservation" in words else []
         if self.newer:
-            return wire.document(f"{words[1]}s", [])
-        return ""
+            return wire.document(f"{words[1]}s", [wire.reservation(r) for r in shown])
+        return "\n".join(wire.reservation_line(r) for r in shown)
 
     def _update_job(self, fields: dict[str, str]) -> None:
         job = self.jobs.get(int(fields.pop("JobId")))

@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from preprov.testing.fake_slurm import FakeJob, FakeSlurm
+    from preprov.testing.fake_slurm import FakeJob, FakeReservation, FakeSlurm
 
 
 def document(key: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -48,6 +49,25 @@ def nodes(fake: "FakeSlurm") -> list[dict[str, Any]]:
     return out
 
 
+def reservation(r: "FakeReservation") -> dict[str, Any]:
+    """As `scontrol` of 23.02 and newer writes it."""
+    return {
+        "name": r.name,
+        "start_time": number(r.start, True),
+        "end_time": number(r.end, True),
+        "node_list": r.nodes,
+        "core_count": r.cores,
+        "flags": ["MAINT", "SPEC_NODES"],
+    }
+
+
+def reservation_line(r: "FakeReservation") -> str:
+    """As an older `scontrol -o` prints it."""
+    start, end = (datetime.fromtimestamp(t).strftime("%Y-%m-%dT%H:%M:%S") for t in (r.start, r.end))  # noqa: DTZ006
+    what = f"Nodes={r.nodes} CoreCnt={r.cores} Features=(null) PartitionName=(null) Flags=MAINT,SPEC_NODES"
+    return f"ReservationName={r.name} StartTime={start} EndTime={end} Duration=01:00:00 {what} State=ACTIVE"
+
+
 def job(j: "FakeJob", newer: bool) -> dict[str, Any]:
     """As `squeue` writes it."""
     ready = 0.0 if j.depends else j.submit
@@ -81,6 +101,7 @@ def job(j: "FakeJob", newer: bool) -> dict[str, Any]:
         "het_job_offset": number(j.het_offset, newer),
         "dependency": j.depends,
         "features": j.features,
+        "resv_name": j.reservation,
         "comment": j.comment,
         "priority": number(4294901700, newer),
         "exit_code": code,
@@ -120,6 +141,7 @@ def accounted(j: "FakeJob", newer: bool) -> dict[str, Any]:
         "comment": {"job": j.comment or None},
         "exit_code": code,
         "constraints": j.features,
+        "reservation": {"id": 1 if j.reservation else 0, "name": j.reservation or 0},
         "required": {"CPUs": j.cpus},
         "tres": {"allocated": tres, "requested": tres},
         "steps": [_step(j)] if j.used else [],

@@ -27,6 +27,7 @@ from preprov.pools.slurm import view
 from preprov.pools.slurm.examining import examine
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_group, slurm_groups
 from preprov.pools.slurm.recall import recall
+from preprov.pools.slurm.reserved import kept_apart, what_is_kept
 from preprov.pools.slurm.touching import Toucher, give_back
 from preprov.pools.slurm.view import Place
 from preprov.slurm.commands import Connect, connect
@@ -80,6 +81,7 @@ class SlurmProvider:
         nodes: list[Node] = []
         problems: list[str] = []
         complete = True
+        withheld: dict[str, int] = {}
         for group in slurm_groups(pool):
             try:
                 found, said, whole = self._look(group)
@@ -89,15 +91,18 @@ class SlurmProvider:
                 continue
             problems.extend(said)
             complete = complete and whole
-            for place in found.values():
-                nodes.extend(self._shown(group, place))
-        return PoolObservation(pool.name, self._clock.now(), tuple(nodes), complete, tuple(problems))
+            shown = {place.name: self._shown(group, place) for place in found.values()}
+            nodes.extend(n for some in shown.values() for n in some)
+            kept = sum(bool(p.kept_for) and not shown[p.name] for p in found.values())
+            withheld |= {group.group.name: kept} if kept else {}
+        return PoolObservation(pool.name, self._clock.now(), tuple(nodes), complete, tuple(problems), withheld)
 
     def _look(self, group: SlurmGroup) -> tuple[dict[str, Place], tuple[str, ...], bool]:
         """(places by name, problems, whether everything was seen)."""
         slurm = self._connect(group.conf)
         seen = self._vendor(group.vendor).observe(group.theirs)
         found = view.places(group, slurm.nodes(), slurm.jobs(), seen.nodes)
+        found = kept_apart(found, slurm.reservations(), time.time())
         missing = [p.name for p in found.values() if p.slurm is None]
         said = [f"{group.group.name}: Slurm knows no node {', '.join(missing[:5])}"] if missing else []
         stray = sorted(m.node_id for p in found.values() for m in p.older)
@@ -106,6 +111,7 @@ class SlurmProvider:
         said += (
             [f"{group.group.name}: Slurm did not keep {', '.join(untouched)} from its idle timer"] if untouched else []
         )
+        said += [f"{group.group.name}: {text}" for text in what_is_kept(found)]
         return found, (*seen.problems, *said), seen.complete
 
     def _shown(self, group: SlurmGroup, place: Place) -> list[Node]:

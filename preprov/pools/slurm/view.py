@@ -34,6 +34,7 @@ class Place:
 
     Attributes:
         jobs: what holds the node now. older: further machines that say they are it.
+        kept_for: the reservation of Slurm's own that has it, or is about to; "" = none. taken: it has it now.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Place:
     machine: Node | None
     jobs: tuple[SlurmJob, ...] = ()
     older: tuple[Node, ...] = ()
+    kept_for: str = ""
+    taken: bool = False
 
     @property
     def marks(self) -> Marks:
@@ -57,7 +60,7 @@ class Place:
     def is_free(self) -> bool:
         """True if a new node can be powered up under this name."""
         s = self.slurm
-        if s is None or self.machine is not None:
+        if s is None or self.machine is not None or self.kept_for:
             return False
         return s.is_gone and not (s.is_going or s.is_coming or s.is_drained or s.is_down or s.is_used)
 
@@ -143,6 +146,8 @@ def _phase(place: Place, s: SlurmNode) -> tuple[Phase, str]:
         return Phase.WARMING, place.machine.reason if place.machine else ""
     if s.is_drained or s.is_going:
         return Phase.DRAINING, s.reason
+    if place.taken:
+        return Phase.DRAINING, f"Slurm keeps it for its {place.kept_for}"
     if _is_silent(s):
         return Phase.DRAINING, "Slurm does not hear of it"
     return Phase.READY, ""
@@ -155,8 +160,8 @@ def _bare(group: SlurmGroup, place: Place, s: SlurmNode, scale: Timescale, now: 
     started = scale.instant(s.started_at) if s.started_at is not None and not s.is_coming else None
     created = machine.created_at if machine else begun or started or now
     running = place.running
-    if running == () and _left_alone(s):
-        running = None  # what somebody else drained, or Slurm lost sight of, is not ours to end
+    if running == () and (_left_alone(s) or place.taken):
+        running = None  # what somebody else drained or reserved, or Slurm lost sight of, is not ours to end
     return Node(
         node_id=place.name,
         pool=group.pool.name,

@@ -204,6 +204,7 @@ def _waits(t: TaskFacts, started: float, how: Telling) -> dict[str, Any]:
         "node": t.host if ran else "",
         "placed_at": NAN,
         "attempt": max(t.tries, 1),
+        "constraint": "",
     }
 
 

@@ -175,6 +175,7 @@ def _row(name: str, signature: str, **more: Any) -> dict[str, Any]:
         "slots": 1.0,
         "node": "",
         "attempt": 0,
+        "constraint": "",
     }
     return {**plain, **more}
 

@@ -164,7 +164,7 @@ class RunBuilder:
             "instances": task.nodes,
             "gang": task.nodes > 1,
             "cpu": task.cpu,
-            "memory": task.memory_gib if task.memory_gib > 0 else _NAN,
+            "memory": task.memory_gib if task.memory_gib > 0 or task.cpu <= 0 else _NAN,
             "gpu": task.gpu,
             "hint_s": _NAN if task.hint_s is None else task.hint_s * self._scale.speed,
             "ready_at": self.at(task.ready_at),
@@ -178,6 +178,7 @@ class RunBuilder:
             "node": task.host if task.started_at else "",
             "placed_at": _NAN,
             "attempt": task.attempt,
+            "constraint": clean(unit.features),
         }
 
     def _signature(self, unit: Unit, index: int, place: int, dag: str) -> str:

@@ -44,7 +44,8 @@ class UnitTask:
     Attributes:
         index: of the array element or het component, -1 for a plain job. job_id: what Slurm calls it now.
         ready_at, started_at, ended_at: epoch seconds, wall; None = has not come. runtime_s: without suspensions.
-        cpu, memory_gib, gpu: of ONE of its `nodes` nodes.
+        cpu, memory_gib, gpu: of ONE of its `nodes` nodes; 0 of what runs in a reservation of Slurm's own: its nodes are
+            kept for it, and are no room of a pool.
         slot_at: when nodes were given to it, which may have had to boot first; None = not told apart from its start.
         reason: why it last waited, as Slurm says. host: its first node. attempt: which one, requeues counted.
         used: of all its nodes together, once it has ended and the accounting tells.
@@ -220,9 +221,9 @@ def _queued(job: SlurmJob) -> Iterator[UnitTask]:
         started_at=started,
         ended_at=ended,
         runtime_s=ended - started if ended is not None and started is not None else None,
-        cpu=job.cpus / job.node_count,
-        memory_gib=gib(job.memory_mib) / job.node_count,
-        gpu=job.gpus / job.node_count,
+        cpu=job.cpus * _share(job),
+        memory_gib=gib(job.memory_mib) * _share(job),
+        gpu=job.gpus * _share(job),
         nodes=job.node_count,
         hint_s=_hint(job.time_limit_s),
         over=over,
@@ -237,6 +238,11 @@ def _queued(job: SlurmJob) -> Iterator[UnitTask]:
             yield replace(task, index=index)
         return
     yield task
+
+
+def _share(job: SlurmJob | AccountedJob) -> float:
+    """How much of what it asks for one of its nodes has to have that are not kept for it anyway."""
+    return 0.0 if job.reservation else 1.0 / job.node_count
 
 
 def _accounted(job: AccountedJob) -> UnitTask:
@@ -255,9 +261,9 @@ def _accounted(job: AccountedJob) -> UnitTask:
         started_at=started,
         ended_at=ended,
         runtime_s=runtime,
-        cpu=job.cpus / job.node_count,
-        memory_gib=gib(job.memory_mib) / job.node_count,
-        gpu=job.gpus / job.node_count,
+        cpu=job.cpus * _share(job),
+        memory_gib=gib(job.memory_mib) * _share(job),
+        gpu=job.gpus * _share(job),
         nodes=job.node_count,
         hint_s=_hint(job.time_limit_s),
         over=job.is_over,

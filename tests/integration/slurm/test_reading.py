@@ -6,13 +6,15 @@ from datetime import timedelta
 import pytest
 
 from preprov.clocks import WallClock
+from preprov.contracts import LaunchRequest
+from preprov.model.agent import Usage
 from preprov.sim.ports import memory_ports
 from preprov.slurm.errors import SlurmError, Trouble
 from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
-from preprov.testing.live_source_contract import POOL, held, read
+from preprov.testing.live_source_contract import POOL, held, read, unrouted
 from preprov.testing.slurm_cluster import slurmrestd
 from tests.slurmworld import SlurmWorld
 
@@ -117,3 +119,50 @@ def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
     with pytest.raises(SlurmError) as gone:
         SlurmRest(url, "root", lambda: token).nodes()
     assert gone.value.trouble is Trouble.UNREACHABLE
+
+
+def test_reservations_and_features_of_a_real_slurm_are_known(world: SlurmWorld) -> None:
+    cluster, ports = world.cluster, memory_ports()
+    cluster.run("scontrol", "update", "nodename=cn[1-4]", "features=intel,ssd", "activefeatures=intel,ssd")
+    made = ("reservationname=maint", "starttime=now", "duration=60", "users=root", "nodes=cn[1-3]")
+    cluster.run("scontrol", "create", *made)
+    try:
+        hold = (*COMMON, "--hold")
+        kept = cluster.submit(*hold, "--job-name=kept", "--reservation=maint", script="#!/bin/sh\nexit 0\n")
+        fast = cluster.submit(
+            *COMMON, "--hold", "--job-name=fast", "--constraint=intel&ssd", script="#!/bin/sh\nexit 0\n"
+        )
+        (found,) = world.slurm.reservations()
+        assert (found.name, found.nodes, found.cores) == ("maint", "cn[1-3]", 6)
+        assert found.end - found.start == pytest.approx(3600, abs=2)
+        assert {n.features for n in world.slurm.nodes() if n.name.startswith("cn")} == {("intel", "ssd")}
+        seen = world.provider.observe(world.pool)
+        assert seen.withheld == {"cloud": 3}
+        read(RealPlace(world), ports)
+        work = ports.work.work(POOL)
+        tasks = work.tasks.set_axis(work.runs["run_id"].to_numpy()[work.tasks["run"].to_numpy()], axis=0)
+        assert tasks.loc[str(kept), "cpu"] == 0.0
+        assert tasks.loc[str(fast), ["cpu", "constraint"]].tolist() == [1.0, "intel&ssd"]
+        group = world.pool.groups[0]
+        ids = world.provider.launch(LaunchRequest(world.pool, "cloud", group.offerings[0], 3, "kept", world.preload))
+        assert ids == ("cn4",)
+    finally:
+        cluster.run("scancel", "--user=root", check=False)
+        cluster.run("scontrol", "delete", "reservationname=maint")
+
+
+def test_what_running_jobs_use_is_asked_of_a_real_sstat(world: SlurmWorld) -> None:
+    place = RealPlace(world)
+    ports, told = memory_ports(), list[tuple[str, Usage]]()
+    script = "#!/bin/sh\nwhile :; do :; done\n"
+    job = world.cluster.submit(*COMMON, "--job-name=busy", script=script)
+
+    def seen() -> bool:
+        for batch in place.source().changes(ports.sources.state("cluster"), place.now()):
+            ports.sources.apply("cluster", unrouted(batch, "UTC"), place.now())
+            told.extend(batch.usage)
+            assert batch.notes == ()
+        return any((u.cpu or 0.0) > 0.3 for _, u in told)
+
+    world.until(seen, "what it uses to be told")
+    assert {name for name, _ in told} == {f"{job}/busy#0"}

@@ -62,6 +62,29 @@ def test_labels_part_too():
     assert lane_of(p, (main, special), SMALL, {"zone": "b"}) == 1
 
 
+def test_features_part_too_though_all_nodes_are_of_one_size():
+    p = pool(
+        replace(group("plain"), options={"features": ()}),
+        replace(group("intel", (replace(M, usd_per_hour=2.0),)), options={"features": ("intel", "ssd")}),
+    )
+    wants = {"constraint": "intel&(ssd|nvme)"}
+    main, special = parted(p, (SMALL, 100, {}), (SMALL, 10, wants))
+    assert [g for g, _ in special.offerings] == ["intel"]
+    assert [lane_of(p, (main, special), SMALL, labels) for labels in ({}, wants)] == [0, 1]
+    assert lane_of(p, (main, special), SMALL, {"constraint": "gpu"}) is None
+    assert why_nowhere(p, SMALL, wants) == ""
+    why = why_nowhere(p, SMALL, {"constraint": "intel&gpu"})
+    assert "constraint=intel&gpu" in why
+    assert "group plain without features" in why
+    assert "group intel with intel, ssd" in why
+    same = pool(*(replace(g, offerings=(M,)) for g in p.groups))
+    assert [s.offerings[0][0] for s in parted(same, (SMALL, 100, {}), (SMALL, 10, wants))] == ["plain", "intel"]
+    only = parted(same, (SMALL, 10, wants))
+    assert [(s.offerings[0][0], len(s.kinds)) for s in only] == [("intel", 1), ("plain", 0)], "none for plain nodes"
+    unsaid = pool(group("plain"), group("intel"))
+    assert why_nowhere(unsaid, SMALL, wants) == "", "where no group says what it has, nobody knows"
+
+
 def test_why_a_task_fits_nowhere_is_said():
     p = pool(group("cpu", (replace(M, zone="a"),)), group("gpu", (GPU,)))
     assert why_nowhere(p, SMALL) == ""
@@ -96,12 +119,12 @@ def test_every_task_that_fits_somewhere_has_a_lane_whose_offerings_hold_it(types
     assert sorted(every) == sorted((g.name, o.key) for g in p.groups for o in g.offerings), "each offering in one lane"
     for kind in kinds:
         at = lane_of(p, shapes, kind.request, {})
-        fits = [o for o in offers if holds("", o, kind.request, {}, p.binding)]
+        fits = [o for o in offers if holds(p, "", o, kind.request, {})]
         assert (at is None) == (not fits)
         if at is not None and len(shapes) > 1:
             group_name, key = shapes[at].offerings[0]
             best = next(o for o in p.group(group_name).offerings if o.key == key)
-            assert holds(group_name, best, kind.request, {}, p.binding)
+            assert holds(p, group_name, best, kind.request, {})
 
 
 # --------------------------------------------------------------------------- plans

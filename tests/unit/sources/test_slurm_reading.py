@@ -226,6 +226,28 @@ def test_a_cluster_without_sstat_or_one_that_wants_no_looks_is_read_all_the_same
         assert any(str(job.job_id) in set(b.runs.work.runs["run_id"]) for b in batches)
 
 
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_what_runs_in_a_reservation_of_slurms_own_asks_for_nothing_and_constraints_are_kept(
+    tmp_path: Path, newer: bool
+) -> None:
+    w = World(tmp_path, 0.0, newer=newer)
+    begun = w.slurm.now()
+    kept = w.slurm.add(name="kept", start=begun, state="RUNNING", node="cn1", cpus=2, reservation="maint")
+    w.slurm.add(name="fast", submit=begun, start=begun, state="RUNNING", node="cn1", cpus=2, features="gpu&(a|b)")
+    for _ in range(2):  # as the queue has it, and as the accounting does
+        w.read()
+        work = w.ports.work.work(POOL)
+        tasks = work.tasks.set_index("task_id")
+        assert tasks.loc["kept", ["cpu", "memory", "gpu"]].tolist() == [0.0, 0.0, 0.0]
+        assert tasks.loc["fast", "cpu"] == 2.0
+        assert tasks["constraint"].to_dict() == {"kept": "", "fast": "gpu&(a|b)"}
+        w.sleep(60)
+        for job in w.slurm.jobs.values():
+            w.slurm.end(job, "COMPLETED")
+            w.slurm.forgotten.add(job.job_id)
+    assert kept.job_id in w.slurm.jobs
+
+
 def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
     for ahead_s, state, said in ((3600.0, "warn", "ahead of"), (-3600.0, "warn", "behind"), (2.0, "ok", "agrees")):
         (clock,) = [f for f in World(tmp_path, ahead_s).reader.examine() if f.what == "clock"]
