@@ -243,10 +243,12 @@ def _names(work: WorkTable, pool_of: Array, found: Waits) -> Mapping[Cause, list
     pools = [("", str(pool_of[i])) for i in found.task]
     dag = [(source, d) for (_, source, _), d in zip(keys, dags, strict=True)]
     own = [(source, name) for _, source, name in keys]
+    images = [own[i] if key[0] is Cause.IMAGE else pools[i] for i, key in enumerate(keys)]
     out = {c: own if FAMILY[c] == "limits" else pools for c in CAUSES}
     source = [(s, "") for _, s, _ in keys]
     return {
         **out,
+        Cause.IMAGE: images,
         Cause.MAX_ACTIVE_RUNS: dag,
         Cause.MAX_ACTIVE_TASKS: dag,
         Cause.WORKERS: [(s, n) for (_, s, _), n in zip(keys, nodes, strict=True)],

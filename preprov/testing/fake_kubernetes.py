@@ -138,6 +138,12 @@ class FakeKubernetes:
         job["status"]["startTime"] = stamp(self.now())
         self.condition(job, "Suspended", "False", "JobResumed")
 
+    def stuck(self, pod: Json, reason: str, which: str = "containerStatuses") -> None:
+        """A container of it waits, for that reason."""
+        container = pod["spec"]["containers"][0]
+        waiting = {"reason": reason, "message": f"Back-off pulling image {container['image']!r}"}
+        pod["status"][which] = [{"name": "main", "image": container["image"], "state": {"waiting": waiting}}]
+
     def start(self, pod: Json) -> None:
         """Its container runs."""
         running = {"state": {"running": {"startedAt": stamp(self.now())}}}

@@ -16,6 +16,14 @@ Limit: TypeAlias = tuple[Cause, str]
 
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 _GATE: Final = "gate:"
+_IMAGE: Final = "image:"
+_NOT_PULLED: Final = frozenset(
+    {
+        *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable"),
+        *("ImageInspectError", "SignatureValidationFailed"),
+    }
+)
+"""Reasons for which a container waits for its image."""
 _NAN: Final = float("nan")
 
 
@@ -28,12 +36,14 @@ class Known:
         queue_key: key of the node selector whose value is the queue that routes match; "" = none.
         reserved: uid -> when a quota was set aside for it, by the cluster's clock; NaN = it was, nobody says when.
         ungated: uid -> when its gates were open.
+        images: uid -> the image that a pass has seen it wait for, as it could not be pulled.
     """
 
     priorities: Mapping[str, int] = field(default_factory=dict)
     queue_key: str = ""
     reserved: Mapping[str, float] = field(default_factory=dict)
     ungated: Mapping[str, float] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
 
     def priority(self, spec: Json) -> int:
         """Of a pod: its own, which the server fills in as it is made, else that of its class."""
@@ -121,6 +131,33 @@ def gates(
             if not held:
                 notes[key] = str(at)
     return ungated, notes
+
+
+def not_pulled(pods: Iterable[Json], notebook: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str | None]]:
+    """(uid -> image that could not be pulled at once, changes of the notebook); what was seen of a pod is kept."""
+    images: dict[str, str] = {}
+    notes: dict[str, str | None] = {k: None for k in notebook if k.startswith(_IMAGE)}
+    for pod in pods:
+        uid = str(of(pod, "metadata").get("uid"))
+        notes.pop(f"{_IMAGE}{uid}", None)
+        held = notebook.get(f"{_IMAGE}{uid}", "")
+        image = _lacking(of(pod, "status")) or held
+        if image:
+            images[uid] = image
+        if image != held:
+            notes[f"{_IMAGE}{uid}"] = image
+    return images, notes
+
+
+def _lacking(status: Json) -> str:
+    """The first image that a container of a pod waits for; "" = none that is told of."""
+    for which in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(which) or ():
+            if not isinstance(container, Mapping):
+                continue
+            if of(of(container, "state"), "waiting").get("reason") in _NOT_PULLED:
+                return str(container.get("image") or container.get("name") or "?")
+    return ""
 
 
 def placed_at(pod: Json) -> float | None:

@@ -257,6 +257,8 @@ def _seen(step: Step, pod: Json, attempt: int, known: Known) -> None:
         step.limit = limit_of(meta, _BY_GATE)
     elif condition(pod, "PodScheduled").get("reason") == "Unschedulable":
         step.limit = (Cause.ROOM, "")
+    elif str(meta.get("uid")) in known.images:
+        step.limit = (Cause.IMAGE, known.images[str(meta.get("uid"))])
 
 
 def _states(status: Json, which: str) -> list[Json]:

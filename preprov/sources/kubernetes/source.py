@@ -14,7 +14,7 @@ from preprov.model.time import epoch
 from preprov.model.work import Schedule
 from preprov.sources.kubernetes.client import KubernetesClient
 from preprov.sources.kubernetes.examining import examine
-from preprov.sources.kubernetes.holding import Known, asks_kueue, by_class, gates, reserved_by_kueue
+from preprov.sources.kubernetes.holding import Known, asks_kueue, by_class, gates, not_pulled, reserved_by_kueue
 from preprov.sources.kubernetes.objects import Found, group_of, job_of, of_job, of_pods, of_template
 from preprov.sources.kubernetes.runs import table
 from preprov.sources.text import clean
@@ -98,9 +98,11 @@ class KubernetesSource:
         reserved = reserved_by_kueue(self._client.workloads()) if kueue else {}
         skew = self._clock(state)
         ungated, notes = gates(every, state.notebook, epoch(now) + self._skew)
-        if skew or notes:
-            yield SyncBatch(notebook={**skew, **notes})
-        found, rejects = _found(jobs, pods, others, replace(known, reserved=reserved, ungated=ungated))
+        images, more = not_pulled(every, state.notebook)
+        if skew or notes or more:
+            yield SyncBatch(notebook={**skew, **notes, **more})
+        known = replace(known, reserved=reserved, ungated=ungated, images=images)
+        found, rejects = _found(jobs, pods, others, known)
         yield from self._told(found, rejects, crons, progress)
         there = {f.run_id for f in found}
         gone = tuple(r.run_id for r in state.open if r.run_id not in there)

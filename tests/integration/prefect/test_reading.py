@@ -62,7 +62,7 @@ TRUE_DAG = {
     ("report", "notify"),
 }
 AHEAD_S = 240.0
-"""So long before, a run is known of; a source that finds its server busy waits before it asks again."""
+"""So long before its turn a cron is declared; a source that finds its server busy waits before it asks again."""
 CONFIG = """
 [[pool]]
 name = "batch"
@@ -140,7 +140,7 @@ def deployment(server: str) -> str:
         return str(sent(api, "/deployments/", body)["id"])
 
 
-def sent(api: httpx.Client, place: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def sent(api: httpx.Client, place: str, body: Mapping[str, Any]) -> Any:
     """What the server answers once it takes it: on SQLite it is busy now and then (503).
 
     A conflict says that it has taken an earlier try.
@@ -151,8 +151,7 @@ def sent(api: httpx.Client, place: str, body: Mapping[str, Any]) -> dict[str, An
         return answer if answer.is_success or answer.status_code == 409 else None
 
     answer = cast("httpx.Response", until(tried))
-    found: dict[str, Any] = answer.json()
-    return found
+    return answer.json()
 
 
 def reader(url: str) -> PrefectSource:
@@ -203,18 +202,30 @@ def test_deployments_pools_and_queues_are_read(server: str, deployment: str) -> 
     assert set(shapes.queues) == {"workers/high"}
 
 
+def turn_at(api: httpx.Client, at: datetime) -> datetime:
+    """A deployment whose cron has its turn then; when the run that the server makes of it is expected to start."""
+    flow = sent(api, "/flows/", {"name": "etl"})["id"]
+    schedule = {"active": True, "schedule": {"cron": f"{at.minute} {at.hour} * * *", "timezone": "UTC"}}
+    details = {"schedules": [schedule], "work_pool_name": "workers", "job_variables": {"memory": "512Mi", "cpu": 1}}
+    made = str(sent(api, "/deployments/", {"name": "soon", "flow_id": flow, **details})["id"])
+    mine = {"deployments": {"id": {"any_": [made]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
+    (run,) = until(lambda: sent(api, "/flow_runs/filter", mine))
+    assert run["auto_scheduled"], "made by the server's own scheduler, and by nobody else"
+    assert run["state"]["type"] == "SCHEDULED"
+    return datetime.fromisoformat(run["expected_start_time"])
+
+
 @pytest.mark.timeout(600)
-def test_a_node_is_warm_before_a_run_is_expected_to_start(
+def test_a_node_is_warm_before_the_turn_of_a_cron_is_expected_to_start(
     server: str, deployment: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("p")
     (folder / "preprov.toml").write_text(CONFIG.format(url=server))
     preprov = Preprov(folder, 0, "", [])
+    at = (datetime.now(UTC) + timedelta(seconds=AHEAD_S)).replace(second=0, microsecond=0)
     with httpx.Client(base_url=server, timeout=240, follow_redirects=True) as api:
-        details = {"scheduled_time": (datetime.now(UTC) + timedelta(seconds=AHEAD_S)).isoformat()}
-        run = {"state": {"type": "SCHEDULED", "state_details": details}, "idempotency_key": "ahead"}
-        made = sent(api, f"/deployments/{deployment}/create_flow_run", run)
-        expected = datetime.fromisoformat(made["expected_start_time"])
+        expected = turn_at(api, at)
+    assert expected == at
 
     def ready() -> str:
         nodes = preprov("pool", "show", "batch")["nodes"]

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from preprov.control.context import Context
+from preprov.control.waits import report
 from preprov.demand.waiting.attribution import CAUSES, attribute
 from preprov.demand.waiting.nodes import Warming
+from preprov.model.reference import reference_pool
 from preprov.model.time import from_epoch
 from preprov.model.waits import Cause
+from preprov.planning.prices import TablePriceBook
 from preprov.sim.ports import memory_ports
 from preprov.sources.budget import RequestBudget
 from preprov.sources.kubernetes.client import KubernetesClient
@@ -223,6 +227,45 @@ def test_a_node_that_came_up_for_it_tells_the_stages(place: Place) -> None:
     night.complete(job)
     place.read()
     assert place.found() == pytest.approx(dict(night.truth), abs=1.0)
+
+
+@pytest.mark.parametrize("which", ["containerStatuses", "initContainerStatuses"])
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"])
+def test_an_image_that_cannot_be_pulled_is_the_cause_and_is_named(place: Place, reason: str, which: str) -> None:
+    night = place.night
+    job = night.job("etl")
+    pod = night.pod_of(job, started=False)
+    night.place(pod, "n1")
+    night.wait(Cause.IMAGE, 10.0)
+    night.stuck(pod, reason, which)
+    place.read()
+    assert place.ports.work.work(POOL).tasks["slot_of"].tolist() == ["image/k/registry/etl:1"]
+    night.wait(Cause.IMAGE, 300.0)
+    pod["status"].pop(which)
+    night.start(pod)
+    place.restart()  # what was seen is kept by the store
+    night.wait(None, 30.0)
+    night.complete(job)
+    place.read()
+    assert place.found() == pytest.approx(dict(night.truth), abs=1.0)
+    pool = reference_pool(POOL)
+    ctx = Context(place.ports, {}, {}, TablePriceBook.from_pools([pool]), place, {POOL: pool})
+    (cause,) = report(ctx, [POOL], from_epoch(NOON - 1)).causes
+    assert (cause.cause, cause.source, cause.name, cause.family) == (Cause.IMAGE, "k", "registry/etl:1", "image")
+    assert cause.words() == "image registry/etl:1"
+    night.objects["pods"].clear()
+    place.read()
+    assert not any(k.startswith("image:") for k in place.ports.sources.state("k").notebook)
+
+
+@pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
+def test_a_container_that_is_just_being_made_names_no_image(place: Place, reason: str) -> None:
+    night = place.night
+    pod = night.pod_of(night.job("etl"), started=False)
+    night.place(pod, "n1")
+    night.stuck(pod, reason)
+    place.read()
+    assert place.ports.work.work(POOL).tasks["slot_of"].tolist() == [""]
 
 
 def test_the_pod_before_it_failed_and_that_was_no_waiting(place: Place) -> None:
