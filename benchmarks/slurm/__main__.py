@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from benchmarks.slurm.measure import measure
 from benchmarks.slurm.side import D0, Side, Stopped, Terms, Waiting, play
-from benchmarks.slurm.summary import summary
+from benchmarks.slurm.summary import night_table, summary
 from benchmarks.slurm.workload import DAY_S, NIGHT_S, SPEED, night
 from preprov.testing.slurm_cluster import SlurmHost, missing, slurm_host
 
@@ -155,7 +155,9 @@ def main() -> int:
         finally:
             if args.keep is not None:
                 shutil.copytree(folder, args.keep, dirs_exist_ok=True, ignore=_uninteresting)
-    json.dump(summary([done[s] for s in seeds], terms, args.history), sys.stdout, indent=2)
+    document = summary([done[s] for s in seeds], terms, args.history)
+    print(f"wait p50, p95, node-minutes\n\n{night_table(document['nights'])}\n", file=sys.stderr)
+    json.dump(document, sys.stdout, indent=2)
     print()
     return 0
 

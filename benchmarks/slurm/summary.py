@@ -30,12 +30,30 @@ def summary(trials: Sequence[Mapping[str, Any]], terms: Terms, history: int) -> 
         "best_other": best,
         "best_other_is": "that of the least product of p95 wait and node-minutes over all paired nights",
         "whatif": [_whatif(t, history) for t in trials],
-        "nights": {
-            name: [{k: v for k, v in r.items() if k != "waits_s"} for r in rows] for name, rows in sides.items()
-        },
+        "nights": {name: [_brief(r) for r in rows] for name, rows in sides.items()},
         "ended": sum(len(r["not_completed"]) for rows in sides.values() for r in rows),
         "errors": [t["errors"] for t in trials if t["errors"]],
     }
+
+
+def night_table(nights: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Side by side, night by night: median and 95th percentile of the waits, and node-minutes; in Markdown.
+
+    Args:
+        nights: side -> its nights, as `summary` has them.
+    """
+    sides = sorted(nights, key=lambda name: (name != _OURS, len(name), name))
+    keys = sorted({(r["seed"], r["night"]) for rows in nights.values() for r in rows})
+    lines = [f"| seed, night | {' | '.join(sides)} |", f"|---|{'---|' * len(sides)}"]
+    for seed, night in keys:
+        found = [next((r for r in nights[s] if (r["seed"], r["night"]) == (seed, night)), None) for s in sides]
+        cells = ["-" if r is None else _cell(r) for r in found]
+        lines.append(f"| {seed}, {night} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{row['wait_median_s']:.1f} s, {row['wait_p95_s']:.1f} s, {row['node_minutes']:.1f}"
 
 
 def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
