@@ -61,6 +61,8 @@ def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
         ("GET", "/v1/plans/batch", None),
         ("GET", "/v1/forecasts/batch", None),
         ("GET", f"/v1/why/run/{run_id}", None),
+        ("GET", "/v1/why/node/n1", None),
+        ("GET", "/v1/why/action/a1", None),
         ("GET", "/v1/health", None),
         ("GET", "/v1/ready", None),
     ]
