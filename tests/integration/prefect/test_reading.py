@@ -61,7 +61,7 @@ TRUE_DAG = {
     ("score", "report"),
     ("report", "notify"),
 }
-AHEAD_S = 240.0
+AHEAD_S = 300.0
 """So long before its turn a cron is declared; a source that finds its server busy waits before it asks again."""
 CONFIG = """
 [[pool]]
