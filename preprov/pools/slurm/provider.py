@@ -172,16 +172,23 @@ class SlurmProvider:
         )
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
-        """As the contract says; ConflictError (retryable) while Slurm is still powering one down."""
+        """As the contract says; ConflictError (retryable) while Slurm is still powering one down.
+
+        The same where Slurm keeps one for a reservation of its own; the others are started.
+        """
         for group, chosen in self._named(pool, node_ids):
             going = [p.name for p in chosen if p.is_leaving]
             if going:
                 raise ConflictError(f"{', '.join(going)}: Slurm is still powering down", where=group.where)
-            asleep = [p for p in chosen if p.kept is not None]
+            asleep = [p for p in chosen if p.kept is not None and not p.kept_for]
             with as_pool_errors(group.where):
                 for p in asleep:
                     marks = p.marks.woken(pool.name, time.time())
                     self._connect(group.conf).update_nodes([p.name], extra=marks.write(), state="power_up")
+            held = [p for p in chosen if p.kept is not None and p.kept_for]
+            if held:
+                names = ", ".join(p.name for p in held)
+                raise ConflictError(f"{names}: Slurm keeps it for its {held[0].kept_for}", where=group.where)
 
     # ---- less
 

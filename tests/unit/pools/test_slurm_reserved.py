@@ -7,9 +7,10 @@ import pytest
 
 from preprov.contracts import LaunchRequest
 from preprov.control.observing import within_reach
-from preprov.model.errors import InsufficientCapacityError
+from preprov.model.errors import ConflictError, InsufficientCapacityError
 from preprov.model.pools import Phase
 from preprov.testing.fake_slurm import FakeReservation
+from preprov.testing.waiting import wait_until
 from tests.fakeslurmworld import FakeSlurmWorld, fake_slurm_world
 
 HOUR = 3600.0
@@ -68,6 +69,20 @@ def test_one_that_is_up_is_room_until_its_reservation_begins(
     (node,) = world.ready()
     reserve(node.node_id, begins_in=600.0)
     assert {n.phase for n in world.provider.observe(world.pool).nodes} == {Phase.READY}
+
+
+def test_one_that_is_put_away_is_not_woken_and_others_are(world: FakeSlurmWorld, reserve: Callable[..., None]) -> None:
+    names = [n.node_id for n in world.ready(2)]
+    world.provider.stop(world.pool, names)
+
+    def phases() -> dict[str, Phase]:
+        return {n.node_id: n.phase for n in world.provider.observe(world.pool).nodes}
+
+    wait_until(lambda: set(phases().values()) == {Phase.STOPPED}, what="both to be stopped")
+    reserve(names[0])
+    with pytest.raises(ConflictError, match="reservation maint"):
+        world.provider.start(world.pool, names, world.preload)
+    wait_until(lambda: phases() == {names[0]: Phase.STOPPED, names[1]: Phase.READY}, what="the other to be ready")
 
 
 @pytest.mark.parametrize(("begins_in", "cores"), [(2 * HOUR, 99), (-2 * HOUR, 99), (-60.0, 2)])
