@@ -171,6 +171,8 @@ def measure(folder: Path, million: float, seed: int) -> dict[str, Any]:
         "bulk_write_s": written,
     }
     for name, thinning in (("whole", whole), ("thinned", Thinning())):
+        if thinning.steps:  # a pool in use has something to merge what is small and old with
+            store.append("p", [("last", Usage(now))])
         spent = settle(folder, thinning, now)
         found = size(folder)
         out[name] = {

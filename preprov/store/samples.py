@@ -29,6 +29,9 @@ from preprov.store.thinning import COLUMNS, completed, is_due, thinned
 COMPACT_FILES: Final = 64
 _SMALL_BYTES: Final = 32 * 2**20
 _CHUNK: Final = 100_000
+_ROW_GROUP: Final = 20_480
+"""Rows that are read together: few, for one task's samples stand side by side and are not many."""
+_LISTED: Final = 500
 _AT_ONCE: Final = 4
 """Large files that are thinned in one go, so that whoever keeps samples is not held up; the others come next."""
 
@@ -138,7 +141,8 @@ class ParquetSampleStore:
     def _write(self, files: list[Path], target: Path) -> None:
         with _duckdb() as connection:
             kept = thinned(_samples(connection, files), self._thinning, self._now())
-            kept.order("claimant, ts").write_parquet(str(target), compression="zstd")
+            ordered = kept.order("claimant, ts")
+            ordered.write_parquet(str(target), compression="zstd", row_group_size=_ROW_GROUP)
 
     @staticmethod
     def _small(folder: Path) -> dict[Path, int]:
@@ -279,21 +283,29 @@ def _samples(connection: Any, files: list[Path]) -> Any:
 def _select(
     files: list[Path], claimants: list[str], ask: Callable[[Any], list[tuple[Any, ...]]]
 ) -> list[tuple[Any, ...]]:
-    import pyarrow as pa
-
     with _duckdb() as connection:
-        wanted = connection.from_arrow(pa.table({"claimant": pa.array(claimants, pa.string())}))
-        mine = _samples(connection, files).join(wanted, "claimant", how="semi")
-        return ask(mine.distinct())
+        return ask(_of(connection, _samples(connection, files), claimants))
+
+
+def _of(connection: Any, samples: Any, claimants: list[str]) -> Any:
+    """Those of these claimants. So long as they are not too many, of other rows only the name is looked at."""
+    import pyarrow as pa
+    from duckdb import ColumnExpression, ConstantExpression
+
+    if len(claimants) <= _LISTED:
+        return samples.filter(ColumnExpression("claimant").isin(*(ConstantExpression(c) for c in claimants)))
+    wanted = connection.from_arrow(pa.table({"claimant": pa.array(claimants, pa.string())}))
+    return samples.join(wanted, "claimant", how="semi")
 
 
 def _in_order(mine: Any) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = mine.project(", ".join(COLUMNS)).order("claimant, ts").fetchall()
+    rows: list[tuple[Any, ...]] = mine.distinct().project(", ".join(COLUMNS)).order("claimant, ts").fetchall()
     return rows
 
 
 def _in_short(mine: Any) -> list[tuple[Any, ...]]:
-    each = mine.project("claimant, cpu, memory, memory_mean, unnest(range(CAST(samples AS BIGINT)))")
+    once = mine.project("claimant, ts, cpu, memory, memory_mean, samples").distinct()
+    each = once.project("claimant, cpu, memory, memory_mean, unnest(range(CAST(samples AS BIGINT)))")
     told = "claimant, count(*), avg(cpu), quantile_cont(cpu, 0.95), max(memory), avg(memory_mean)"
     rows: list[tuple[Any, ...]] = each.aggregate(told, "claimant").order("claimant").fetchall()
     return rows
