@@ -21,6 +21,7 @@ def commands(quick: bool) -> dict[str, list[str]]:
         "many_pools": ["benchmarks.many_pools", *(["--pools", "100"] if quick else [])],
         "sizing_speed": ["benchmarks.sizing_speed"],
         "adjusting": ["benchmarks.adjusting", *(["--mix", "people", "--repeats", "1"] if quick else [])],
+        "samples": ["benchmarks.samples", *(["--million", "1"] if quick else [])],
         "dask": ["benchmarks.dask", *(["--pools", "2", "--days", "8"] if quick else [])],
     }
     data = traces()

@@ -16,6 +16,7 @@ from preprov.control.telling import Place, Telling, as_told
 from preprov.model.pools import Pool
 from preprov.model.prices import Commitment, PriceRow
 from preprov.model.reference import reference_pool
+from preprov.model.time import epoch
 from preprov.settings import Settings
 
 if TYPE_CHECKING:
@@ -118,7 +119,12 @@ def open_app(
     clock = clock or clocks.named(settings.clock)
     speed = float(getattr(clock, "speed", 1.0))
     configured = dict(pools) if pools is not None else config.pools()
-    store = open_store(settings.store_url, settings.home)
+    store = open_store(
+        settings.store_url,
+        settings.home,
+        thinning=config.samples.build(),
+        now=lambda: epoch(clock.now()),
+    )
     try:
         ports = store.ports()
         for name, zone in ports.work.pools().items():

@@ -156,6 +156,39 @@ def cpu_seconds(groups: list[Path]) -> float | None:
     return None
 
 
+def page_faults(groups: list[Path]) -> int | None:
+    """Major page faults the task's cgroups counted; None if they do not count them."""
+    for path in groups:
+        told = _lines(path / "memory.stat")
+        for name in ("total_pgmajfault", "pgmajfault"):  # version 1: with groups below; version 2: always so
+            if told.get(name, "").isdigit():
+                return int(told[name])
+    return None
+
+
+def disk_operations(groups: list[Path]) -> int | None:
+    """Reads and writes of disks the task's cgroups counted; None if they do not count them.
+
+    Version 1 counts only where a disk is throttled, and what is written later counts for nobody: it is not asked.
+    """
+    for path in groups:
+        try:
+            words = (path / "io.stat").read_text().split()
+        except OSError:
+            continue
+        told = [w.partition("=")[::2] for w in words]
+        return sum(int(n) for name, n in told if name in ("rios", "wios") and n.isdigit())
+    return None
+
+
+def _lines(path: Path) -> dict[str, str]:
+    try:
+        pairs = (line.split() for line in path.read_text().splitlines())
+    except OSError:
+        return {}
+    return {p[0]: p[1] for p in pairs if len(p) == 2}
+
+
 def kill_groups(groups: list[Path]) -> None:
     """Kill what is left in a task's cgroups."""
     for _ in range(50):
@@ -307,6 +340,8 @@ def _delegate(base: Path, group: Path, cpu: float, memory: float) -> None:
         missing = {"cpu", "memory"} - set((path / "cgroup.subtree_control").read_text().split())
         if missing:
             _write(path / "cgroup.subtree_control", " ".join(f"+{c}" for c in sorted(missing)))
+        if "io" in (path / "cgroup.controllers").read_text().split():
+            _try_write(path / "cgroup.subtree_control", "+io")  # only counted: without it a task runs as well
     _write(group / "tasks" / "memory.max", int(memory * _GIB) if memory > 0 else "max")
     quota = max(int(cpu * _PERIOD_US), 1000) if cpu > 0 else "max"
     _write(group / "tasks" / "cpu.max", f"{quota} {_PERIOD_US}")

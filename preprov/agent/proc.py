@@ -17,12 +17,17 @@ _MARK: Final = b"PREPROV_NODE_DIR="
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """A line of /proc/<pid>/stat: `started` in clock ticks since boot, `cpu_s` with reaped children, `rss` in bytes."""
+    """A line of /proc/<pid>/stat: `started` in clock ticks since boot, `cpu_s` and `faults` with reaped children.
+
+    Attributes:
+        faults: major ones. rss: bytes.
+    """
 
     pid: int
     state: str
     ppid: int
     session: int
+    faults: int
     cpu_s: float
     started: int
     rss: int
@@ -46,6 +51,7 @@ def stat(pid: int) -> Stat | None:
         state=rest[0].decode(),
         ppid=int(rest[1]),
         session=int(rest[3]),
+        faults=int(rest[9]) + int(rest[10]),
         cpu_s=sum(int(x) for x in rest[11:15]) / _TICK,
         started=int(rest[19]),
         rss=int(rest[21]) * _PAGE,
@@ -117,13 +123,41 @@ def marked() -> dict[str, list[list[int]]]:
     return out
 
 
-def io_bytes(pid: int) -> int | None:
-    """Bytes read from and written to disks by the process and its reaped children; None if it may not be seen."""
+@dataclass(frozen=True, slots=True)
+class Io:
+    """What a process and its reaped children read and wrote: bytes of disks, and calls."""
+
+    disk_bytes: int
+    reads: int
+    writes: int
+
+
+def io(pid: int) -> Io | None:
+    """Since the process began; None if it may not be seen."""
     try:
         with open(f"/proc/{pid}/io", "rb") as f:
-            fields = dict(line.split(b": ") for line in f.read().splitlines())
-        return int(fields[b"read_bytes"]) + int(fields[b"write_bytes"])
+            told = {k: int(v) for k, v in (line.split(b": ") for line in f.read().splitlines())}
+        return Io(told[b"read_bytes"] + told[b"write_bytes"], told[b"syscr"], told[b"syscw"])
     except (OSError, KeyError, ValueError):
+        return None
+
+
+def network_of(pid: int | str) -> int | None:
+    """Number of the network namespace that a process is in; None if it may not be seen."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError:
+        return None
+
+
+def network_bytes(pid: int) -> int | None:
+    """Bytes received and sent in the process's network namespace, the loopback apart; None if it may not be seen."""
+    try:
+        with open(f"/proc/{pid}/net/dev", "rb") as f:
+            rows = [line.split(b":") for line in f.read().splitlines()[2:]]
+        told = [values.split() for name, values in rows if name.strip() != b"lo"]
+        return sum(int(v[0]) + int(v[8]) for v in told)
+    except (OSError, ValueError, IndexError):
         return None
 
 

@@ -124,6 +124,7 @@ def _wait(child: int, groups: list[Path], status: Json) -> Json:
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # still a zombie, so its id cannot be another's yet
     ended_at = now(status)
     counted, short = limits.cpu_seconds(groups), limits.out_of_memory(groups)
+    faults, disk_ops, io = limits.page_faults(groups), limits.disk_operations(groups), proc.io(child)
     limits.kill_groups(groups)
     proc.send_all((p for p in proc.of_session(child) if p != child), signal.SIGKILL)
     _, code, used = os.wait4(child, 0)
@@ -135,6 +136,10 @@ def _wait(child: int, groups: list[Path], status: Json) -> Json:
             "cpu_s": counted if counted is not None else used.ru_utime + used.ru_stime,
             "memory_bytes": used.ru_maxrss * 1024,
             "io_bytes": (used.ru_inblock + used.ru_oublock) * 512,
+            "faults": faults if faults is not None else used.ru_majflt,
+            "reads": io.reads if io else None,
+            "writes": io.writes if io else None,
+            "disk_ops": disk_ops,
         },
     }
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from preprov.agent import bounds as task_bounds
-from preprov.agent import disk, gpus, limits, proc, supervise
+from preprov.agent import counters, disk, gpus, limits, proc, supervise
+from preprov.agent.counters import Counters
 from preprov.agent.disk import Json
 from preprov.agent.supervise import lives
 from preprov.model.agent import Bounds, TaskStatus, Usage
@@ -35,8 +36,7 @@ class Task:
     status: Json = field(default_factory=dict)
     live: bool = True
     measured_at: float = 0.0
-    cpu_s: float = 0.0
-    io_bytes: int | None = 0
+    used: Counters = field(default_factory=Counters)
     closed: bool = False
     limited_until: float = 0.0
     top: float = 0.0
@@ -126,8 +126,7 @@ class Tasks:
             status,
             live,
             measured_at=known["at"],
-            cpu_s=known.get("cpu_s", 0.0),
-            io_bytes=known.get("io_bytes", 0),
+            used=Counters.of(known) if "cpu_s" in known else Counters(),
             closed=known.get("closed", False),
             limited_until=proc.since_boot() + _ADOPTED_S,
             gpus=tuple(spec.get("gpus", ())),
@@ -297,7 +296,7 @@ class Tasks:
         used = task.status.get("used")
         if used:
             # its memory is the peak, so that one between two samples is not missed
-            self._sample(task, task.status["ended_at"], used["cpu_s"], used["memory_bytes"], used["io_bytes"])
+            self._sample(task, task.status["ended_at"], Counters.of(used), used["memory_bytes"])
 
     # ---- observation
 
@@ -311,19 +310,21 @@ class Tasks:
     def measure(self) -> None:
         """Take one sample of every running task."""
         devices = self._gpus.look() if self.busy else {}
-        for task in self._all.values():
-            pids = self._pids(task) if task.live else []
+        found = {c: pids for c, t in self._all.items() if t.live and (pids := self._pids(t))}
+        networks = counters.own_networks(found)
+        for claimant, pids in found.items():
+            task = self._all[claimant]
             stats = [s for p in pids if (s := proc.stat(p))]
             if not stats:
                 continue
-            counted = limits.cpu_seconds(task.groups)
-            task.top = max(task.top, task_bounds.read(task.groups).working_set or 0.0)
+            working_set = task_bounds.read(task.groups).working_set
+            task.top = max(task.top, working_set or 0.0)
             self._sample(
                 task,
                 supervise.now(task.status),
-                counted if counted is not None else sum(s.cpu_s for s in stats),
+                counters.read(stats, task.groups, networks.get(claimant, {})),
                 sum(s.rss for s in stats),
-                _total(proc.io_bytes(s.pid) for s in stats),
+                working_set,
                 gpus.used(devices, task.gpus, pids),
             )
 
@@ -331,33 +332,32 @@ class Tasks:
         self,
         task: Task,
         at: float,
-        cpu_s: float,
+        used: Counters,
         memory_bytes: int,
-        io_bytes: int | None,
+        working_set: float | None = None,
         gpu: tuple[float | None, float | None] = (None, None),
     ) -> None:
         length = at - task.measured_at
         if length <= 0:
             return
-        io = None
-        if io_bytes is not None and task.io_bytes is not None:
-            io = max(io_bytes - task.io_bytes, 0) / length / _MB
-        cpu = max(cpu_s - task.cpu_s, 0.0) / length
-        usage = Usage(at, cpu, memory_bytes / _GIB, disk_io=io, gpu=gpu[0], gpu_memory=gpu[1])
-        task.measured_at, task.cpu_s, task.io_bytes = at, cpu_s, io_bytes
-        known = {"at": at, "cpu_s": cpu_s, "io_bytes": io_bytes, "closed": task.closed}
+        usage = Usage(
+            at,
+            used.rate("cpu_s", task.used, length),
+            memory_bytes / _GIB,
+            disk_io=used.rate("io_bytes", task.used, length * _MB),
+            network=used.rate("network_bytes", task.used, length * _MB),
+            gpu=gpu[0],
+            gpu_memory=gpu[1],
+            working_set=working_set,
+            page_faults=used.rate("faults", task.used, length),
+            read_ops=used.rate("reads", task.used, length),
+            write_ops=used.rate("writes", task.used, length),
+            disk_ops=used.rate("disk_ops", task.used, length),
+        )
+        task.measured_at, task.used = at, used
+        known = {"at": at, **used.as_dict(), "closed": task.closed}
         disk.write_json(task.folder / "measured.json", known, durable=False)
         self._seq += 1
         self._samples.append((self._seq, task.claimant, usage))
         with self._samples_file.open("a") as f:
             f.write(json.dumps([self._seq, task.claimant, asdict(usage)], separators=(",", ":")) + "\n")
-
-
-def _total(values: Iterator[int | None]) -> int | None:
-    """Sum; None if one of them is not known."""
-    total = 0
-    for v in values:
-        if v is None:
-            return None
-        total += v
-    return total

@@ -23,6 +23,7 @@ from preprov.configfile.planning import (
     ProbeSection,
     WithinSection,
 )
+from preprov.configfile.samples import SamplesSection
 from preprov.configfile.serving import ServeSection
 from preprov.configfile.sources import SourceSection
 from preprov.model.adoption import Gate
@@ -299,6 +300,7 @@ class ConfigFile(Section):
     tenant: list[TenantSection] = Field(default_factory=list)
     limit: list[LimitSection] = Field(default_factory=list)
     prices: PricesSection = PricesSection()
+    samples: SamplesSection = SamplesSection()
 
     def pools(self) -> dict[str, Pool]:
         """The configured pools by name.

@@ -184,9 +184,12 @@ class UsageQuerySection(Section):
         unit: of that amount. claimant, labels: in place of those of the section.
     """
 
-    resource: Literal["cpu", "memory", "disk_io", "network", "gpu"]
+    resource: Literal[
+        "cpu", "memory", "disk_io", "network", "gpu", "gpu_memory",
+        "working_set", "page_faults", "read_ops", "write_ops", "disk_ops",
+    ]  # fmt: skip
     promql: str = Field(min_length=1)
-    unit: Literal["cores", "millicores", "percent", "bytes", "MiB", "GiB", "bytes/s", "MB/s", "devices"]
+    unit: Literal["cores", "millicores", "percent", "bytes", "MiB", "GiB", "bytes/s", "MB/s", "devices", "1/s"]
     claimant: str = ""
     labels: dict[str, str] = Field(default_factory=dict)
 

@@ -30,6 +30,8 @@ class SourceBatch:
     rejects: tuple[Reject, ...] = ()
     notes: tuple[str, ...] = ()
     imputed: Mapping[str, int] = field(default_factory=dict)
+    usage: tuple[tuple[str, Usage], ...] = ()
+    """(claimant, usage) of the tasks in it."""
 
 
 @runtime_checkable

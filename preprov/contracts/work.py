@@ -15,7 +15,7 @@ from preprov.model.worktable import WorkTable
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What an ingest did. `already` = this very content was in the store, nothing changed."""
+    """What an ingest did. `already` = this very content was in the store, nothing changed. `samples`: of usage."""
 
     key: str
     pool: str
@@ -26,6 +26,7 @@ class IngestResult:
     notes: tuple[str, ...] = ()
     rejects_file: str = ""
     imputed: Mapping[str, int] = field(default_factory=dict)
+    samples: int = 0
 
 
 class WorkStore(Protocol):

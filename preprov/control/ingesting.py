@@ -1,11 +1,12 @@
 """Bring history into the store: runs from logs and tables, or a demand series."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from preprov.contracts import IngestResult, Progress, Reject, SourceBatch, WorkSource
 from preprov.control.context import Context
+from preprov.model.agent import Usage
 from preprov.model.errors import SourceError
 from preprov.model.series import SeriesHistory
 
@@ -19,6 +20,7 @@ class _Tally:
 
     rejects: int = 0
     notes: tuple[str, ...] = ()
+    usage: list[tuple[str, Usage]] = field(default_factory=list)
 
 
 def ingest_work(
@@ -50,12 +52,17 @@ def ingest_work(
                 sink(batch.rejects)
             if batch.schedules:
                 batch = replace(batch, schedules=tuple(replace(s, pool=pool) for s in batch.schedules))
+            tally.usage += batch.usage
             yield batch
+        # Read to the end, and not yet in the store: what breaks off here is read again, and a sample that stands twice
+        # counts once.
+        ctx.ports.samples.append(pool, tally.usage)
 
     result = ctx.ports.work.ingest(pool, source.key, source.digest, batches(), zone=source.zone)
     forget(ctx, pool)
     has_read(ctx, pool, source.key)
-    return replace(result, rejects=tally.rejects, notes=tuple(dict.fromkeys((*result.notes, *tally.notes))))
+    notes = tuple(dict.fromkeys((*result.notes, *tally.notes)))
+    return replace(result, rejects=tally.rejects, notes=notes, samples=len(tally.usage))
 
 
 def ingest_series(ctx: Context, pool: str, key: str, digest: str, series: SeriesHistory) -> IngestResult:

@@ -1,6 +1,7 @@
 """What tasks of a pool used, served here or read elsewhere, put together from their runs and samples."""
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ MOST_CURVES: Final = 64
 MOST_WATCHED: Final = 2_000
 """Runs of all tasks whose use over time is looked at together, the newest."""
 _AT_ONCE: Final = 500
+_MAPPED: Final = r"\[\d+\]$"
+"""Index of one of many like it: it is the same task again."""
 _BACK: Final = timedelta(days=400)
 
 
@@ -213,7 +216,9 @@ def _elsewhere(read: WorkTable, served: Collection[str], dag: str | None, task: 
         wanted &= (runs["dag_id"] == dag).to_numpy()
     seen = wanted[tasks["run"].to_numpy()] & (tasks["ended_at"] >= tasks["started_at"]).to_numpy()
     if task is not None:
-        seen &= (tasks["task_id"] == task).to_numpy()
+        seen &= (
+            (tasks["task_id"] == task) | (tasks["task_id"].str.replace(_MAPPED, "", regex=True) == task)
+        ).to_numpy()
     rows = tasks[seen].iloc[-MOST_READ:]
     of_run = runs.iloc[rows["run"].to_numpy()]
     out = []
@@ -221,16 +226,16 @@ def _elsewhere(read: WorkTable, served: Collection[str], dag: str | None, task: 
         one = Instance(
             r["run_id"],
             r["dag_id"],
-            t["task_id"],
+            re.sub(_MAPPED, "", t["task_id"]),
             r["tenant"],
             t["signature"],
-            "",
+            f"{r['run_id']}/{t['task_id']}",
             from_epoch(r["submit"]),
             from_epoch(t["started_at"]),
             from_epoch(t["ended_at"]),
             Resources.of([t[k] for k in KINDS]),
         )
-        out += [replace(one, claimant=f"{one.run_id}/{one.task_id}#{i}") for i in range(t["instances"])]
+        out += [replace(one, claimant=f"{one.claimant}#{i}") for i in range(t["instances"])]
     return out
 
 

@@ -172,4 +172,5 @@ def sample(metrics: Json) -> Usage | None:
     if at is None or not used:
         return None
     memory = quantity(used["memory"]) / _GIB if "memory" in used else None
-    return Usage(at.timestamp(), cpu=quantity(used["cpu"]) if "cpu" in used else None, memory=memory)
+    cpu = quantity(used["cpu"]) if "cpu" in used else None
+    return Usage(at.timestamp(), cpu=cpu, memory=memory, working_set=memory)  # that is what the server calls memory

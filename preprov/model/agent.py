@@ -18,6 +18,10 @@ class Usage:
     Attributes:
         at: epoch seconds. cpu: cores. memory: GiB. disk_io, network: MB/s.
         gpu: devices, the share of the time in which each computed, summed. gpu_memory: GiB, of all devices together.
+        working_set: GiB that cannot be taken away without taking what it works with.
+        page_faults: pages a second that were not in memory and had to be fetched (major ones).
+        read_ops, write_ops: calls a second that read or wrote; what the page cache answered is among them.
+        disk_ops: operations a second of the disks themselves.
     """
 
     at: float
@@ -27,6 +31,11 @@ class Usage:
     network: float | None = None
     gpu: float | None = None
     gpu_memory: float | None = None
+    working_set: float | None = None
+    page_faults: float | None = None
+    read_ops: float | None = None
+    write_ops: float | None = None
+    disk_ops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

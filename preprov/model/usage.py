@@ -39,13 +39,26 @@ class UsageSummary:
     """What one task instance used, in short.
 
     Attributes:
-        samples: how many there are. cpu_mean, cpu_p95: cores. memory_peak: GiB. NaN = not observed.
+        samples: how many were taken. cpu_mean, cpu_p95: cores. memory_peak, memory_mean: GiB. NaN = not observed.
     """
 
     samples: int
     cpu_mean: float = float("nan")
     cpu_p95: float = float("nan")
     memory_peak: float = float("nan")
+    memory_mean: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Thinning:
+    """How samples grow coarser with age.
+
+    Attributes:
+        steps: (age, width) in seconds, both ascending: of samples older than that one for so many seconds is left, with
+            the mean of what is a rate and the largest of what is a level. () = all stay as they came.
+    """
+
+    steps: tuple[tuple[float, float], ...] = ((7 * 86_400.0, 30.0), (30 * 86_400.0, 300.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,4 +197,5 @@ def _summary(rows: Sequence[Usage]) -> UsageSummary:
         float(np.mean(cpu)) if cpu else math.nan,
         float(np.quantile(cpu, 0.95)) if cpu else math.nan,
         max(memory, default=math.nan),
+        float(np.mean(memory)) if memory else math.nan,
     )

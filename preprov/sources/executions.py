@@ -1,7 +1,7 @@
 """Execution traces: what tasks used in runs that have ended, from Nextflow trace files and tables like them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,7 @@ _THEIRS: Final[Mapping[str, tuple[str, ...]]] = {
     "submitted": ("submit",),
     "started": ("start",),
     "ended": ("complete",),
+    "duration": ("duration",),
     "runtime_s": ("realtime", "Realtime"),
     "cpus": ("cpus",),
     "memory": ("memory",),
@@ -51,6 +52,40 @@ _SPAN: Final = re.compile(r"([\d.]+)\s*(ms|d|h|m|s)")
 _SPANS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3}
 _MILLISECONDS_FROM: Final = 1e11
 """An instant beyond this is in milliseconds: as seconds it would be in the year 5138."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace as it stands in its file.
+
+    Attributes:
+        frame: (N rows) EXECUTION_COLUMNS. reasons: (N,) why a row cannot be used, "" if it can. loaded: the file.
+        more: further columns that were asked for and are there.
+        only: the file names no workflow: it is taken as one, called as the file is.
+    """
+
+    frame: pd.DataFrame
+    reasons: Any
+    loaded: LoadedTable
+    more: Mapping[str, pa.ChunkedArray]
+    only: bool = False
+
+    def rejects(self) -> tuple[Reject, ...]:
+        """Lines that cannot be used, in order."""
+        where = np.flatnonzero(self.reasons != "")
+        mine = [Reject(int(self.loaded.lines[i]), str(self.reasons[i])) for i in where]
+        return tuple(sorted((*self.loaded.rejects, *mine), key=lambda r: r.line))
+
+    def amounts(self, name: str) -> Floats:
+        """(N,) a further column as bare numbers or sizes; NaN where there is none."""
+        return _parsed(self.more[name], _bytes) if name in self.more else np.full(len(self.frame), np.nan)
+
+    def texts(self, name: str) -> Any:
+        """(N,) a further column as text; "" where there is none, or Nextflow's dash for it."""
+        if name not in self.more:
+            return np.full(len(self.frame), "", dtype=object)
+        values = coded(self.more[name]).values("")
+        return np.where(values == "-", "", values)
 
 
 @dataclass(frozen=True)
@@ -77,6 +112,26 @@ def read_executions(path: Path | str, mapping: Mapping[str, str] | None = None) 
         SourceError: unreadable, a column is lacking, no usable row. ConfigError: the mapping is wrong.
     """
     path = Path(path)
+    trace = read_trace(path, mapping)
+    kept = trace.frame[trace.reasons == ""]
+    if kept.empty:
+        raise no_usable_row(path)
+    order = np.lexsort((np.arange(len(kept)), kept["submitted"].to_numpy()))
+    sorted_ = kept.iloc[order].reset_index(drop=True)
+    return ReadExecutions(Executions(sorted_.astype(EXECUTION_COLUMNS)), trace.rejects(), _notes(kept))
+
+
+def read_trace(
+    path: Path, mapping: Mapping[str, str] | None = None, *, zone: str = "UTC", more: Sequence[str] = ()
+) -> Trace:
+    """As `read_executions`, with what cannot be used still in it.
+
+    Args:
+        zone: of times that carry none. more: columns of theirs that are wanted too, where they are there.
+
+    Raises:
+        SourceError: unreadable, a column is lacking. ConfigError: the mapping is wrong.
+    """
     names = column_names(path)
     theirs = renamed(names, mapping or {}, frozenset(_THEIRS), str(path)) if mapping else {}
     for ours, candidates in _THEIRS.items():
@@ -84,20 +139,16 @@ def read_executions(path: Path | str, mapping: Mapping[str, str] | None = None) 
         if found is not None:
             theirs.setdefault(ours, found)
     _demand(path, names, theirs)
-    loaded = load_table(path, list(dict.fromkeys(theirs.values())))
+    extra = [c for c in more if c in names]
+    loaded = load_table(path, list(dict.fromkeys((*theirs.values(), *extra))))
     table = {ours: loaded.table[name] for ours, name in theirs.items()}
-    frame = _frame(table, loaded.table.num_rows, stem(path))
-    reasons = _reasons(frame, table)
-    kept = frame[reasons == ""]
-    if kept.empty:
-        raise SourceError(
-            f"{path.name} holds no usable row", where=str(path), hint="process, realtime, peak_rss, memory"
-        )
-    order = np.lexsort((np.arange(len(kept)), kept["submitted"].to_numpy()))
-    kept = kept.iloc[order].reset_index(drop=True)
-    return ReadExecutions(
-        Executions(kept.astype(EXECUTION_COLUMNS)), _rejects(loaded, reasons), _notes(frame[reasons == ""])
-    )
+    frame = _frame(table, loaded.table.num_rows, stem(path), zone)
+    return Trace(frame, _reasons(frame, table), loaded, {c: loaded.table[c] for c in extra}, "workflow" not in theirs)
+
+
+def no_usable_row(path: Path) -> SourceError:
+    """What to say of a trace of which nothing is left."""
+    return SourceError(f"{path.name} holds no usable row", where=str(path), hint="process, realtime, peak_rss, memory")
 
 
 def _demand(path: Path, names: list[str], theirs: Mapping[str, str]) -> None:
@@ -112,7 +163,7 @@ def _demand(path: Path, names: list[str], theirs: Mapping[str, str]) -> None:
         )
 
 
-def _frame(table: Mapping[str, Any], n: int, only: str) -> pd.DataFrame:
+def _frame(table: Mapping[str, Any], n: int, only: str, zone: str) -> pd.DataFrame:
     out: dict[str, Any] = {}
     for name in _TEXTS:
         out[name] = coded(table[name]).values("") if name in table else np.full(n, "", dtype=object)
@@ -122,13 +173,14 @@ def _frame(table: Mapping[str, Any], n: int, only: str) -> pd.DataFrame:
         out["process"] = np.where(out["process"] == "", called, out["process"])
     out["workflow"] = np.where(out["workflow"] == "", only, out["workflow"])
     for name in ("submitted", "started", "ended"):
-        out[name] = _instants(table[name]) if name in table else np.full(n, np.nan)
+        out[name] = _instants(table[name], zone) if name in table else np.full(n, np.nan)
     for name in _SIZES:
         out[name] = _parsed(table[name], _bytes) if name in table else np.full(n, np.nan)
     out["cpus"] = numbers(table["cpus"])[0] if "cpus" in table else np.full(n, np.nan)
     out["cpu"] = (_parsed(table["cpu"], _percent) if "cpu" in table else np.full(n, np.nan)) / 100
     out["cpu_p95"] = numbers(table["cpu_p95"])[0] if "cpu_p95" in table else np.full(n, np.nan)
     out["runtime_s"] = _runtime(table, out)
+    _complete_times(table, out)
     out["submitted"] = np.where(np.isfinite(out["submitted"]), out["submitted"], out["started"])
     measured = np.where(out["peak"] > 0, out["peak"], out.pop("rss"))
     out["peak"] = np.where(measured > 0, measured, np.nan) / _GIB
@@ -140,24 +192,21 @@ def _frame(table: Mapping[str, Any], n: int, only: str) -> pd.DataFrame:
 def _runtime(table: Mapping[str, Any], out: Mapping[str, Any]) -> Floats:
     """Seconds: as said, else from start to end; NaN where the clock ran backwards."""
     between = out["ended"] - out["started"]
-    said = _parsed(table["runtime_s"], _seconds) if "runtime_s" in table else np.full(len(between), np.nan)
-    if "runtime_s" in table and not _is_text(table["runtime_s"]):
-        said = said / 1e3
+    said = _parsed(table["runtime_s"], _milliseconds) / 1e3 if "runtime_s" in table else np.full(len(between), np.nan)
     runtime = np.where(np.isfinite(said), said, between)
     return np.where(runtime >= 0, runtime, np.nan)
 
 
-def _instants(column: pa.ChunkedArray) -> Floats:
-    at = instants(column, zone="UTC", zero=0.0)[0]
+def _complete_times(table: Mapping[str, Any], out: dict[str, Any]) -> None:
+    """A trace of Nextflow's usual columns says when a task was submitted, how long until its end, how long it ran."""
+    lasted = _parsed(table["duration"], _milliseconds) / 1e3 if "duration" in table else np.nan
+    out["ended"] = np.where(np.isfinite(out["ended"]), out["ended"], out["submitted"] + lasted)
+    out["started"] = np.where(np.isfinite(out["started"]), out["started"], out["ended"] - out["runtime_s"])
+
+
+def _instants(column: pa.ChunkedArray, zone: str) -> Floats:
+    at = instants(column, zone=zone, zero=0.0)[0]
     return np.where(np.abs(at) > _MILLISECONDS_FROM, at / 1e3, at)
-
-
-def _is_text(column: pa.ChunkedArray) -> bool:
-    """True if there is something in it that is more than a number."""
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return False
-    words = coded(column).words
-    return any(not re.fullmatch(r"\s*[\d.eE+-]+\s*", str(w)) for w in words[:1000] if str(w) != "-")
 
 
 def _parsed(column: pa.ChunkedArray, read: Callable[[str], float]) -> Floats:
@@ -186,10 +235,10 @@ def _percent(text: str) -> float:
     return _number(text.strip().removesuffix("%"))
 
 
-def _seconds(text: str) -> float:
-    """`3m 20s`; a bare number stays as it is."""
+def _milliseconds(text: str) -> float:
+    """`3m 20s`; a bare number is of milliseconds."""
     parts = _SPAN.findall(text)
-    return sum(_number(n) * _SPANS[unit] for n, unit in parts) if parts else _number(text)
+    return sum(_number(n) * _SPANS[unit] for n, unit in parts) * 1e3 if parts else _number(text)
 
 
 def _reasons(frame: pd.DataFrame, table: Mapping[str, Any]) -> Any:
@@ -202,12 +251,6 @@ def _reasons(frame: pd.DataFrame, table: Mapping[str, Any]) -> Any:
         bad = np.array([str(s).upper() not in _GOOD for s in status], dtype=bool)
         reasons[bad] = [f"status {s}" for s in status[bad]]
     return reasons
-
-
-def _rejects(loaded: LoadedTable, reasons: Any) -> tuple[Reject, ...]:
-    where = np.flatnonzero(reasons != "")
-    mine = [Reject(int(loaded.lines[i]), str(reasons[i])) for i in where]
-    return tuple(sorted((*loaded.rejects, *mine), key=lambda r: r.line))
 
 
 def _notes(frame: pd.DataFrame) -> tuple[str, ...]:

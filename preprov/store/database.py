@@ -1,10 +1,13 @@
 """The door to the store: open it, take its ports, bring its schema up to date."""
 
+import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 from preprov.contracts import Ports
 from preprov.model.errors import StoreError
+from preprov.model.usage import Thinning
 from preprov.store import migrate
 from preprov.store.access import SqlTokenStore
 from preprov.store.adoptions import SqlAdoptionStore
@@ -32,9 +35,9 @@ from preprov.store.work import SqlWorkStore
 class Store:
     """An open store. Safe for several threads; every process opens its own."""
 
-    def __init__(self, db: Database, home: Path) -> None:
+    def __init__(self, db: Database, samples: ParquetSampleStore) -> None:
         self._db = db
-        self._home = home
+        self._samples = samples
 
     @property
     def where(self) -> str:
@@ -58,7 +61,7 @@ class Store:
             learning=SqlLearningStore(db),
             promises=SqlPromiseStore(db),
             leases=SqlLeaseStore(db),
-            samples=ParquetSampleStore(self._home / "samples"),
+            samples=self._samples,
             intent=SqlIntentStore(db),
             history=SqlHistoryStore(db),
             adoptions=SqlAdoptionStore(db),
@@ -92,7 +95,14 @@ class Store:
         self._db.close()
 
 
-def open_store(url: str, home: Path, *, check: bool = True) -> Store:
+def open_store(
+    url: str,
+    home: Path,
+    *,
+    check: bool = True,
+    thinning: Thinning | None = None,
+    now: Callable[[], float] = time.time,
+) -> Store:
     """Open the store at `url` ("" = a SQLite file in `home`), with its usage samples under `home`/samples.
 
     An empty database is made ready, and so is an embedded one of an earlier version. A PostgreSQL one of an earlier
@@ -100,13 +110,14 @@ def open_store(url: str, home: Path, *, check: bool = True) -> Store:
 
     Args:
         check: False leaves the schema as it is: for `preprov db`.
+        thinning: how samples grow coarser with age; None = as usual. now: epoch seconds, which age counts from.
 
     Raises:
         StoreUnavailableError: the database does not answer.
         StoreError: the address is no database's, or its schema is of another version.
     """
     db = Database(resolve(url, home))
-    store = Store(db, home)
+    store = Store(db, ParquetSampleStore(home / "samples", thinning, now))
     try:
         if check:
             _make_ready(store, embedded=db.is_sqlite)

@@ -1,4 +1,4 @@
-"""ingest swf|wfformat|dags|series: history from files."""
+"""ingest swf|wfformat|dags|nextflow|series: history from files."""
 
 import sys
 from pathlib import Path
@@ -85,6 +85,24 @@ def dags(
 
 
 @ingest_app.command()
+def nextflow(
+    file: FileArgument,
+    pool: PoolOption,
+    dag: Annotated[
+        str | None, typer.Option("--dag", help="What the workflow is called; the file's name if left out.")
+    ] = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose it is.")] = "default",
+    tz: SourceTzOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """A trace of Nextflow (nextflow run -with-trace), or several in one table: what each task used."""
+    with common.opened("ingest nextflow", output) as app:
+        from preprov.sources.nextflow import NextflowSource
+
+        _ingest(app, "ingest nextflow", pool, NextflowSource(file, dag=dag, tenant=tenant, zone=tz), output)
+
+
+@ingest_app.command()
 def series(
     file: FileArgument,
     pool: PoolOption,
@@ -135,6 +153,7 @@ def _report(app: "App", command: str, pool: str, result: "IngestResult", known: 
             "key": result.key,
             "runs": result.runs,
             "tasks": result.tasks,
+            "samples": result.samples,
             "rejects": result.rejects,
             "rejects_file": result.rejects_file or None,
             "already": result.already,
@@ -149,6 +168,8 @@ def _report(app: "App", command: str, pool: str, result: "IngestResult", known: 
         typer.echo(
             f"{result.key}: {result.runs} runs, {result.tasks} tasks into pool {pool}; {result.rejects} rejected"
         )
+    if result.samples:
+        common.say(f"{result.samples} samples of what they used")
     for note in result.notes:
         common.say(f"note: {note}")
     for column, count in result.imputed.items():

@@ -70,6 +70,7 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "ingest swf": Ingested,
     "ingest wfformat": Ingested,
     "ingest dags": Ingested,
+    "ingest nextflow": Ingested,
     "ingest series": Ingested,
     "source list": Sources,
     "source test": SourceTest,

@@ -35,11 +35,12 @@ class QueueAnalysis(Envelope):
 
 
 class Ingested(Envelope):
-    """ingest swf, ingest wfformat, ingest dags, ingest series."""
+    """ingest swf, ingest wfformat, ingest dags, ingest nextflow, ingest series. `samples`: of what the tasks used."""
 
     key: str
     runs: int
     tasks: int
+    samples: int
     rejects: int
     rejects_file: str | None
     already: bool

@@ -9,21 +9,28 @@ from typing import Final
 
 from preprov.model.errors import ConfigError
 
-RESOURCES: Final = ("cpu", "memory", "disk_io", "network", "gpu")
+RESOURCES: Final = (
+    "cpu", "memory", "disk_io", "network", "gpu", "gpu_memory",
+    "working_set", "page_faults", "read_ops", "write_ops", "disk_ops",
+)  # fmt: skip
+"""What can be asked for: the fields of `Usage`."""
+_MEMORY: Final = ("memory", "working_set", "gpu_memory")
+_RATES: Final = ("page_faults", "read_ops", "write_ops", "disk_ops")
 UNITS: Final[Mapping[str, tuple[tuple[str, ...], float]]] = MappingProxyType(
     {
         "cores": (("cpu",), 1.0),
         "millicores": (("cpu",), 1e-3),
         "percent": (("cpu", "gpu"), 1e-2),
-        "bytes": (("memory",), 2.0**-30),
-        "MiB": (("memory",), 2.0**-10),
-        "GiB": (("memory",), 1.0),
+        "bytes": (_MEMORY, 2.0**-30),
+        "MiB": (_MEMORY, 2.0**-10),
+        "GiB": (_MEMORY, 1.0),
         "bytes/s": (("disk_io", "network"), 1e-6),
         "MB/s": (("disk_io", "network"), 1.0),
         "devices": (("gpu",), 1.0),
+        "1/s": (_RATES, 1.0),
     }
 )
-"""Unit -> the resources it can be of, and how many of ours (cores, GiB, MB/s, devices) one is."""
+"""Unit -> the resources it can be of, and how many of ours (cores, GiB, MB/s, devices, 1/s) one is."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,18 @@ PRESETS: Final[Mapping[str, tuple[tuple[tuple[str, str, str], ...], str, Mapping
                     "sum by (namespace, pod) (rate(container_network_receive_bytes_total[2m])"
                     " + rate(container_network_transmit_bytes_total[2m]))",
                     "bytes/s",
+                ),
+                _of(
+                    "page_faults",
+                    "sum by (namespace, pod) (rate(container_memory_failures_total"
+                    f'{{{_CADVISOR},failure_type="pgmajfault",scope="container"}}[2m]))',
+                    "1/s",
+                ),
+                _of(
+                    "disk_ops",
+                    f"sum by (namespace, pod) (rate(container_fs_reads_total{{{_CADVISOR}}}[2m])"
+                    f" + rate(container_fs_writes_total{{{_CADVISOR}}}[2m]))",
+                    "1/s",
                 ),
             ),
             "{namespace}/{pod}",

@@ -75,7 +75,7 @@ class _Chunk:
 
     def usage(self) -> tuple[tuple[str, Usage], ...]:
         """(claimant, usage) in time order; what was not seen is None."""
-        return tuple((c, Usage(t, *(found.get(r) for r in RESOURCES))) for (c, t), found in sorted(self.at.items()))
+        return tuple((c, Usage(t, **found)) for (c, t), found in sorted(self.at.items()))
 
 
 class PrometheusSource:

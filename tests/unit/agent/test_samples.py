@@ -99,14 +99,14 @@ def test_use_that_goes_backwards_is_none_and_what_follows_counts_from_there(
         return float(told[0])
 
     monkeypatch.setattr(limits, "cpu_seconds", cpu)
-    monkeypatch.setattr(proc, "io_bytes", lambda _: int(told[1]))
+    monkeypatch.setattr(proc, "io", lambda _: proc.Io(int(told[1]), int(told[1]), 7))
     for _ in range(3):
         pause()
         tasks.measure()
     first, back, last = samples(tasks)
     assert first.cpu is not None
     assert first.cpu > 0
-    assert (back.cpu, back.disk_io) == (0.0, 0.0)
+    assert (back.cpu, back.disk_io, back.read_ops, back.write_ops) == (0.0, 0.0, 0.0, 0.0)
     assert last.cpu == pytest.approx(0.0, abs=1e-6)
     assert last.disk_io is not None
     assert 0 < last.disk_io <= 2 / 0.02

@@ -376,7 +376,7 @@ def test_a_section_says_what_is_asked() -> None:
     queries = made(query=[own], claimant="{pod}")._settings.queries
     assert {q.resource: q.promql for q in queries}["cpu"] == "mine"
     assert {q.claimant for q in queries} == {"{pod}"}
-    assert len(queries) == 4, "the preset's other resources stay"
+    assert len(queries) == 6, "the preset's other resources stay"
 
 
 def test_a_secret_is_looked_up_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,11 @@ from preprov.store.samples import ParquetSampleStore
 
 @pytest.fixture
 def samples(tmp_path: Path) -> ParquetSampleStore:
-    return ParquetSampleStore(tmp_path)
+    return ParquetSampleStore(tmp_path, now=lambda: 100.0)
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file())
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
 
 
 def test_a_failing_stream_leaves_no_file(samples: ParquetSampleStore, tmp_path: Path) -> None:
@@ -101,16 +101,16 @@ def test_a_file_that_vanishes_while_it_is_read_is_looked_for_again(
 def test_two_that_merge_at_once_lose_nothing(samples: ParquetSampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(4):
         samples.append("p", [("c", Usage(float(i)))])
-    merge = module._merge
-    first = [True]
+    write = ParquetSampleStore._write
+    second: list[int] = []
 
-    def racing(names: list[Path], target: Path) -> None:
-        if first.pop() if first else False:
-            assert samples.compact("p") == 4
-        merge(names, target)
+    def racing(store: ParquetSampleStore, names: list[Path], target: Path) -> None:
+        second.append(samples.compact("p"))
+        write(store, names, target)
 
-    monkeypatch.setattr(module, "_merge", racing)
-    assert samples.compact("p") == 0
+    monkeypatch.setattr(ParquetSampleStore, "_write", racing)
+    assert samples.compact("p") == 4
+    assert second == [0]
     assert [u.at for u in samples.samples("c")] == [0.0, 1.0, 2.0, 3.0]
 
 
@@ -158,7 +158,7 @@ def test_many_tasks_are_asked_about_at_once(make: Callable[[Path], SampleStore],
     assert set(store.series(["a", "b", "nobody"])) == {"a", "b"}
     told = store.summaries(["a", "b", "nobody"])
     assert set(told) == {"a", "b"}
-    assert told["a"] == UsageSummary(3, cpu_mean=2.0, cpu_p95=pytest.approx(3.8), memory_peak=3.0)
+    assert told["a"] == UsageSummary(3, cpu_mean=2.0, cpu_p95=pytest.approx(3.8), memory_peak=3.0, memory_mean=2.0)
     assert told["b"].samples == 1
     assert math.isnan(told["b"].cpu_mean)
     assert math.isnan(told["b"].memory_peak)
