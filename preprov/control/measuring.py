@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from preprov.control.context import Context
+from preprov.model.agent import Usage
 from preprov.model.executions import EXECUTION_COLUMNS, Executions
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
@@ -31,6 +32,8 @@ MOST_WATCHED: Final = 2_000
 """Runs of all tasks whose use over time is looked at together, the newest."""
 _AT_ONCE: Final = 500
 _BACK: Final = timedelta(days=400)
+_FURTHER: Final = tuple(f.name for f in fields(Usage) if f.name not in ("at", "cpu", "memory"))
+"""Whatever else samples tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ def usage_run(of: Instance, usage: Sequence[Any]) -> UsageRun | None:
         at=at,
         memory=_known([u.memory for u in inside]),
         cpu=_known([u.cpu for u in inside]),
+        more={r: values for r in _FURTHER if np.isfinite(values := _known([getattr(u, r) for u in inside])).any()},
         request_gib=of.request.memory,
         input_bytes=of.input_bytes,
     )

@@ -67,7 +67,7 @@ def curves_of(
     return {
         r: sizer.curve(new, r, (elapsed_s, seen[r]) if r in seen else None)
         for r in RESOURCES
-        if _observed(taught.last, r)
+        if taught.last.observed(r)
     }
 
 
@@ -142,10 +142,6 @@ def _learnt(ctx: Context, pool: Pool, run: DagRun, task: TaskRun, before: _Taugh
 
 def _until(vintages: Vintages | None) -> tuple[float, ...]:
     return () if vintages is None else tuple(v.until for v in vintages.kept)
-
-
-def _observed(run: UsageRun, resource: str) -> bool:
-    return bool(np.isfinite(run.memory if resource == "memory" else run.cpu).any())
 
 
 def outlook(curve: ResourceCurve, elapsed_s: float, ahead_s: float) -> Outlook:

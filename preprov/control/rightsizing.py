@@ -16,7 +16,7 @@ from preprov.model.pools import FAILURE_PRICE, Offering, Pool
 from preprov.model.signature import is_under, levels, names_of
 from preprov.model.time import from_epoch
 from preprov.model.usage import ResourceCurve, UsageRun
-from preprov.profiles.aligned import RESOURCES, features
+from preprov.profiles.aligned import features
 from preprov.profiles.borrowed import widened
 from preprov.profiles.curve_sizer import CurveSizer
 from preprov.profiles.oddities import Oddity, SortedOut, oddities, sort_out
@@ -296,10 +296,9 @@ def _shown(
         sizer.learn(run)
     asked = mine[0][1] if mine else before[-1][1]
     curves = {}
-    for resource in RESOURCES if len(usual) >= FEWEST else ():
-        if any(_observed(u, resource) for u in usual):
-            curve = sizer.curve(features(asked), resource)
-            curves[resource] = curve if own else widened(curve, usual)
+    for resource in sizer.resources if len(usual) >= FEWEST else ():
+        curve = sizer.curve(features(asked), resource)
+        curves[resource] = curve if own else widened(curve, usual)
     return TaskShown(
         dag,
         task,
@@ -311,11 +310,6 @@ def _shown(
         before[found.since][0].claimant if found.since else "",
         asked.request_gib,
     )
-
-
-def _observed(run: UsageRun, resource: str) -> bool:
-    values = run.memory if resource == "memory" else run.cpu
-    return bool((values == values).any())
 
 
 def _node(pool: Pool) -> Offering:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.usage import Phase, ResourceCurve
-from preprov.profiles.aligned import BINS, AlignedRuns
+from preprov.profiles.aligned import BINS, RESOURCES, AlignedRuns
 from preprov.profiles.draws import first_at
 from preprov.profiles.forest import FEWEST, Forest
 from preprov.profiles.steps import Steps, fitted
@@ -24,6 +24,7 @@ LEVELS: Final = np.array([0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
 _SEGMENTS: Final = 4
 _FEWEST_SCALED: Final = 4
 _REACH: Final = 2.0
+_MOST_SCALE: Final = 1e3
 _WORTH: Final = (1.0, 1.1, 1.1)
 """Of mean and lines: a line must be so much better to be followed."""
 _GROW_AGAIN: Final = 1.5
@@ -123,7 +124,7 @@ class Scaled:
         n, sizes = len(past), past.known[:, 0]
         segments = past.curves[resource].reshape(n, _SEGMENTS, -1)
         line = [expected_from(sizes, segments[:, k].max(axis=1), known[0]) for k in range(_SEGMENTS)]
-        scale = np.stack([at / then for then, at in line], axis=1)
+        scale = np.stack([np.clip(at / then, 1 / _MOST_SCALE, _MOST_SCALE) for then, at in line], axis=1)
         then, at = expected_from(sizes, past.duration, known[0], self._grows)
         error = (past.duration - then) * (at / then) ** self._grows
         duration = np.maximum(at + error, past.duration / then * at / _REACH)
@@ -143,7 +144,7 @@ class ForestSegments:
         self._runs += 1
         if self._runs < FEWEST or (self._forest is not None and self._runs < _GROW_AGAIN * self._grown_at):
             return
-        segments = [c.reshape(len(past), _SEGMENTS, -1).max(axis=2) for c in past.curves.values()]
+        segments = [past.curves[r].reshape(len(past), _SEGMENTS, -1).max(axis=2) for r in RESOURCES]
         target = np.log(np.nan_to_num(np.hstack([*segments, past.duration[:, None]]), nan=1.0))
         spread = target.std(axis=0)
         self._forest = Forest.grow(past.known, target / np.where(spread > 0, spread, 1.0), self._seed)
@@ -152,10 +153,14 @@ class ForestSegments:
 
     def scenarios(self, past: AlignedRuns, known: Floats, resource: str) -> Scenarios:
         """Those of its leaves; all, where no forest has grown yet."""
-        if self._forest is None:
+        if self._forest is None or resource not in self._past:
             return History().scenarios(past, known, resource)
         weight = self._forest.weights(known[None, :])[0]
+        seen = np.isfinite(self._past[resource][:, 0])
+        weight = np.where(seen, weight, 0.0) if seen.any() else weight
         near = weight > 0
+        if not near.any():
+            return History().scenarios(past, known, resource)
         return Scenarios(self._past[resource][near], self._duration[near], weight[near] / weight.sum())
 
 

@@ -78,12 +78,12 @@ class CurveScores(SizingScores):
 
 
 class CurveMember(Part):
-    """A model in ours: what it alone lost, and how often it was followed; means over processes."""
+    """A model in ours: what it alone lost, calibrated, and what say it had; means over processes."""
 
     wql_memory: float
     wql_cpu: float
-    followed_memory: float = Field(description="Share of judged runs whose memory was foretold by it.")
-    followed_cpu: float
+    weight_memory: float = Field(description="Mean weight that it had in what was said of memory.")
+    weight_cpu: float
     followed_allocation: float = Field(description="Share of judged runs whose memory was given by it.")
 
 
@@ -102,6 +102,24 @@ class CurvesSummary(Part):
     ratio_vs_constant_peak: float | None
 
 
+class Reliability(Part):
+    """Chances that were told alike."""
+
+    told: float = Field(description="Their mean.")
+    came: float = Field(description="Share of them in which it came to pass.")
+    count: int
+
+
+class ChanceScores(Part):
+    """How good chances of running out of memory were, at limits made of earlier peaks."""
+
+    asked: int
+    brier: float | None = Field(description="Mean squared error, mean over processes; null = nothing was asked.")
+    brier_climatology: float | None = Field(description="Of the share of earlier peaks above the limit.")
+    skill: float | None = Field(description="1 - brier / brier_climatology.")
+    reliability: list[Reliability]
+
+
 class CurvesBacktest(Envelope):
     """backtest curves."""
 
@@ -111,6 +129,7 @@ class CurvesBacktest(Envelope):
         description="seen: the sequence model, told what the run used then. unseen: what ours had said before the run. "
         "followed: the one of both that had done better on the runs before."
     )
+    out_of_memory: ChanceScores
     sequence_vintages: float = Field(description="How often the sequence model was taught; the mean over seeds.")
     processes: dict[str, dict[str, CurveScores]]
     summary: CurvesSummary
@@ -254,6 +273,7 @@ class TaskActual(Part):
     at_s: list[float]
     memory: list[float | None]
     cpu: list[float | None]
+    more: dict[str, list[float | None]] = Field(description="Of further resources that were observed.")
 
 
 class OddRun(Part):
