@@ -240,6 +240,8 @@ def _shown(shown: "TaskShown", limit: float | None) -> dict[str, Any]:
         "since": shown.since,
         "level": shown.level,
         "of": shown.of,
+        "machine": shown.machine,
+        "factors": dict(shown.factors),
     }
 
 
@@ -249,6 +251,8 @@ def _print_shown(shown: "TaskShown", limit: float | None) -> None:
     typer.echo(f"{shown.dag}/{shown.task}: {shown.runs} watched run(s) before")
     if shown.level != "signature":
         typer.echo(f"too few of its own: borrowed of its {shown.level} {shown.of}".rstrip())
+    for kind, factor in shown.factors.items():
+        typer.echo(f"runs on {kind} are told as on {shown.machine}: they take {factor:.2g} times as long there")
     if shown.since:
         typer.echo(f"it has changed: what ran before {shown.since} is not learnt from any more")
     for claimant, how in shown.odd.items():

@@ -309,3 +309,7 @@ class TaskShow(Envelope):
         description="Of whose runs it rests on: of its signature, or of the nearest level above that has enough."
     )
     of: str = Field(description="The path of that level; empty = the pool.")
+    machine: str = Field(description="Kind of machine that it is foretold for: the run's own, else the pool's largest.")
+    factors: dict[str, float] = Field(
+        description="Other kinds that runs before were on -> by what their times were multiplied; 1 = nobody knows."
+    )
