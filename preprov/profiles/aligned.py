@@ -1,5 +1,6 @@
 """The past runs of one signature on a common clock: every run in as many bins, from its start to its end."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ BINS: Final = 64
 WINDOW: Final = 256
 """Runs that are kept: the last ones."""
 LEAST: Final = 1e-6
+_KEPT: Final = 4
 RESOURCES: Final = ("memory", "cpu")
 """Of which curves are always kept; of others where they were observed."""
 _HELD: Final = ("memory", "gpu_memory")
@@ -53,6 +55,7 @@ class AlignedRuns:
         self.duration = np.empty(0)
         self.known = np.empty((0, 2))
         self.newest = -np.inf
+        self._worked_out: dict[tuple[str, float], Floats] = {}
 
     def __len__(self) -> int:
         return len(self.duration)
@@ -66,6 +69,15 @@ class AlignedRuns:
         self.duration = np.append(self.duration, run.duration_s)[-WINDOW:]
         self.known = np.vstack([self.known, features(run)])[-WINDOW:]
         self.newest = max(self.newest, run.submitted)
+        self._worked_out = {}
+
+    def worked_out(self, key: tuple[str, float], make: Callable[[], Floats]) -> Floats:
+        """What several models make of these runs for one that is to come, made once; the last few are kept."""
+        if key not in self._worked_out:
+            if len(self._worked_out) >= _KEPT:
+                self._worked_out.clear()
+            self._worked_out[key] = make()
+        return self._worked_out[key]
 
     def watched(self, resource: str) -> "AlignedRuns":
         """Those of which the resource was observed; itself if that is all of them, or none."""

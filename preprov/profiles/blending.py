@@ -72,28 +72,23 @@ class Blend:
         self._simple, self._richer = tuple(simple), tuple(richer)
         self._calibrations = {m: Calibration() for m in (*simple, *richer)}
         self._lost = dict.fromkeys(self._calibrations, 0.0)
-        self._asked: tuple[str, ...] = ()
+        self.weights: Mapping[str, float] = weighed(self._lost, self._simple, ())
+        """Of the models that have a say, adding up to 1."""
 
     def learn(self, told: Mapping[str, Floats], came: Floats) -> Mapping[str, float]:
         """What each model said of a run before it, (T, Q), and what came, (T,); what each lost as it was read."""
         lost: dict[str, float] = {}
-        self._asked = tuple(told)
         for model, said in told.items():
             lost[model] = pinball(self._calibrations[model].right(said), came, LEVELS)
             self._lost[model] = DECAY * self._lost[model] + lost[model]
             self._calibrations[model].learn(said, came)
+        self.weights = weighed(self._lost, self._simple, [m for m in self._richer if m in told])
         return lost
-
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """Of those that have a say, adding up to 1."""
-        return weighed(self._lost, self._simple, [m for m in self._richer if m in self._asked])
 
     def mixed(self, told: Mapping[str, Floats]) -> Floats:
         """(T, Q) of each model that has a say -> the mean of them as they are to be read."""
-        weights = self.weights
-        read = np.array([self._calibrations[m].right(told[m]) for m in weights])
-        out: Floats = np.tensordot(np.array(list(weights.values())), read, axes=1)
+        read = np.array([self._calibrations[m].right(told[m]) for m in self.weights])
+        out: Floats = np.tensordot(np.array(list(self.weights.values())), read, axes=1)
         return out
 
 

@@ -119,7 +119,7 @@ class CurveSizer:
     def runtime(self, known: Floats) -> Floats:
         """(Q,) quantiles of how long a run takes, s."""
         told = self._scenarios((*self.resources, RESOURCES[0])[0], known, self._runtime.weights)
-        out: Floats = self._runtime.mixed(_runtimes(told))[0]
+        out: Floats = self._runtime.mixed(_runtimes(told, self._runtime))[0]
         return out
 
     @property
@@ -139,8 +139,9 @@ class CurveSizer:
             if after is not None:
                 return after.curve(resource)
         use, peak = self._blend_of(self._use, resource), self._blend_of(self._peak, resource)
-        told = self._scenarios(resource, known, {**use.weights, **peak.weights})
-        runtime = self.runtime(known)
+        told = self._scenarios(resource, known, {**use.weights, **peak.weights, **self._runtime.weights})
+        same = resource == self.resources[0]
+        runtime = self._runtime.mixed(_runtimes(told, self._runtime))[0] if same else self.runtime(known)
         at = (np.arange(BINS) + 0.5) / BINS * float(runtime[-1])
         values = use.mixed({m: told[m].quantiles(at, LEVELS) for m in use.weights})
         return ResourceCurve(
@@ -148,7 +149,7 @@ class CurveSizer:
             at,
             LEVELS,
             values,
-            peak.mixed(_peaks(told))[0],
+            peak.mixed(_peaks(told, peak))[0],
             runtime,
             phases(values[:, int(np.searchsorted(LEVELS, 0.5))], float(runtime[-1]) / BINS),
             len(self._past.watched(resource)),
@@ -229,14 +230,16 @@ def _least(wasted: Mapping[_Plan, float], plans: tuple[_Plan, ...]) -> _Plan:
     return plans[int(np.argmin(np.round(expected, 9)))]
 
 
-def _peaks(told: Mapping[str, Scenarios]) -> dict[str, Floats]:
-    """(1, Q) by model."""
-    return {m: weighted_quantiles(s.amount.max(axis=1), s.weight, LEVELS)[None, :] for m, s in told.items()}
+def _peaks(told: Mapping[str, Scenarios], blend: Blend | None = None) -> dict[str, Floats]:
+    """(1, Q) by model; only of those that have a say in a blend."""
+    asked = {m: s for m, s in told.items() if blend is None or m in blend.weights}
+    return {m: weighted_quantiles(s.amount.max(axis=1), s.weight, LEVELS)[None, :] for m, s in asked.items()}
 
 
-def _runtimes(told: Mapping[str, Scenarios]) -> dict[str, Floats]:
-    """(1, Q) s by model."""
-    return {m: weighted_quantiles(s.duration, s.weight, LEVELS)[None, :] for m, s in told.items()}
+def _runtimes(told: Mapping[str, Scenarios], blend: Blend | None = None) -> dict[str, Floats]:
+    """(1, Q) s by model; only of those that have a say in a blend."""
+    asked = {m: s for m, s in told.items() if blend is None or m in blend.weights}
+    return {m: weighted_quantiles(s.duration, s.weight, LEVELS)[None, :] for m, s in asked.items()}
 
 
 def bin_times(run: UsageRun) -> Floats:

@@ -122,13 +122,21 @@ class Scaled:
     def scenarios(self, past: AlignedRuns, known: Floats, resource: str) -> Scenarios:
         """The past as if it had had this input."""
         n, sizes = len(past), past.known[:, 0]
-        segments = past.curves[resource].reshape(n, _SEGMENTS, -1)
-        line = [expected_from(sizes, segments[:, k].max(axis=1), known[0]) for k in range(_SEGMENTS)]
-        scale = np.stack([np.clip(at / then, 1 / _MOST_SCALE, _MOST_SCALE) for then, at in line], axis=1)
+        amount = past.worked_out((resource, float(known[0])), lambda: _scaled(past, float(known[0]), resource))
         then, at = expected_from(sizes, past.duration, known[0], self._grows)
         error = (past.duration - then) * (at / then) ** self._grows
         duration = np.maximum(at + error, past.duration / then * at / _REACH)
-        return Scenarios((segments * scale[:, :, None]).reshape(n, -1), duration, np.full(n, 1 / n))
+        return Scenarios(amount, duration, np.full(n, 1 / n))
+
+
+def _scaled(past: AlignedRuns, size: float, resource: str) -> Floats:
+    """(n, BINS) amounts of past runs as if they had had an input of this size (a logarithm)."""
+    n, sizes = len(past), past.known[:, 0]
+    segments = past.curves[resource].reshape(n, _SEGMENTS, -1)
+    line = [expected_from(sizes, segments[:, k].max(axis=1), size) for k in range(_SEGMENTS)]
+    scale = np.stack([np.clip(at / then, 1 / _MOST_SCALE, _MOST_SCALE) for then, at in line], axis=1)
+    out: Floats = (segments * scale[:, :, None]).reshape(n, -1)
+    return out
 
 
 class ForestSegments:
@@ -205,14 +213,23 @@ def expected_from(x: Floats, y: Floats, at: float, grows: float = 1.0) -> tuple[
     where = np.append(np.where(np.isfinite(x), x, at), at)
     logs = np.log(y[known])
     size = np.exp(where - where.max())
-    slope, level = np.polyfit(size[:-1][known], y[known], 1, w=y[known] ** -grows)
+    slope, level = _line(size[:-1][known], y[known], y[known] ** (-2 * grows))
     straight = np.log(np.clip(level + slope * size, y[known].min() / _REACH, y[known].max() * _REACH))
-    slope, level = np.polyfit(x[known], logs, 1)
+    slope, level = _line(x[known], logs, np.ones(len(logs)))
     power = np.clip(level + slope * where, logs.min() - np.log(_REACH), logs.max() + np.log(_REACH))
     lines = [np.full(len(where), logs.mean()), straight, power]
     errors = [float(np.abs(logs - line[:-1][known]).mean()) * worth for line, worth in zip(lines, _WORTH, strict=True)]
     best = lines[int(np.argmin(errors))]
     return np.exp(best[:-1]), float(np.exp(best[-1]))
+
+
+def _line(x: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
+    """Weighted least squares: (slope, level)."""
+    share = weight / weight.sum()
+    middle, level = float(share @ x), float(share @ y)
+    away = x - middle
+    slope = float(share @ (away * (y - level))) / max(float(share @ (away * away)), 1e-300)
+    return slope, level - slope * middle
 
 
 MODELS: Final[Mapping[str, Callable[[int], CurveModel]]] = {
