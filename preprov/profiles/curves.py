@@ -223,6 +223,12 @@ def expected_from(x: Floats, y: Floats, at: float, grows: float = 1.0) -> tuple[
     return np.exp(best[:-1]), float(np.exp(best[-1]))
 
 
+def foretold(x: Floats, y: Floats, at: float) -> float:
+    """What past (n,) y at logarithms (n,) of sizes say of one of a size `at`: the median, stretched as lines say."""
+    then, now = expected_from(x, y, at)
+    return float(np.median(y / then)) * now
+
+
 def _line(x: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
     """Weighted least squares: (slope, level)."""
     share = weight / weight.sum()

@@ -1,7 +1,7 @@
 """How much longer the same work takes on one kind of machine than on another, learnt from work that ran on both.
 
 After Lotaru (Bader et al. 2022), which tells kinds of node apart by benchmarks: here what tasks took is the benchmark.
-The logarithm of a runtime is a level of its signature, what its input size adds, and a level of the machine. The last
+The logarithm of a runtime is what its signature takes for its input size, and a level of the machine. Levels
 are the least squares of the medians by signature and machine, held to 0, and so to each other, as if one signature more
 had run everywhere and told no difference. Between kinds that no chain of signatures joins nothing is known: they count
 as alike.
@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.usage import Phase, ResourceCurve, UsageRun, unit
+from preprov.profiles.curves import expected_from
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 _MOST_RUNS: Final = 10
 """Runs of a signature on a machine beyond which more of them tell no more."""
 _PRIOR: Final = 1.0
 _SLOPE_PRIOR: Final = 0.1
+_PASSES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,15 @@ class Machines:
         if len(kinds) < 2:
             return cls()
         _, what = np.unique(np.asarray(signature, dtype=str)[good], return_inverse=True)
-        _, first, place = np.unique(what * len(kinds) + kind, return_index=True, return_inverse=True)
-        logs = _without_size(logs[good], np.asarray(size, dtype=np.float64)[good], what, place)
-        order = np.argsort(place, kind="stable")
-        parts = np.split(logs[order], np.cumsum(np.bincount(place))[:-1])
-        middle = np.array([np.median(p) for p in parts])
-        weight = np.minimum(np.array([len(p) for p in parts], dtype=np.float64), _MOST_RUNS)
-        level, part = _levels(what[first], kind[first], middle, weight, len(kinds))
+        cell, place = np.unique(what * len(kinds) + kind, return_inverse=True)
+        shared = (np.bincount(cell // len(kinds), minlength=int(what.max()) + 1) > 1)[what]
+        if not shared.any():
+            return cls()
+        logs, size, what, kind = logs[good][shared], np.asarray(size)[good][shared], what[shared], kind[shared]
+        rest = _without_size(logs, size, what, place[shared])
+        level, part = _levels(what, kind, rest, len(kinds))
+        for _ in range(_PASSES if np.isfinite(size).any() else 0):
+            level, part = _levels(what, kind, _beside_lines(logs, logs - level[kind], size, what), len(kinds))
         return cls(
             dict(zip(kinds.tolist(), level.tolist(), strict=True)),
             dict(zip(kinds.tolist(), part.tolist(), strict=True)),
@@ -69,7 +74,7 @@ class Machines:
         return float(np.exp(self.level[to] - self.level[of]))
 
 
-def _without_size(logs: Floats, size: Floats, what: NDArray[np.int64], cell: NDArray[np.int64]) -> Floats:
+def _without_size(logs: Floats, size: Floats, what: Ints, cell: Ints) -> Floats:
     """(N,) less what input size adds, by a line for each signature, from runs on the same machine."""
     known = np.isfinite(size)
     if not known.any():
@@ -77,7 +82,7 @@ def _without_size(logs: Floats, size: Floats, what: NDArray[np.int64], cell: NDA
     x = np.where(known, size, 0.0)
     cells, whats = int(cell.max()) + 1, int(what.max()) + 1
 
-    def off(values: Floats, by: NDArray[np.int64], n: int) -> Floats:
+    def off(values: Floats, by: Ints, n: int) -> Floats:
         count = np.maximum(np.bincount(by[known], minlength=n), 1)
         out: Floats = values - (np.bincount(by[known], values[known], n) / count)[by]
         return out
@@ -88,15 +93,31 @@ def _without_size(logs: Floats, size: Floats, what: NDArray[np.int64], cell: NDA
     return out
 
 
-def _levels(
-    what: NDArray[np.int64], kind: NDArray[np.int64], middle: Floats, weight: Floats, kinds: int
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Cells (C,) of signature and machine, their medians and weights -> (K,) levels of machines, (K,) parts."""
+def _beside_lines(logs: Floats, alike: Floats, size: Floats, what: Ints) -> Floats:
+    """(N,) less what is expected of each one's size, by the line that goes best with (N,) runtimes on like machines.
+
+    Runs of one machine may all be small: how much longer large ones take the others tell.
+    """
+    order = np.argsort(what, kind="stable")
+    out = np.empty(len(logs))
+    for mine in np.split(order, np.cumsum(np.bincount(what))[:-1]):
+        known = size[mine][np.isfinite(size[mine])]
+        then, _ = expected_from(size[mine], np.exp(alike[mine]), float(np.median(known)) if len(known) else np.nan)
+        out[mine] = logs[mine] - np.log(then)
+    return out
+
+
+def _levels(what: Ints, kind: Ints, rest: Floats, kinds: int) -> tuple[Floats, Ints]:
+    """(N,) signatures, machines and logarithms of runtimes -> (K,) levels of machines, (K,) parts."""
     from scipy.sparse.csgraph import connected_components
 
+    cell, place = np.unique(what * kinds + kind, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    middle = [np.median(part) for part in np.split(rest[order], np.cumsum(np.bincount(place))[:-1])]
     wide = np.zeros((int(what.max()) + 1, kinds))
     value = np.zeros_like(wide)
-    wide[what, kind], value[what, kind] = weight, middle
+    wide[cell // kinds, cell % kinds] = np.minimum(np.bincount(place), _MOST_RUNS)
+    value[cell // kinds, cell % kinds] = middle
     total = np.maximum(wide.sum(axis=1, keepdims=True), 1e-12)
     center = (wide * value).sum(axis=1, keepdims=True) / total
     between = np.diag(wide.sum(axis=0)) - (wide / total).T @ wide

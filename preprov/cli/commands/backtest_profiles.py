@@ -171,6 +171,8 @@ def backtest_runtime(
     scores = report["methods"] | report["members"]
     rows_ = [(name, *(f"{told[c]:.3f}" for c in columns)) for name, told in scores.items()]
     common.print_table(f"Runtimes, {report['summary']['protocol']}", ("method", *columns), rows_)
+    if (across := report["transfer"]) is not None:
+        typer.echo(f"median error on another machine: {across['moved']:.0%}; {across['as_it_was']:.0%} if not moved")
     if rejects:
         typer.echo(f"{rejects} row(s) rejected")
 

@@ -166,8 +166,17 @@ class RuntimeFold(Part):
     crps_log: dict[str, float]
 
 
+class RuntimeTransfer(Part):
+    """Median error of one number for runtimes on a machine that only a probe of each process is known of."""
+
+    moved: float = Field(description="The past elsewhere, moved by how kinds of machine compare; a share of what came.")
+    as_it_was: float = Field(description="The past elsewhere as it was.")
+
+
 class RuntimeBacktest(Envelope):
     """backtest runtime."""
+
+    transfer: RuntimeTransfer | None = Field(description="Null where the trace is judged in time.")
 
     methods: dict[str, RuntimeScores] = Field(description="Ours and the peers.")
     members: dict[str, RuntimeScores] = Field(description="What else is in the mix, alone.")
