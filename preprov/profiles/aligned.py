@@ -14,7 +14,7 @@ BINS: Final = 64
 WINDOW: Final = 256
 """Runs that are kept: the last ones."""
 LEAST: Final = 1e-6
-_KEPT: Final = 4
+_KEPT: Final = 16
 RESOURCES: Final = ("memory", "cpu")
 """Of which curves are always kept; of others where they were observed."""
 _HELD: Final = ("memory", "gpu_memory")

@@ -121,12 +121,18 @@ class Scaled:
 
     def scenarios(self, past: AlignedRuns, known: Floats, resource: str) -> Scenarios:
         """The past as if it had had this input."""
-        n, sizes = len(past), past.known[:, 0]
+        n = len(past)
         amount = past.worked_out((resource, float(known[0])), lambda: _scaled(past, float(known[0]), resource))
-        then, at = expected_from(sizes, past.duration, known[0], self._grows)
+        # (n + 1,) of the past runs, and of this one
+        length = past.worked_out((f"duration {self._grows}", float(known[0])), lambda: self._lengths(past, known[0]))
+        then, at = length[:-1], float(length[-1])
         error = (past.duration - then) * (at / then) ** self._grows
         duration = np.maximum(at + error, past.duration / then * at / _REACH)
         return Scenarios(amount, duration, np.full(n, 1 / n))
+
+    def _lengths(self, past: AlignedRuns, size: float) -> Floats:
+        then, at = expected_from(past.known[:, 0], past.duration, size, self._grows)
+        return np.append(then, at)
 
 
 def _scaled(past: AlignedRuns, size: float, resource: str) -> Floats:
@@ -174,6 +180,8 @@ class ForestSegments:
 
 def weighted_quantiles(values: Floats, weight: Floats, levels: Floats) -> Floats:
     """(n,) or (n, T) values, as many weights, (Q,) -> (Q,) or (T, Q), between those that weigh anything."""
+    if values.ndim == 1:
+        return _of_one(values[weight > 0], weight[weight > 0], levels)
     rows = np.where(weight > 0, values, np.inf).T.reshape(-1, len(values))
     weighs = weight.T.reshape(rows.shape)
     order = np.argsort(rows, axis=1)
@@ -187,7 +195,15 @@ def weighted_quantiles(values: Floats, weight: Floats, levels: Floats) -> Floats
     part = np.clip((levels - at_low) / np.maximum(at_high - at_low, 1e-300), 0.0, 1.0)
     below, above = np.take_along_axis(rows, low, 1), np.take_along_axis(rows, high, 1)
     out: Floats = np.minimum(below + (above - below) * part, above)  # in this form rounding lets no two of them cross
-    return out if values.ndim > 1 else out[0]
+    return out
+
+
+def _of_one(values: Floats, weight: Floats, levels: Floats) -> Floats:
+    """(n,) values, as many weights, (Q,) rising -> (Q,)."""
+    order = np.argsort(values)
+    held = np.cumsum(weight[order])
+    out: Floats = np.interp(levels, (held - weight[order] / 2) / held[-1], values[order])
+    return np.maximum.accumulate(out) if np.all(levels[1:] >= levels[:-1]) else out
 
 
 def phases(middle: Floats, width_s: float) -> tuple[Phase, ...]:
