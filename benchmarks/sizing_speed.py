@@ -4,6 +4,7 @@
 
 One signature with three numbers and two words known before each run, one of which its peak follows: one task, 10,000 in
 a batch, and a run learnt from. Then 10,000 signatures that are met for the first time, one run each, and asked for.
+Then use over time: 64 runs of one task learnt from, and a curve of its memory asked for 64 inputs (no sequence model).
 """
 
 import argparse
@@ -13,12 +14,15 @@ import time
 import numpy as np
 
 from benchmarks.machine import machine
+from preprov.model.usage import UsageRun
+from preprov.profiles.aligned import features
 from preprov.profiles.bank import SizerBank
+from preprov.profiles.curve_sizer import CurveSizer
 from preprov.profiles.history import Facts
 from preprov.profiles.sizer import Sizer
 from preprov.profiles.waste import Price
 
-BATCH, ALONE = 10_000, 200
+BATCH, ALONE, CURVES = 10_000, 200, 64
 PRICE = Price(cap=128.0)
 
 
@@ -26,6 +30,27 @@ def known(rng: np.random.Generator) -> Facts:
     size = float(rng.lognormal(20, 1))
     numbers = {"input": size, "files": float(rng.lognormal(3)), "like": size * float(rng.lognormal(0, 0.5))}
     return Facts(numbers, frozenset({f"S{rng.integers(40)}", f"q{rng.integers(4)}"}))
+
+
+def watched(rng: np.random.Generator, number: int) -> UsageRun:
+    """Some ten minutes, a sample every six seconds, memory rising to what the input asks for."""
+    size, seconds = float(rng.lognormal(21, 0.5)), 600 * float(rng.lognormal(0, 0.1))
+    top = size * 1e-9 * float(rng.lognormal(0, 0.1))
+    rise = np.linspace(0.1, 1.0, 100)
+    return UsageRun("W", "P", float(number), seconds, rise * seconds * 0.99, rise * top, np.ones(100), 8.0, size, 2.0)
+
+
+def curves(rng: np.random.Generator) -> dict[str, float]:
+    """ms of CPU: a run learnt from, and a curve."""
+    sizer, runs = CurveSizer(4, PRICE.cap), [watched(rng, i) for i in range(2 * CURVES)]
+    begun = time.process_time()
+    for run in runs[:CURVES]:
+        sizer.learn(run)
+    learnt = time.process_time()
+    for run in runs[CURVES:]:
+        sizer.curve(features(run), "memory")
+    told = time.process_time()
+    return {"curve_learn_ms": (learnt - begun) / CURVES * 1e3, "curve_one_ms": (told - learnt) / CURVES * 1e3}
 
 
 def main() -> None:
@@ -57,6 +82,7 @@ def main() -> None:
                 "batch_of_10000_s": together - learnt,
                 "one_ms": (alone - together) / ALONE * 1e3,
                 "10000_new_signatures_learnt_and_asked_s": new - alone,
+                **curves(rng),
             },
             indent=1,
         )

@@ -162,11 +162,11 @@ def _wish(ctx: Context, pool: Pool, live: Live, r: Running, manner: Adjusting, n
     reading = _reading(r, now)
     if not can or not reading.use or r.kept.given_up:
         return None
-    elapsed = (now - r.report.started_at).total_seconds()
+    elapsed, machine = (now - r.report.started_at).total_seconds(), r.node.offering.instance_type
     if r.kept.curves is None:
-        r.kept.curves = curves_of(ctx, pool, live.runs[r.task.run_id], r.task)
+        r.kept.curves = curves_of(ctx, pool, live.runs[r.task.run_id], r.task, machine=machine)
     elif not r.kept.looked_again and is_worth_another_look(ctx, pool, r.kept.curves, elapsed):
-        later = curves_of(ctx, pool, live.runs[r.task.run_id], r.task, elapsed, reading.use)
+        later = curves_of(ctx, pool, live.runs[r.task.run_id], r.task, elapsed, reading.use, machine)
         r.kept.curves, r.kept.looked_again = (later, True) if later is not None else (r.kept.curves, False)
     outlooks = {k: outlook(c, elapsed, manner.ahead_s) for k, c in (r.kept.curves or {}).items()}
     allocated = r.claim.most

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from preprov.model.errors import ForecastError
 from preprov.model.usage import UsageRun
 from preprov.profiles.aligned import RESOURCES, binned, features
+from preprov.profiles.blending import pinball
+from preprov.profiles.chances import Chances, climatology, limits
+from preprov.profiles.chances import report as scored
 from preprov.profiles.curve_peers import CURVE_PEERS
-from preprov.profiles.curve_sizer import FOLLOWED, SEEN, SEQUENCE, UNSEEN, CurveSizer, pinball
+from preprov.profiles.curve_sizer import FOLLOWED, SEEN, SEQUENCE, UNSEEN, CurveSizer
 from preprov.profiles.curves import LEVELS, MODELS
 from preprov.profiles.sequence import Vintages
 from preprov.profiles.sequence_teacher import Teacher, available
@@ -59,23 +62,35 @@ class _Tally:
     looked: int = 0
     judged: int = 0
     member_lost: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-    followed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    followed: Counter[str] = field(default_factory=Counter)
+    chances: Chances = field(default_factory=Chances)
+    weight: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
 
-    def add_members(self, sizer: CurveSizer, run: UsageRun, believed: Mapping[str, str]) -> None:
-        """What each model alone lost on a run just learnt, and which were followed on it."""
+    def add_members(self, sizer: CurveSizer, run: UsageRun, weights: Mapping[str, Mapping[str, float]]) -> None:
+        """What each model alone lost on a run just learnt, and what say each had in what was said of it."""
         self.judged += 1
-        self.followed["allocated", sizer.allocated_by] += 1
+        self.followed[sizer.allocated_by] += 1
         for resource in RESOURCES:
-            self.followed[resource, believed[resource]] += 1
+            for name, weight in weights[resource].items():
+                self.weight[resource, name] += weight
             if np.isfinite(binned(run, resource)).all():
                 for (name, of), loss in sizer.lost.items():
                     self.member_lost[name, of] += 2 * loss * (of == resource)
 
+    def add_chances(self, sizer: CurveSizer, run: UsageRun) -> None:
+        """How likely it is to run out of memory at some limits, before it has run."""
+        peaks, came = sizer.peaks("memory"), binned(run, "memory")
+        if not len(peaks) or not np.isfinite(came).all():
+            return
+        curve = sizer.curve(features(run), "memory")
+        for limit in limits(peaks).tolist():
+            self.chances.add(curve.above(limit), climatology(peaks, limit), bool(came.max() > limit))
+
     def member(self, name: str) -> dict[str, float]:
-        """Losses relative to use, and the shares of runs on which it was followed."""
+        """Losses relative to use, mean weights, and the share of runs whose memory was given by it."""
         lost = {f"wql_{r}": self.member_lost[name, r] / self.size[r] if self.size[r] > 0 else 0.0 for r in RESOURCES}
-        shares = {f"followed_{r}": self.followed[r, name] / max(self.judged, 1) for r in RESOURCES}
-        return lost | shares | {"followed_allocation": self.followed["allocated", name] / max(self.judged, 1)}
+        shares = {f"weight_{r}": self.weight[r, name] / max(self.judged, 1) for r in RESOURCES}
+        return lost | shares | {"followed_allocation": self.followed[name] / max(self.judged, 1)}
 
     def add(self, method: CurveMethod, run: UsageRun, cap: float) -> None:
         came = outcome(method.allocate(features(run)), run, cap)
@@ -144,7 +159,7 @@ def run_curves_backtest(
 
     Returns:
         {"methods": {name: scores}, "members": {model: losses and shares}, "processes": {process: {name: scores}},
-        "summary": {...}}
+        "out_of_memory": chances.report, "summary": {...}}
 
     Raises:
         ForecastError: nothing can be judged.
@@ -174,6 +189,7 @@ def run_curves_backtest(
     vintages = sum(len(e.school.vintages.kept) for e in entrants if e.school is not None) / seeds
     seen = _members(tallies, (SEEN, UNSEEN, FOLLOWED)) if taught else {}
     return _report(tallies, len(runs)) | {
+        "out_of_memory": scored([t.chances for by_name in tallies.values() for t in by_name[OURS]]),
         "members": _members(tallies, names),
         "after_a_tenth": {name: {k: v for k, v in told.items() if k.startswith("wql")} for name, told in seen.items()},
         "sequence_vintages": vintages,
@@ -204,12 +220,14 @@ def _judged(
 
 def _judge(method: CurveMethod, run: UsageRun, tally: _Tally | None, node_gib: float) -> None:
     """Judged, if there is a tally, then learnt from."""
-    believed = {r: method.believed(r) for r in RESOURCES} if isinstance(method, CurveSizer) else {}
+    weights = {r: method.weights(r) for r in RESOURCES} if isinstance(method, CurveSizer) else {}
     if tally is not None:
         tally.add(method, run, node_gib)
+        if isinstance(method, CurveSizer):
+            tally.add_chances(method, run)
     method.learn(run)
     if tally is not None and isinstance(method, CurveSizer):
-        tally.add_members(method, run, believed)
+        tally.add_members(method, run, weights)
 
 
 def _members(tallies: Mapping[str, Mapping[str, Sequence[_Tally]]], names: Sequence[str]) -> dict[str, Any]:

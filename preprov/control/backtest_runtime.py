@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.errors import ForecastError
+from preprov.profiles.curves import foretold
+from preprov.profiles.machines import Machines
 from preprov.profiles.runtime_members import LEVELS, MEMBERS, PEERS, crps
 from preprov.profiles.runtime_rows import Fold, RuntimeRows, folds_by_machine, folds_in_time
 
@@ -32,7 +34,8 @@ def run_runtime_backtest(
     before; for the first one, on the last quarter of its history.
 
     Returns:
-        {"methods": {name: {crps_log, crps_s, coverage_80, coverage_90}}, "summary": {...}, "folds": [...]}
+        {"methods": {name: {crps_log, crps_s, coverage_80, coverage_90}}, "summary": {...}, "folds": [...],
+        "transfer": median errors across machines, None in time}
 
     Raises:
         ForecastError: nothing can be judged.
@@ -53,7 +56,31 @@ def run_runtime_backtest(
         told[OURS].append(np.mean([members[name] for name in mix], axis=0))
         if progress is not None:
             progress(i + 1, len(folds))
-    return _report(rows, folds, told, chosen, timed)
+    return _report(rows, folds, told, chosen, timed) | {"transfer": None if timed else _transfer(rows, folds)}
+
+
+def _transfer(rows: RuntimeRows, folds: Sequence[Fold]) -> dict[str, float]:
+    """How far off a single number is for a machine that only a probe of each process is known of.
+
+    What the past of the process elsewhere says of the input size, as `preprov task show` stretches runs; and the same
+    without regard to the machine.
+    """
+    away: dict[str, list[float]] = {"moved": [], "as_it_was": []}
+    for fold in folds:
+        past, to = fold.history, str(rows.machine[fold.judged[0]])
+        kind, seconds = rows.machine[past].astype(str), np.exp(rows.log_runtime[past])
+        machines = Machines.learn(rows.exact[past].astype(str).tolist(), kind.tolist(), seconds, rows.log_input[past])
+        factor = np.array([machines.factor(of, to) for of in kind])
+        for process in np.unique(rows.exact[fold.judged]).tolist():
+            mine = rows.exact[past] == process
+            judged = fold.judged[rows.exact[fold.judged] == process]
+            if not mine.any():
+                continue
+            for name, took in (("moved", seconds * factor), ("as_it_was", seconds)):
+                for row in judged.tolist():
+                    expected = foretold(rows.log_input[past][mine], took[mine], float(rows.log_input[row]))
+                    away[name].append(abs(expected / float(np.exp(rows.log_runtime[row])) - 1))
+    return {name: float(np.median(errors)) for name, errors in away.items()}
 
 
 def _first(rows: RuntimeRows, fold: Fold, recent: Floats) -> tuple[str, ...]:

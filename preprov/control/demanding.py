@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 
 from preprov.control.context import Context
+from preprov.control.machines import largest, work_as_on
 from preprov.control.quarantine import quarantined_days
 from preprov.control.standing import STANDS, Standing, still_stands
 from preprov.demand.curve import DemandInputs, demand_curve
@@ -78,8 +79,13 @@ def inputs(
 
 
 def runtime_model(ctx: Context, pool: Pool, seen: WorkTable, at: datetime) -> RuntimeModel:
-    """How long tasks run, learnt from what was seen by `at`; kept for a while."""
-    return remembered(ctx, (pool.name, "runtimes"), _runtimes_fresh(seen, at), lambda: RuntimeModel.learn(seen, at))
+    """How long tasks run on the pool's largest kind of machine, learnt from what was seen by `at`; kept for a while."""
+    return remembered(
+        ctx,
+        (pool.name, "runtimes"),
+        _runtimes_fresh(seen, at),
+        lambda: RuntimeModel.learn(work_as_on(ctx, pool, seen, largest(pool).instance_type), at),
+    )
 
 
 def known_runtimes(ctx: Context, pool: Pool) -> RuntimeModel | None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 
 from preprov.control.context import Context
-from preprov.model.usage import UsageRun
+from preprov.model.usage import Floats, UsageRun
 
 T = TypeVar("T")
 
@@ -153,8 +153,10 @@ def signatures_of(ctx: Context) -> Signatures:
 
 def in_short(run: UsageRun) -> UsageRun:
     """Without its samples but the last, unknown where none was known."""
-    cpu, memory = (v[np.isfinite(v)][-1:] for v in (run.cpu, run.memory))
-    nothing = np.array([np.nan])
-    return replace(
-        run, at=run.at[-1:].copy(), cpu=cpu if len(cpu) else nothing, memory=memory if len(memory) else nothing
-    )
+
+    def last(values: Floats) -> Floats:
+        known = values[np.isfinite(values)][-1:].copy()
+        return known if len(known) else np.array([np.nan])
+
+    more = {r: last(v) for r, v in run.more.items()}
+    return replace(run, at=run.at[-1:].copy(), cpu=last(run.cpu), memory=last(run.memory), more=more)

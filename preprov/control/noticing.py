@@ -9,6 +9,7 @@ from typing import Final
 
 from preprov.control.context import Context
 from preprov.control.lifecycle import Live
+from preprov.control.machines import as_on, largest
 from preprov.control.measuring import usage_runs
 from preprov.control.phased import note
 from preprov.model.plans import ActionKind
@@ -43,7 +44,9 @@ def _look(
     task, nodes = next(iter(ended.values())), {n.node_id: n for n in observation.nodes}
     every = usage_runs(ctx, pool, dag=dag, task=task.task_id, since=now - _BACK, until=now, elsewhere=False)
     same = [(i, u) for i, u in every if i.signature == task.signature]
-    found = sort_out([u for _, u in same])
+    there = nodes.get(task.node_id or "")
+    kind = there.offering.instance_type if there is not None else largest(pool).instance_type
+    found = sort_out(as_on(ctx, pool, [u for _, u in same], kind))
     for place, (instance, _) in enumerate(same):
         of = ended.get(instance.claimant)
         node = nodes.get(of.node_id or "") if of is not None else None

@@ -9,8 +9,10 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from preprov.control.context import Context
+from preprov.control.instances import Instance, input_bytes
 from preprov.control.learnt import Key, in_short, signatures_of
-from preprov.control.measuring import Instance, input_bytes, usual_runs
+from preprov.control.machines import largest, machines_of
+from preprov.control.measuring import usual_runs
 from preprov.control.teaching_curves import vintages_of
 from preprov.model.pools import Pool
 from preprov.model.usage import ResourceCurve, UsageRun
@@ -18,6 +20,7 @@ from preprov.model.work import DagRun, TaskRun
 from preprov.planning.adjustment import Outlook
 from preprov.profiles.aligned import RESOURCES, features
 from preprov.profiles.curve_sizer import CurveSizer
+from preprov.profiles.machines import stretched
 from preprov.profiles.requests import FEWEST
 from preprov.profiles.sequence import SEEN_AT, Vintages
 
@@ -35,6 +38,7 @@ def curves_of(
     task: TaskRun,
     elapsed_s: float = 0.0,
     seen: Mapping[str, float] = MappingProxyType({}),
+    machine: str = "",
 ) -> Curves | None:
     """By resource; none where fewer than three runs of this very code and command were watched, odd ones apart.
 
@@ -43,6 +47,7 @@ def curves_of(
     Args:
         ctx: the context. pool: where it runs. run, task: what runs.
         elapsed_s: for so long already. seen: what it uses now, by resource.
+        machine: the kind that it runs on; "" = not known.
     """
     known = signatures_of(ctx)
     allowance = known.allowance(pool.name)
@@ -64,10 +69,11 @@ def curves_of(
     if sizer is None:
         return None
     new = features(replace(taught.last, input_bytes=input_bytes(task)))
+    slower = machines_of(ctx, pool).factor(largest(pool).instance_type, machine) if machine else 1.0
     return {
-        r: sizer.curve(new, r, (elapsed_s, seen[r]) if r in seen else None)
+        r: stretched(sizer.curve(new, r, (elapsed_s / slower, seen[r]) if r in seen else None), slower)
         for r in RESOURCES
-        if _observed(taught.last, r)
+        if taught.last.observed(r)
     }
 
 
@@ -142,10 +148,6 @@ def _learnt(ctx: Context, pool: Pool, run: DagRun, task: TaskRun, before: _Taugh
 
 def _until(vintages: Vintages | None) -> tuple[float, ...]:
     return () if vintages is None else tuple(v.until for v in vintages.kept)
-
-
-def _observed(run: UsageRun, resource: str) -> bool:
-    return bool(np.isfinite(run.memory if resource == "memory" else run.cpu).any())
 
 
 def outlook(curve: ResourceCurve, elapsed_s: float, ahead_s: float) -> Outlook:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from preprov.contracts import TaskReport
 from preprov.control.context import Context
+from preprov.control.instances import input_bytes
 from preprov.control.learnt import Key, in_short, signatures_of
 from preprov.control.lifecycle import Live
-from preprov.control.measuring import input_bytes, usual_runs
+from preprov.control.measuring import usual_runs
 from preprov.control.moving import is_larger
 from preprov.control.observing import of_tasks
 from preprov.model.curved import CurvePacking

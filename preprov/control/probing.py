@@ -16,9 +16,10 @@ from preprov.contracts import ResourceAdjuster, TaskReport
 from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
 from preprov.control.handover import open_rooms
+from preprov.control.instances import Instance
 from preprov.control.learnt import Key, signatures_of
 from preprov.control.lifecycle import Live
-from preprov.control.measuring import Instance, usual_runs
+from preprov.control.measuring import usual_runs
 from preprov.control.observing import of_tasks
 from preprov.control.phased import UNKNOWN_RUNTIME_S
 from preprov.model.curved import Probing

@@ -7,16 +7,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from preprov.control.context import Context
-from preprov.control.measuring import Instance, executions, usage_runs
+from preprov.control.instances import Instance
+from preprov.control.machines import as_on, largest, machines_of
+from preprov.control.measuring import executions, usage_runs
 from preprov.control.teaching_curves import vintages_of
 from preprov.model.errors import ForecastError
 from preprov.model.executions import Executions
 from preprov.model.plans import ActionKind
-from preprov.model.pools import FAILURE_PRICE, Offering, Pool
+from preprov.model.pools import FAILURE_PRICE, Pool
 from preprov.model.signature import is_under, levels, names_of
 from preprov.model.time import from_epoch
 from preprov.model.usage import ResourceCurve, UsageRun
-from preprov.profiles.aligned import RESOURCES, features
+from preprov.profiles.aligned import features
 from preprov.profiles.borrowed import widened
 from preprov.profiles.curve_sizer import CurveSizer
 from preprov.profiles.oddities import Oddity, SortedOut, oddities, sort_out
@@ -108,7 +110,7 @@ def of_pool(
     Raises:
         ForecastError: none of them has ended well.
     """
-    offering = _node(pool)
+    offering = largest(pool)
     room = Room(offering.allocatable.cpu, offering.allocatable.memory)
     every = executions(ctx, pool, since=since, until=ctx.clock.now())
     ran = _of_dag(every, dag)
@@ -172,6 +174,8 @@ class TaskShown:
         asked_gib: memory that the run, or the last one, asked for; NaN = not known.
         level: of whose runs it rests on: of its signature, or borrowed of its task, DAG, tenant or of all the pool.
         of: the path of that level.
+        machine: kind of machine that it is foretold for: the run's own, else the pool's largest.
+        factors: of kinds that runs before were on, by what their times were multiplied.
     """
 
     dag: str
@@ -185,6 +189,8 @@ class TaskShown:
     asked_gib: float = math.nan
     level: str = "signature"
     of: str = ""
+    machine: str = ""
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     def out_of_memory(self, limit_gib: float) -> float | None:
         """Probability that it needs more than that; None where nothing is expected of its memory."""
@@ -225,9 +231,17 @@ def show_task(ctx: Context, pool: Pool, what: str) -> TaskShown:
             where=what,
             hint="preprov run list, preprov task sizing",
         )
-    sizer = CurveSizer(_STEPS, _node(pool).allocatable.memory, ctx.seed, vintages_of(ctx, pool))
+    kind = (mine[0][1].machine if mine else "") or largest(pool).instance_type
+    machines, ran_on = machines_of(ctx, pool, until), {u.machine for _, u in found} - {"", kind}
+    there = as_on(ctx, pool, [u for _, u in found], kind, until)
+    found = [(i, u) for (i, _), u in zip(found, there, strict=True)]
+    sizer = CurveSizer(_STEPS, largest(pool).allocatable.memory, ctx.seed, vintages_of(ctx, pool))
     return replace(
-        _shown(dag, task, found, mine, sizer, own=level == signature), level=_named(level, signature), of=level
+        _shown(dag, task, found, mine, sizer, own=level == signature),
+        level=_named(level, signature),
+        of=level,
+        machine=kind,
+        factors={of: machines.factor(of, kind) for of in sorted(ran_on)},
     )
 
 
@@ -296,10 +310,9 @@ def _shown(
         sizer.learn(run)
     asked = mine[0][1] if mine else before[-1][1]
     curves = {}
-    for resource in RESOURCES if len(usual) >= FEWEST else ():
-        if any(_observed(u, resource) for u in usual):
-            curve = sizer.curve(features(asked), resource)
-            curves[resource] = curve if own else widened(curve, usual)
+    for resource in sizer.resources if len(usual) >= FEWEST else ():
+        curve = sizer.curve(features(asked), resource)
+        curves[resource] = curve if own else widened(curve, usual)
     return TaskShown(
         dag,
         task,
@@ -311,14 +324,3 @@ def _shown(
         before[found.since][0].claimant if found.since else "",
         asked.request_gib,
     )
-
-
-def _observed(run: UsageRun, resource: str) -> bool:
-    values = run.memory if resource == "memory" else run.cpu
-    return bool((values == values).any())
-
-
-def _node(pool: Pool) -> Offering:
-    """The offering that shares and prices are of: the largest."""
-    every = [o for g in pool.groups for o in g.offerings]
-    return max(every, key=lambda o: (o.allocatable.cpu, o.allocatable.memory))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from preprov.figures.canvas import ACTUAL, DEMAND, FANS, SERIES, drawing, legend
-from preprov.model.usage import ResourceCurve, UsageRun
+from preprov.model.usage import ResourceCurve, UsageRun, unit
 
 _LEAST_GBH: Final = 1e-3
 """What wastes less is drawn as this."""
@@ -95,7 +95,7 @@ def task_curves(curves: Mapping[str, ResourceCurve], actual: UsageRun | None, *,
     Args:
         curves: by resource. actual: a run of the task. title: above it. fmt: "png" or "svg".
     """
-    names = list(curves) or [r for r in ("memory", "cpu") if actual is not None]
+    names = list(curves) or list(actual.resources if actual is not None else ())
     with drawing("task_curves", fmt, (9.0, 2.6 * max(len(names), 1))) as (figure, done):
         for ax, name in zip(
             figure.subplots(max(len(names), 1), 1, sharex=True, squeeze=False)[:, 0], names, strict=False
@@ -107,9 +107,9 @@ def task_curves(curves: Mapping[str, ResourceCurve], actual: UsageRun | None, *,
                     ax.fill_between(curve.at, at[low], at[high], color=DEMAND, alpha=shade, lw=0)
                 ax.plot(curve.at, at[0.5], color=DEMAND, lw=1.6, label="expected (median, 50, 80, 90 %)")
             if actual is not None:
-                used = actual.memory if name == "memory" else actual.cpu
+                used = actual.used(name)
                 ax.plot(actual.at, used, color=ACTUAL, lw=1.4, marker=".", ms=3, label="this run")
-            ax.set_ylabel("GiB" if name == "memory" else "cores")
+            ax.set_ylabel(unit(name))
             ax.set_ylim(bottom=0)
             ax.set_title(f"{title}: {name}")
             legend(ax)

@@ -1,15 +1,31 @@
 """What a run of a task used over time, and what one is expected to: curves with their uncertainty.
 
-Memory is in GiB, CPU in cores, times are seconds from the start of the run.
+Memory is in GiB, CPU in cores, the rest as `UNITS` says, times are seconds from the start of the run.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+UNITS: Final[Mapping[str, str]] = {
+    "memory": "GiB",
+    "cpu": "cores",
+    "disk_io": "MB/s",
+    "network": "MB/s",
+    "gpu": "devices",
+    "gpu_memory": "GiB",
+}
+"""Of what a task uses; a resource that is not among them is a rate of things a second."""
+
+
+def unit(resource: str) -> str:
+    """What amounts of it are in."""
+    return UNITS.get(resource, "1/s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +36,8 @@ class UsageRun:
         workflow, process: which task of what. submitted: epoch s. duration_s: more than 0.
         at: (S,) seconds, ascending, S >= 1. memory, cpu: (S,) in use from then on; NaN where not observed.
         request_gib: what was asked for, NaN = nothing. input_bytes, input_files: known before; NaN = not known.
+        more: (S,) of further resources that were observed, by name, as memory and cpu are.
+        machine: kind of machine it ran on; "" = not known.
     """
 
     workflow: str
@@ -32,6 +50,23 @@ class UsageRun:
     request_gib: float = float("nan")
     input_bytes: float = float("nan")
     input_files: float = float("nan")
+    more: Mapping[str, Floats] = field(default_factory=dict)
+    machine: str = ""
+
+    def used(self, resource: str) -> Floats:
+        """(S,) of one resource; NaN where it was not observed."""
+        if resource in ("memory", "cpu"):
+            return self.memory if resource == "memory" else self.cpu
+        return self.more.get(resource, np.full(len(self.at), np.nan))
+
+    def observed(self, resource: str) -> bool:
+        """True if there is any sample of it."""
+        return bool(np.isfinite(self.used(resource)).any())
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Those of which there is any sample: memory, CPU, then the others."""
+        return tuple(r for r in ("memory", "cpu", *self.more) if self.observed(r))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +109,7 @@ class ResourceCurve:
     """What a run is expected to use of one resource.
 
     Attributes:
-        resource: memory or cpu. at: (T,) s. levels: (Q,) quantiles. values: (T, Q) at each time.
+        resource: see `UNITS`. at: (T,) s. levels: (Q,) quantiles. values: (T, Q) at each time.
         peak: (Q,) quantiles of the highest use. runtime_s: (Q,) of how long it runs.
         phases: of the median. runs: that it rests on.
     """

@@ -16,7 +16,7 @@ _MIDDLE: Final = 0.5
 
 def widened(curve: ResourceCurve, runs: Sequence[UsageRun]) -> ResourceCurve:
     """The curve with each quantile at least as far from the middle as that of the runs that it rests on."""
-    used = [(u.at, u.memory if curve.resource == "memory" else u.cpu, u.duration_s) for u in runs]
+    used = [(u.at, u.used(curve.resource), u.duration_s) for u in runs]
     used = [u for u in used if np.isfinite(u[1]).any()]
     over_time = np.array([_at(curve.at, *u) for u in used])
     peaks = np.array([float(np.nanmax(u[1])) for u in used])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.usage import Phase, ResourceCurve
-from preprov.profiles.aligned import BINS, AlignedRuns
+from preprov.profiles.aligned import BINS, RESOURCES, AlignedRuns
 from preprov.profiles.draws import first_at
 from preprov.profiles.forest import FEWEST, Forest
 from preprov.profiles.steps import Steps, fitted
@@ -24,6 +24,7 @@ LEVELS: Final = np.array([0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
 _SEGMENTS: Final = 4
 _FEWEST_SCALED: Final = 4
 _REACH: Final = 2.0
+_MOST_SCALE: Final = 1e3
 _WORTH: Final = (1.0, 1.1, 1.1)
 """Of mean and lines: a line must be so much better to be followed."""
 _GROW_AGAIN: Final = 1.5
@@ -120,14 +121,28 @@ class Scaled:
 
     def scenarios(self, past: AlignedRuns, known: Floats, resource: str) -> Scenarios:
         """The past as if it had had this input."""
-        n, sizes = len(past), past.known[:, 0]
-        segments = past.curves[resource].reshape(n, _SEGMENTS, -1)
-        line = [expected_from(sizes, segments[:, k].max(axis=1), known[0]) for k in range(_SEGMENTS)]
-        scale = np.stack([at / then for then, at in line], axis=1)
-        then, at = expected_from(sizes, past.duration, known[0], self._grows)
+        n = len(past)
+        amount = past.worked_out((resource, float(known[0])), lambda: _scaled(past, float(known[0]), resource))
+        # (n + 1,) of the past runs, and of this one
+        length = past.worked_out((f"duration {self._grows}", float(known[0])), lambda: self._lengths(past, known[0]))
+        then, at = length[:-1], float(length[-1])
         error = (past.duration - then) * (at / then) ** self._grows
         duration = np.maximum(at + error, past.duration / then * at / _REACH)
-        return Scenarios((segments * scale[:, :, None]).reshape(n, -1), duration, np.full(n, 1 / n))
+        return Scenarios(amount, duration, np.full(n, 1 / n))
+
+    def _lengths(self, past: AlignedRuns, size: float) -> Floats:
+        then, at = expected_from(past.known[:, 0], past.duration, size, self._grows)
+        return np.append(then, at)
+
+
+def _scaled(past: AlignedRuns, size: float, resource: str) -> Floats:
+    """(n, BINS) amounts of past runs as if they had had an input of this size (a logarithm)."""
+    n, sizes = len(past), past.known[:, 0]
+    segments = past.curves[resource].reshape(n, _SEGMENTS, -1)
+    line = [expected_from(sizes, segments[:, k].max(axis=1), size) for k in range(_SEGMENTS)]
+    scale = np.stack([np.clip(at / then, 1 / _MOST_SCALE, _MOST_SCALE) for then, at in line], axis=1)
+    out: Floats = (segments * scale[:, :, None]).reshape(n, -1)
+    return out
 
 
 class ForestSegments:
@@ -143,7 +158,7 @@ class ForestSegments:
         self._runs += 1
         if self._runs < FEWEST or (self._forest is not None and self._runs < _GROW_AGAIN * self._grown_at):
             return
-        segments = [c.reshape(len(past), _SEGMENTS, -1).max(axis=2) for c in past.curves.values()]
+        segments = [past.curves[r].reshape(len(past), _SEGMENTS, -1).max(axis=2) for r in RESOURCES]
         target = np.log(np.nan_to_num(np.hstack([*segments, past.duration[:, None]]), nan=1.0))
         spread = target.std(axis=0)
         self._forest = Forest.grow(past.known, target / np.where(spread > 0, spread, 1.0), self._seed)
@@ -152,15 +167,21 @@ class ForestSegments:
 
     def scenarios(self, past: AlignedRuns, known: Floats, resource: str) -> Scenarios:
         """Those of its leaves; all, where no forest has grown yet."""
-        if self._forest is None:
+        if self._forest is None or resource not in self._past:
             return History().scenarios(past, known, resource)
         weight = self._forest.weights(known[None, :])[0]
+        seen = np.isfinite(self._past[resource][:, 0])
+        weight = np.where(seen, weight, 0.0) if seen.any() else weight
         near = weight > 0
+        if not near.any():
+            return History().scenarios(past, known, resource)
         return Scenarios(self._past[resource][near], self._duration[near], weight[near] / weight.sum())
 
 
 def weighted_quantiles(values: Floats, weight: Floats, levels: Floats) -> Floats:
     """(n,) or (n, T) values, as many weights, (Q,) -> (Q,) or (T, Q), between those that weigh anything."""
+    if values.ndim == 1:
+        return _of_one(values[weight > 0], weight[weight > 0], levels)
     rows = np.where(weight > 0, values, np.inf).T.reshape(-1, len(values))
     weighs = weight.T.reshape(rows.shape)
     order = np.argsort(rows, axis=1)
@@ -174,7 +195,15 @@ def weighted_quantiles(values: Floats, weight: Floats, levels: Floats) -> Floats
     part = np.clip((levels - at_low) / np.maximum(at_high - at_low, 1e-300), 0.0, 1.0)
     below, above = np.take_along_axis(rows, low, 1), np.take_along_axis(rows, high, 1)
     out: Floats = np.minimum(below + (above - below) * part, above)  # in this form rounding lets no two of them cross
-    return out if values.ndim > 1 else out[0]
+    return out
+
+
+def _of_one(values: Floats, weight: Floats, levels: Floats) -> Floats:
+    """(n,) values, as many weights, (Q,) rising -> (Q,)."""
+    order = np.argsort(values)
+    held = np.cumsum(weight[order])
+    out: Floats = np.interp(levels, (held - weight[order] / 2) / held[-1], values[order])
+    return np.maximum.accumulate(out) if np.all(levels[1:] >= levels[:-1]) else out
 
 
 def phases(middle: Floats, width_s: float) -> tuple[Phase, ...]:
@@ -200,14 +229,29 @@ def expected_from(x: Floats, y: Floats, at: float, grows: float = 1.0) -> tuple[
     where = np.append(np.where(np.isfinite(x), x, at), at)
     logs = np.log(y[known])
     size = np.exp(where - where.max())
-    slope, level = np.polyfit(size[:-1][known], y[known], 1, w=y[known] ** -grows)
+    slope, level = _line(size[:-1][known], y[known], y[known] ** (-2 * grows))
     straight = np.log(np.clip(level + slope * size, y[known].min() / _REACH, y[known].max() * _REACH))
-    slope, level = np.polyfit(x[known], logs, 1)
+    slope, level = _line(x[known], logs, np.ones(len(logs)))
     power = np.clip(level + slope * where, logs.min() - np.log(_REACH), logs.max() + np.log(_REACH))
     lines = [np.full(len(where), logs.mean()), straight, power]
     errors = [float(np.abs(logs - line[:-1][known]).mean()) * worth for line, worth in zip(lines, _WORTH, strict=True)]
     best = lines[int(np.argmin(errors))]
     return np.exp(best[:-1]), float(np.exp(best[-1]))
+
+
+def foretold(x: Floats, y: Floats, at: float) -> float:
+    """What past (n,) y at logarithms (n,) of sizes say of one of a size `at`: the median, stretched as lines say."""
+    then, now = expected_from(x, y, at)
+    return float(np.median(y / then)) * now
+
+
+def _line(x: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
+    """Weighted least squares: (slope, level)."""
+    share = weight / weight.sum()
+    middle, level = float(share @ x), float(share @ y)
+    away = x - middle
+    slope = float(share @ (away * (y - level))) / max(float(share @ (away * away)), 1e-300)
+    return slope, level - slope * middle
 
 
 MODELS: Final[Mapping[str, Callable[[int], CurveModel]]] = {

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from preprov.model.usage import UsageRun
 from preprov.profiles.aligned import BINS, LEAST, RESOURCES, AlignedRuns, binned, features
-from preprov.profiles.curve_sizer import bin_times, pinball
+from preprov.profiles.blending import pinball
+from preprov.profiles.curve_sizer import bin_times
 from preprov.profiles.curves import LEVELS, MODELS, Scenarios
 from preprov.profiles.steps import compacted
 

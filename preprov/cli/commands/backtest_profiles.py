@@ -131,6 +131,12 @@ def backtest_curves(
     common.print_table("Models in ours, each alone", ("model", *told), rows)
     for name, lost in report["after_a_tenth"].items():
         typer.echo(f"loss after a tenth, {name}: memory {lost['wql_memory']:.3g}, cpu {lost['wql_cpu']:.3g}")
+    chances = report["out_of_memory"]
+    if chances["skill"] is not None:
+        typer.echo(
+            f"chance of too little memory: Brier {chances['brier']:.3g}, of climatology "
+            f"{chances['brier_climatology']:.3g}; {chances['asked']} asked"
+        )
     if report["rejects"]:
         typer.echo(f"{report['rejects']} run(s) rejected: no samples, or no start or end")
     for note in report["notes"]:
@@ -165,6 +171,8 @@ def backtest_runtime(
     scores = report["methods"] | report["members"]
     rows_ = [(name, *(f"{told[c]:.3f}" for c in columns)) for name, told in scores.items()]
     common.print_table(f"Runtimes, {report['summary']['protocol']}", ("method", *columns), rows_)
+    if (across := report["transfer"]) is not None:
+        typer.echo(f"median error on another machine: {across['moved']:.0%}; {across['as_it_was']:.0%} if not moved")
     if rejects:
         typer.echo(f"{rejects} row(s) rejected")
 

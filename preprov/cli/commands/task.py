@@ -99,7 +99,7 @@ def task_show(
     picture: PictureOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Memory and CPU of a task over time, with how sure that is; of a run also what it really used."""
+    """Memory, CPU and whatever else was watched of a task over time, with how sure that is; of a run what it used."""
     with common.opened("task show", output) as app:
         from preprov.control.rightsizing import show_task
 
@@ -199,6 +199,8 @@ def _limits(shown: "TaskShown", limit: float | None) -> list[tuple[str, float, f
 
 
 def _shown(shown: "TaskShown", limit: float | None) -> dict[str, Any]:
+    from preprov.model.usage import unit
+
     actual = shown.actual
     return {
         "dag": shown.dag,
@@ -207,7 +209,7 @@ def _shown(shown: "TaskShown", limit: float | None) -> dict[str, Any]:
         "curves": [
             {
                 "resource": name,
-                "unit": "GiB" if name == "memory" else "cores",
+                "unit": unit(name),
                 "levels": c.levels.tolist(),
                 "at_s": c.at.tolist(),
                 "values": c.values.tolist(),
@@ -225,6 +227,7 @@ def _shown(shown: "TaskShown", limit: float | None) -> dict[str, Any]:
             "at_s": actual.at.tolist(),
             "memory": actual.memory.tolist(),
             "cpu": actual.cpu.tolist(),
+            "more": {name: values.tolist() for name, values in actual.more.items()},
         },
         "out_of_memory": [
             {"limit_gib": gib, "of": of, "probability": chance} for of, gib, chance in _limits(shown, limit)
@@ -237,28 +240,34 @@ def _shown(shown: "TaskShown", limit: float | None) -> dict[str, Any]:
         "since": shown.since,
         "level": shown.level,
         "of": shown.of,
+        "machine": shown.machine,
+        "factors": dict(shown.factors),
     }
 
 
 def _print_shown(shown: "TaskShown", limit: float | None) -> None:
+    from preprov.model.usage import unit
+
     typer.echo(f"{shown.dag}/{shown.task}: {shown.runs} watched run(s) before")
     if shown.level != "signature":
         typer.echo(f"too few of its own: borrowed of its {shown.level} {shown.of}".rstrip())
+    for kind, factor in shown.factors.items():
+        typer.echo(f"runs on {kind} are told as on {shown.machine}: they take {factor:.2g} times as long there")
     if shown.since:
         typer.echo(f"it has changed: what ran before {shown.since} is not learnt from any more")
     for claimant, how in shown.odd.items():
         which = "this run" if claimant == shown.claimant else claimant
         typer.echo(f"{which} is unlike those before, and not learnt from: {'; '.join(o.words() for o in how)}")
     for name, curve in shown.curves.items():
-        unit = "GiB" if name == "memory" else "cores"
+        of = unit(name)
         low, middle, high = (curve.values[:, curve.levels.tolist().index(q)] for q in (0.1, 0.5, 0.9))
         top = max(float(high.max()), 1e-9)
-        typer.echo(f"\n{name}, {unit} (█ half of the runs use as much, ▒ one in ten more, o this run)")
+        typer.echo(f"\n{name}, {of} (█ half of the runs use as much, ▒ one in ten more, o this run)")
         for i in range(0, len(curve.at), max(len(curve.at) // _ROWS, 1)):
             at, bar = float(curve.at[i]), "█" * round(middle[i] / top * _WIDTH)
             bar = _with(bar + "▒" * (round(high[i] / top * _WIDTH) - len(bar)), shown, name, at, top)
             typer.echo(f"{at:8.0f} s  {bar:{_WIDTH + 1}} {low[i]:.3g} to {high[i]:.3g}")
-        typer.echo("then " + "; ".join(f"from {p.start_s:.0f} s {p.amount:.3g} {unit}" for p in curve.phases))
+        typer.echo("then " + "; ".join(f"from {p.start_s:.0f} s {p.amount:.3g} {of}" for p in curve.phases))
     for of, gib, chance in _limits(shown, limit):
         what = "what it asks for" if of == "request" else "--limit"
         typer.echo(f"with {gib:.3g} GiB ({what}) it runs out of memory with probability {chance:.2g}")
@@ -271,7 +280,7 @@ def _with(bar: str, shown: "TaskShown", resource: str, at: float, top: float) ->
     actual = shown.actual
     if actual is None or at > actual.duration_s:
         return bar
-    values = actual.memory if resource == "memory" else actual.cpu
+    values = actual.used(resource)
     used = float(values[max(int(actual.at.searchsorted(at, side="right")) - 1, 0)])
     if used != used:
         return bar

@@ -78,12 +78,12 @@ class CurveScores(SizingScores):
 
 
 class CurveMember(Part):
-    """A model in ours: what it alone lost, and how often it was followed; means over processes."""
+    """A model in ours: what it alone lost, calibrated, and what say it had; means over processes."""
 
     wql_memory: float
     wql_cpu: float
-    followed_memory: float = Field(description="Share of judged runs whose memory was foretold by it.")
-    followed_cpu: float
+    weight_memory: float = Field(description="Mean weight that it had in what was said of memory.")
+    weight_cpu: float
     followed_allocation: float = Field(description="Share of judged runs whose memory was given by it.")
 
 
@@ -102,6 +102,24 @@ class CurvesSummary(Part):
     ratio_vs_constant_peak: float | None
 
 
+class Reliability(Part):
+    """Chances that were told alike."""
+
+    told: float = Field(description="Their mean.")
+    came: float = Field(description="Share of them in which it came to pass.")
+    count: int
+
+
+class ChanceScores(Part):
+    """How good chances of running out of memory were, at limits made of earlier peaks."""
+
+    asked: int
+    brier: float | None = Field(description="Mean squared error, mean over processes; null = nothing was asked.")
+    brier_climatology: float | None = Field(description="Of the share of earlier peaks above the limit.")
+    skill: float | None = Field(description="1 - brier / brier_climatology.")
+    reliability: list[Reliability]
+
+
 class CurvesBacktest(Envelope):
     """backtest curves."""
 
@@ -111,6 +129,7 @@ class CurvesBacktest(Envelope):
         description="seen: the sequence model, told what the run used then. unseen: what ours had said before the run. "
         "followed: the one of both that had done better on the runs before."
     )
+    out_of_memory: ChanceScores
     sequence_vintages: float = Field(description="How often the sequence model was taught; the mean over seeds.")
     processes: dict[str, dict[str, CurveScores]]
     summary: CurvesSummary
@@ -147,8 +166,17 @@ class RuntimeFold(Part):
     crps_log: dict[str, float]
 
 
+class RuntimeTransfer(Part):
+    """Median error of one number for runtimes on a machine that only a probe of each process is known of."""
+
+    moved: float = Field(description="The past elsewhere, moved by how kinds of machine compare; a share of what came.")
+    as_it_was: float = Field(description="The past elsewhere as it was.")
+
+
 class RuntimeBacktest(Envelope):
     """backtest runtime."""
+
+    transfer: RuntimeTransfer | None = Field(description="Null where the trace is judged in time.")
 
     methods: dict[str, RuntimeScores] = Field(description="Ours and the peers.")
     members: dict[str, RuntimeScores] = Field(description="What else is in the mix, alone.")
@@ -254,6 +282,7 @@ class TaskActual(Part):
     at_s: list[float]
     memory: list[float | None]
     cpu: list[float | None]
+    more: dict[str, list[float | None]] = Field(description="Of further resources that were observed.")
 
 
 class OddRun(Part):
@@ -289,3 +318,7 @@ class TaskShow(Envelope):
         description="Of whose runs it rests on: of its signature, or of the nearest level above that has enough."
     )
     of: str = Field(description="The path of that level; empty = the pool.")
+    machine: str = Field(description="Kind of machine that it is foretold for: the run's own, else the pool's largest.")
+    factors: dict[str, float] = Field(
+        description="Other kinds that runs before were on -> by what their times were multiplied; 1 = nobody knows."
+    )

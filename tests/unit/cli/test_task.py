@@ -88,6 +88,29 @@ def test_a_run_is_drawn_over_what_was_expected_of_it(served: Callable, tmp_path:
     assert phases[1].endswith("1.5 cores")
 
 
+def test_whatever_else_was_watched_is_shown_too_and_what_never_was_is_absent(served: Callable, tmp_path: Path):
+    with open_app() as app:
+        ports = app.ctx.ports
+        for i in range(4):
+            (task,) = ports.work.task_runs([f"etl-{i}"])
+            assert task.started_at is not None
+            begun = epoch(task.started_at)
+            usage = [Usage(begun + s, disk_io=5.0 if s < 30 else 80.0, gpu_memory=7.5) for s in range(1, 60, 5)]
+            ports.samples.append("local", [(task.claimant(0), u) for u in usage])
+    document = valid(served("task", "show", "etl-3/load", "--pool", "local", "--picture", "c.svg", "-o", "json").json)
+    curves = {c["resource"]: c for c in document["curves"]}
+    assert list(curves) == ["memory", "cpu", "disk_io", "gpu_memory"]
+    assert (curves["disk_io"]["unit"], curves["gpu_memory"]["unit"]) == ("MB/s", "GiB")
+    assert curves["disk_io"]["peak"][3] == pytest.approx(80, rel=0.02)
+    assert [p["amount"] for p in curves["disk_io"]["phases"]] == pytest.approx([5, 80], rel=0.05)
+    assert max(v for v in document["actual"]["more"]["disk_io"] if v is not None) == 80.0
+    assert (document["machine"], document["factors"]) == ("m7i.xlarge", {})
+    told = served("task", "show", "etl-3/load", "--pool", "local").out
+    assert "\ndisk_io, MB/s" in told
+    assert "network" not in told
+    assert (tmp_path / "c.svg").stat().st_size > 1000
+
+
 def test_how_likely_a_limit_is_too_low_is_told_of_the_request_and_of_any_other(served: Callable):
     document = valid(served("task", "show", "etl/load", "--pool", "local", "--limit", "1.0", "-o", "json").json)
     request, limit = document["out_of_memory"]

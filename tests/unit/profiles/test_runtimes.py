@@ -63,6 +63,13 @@ def test_each_machine_is_foretold_from_the_others_and_one_probe_of_each_process(
         assert not set(fold.history.tolist()) & set(fold.judged.tolist())
 
 
+def test_what_ran_elsewhere_is_nearer_once_it_was_moved_to_the_machine_and_in_time_nothing_is_moved() -> None:
+    rows = replace(jobs(300), submitted=np.full(300, np.nan))
+    across = run_runtime_backtest(rows)["transfer"]
+    assert across["moved"] < 0.6 * across["as_it_was"]
+    assert run_runtime_backtest(jobs(120), blocks=2)["transfer"] is None
+
+
 def test_the_canary_a_judged_runtime_reaches_no_quantile_of_its_own() -> None:
     rows = jobs(150)
     fold = Fold(np.arange(100), np.arange(100, 150), "x")
