@@ -70,11 +70,13 @@ def test_a_server_that_does_not_answer_is_one_paragraph_without_the_password(tmp
     assert error.value.retryable
 
 
-def test_a_writer_that_waits_too_long_may_try_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_waits_too_long_may_try_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = sqlite3.connect(str(store._db.url.database), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 20)
-    impatient = open_store(f"sqlite:///{store._db.url.database}", store._home)
+    impatient = open_store(f"sqlite:///{store._db.url.database}", tmp_path)
     with pytest.raises(StoreUnavailableError, match="another process was writing") as error:
         impatient.ports().votes.replace("p", {})
     assert error.value.retryable
