@@ -63,7 +63,7 @@ def named(ctx: Context, kind: str) -> Allocatable:
     """
     types = resource_types(ctx)
     if kind not in types:
-        raise ConfigError(f"there is no resource type {kind!r}", hint=f"types: {', '.join(types)}")
+        raise ConfigError(f"there is no resource type {kind!r}", hint=f"types: {', '.join(sorted(types))}")
     return types[kind]
 
 

@@ -155,7 +155,7 @@ def test_units_by_type(preprov):
     assert valid(preprov("reservation", "units", "--pool", "laptop", "-o", "json").json)["units"] == []
     told = preprov("reservation", "units", "--pool", "laptop", "--kind", "tape")
     assert told.code == 2
-    assert "vm, process, gpu, volume" in told.err
+    assert "types: gpu, process, vm, volume" in told.err
     assert preprov("reservation", "resize", "nothing", "--memory", 1).code == 1
 
 
