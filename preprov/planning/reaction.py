@@ -207,7 +207,9 @@ class _Reacting:
         return self._busy_nodes + max(self._rise_within(self._inside(window_s), self.level), self._waiting_nodes)
 
     def _inside(self, window_s: float) -> int:
-        return max(int(self.i.soon.offsets.searchsorted(window_s, side="right")), 1)
+        """Instants up to the first at or after the window's end: what comes just before that shows only there."""
+        offsets = self.i.soon.offsets
+        return min(int(offsets.searchsorted(window_s)) + 1, max(len(offsets), 1))
 
     def _rise_within(self, inside: int, level: float) -> int:
         if not self._most.size:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Node, Objective, Override, Phase, PoolObservation, Standby, Within
+from preprov.model.pools import LeadTime, Mode, Node, Objective, Override, Phase, PoolObservation, Standby, Within
 from preprov.model.reference import reference_offering, reference_pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.time import from_epoch
@@ -90,6 +90,15 @@ def test_a_node_is_woken_when_its_way_to_ready_is_as_long_as_the_time_that_is_le
     there = nodes(hibernated=2)
     assert kinds(react(situation(there, rising(16.0, at_s=120.0)))) == {}
     assert kinds(react(situation(there, rising(16.0, at_s=30.0)))) == {ActionKind.START: 1}
+
+
+@pytest.mark.parametrize(("due_s", "woken"), [(36.0, {ActionKind.START: 1}), (55.0, {})])
+def test_what_is_due_between_two_instants_that_are_looked_at_is_not_seen_too_late(due_s, woken):
+    (group,) = POOL.groups
+    lead = {**group.lead, Standby.HIBERNATED: LeadTime(33.0, 33.0)}
+    pool = replace(POOL, groups=(replace(group, lead=lead),))
+    there = situation(nodes(hibernated=2), rising(16.0, at_s=due_s), pool=pool, leads=Leads(pool), tick_s=5.0)
+    assert kinds(react(there)) == woken
 
 
 def test_a_launch_from_cold_is_ordered_for_its_own_longer_window():
