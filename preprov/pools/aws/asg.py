@@ -171,7 +171,9 @@ class ScalingGroup:
             )
         warm = [i for i, m in self.members().items() if m.is_warm]
         writes.take_tasks_again(self._tools, self._group, warm)  # whichever of them the group chooses
-        noted = {CAME_FROM: "warm-pool", STARTED: self._tools.clock.now().isoformat(timespec="seconds")}
+        # The vendor made some of them, and never told them what a launch tells.
+        since = self._tools.clock.now().isoformat(timespec="seconds")
+        noted = {**self._tools.greeting(), CAME_FROM: "warm-pool", STARTED: since}
         writes.write_notes(self._tools, self._group, warm, noted)
         writes.write_preload(self._tools, self._group, {i: seen[i] for i in asleep}, preload)
         self.lease()

@@ -71,9 +71,8 @@ class AwsProvider:
         clients, heard = clients or Clients(), Heard()
         listing = Listing(clients, clock)
         self._clock = clock
-        self._greeting = greeting
         fences = Fences(clients, listing, clock, heard)
-        self._tools = Tools(clients, listing, fences, Shortages(clock), heard, clock, owner)
+        self._tools = Tools(clients, listing, fences, Shortages(clock), heard, clock, owner, greeting)
 
     # ---- what exists
 
@@ -111,7 +110,7 @@ class AwsProvider:
     def launch(self, request: LaunchRequest) -> tuple[str, ...]:
         """As the contract says."""
         mine = {OWNER: self._tools.owner()} if self._tools.owner() else {}
-        greeted = replace(request, tags={**request.tags, **self._greeting(), **mine})
+        greeted = replace(request, tags={**request.tags, **self._tools.greeting(), **mine})
         return self._kind(aws_group(request.pool, request.group)).launch(greeted)
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:

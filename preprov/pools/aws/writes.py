@@ -35,7 +35,12 @@ _AT_ONCE: Final = 200
 
 @dataclass(frozen=True)
 class Tools:
-    """What a kind of group works with. `owner`: name of this preprov's store; "" = it has none."""
+    """What a kind of group works with.
+
+    Attributes:
+        owner: name of this preprov's store; "" = it has none.
+        greeting: further notes of machines that are to serve, such as who may hand them tasks; always the same.
+    """
 
     clients: Clients
     listing: Listing
@@ -44,6 +49,7 @@ class Tools:
     heard: Heard
     clock: Clock
     owner: Callable[[], str] = str
+    greeting: Callable[[], Mapping[str, str]] = dict
 
 
 def launch_notes(request: LaunchRequest, group: AwsGroup) -> dict[str, str]:

@@ -210,8 +210,8 @@ def _offering(group: Group, machine: Machine) -> Offering:
     offerings of one type apart, and what a machine will be that the cloud does not show yet.
     """
     noted = next((o for o in group.offerings if o.key == machine.notes.get(OFFERING)), None)
-    if noted is not None and not machine.instance_type:
-        return noted
+    if not machine.instance_type:  # the vendor made it, if nobody noted what it is to be
+        return noted or group.offerings[0]
     alike = [o for o in group.offerings if o.instance_type == machine.instance_type and o.zone in ("", machine.zone)]
     spot = machine.capacity_type is CapacityType.SPOT
     same = [o for o in alike if (o.capacity_type is CapacityType.SPOT) is spot]

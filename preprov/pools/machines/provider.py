@@ -113,10 +113,12 @@ class MachineProvider:
 
     def _start(self, one: _Found, preload: Preload) -> None:
         asleep = [m for m in one.machines.values() if m.state in (State.HIBERNATED, State.STOPPED)]
-        fresh = {FENCE: None, DRAIN: None, STARTED: self._clock.now().isoformat()}
+        # One that the vendor made to keep was never told what a launch tells.
+        fresh = {**self._greeting(), FENCE: None, DRAIN: None, STARTED: self._clock.now().isoformat()}
         told: dict[str, tuple[list[str], dict[str, str | None]]] = {}
         for m in asleep:  # what several are told alike costs one call
-            notes: dict[str, str | None] = {**fresh, **more_preload(m.notes, preload, one.lender.where)}
+            news = {k: v for k, v in fresh.items() if v is None or m.notes.get(k) != v}
+            notes: dict[str, str | None] = {**news, **more_preload(m.notes, preload, one.lender.where)}
             told.setdefault(json.dumps(notes, sort_keys=True), ([], notes))[0].append(m.node_id)
         for ids, notes in told.values():
             one.lender.note(ids, notes)
