@@ -17,7 +17,7 @@ from preprov.pools.azure.options import AzureGroup
 from preprov.pools.azure.standby import StandbyPool
 from preprov.pools.azure.view import machine
 from preprov.pools.machines.machine import Machine, State, instant
-from preprov.pools.machines.orders import launch_name, noting
+from preprov.pools.machines.orders import Greeting, launch_name, no_greeting, noting
 from preprov.pools.machines.shortage import Shortages
 
 T = TypeVar("T")
@@ -38,11 +38,12 @@ _AUTOSCALE_API: Final = "2022-10-01"
 
 @dataclass(frozen=True)
 class Tools:
-    """What a group works with."""
+    """What a group works with. `greeting`: notes of machines that are to serve, such as who may hand them tasks."""
 
     clients: Clients
     shortages: Shortages
     clock: Clock
+    greeting: Greeting = no_greeting
 
 
 class ScaleSet:
@@ -262,7 +263,8 @@ class ScaleSet:
         """Raise the size: the standby pool gives as many, of its own choice, and Azure makes what it lacks."""
         standby = self.standby
         if standby is not None:
-            self.note(standby.members(), {STARTED: self._tools.clock.now().isoformat()})
+            # Whichever of them it gives; some the vendor made, and never told them what a launch tells.
+            self.note(standby.members(), {**self._tools.greeting(), STARTED: self._tools.clock.now().isoformat()})
         failed = self._raise(self.settings(), count, {})
         if failed is not None:
             raise failed

@@ -30,7 +30,7 @@ class AzureProvider(MachineProvider):
 
     def __init__(self, clock: Clock, greeting: Greeting = no_greeting, owner: Callable[[], str] = str) -> None:
         super().__init__(clock, greeting, owner)
-        self._tools = Tools(Clients(), Shortages(clock), clock)
+        self._tools = Tools(Clients(), Shortages(clock), clock, greeting)
         self._settled: set[str] = set()
 
     def _lender(self, pool: Pool, group: str) -> ScaleSet:

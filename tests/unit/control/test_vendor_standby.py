@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,11 +57,13 @@ def test_a_pass_has_the_vendor_keep_what_is_worth_keeping(cloud: Cloud, monkeypa
 
 def test_a_wave_wakes_what_the_vendor_keeps(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     in_bursts(monkeypatch, 2)
+    monkeypatch.setattr(cloud.world, "tasks", SimpleNamespace(greeting=lambda: {"hello": "there"}))
     ctx, state = cloud.context(), cloud.pool.groups[0].quickest_kept
     cloud.until(ctx, 0, lambda: kept(list(cloud.nodes().values()), state) == 2, "two kept")
     cloud.until(ctx, 2 * cloud.pool.groups[0].offerings[0].capacity.cpu, lambda: len(cloud.ready()) == 2, "two ready")
     done = [r for r in cloud.ports.audit.records(cloud.pool.name) if r.result == "done"]
-    assert [r for r in done if r.action.kind is ActionKind.START]
+    woken = {i for r in done if r.action.kind is ActionKind.START for i in r.node_ids}
+    assert {cloud.nodes()[i].tags.get("hello") for i in woken} == {"there"}, "told what launched nodes are told"
     assert not [r for r in done if r.action.kind is ActionKind.LAUNCH and r.action.standby_state is Standby.RUNNING]
 
 
