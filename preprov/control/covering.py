@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from preprov.control.context import Context
-from preprov.control.demanding import inputs, remembered
+from preprov.control.demanding import inputs
+from preprov.control.remembering import remembered
 from preprov.demand.curve import demand_curve
 from preprov.model.errors import ForecastError
 from preprov.model.pools import Pool

@@ -1,7 +1,7 @@
 """The demand of a pool as it is known now: the one door from the store to the pure demand room."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import structlog
 from preprov.control.context import Context
 from preprov.control.machines import largest, work_as_on
 from preprov.control.quarantine import quarantined_days
+from preprov.control.remembering import remembered
 from preprov.control.standing import STANDS, Standing, still_stands
 from preprov.demand.curve import DemandInputs, demand_curve
 from preprov.demand.learnt_model import LearntModel
@@ -34,17 +35,6 @@ _RUNTIMES_FRESH = (timedelta(hours=1), timedelta(hours=6))
 """Learnt anew once history has grown by a hundredth, but not more often than that, and not less."""
 _LEARNT_FRESH = timedelta(minutes=10)
 LEARNT_KIND = "learnt-demand"
-
-
-def remembered(ctx: Context, key: tuple[str, ...], fresh: timedelta, make: Callable[[], T]) -> T:
-    """A value learnt at most `fresh` ago, else made anew."""
-    now = ctx.clock.now()
-    held = ctx.memo.get(key)
-    if held is not None and timedelta(0) <= now - held[0] < fresh:
-        return held[1]  # type: ignore[return-value]
-    value = make()
-    ctx.memo[key] = (now, value)
-    return value
 
 
 def inputs(

@@ -7,13 +7,14 @@ from preprov.control.ahead import lateness
 from preprov.control.context import Context
 from preprov.control.covering import foreseen
 from preprov.control.declared import fills, is_nameless
-from preprov.control.demanding import current_demand, remembered
+from preprov.control.demanding import current_demand
 from preprov.control.ingesting import source_age_s
 from preprov.control.lanes import largest_of, parted, together
 from preprov.control.observing import observe_launched, within_reach
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import interruptions
 from preprov.control.readying import busy_until
+from preprov.control.remembering import remembered
 from preprov.control.sharing import counts_money, shared_rooms, spent_today
 from preprov.control.trust import ACTS, in_force, writers
 from preprov.model.demand import DemandCurve

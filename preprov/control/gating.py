@@ -9,7 +9,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from preprov.control.context import Context
-from preprov.control.demanding import remembered
+from preprov.control.remembering import remembered
 from preprov.model.adoption import Gate
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool

@@ -12,8 +12,9 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from preprov.control.context import Context
-from preprov.control.demanding import inputs, remembered
+from preprov.control.demanding import inputs
 from preprov.control.planning_facts import kinds_of
+from preprov.control.remembering import remembered
 from preprov.demand.inputs import DemandInputs
 from preprov.demand.known import Steps, expand_seen
 from preprov.demand.learnt import expected_otherwise

@@ -9,6 +9,7 @@ import numpy as np
 
 from preprov.control.context import Context
 from preprov.control.instances import instances
+from preprov.control.remembering import remembered
 from preprov.model.pools import Offering, Pool
 from preprov.model.usage import UsageRun
 from preprov.model.worktable import WorkTable
@@ -42,10 +43,7 @@ def machines_of(ctx: Context, pool: Pool, until: datetime | None = None) -> Mach
     now = ctx.clock.now()
     if until is not None and until != now:
         return _learnt(ctx, pool, until)
-    held = ctx.memo.get((pool.name, "machines"))
-    if held is None or not timedelta(0) <= now - held[0] < _FRESH:
-        held = ctx.memo[pool.name, "machines"] = (now, _learnt(ctx, pool, now))
-    return held[1]  # type: ignore[return-value]
+    return remembered(ctx, (pool.name, "machines"), _FRESH, lambda: _learnt(ctx, pool, now))
 
 
 def _learnt(ctx: Context, pool: Pool, until: datetime) -> Machines:

@@ -10,8 +10,8 @@ from preprov.contracts import BakesImages
 from preprov.control.baking import forgotten_benches
 from preprov.control.context import Context
 from preprov.control.declared import is_nameless
-from preprov.control.demanding import remembered
 from preprov.control.observing import committed_by_node
+from preprov.control.remembering import remembered
 from preprov.control.trust import in_force
 from preprov.model.errors import NodeBusyError, PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id

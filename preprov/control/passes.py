@@ -9,7 +9,7 @@ from preprov.control.ahead import Proposal, propose, remember_order
 from preprov.control.apply import apply_plan, keep_floors, recover, running_target
 from preprov.control.calling import invite
 from preprov.control.context import Context
-from preprov.control.demanding import current_demand, remembered
+from preprov.control.demanding import current_demand
 from preprov.control.dispatch import DispatchResult, dispatch
 from preprov.control.gathering import current_leads, inputs_of, plan_inputs, reacts
 from preprov.control.gating import note_guards
@@ -19,6 +19,7 @@ from preprov.control.observing import learn_leads, observe_launched, snapshot
 from preprov.control.orphans import collect_benches, collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, reaction_seconds, tick_seconds
 from preprov.control.reacting import carry_out, reaction, why_blocked
+from preprov.control.remembering import remembered
 from preprov.control.serving import serve as serve_places
 from preprov.control.sharing import jointly, limits_held
 from preprov.control.tending import keep, tend

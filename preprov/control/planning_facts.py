@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from preprov.control.context import Context
-from preprov.control.demanding import remembered
+from preprov.control.remembering import remembered
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
 from preprov.model.time import epoch

@@ -10,7 +10,7 @@ import structlog
 from preprov.contracts import Finding, Headroom, Preflights
 from preprov.control.accounting import Cap
 from preprov.control.context import Context
-from preprov.control.demanding import remembered
+from preprov.control.remembering import remembered
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind
 from preprov.model.pools import Group, Offering, Pool, Preload

@@ -11,8 +11,8 @@ import structlog
 
 from preprov.contracts import ModelVersion
 from preprov.control.context import Context
-from preprov.control.demanding import remembered
 from preprov.control.measuring import watched_runs
+from preprov.control.remembering import remembered
 from preprov.model.errors import UnsafeModelError
 from preprov.model.pools import Pool
 from preprov.model.time import epoch

@@ -14,6 +14,7 @@ import structlog
 from preprov.contracts import AsksAnew, WaitingJob
 from preprov.control.context import Context
 from preprov.control.measuring import executions
+from preprov.control.remembering import remembered
 from preprov.control.trust import in_force
 from preprov.model.adjusting import Adjusting
 from preprov.model.errors import NotFoundError, PoolError
@@ -76,7 +77,7 @@ def _of_one(ctx: Context, pool: Pool, scheduler: AsksAnew, manner: Adjusting, no
     tried = _tried(ctx, pool, now)
     if not jobs:
         return []
-    sized = _sized(ctx, pool, now)
+    sized = remembered(ctx, (pool.name, "sized-for-waiting"), _LEARNT_FOR, lambda: _sized(ctx, pool, now))
     spared = _spared(ctx, pool, scheduler, now) if manner.decrease else frozenset[str]()
     out = []
     for job in jobs:
@@ -100,11 +101,7 @@ def _tried(ctx: Context, pool: Pool, now: datetime) -> dict[int, _Wish]:
 
 
 def _sized(ctx: Context, pool: Pool, now: datetime) -> Mapping[tuple[str, str, str], _Sized]:
-    """By tenant, DAG and task; "" = of whichever tenant, where only one has it. Learnt anew now and then."""
-    key = (pool.name, "sized-for-waiting")
-    held = ctx.memo.get(key)
-    if held is not None and now - held[0] < _LEARNT_FOR:
-        return held[1]  # type: ignore[return-value]
+    """By tenant, DAG and task; "" = of whichever tenant, where only one has it."""
     ran = executions(ctx, pool, since=now - _BACK, until=now)
     largest = [o.allocatable for g in pool.groups for o in g.offerings]
     room = Room(max(a.cpu for a in largest), max(a.memory for a in largest))
@@ -117,7 +114,6 @@ def _sized(ctx: Context, pool: Pool, now: datetime) -> Mapping[tuple[str, str, s
     alone = {n[1:]: n for n in out}
     several = {n[1:] for n in out if alone[n[1:]] != n}
     out |= {("", *bare): out[n] for bare, n in alone.items() if bare not in several}
-    ctx.memo[key] = (now, out)
     return out
 
 

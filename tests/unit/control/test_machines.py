@@ -12,11 +12,11 @@ from preprov.control.measuring import usage_runs, usual_runs
 from preprov.control.outlooks import curves_of
 from preprov.control.rightsizing import show_task
 from preprov.model.agent import Usage
-from preprov.model.pools import Group, LeadTime, Offering, Pool, Standby
+from preprov.model.pools import Offering, Pool
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.work import TaskRun, TaskSpec
-from tests.unit.control.world import START, World, dag, make_pool, make_world
+from tests.unit.control.world import START, World, dag, make_group, make_pool, make_world
 
 OLD, NEW = "old.large", "new.large"
 BOTH = TaskSpec("both", ("both",), request=Resources(cpu=1, memory=1))
@@ -25,15 +25,7 @@ ONCE = TaskSpec("once", ("once",), request=Resources(cpu=1, memory=1))
 
 def pool_of(kind: str) -> Pool:
     node = Offering(kind, Resources(cpu=4, memory=16), usd_per_hour=0.2)
-    group = Group(
-        "g",
-        "sim",
-        (node,),
-        standby_states=frozenset({Standby.RUNNING}),
-        max_nodes=20,
-        lead={Standby.COLD: LeadTime(60, 90)},
-    )
-    return make_pool(groups=(group,))
+    return make_pool(groups=(make_group(node),))
 
 
 def ran(world: World, spec: TaskSpec, seconds: float, count: int = 6) -> list[TaskRun]:

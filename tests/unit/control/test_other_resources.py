@@ -3,25 +3,17 @@
 from dataclasses import replace
 
 from preprov.control.forecasting import issue_forecast
-from preprov.model.pools import Group, LeadTime, Offering, Standby
+from preprov.model.pools import Offering
 from preprov.model.resources import Resources
 from preprov.model.work import State
-from tests.unit.control.world import dag, make_pool, make_world, task
+from tests.unit.control.world import dag, make_group, make_pool, make_world, task
 
 COPY = Resources(cpu=0.1, memory=0.5, network=400)  # two fill a node's network, forty its cores
 
 
 def network_pool(binding: tuple[str, ...]):
     node = Offering("m", Resources(cpu=4, memory=64, network=800), usd_per_hour=0.2)
-    group = Group(
-        "g",
-        "sim",
-        (node,),
-        standby_states=frozenset({Standby.RUNNING}),
-        max_nodes=20,
-        lead={Standby.COLD: LeadTime(60, 90)},
-    )
-    return make_pool(groups=(group,), binding=binding)
+    return make_pool(groups=(make_group(node),), binding=binding)
 
 
 def copies(due_in: float):

@@ -19,9 +19,9 @@ from preprov.sim.scheduler import SimScheduler
 START = datetime(2025, 3, 3, 1, 0, tzinfo=UTC)
 
 
-def make_pool(**changes: object) -> Pool:
-    node = Offering("m", Resources(cpu=4, memory=16), usd_per_hour=0.2)
-    group = Group(
+def make_group(node: Offering) -> Group:
+    """Up to twenty of them, each up in a minute or so."""
+    return Group(
         "g",
         "sim",
         (node,),
@@ -29,6 +29,10 @@ def make_pool(**changes: object) -> Pool:
         max_nodes=20,
         lead={Standby.COLD: LeadTime(60, 90)},
     )
+
+
+def make_pool(**changes: object) -> Pool:
+    group = make_group(Offering("m", Resources(cpu=4, memory=16), usd_per_hour=0.2))
     base: dict[str, object] = {
         "name": "p",
         "groups": (group,),
