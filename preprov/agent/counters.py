@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from preprov.agent import limits, proc
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,12 @@ def read(stats: Sequence[proc.Stat], groups: list[Path], networks: Mapping[int, 
     io = [proc.io(s.pid) for s in stats]
     return Counters(
         cpu_s=sum(s.cpu_s for s in stats) if cpu_s is None else cpu_s,
-        io_bytes=_total(None if i is None else i.disk_bytes for i in io),
+        io_bytes=total(None if i is None else i.disk_bytes for i in io),
         faults=sum(s.faults for s in stats) if faults is None else faults,
-        reads=_total(None if i is None else i.reads for i in io),
-        writes=_total(None if i is None else i.writes for i in io),
+        reads=total(None if i is None else i.reads for i in io),
+        writes=total(None if i is None else i.writes for i in io),
         disk_ops=limits.disk_operations(groups),
-        network_bytes=_total(proc.network_bytes(p) for p in networks.values()) if networks else None,
+        network_bytes=total(proc.network_bytes(p) for p in networks.values()) if networks else None,
         networks=tuple(sorted(networks)),
     )
 
@@ -88,11 +90,11 @@ def own_networks(tasks: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]
     }
 
 
-def _total(values: Iterable[int | None]) -> int | None:
+def total(values: Iterable[N | None]) -> N | int | None:
     """Sum; None if one of them is not known."""
-    total = 0
+    out: N | int = 0
     for v in values:
         if v is None:
             return None
-        total += v
-    return total
+        out += v
+    return out

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from preprov.agent import disk, nvml
+from preprov.agent.counters import total
 from preprov.agent.supervise import lives
 from preprov.model.agent import Gpu
 
@@ -145,7 +146,7 @@ def used(
     on = [readings.get(u, nvml.Reading()) for u in touched]
     if not on:
         return None, None
-    return _sum(_share(r, own) for r in on), _sum(_memory(r, own) for r in on)
+    return total(_share(r, own) for r in on), total(_memory(r, own) for r in on)
 
 
 def _share(reading: nvml.Reading, own: set[int]) -> float | None:
@@ -157,14 +158,4 @@ def _share(reading: nvml.Reading, own: set[int]) -> float | None:
 def _memory(reading: nvml.Reading, own: set[int]) -> float | None:
     if reading.processes is None or (reading.processes and not own & set(reading.processes)):
         return None
-    return _sum(None if b is None else b / _GIB for p, b in reading.processes.items() if p in own)
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    """None if one of them is not known."""
-    total = 0.0
-    for v in values:
-        if v is None:
-            return None
-        total += v
-    return total
+    return total(None if b is None else b / _GIB for p, b in reading.processes.items() if p in own)
