@@ -25,7 +25,7 @@ demo: .venv/.synced-run ## warm real nodes on this machine before a wave of work
 	$(BIN)/preprov demo $(ARGS)
 
 test: .venv/.synced-test ## unit and contract tests with branch coverage (TESTS=..., WORKERS=..., ARGS=...; COVER= for none)
-	$(BIN)/python -m pytest $(TESTS) -m "not integration" -n $(WORKERS) --dist loadgroup $(COVER) $(ARGS)
+	$(BIN)/python -m pytest $(TESTS) -m "not integration" -n $(WORKERS) --dist worksteal $(COVER) $(ARGS)
 
 test-integration: .venv/.synced-test ## tests against real components; as root, installs what they need
 	scripts/integration $(ARGS)

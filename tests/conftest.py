@@ -61,14 +61,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything under tests/integration and tests/e2e, so that no test is left out of both runs.
 
-    Whatever waits for a real component is given longer than it waits itself. Those of one folder share their
-    components, so they run in one process.
+    Whatever waits for a real component is given longer than it waits itself.
     """
     real = (ROOT / "tests" / "integration", ROOT / "tests" / "e2e")
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in real):
             item.add_marker(pytest.mark.integration)
-            item.add_marker(pytest.mark.xdist_group(str(item.path.parent.relative_to(ROOT))))
         if item.get_closest_marker("integration") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(900))
 

@@ -2,9 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
 import httpx
 import pytest
@@ -19,7 +18,7 @@ from preprov.sources.prefect.runs import FLOW
 from preprov.testing.live_source_contract import POOL, check, unrouted
 from preprov.testing.local_nodes import cleared
 from tests.integration.airflow.conftest import Preprov, end
-from tests.integration.prefect.up import until
+from tests.integration.prefect.up import sent, until
 
 FLOWS = """
 from prefect import flow, task
@@ -61,7 +60,7 @@ TRUE_DAG = {
     ("score", "report"),
     ("report", "notify"),
 }
-AHEAD_S = 300.0
+AHEAD_S = 420.0
 """So long before its turn a cron is declared; a source that finds its server busy waits before it asks again."""
 CONFIG = """
 [[pool]]
@@ -77,7 +76,7 @@ provider = "local"
 states = ["running"]
 max_nodes = 2
 options = {{ delay = 20 }}
-lead = {{ cold = {{ median = 45, p95 = 60 }} }}
+lead = {{ cold = {{ median = 60, p95 = 120 }} }}
 
 [[pool.group.offering]]
 type = "small"
@@ -138,20 +137,6 @@ def deployment(server: str) -> str:
             "concurrency_limit": 1,
         }
         return str(sent(api, "/deployments/", body)["id"])
-
-
-def sent(api: httpx.Client, place: str, body: Mapping[str, Any]) -> Any:
-    """What the server answers once it takes it: on SQLite it is busy now and then (503).
-
-    A conflict says that it has taken an earlier try.
-    """
-
-    def tried() -> httpx.Response | None:
-        answer = api.post(place, json=body)
-        return answer if answer.is_success or answer.status_code == 409 else None
-
-    answer = cast("httpx.Response", until(tried))
-    return answer.json()
 
 
 def reader(url: str) -> PrefectSource:
@@ -215,7 +200,7 @@ def turn_at(api: httpx.Client, at: datetime) -> datetime:
     return datetime.fromisoformat(run["expected_start_time"])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_node_is_warm_before_the_turn_of_a_cron_is_expected_to_start(
     server: str, deployment: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from preprov.prefect_server import serving
 from preprov.testing.local_nodes import cleared, processes
 from tests.integration.airflow.conftest import Preprov, end, free_port
-from tests.integration.prefect.up import until
+from tests.integration.prefect.up import sent, until
 
 ROOT = Path(__file__).resolve().parents[3]
 FLOWS = """
@@ -141,7 +141,7 @@ class Site:
         deployment = self.get(f"/deployments/name/{flow}/d")["id"]
         body = {"state": state, "parameters": parameters}
 
-        return str(made(self.prefect, f"/deployments/{deployment}/create_flow_run", body)["id"])
+        return str(sent(self.prefect, f"/deployments/{deployment}/create_flow_run", body)["id"])
 
     def ended(self, run_id: str) -> str:
         def over() -> str:
@@ -194,18 +194,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert processes(folder / "home") == []
 
 
-def made(api: httpx.Client, path: str, body: dict[str, Any]) -> Any:
-    """Posted until it is there: a server's SQLite is busy now and then, and answers 503."""
-
-    def answered() -> Any:
-        answer = api.post(path, json=body)
-        return answer.status_code < 500 and answer
-
-    found: Any = until(answered)
-    assert found.is_success or found.status_code == 409, found.text
-    return found.json()
-
-
 def declare(api: httpx.Client, folder: Path) -> None:
     """A work pool with a limit of its own, and deployments."""
     properties = {
@@ -221,11 +209,11 @@ def declare(api: httpx.Client, folder: Path) -> None:
         "job_configuration": {"env": {"FILLED": "{{ node }} {{ of }}"}, "working_dir": "{{ working_dir }}"},
     }
     pool = {"name": "workers", "type": "process", "concurrency_limit": 5, "base_job_template": template}
-    made(api, "/work_pools/", pool)
-    made(api, "/work_pools/workers/queues/", {"name": "high", "priority": 1})
+    sent(api, "/work_pools/", pool)
+    sent(api, "/work_pools/workers/queues/", {"name": "high", "priority": 1})
     schedule = {"active": True, "schedule": {"cron": "30 3 * * *", "timezone": "UTC"}}
     for name in ("plain", "held"):
-        flow = made(api, "/flows/", {"name": name})["id"]
+        flow = sent(api, "/flows/", {"name": name})["id"]
         body = {
             "name": "d",
             "flow_id": flow,
@@ -237,7 +225,7 @@ def declare(api: httpx.Client, folder: Path) -> None:
             "job_variables": {"working_dir": str(folder)},
             "enforce_parameter_schema": False,
         }
-        made(api, "/deployments/", body)
+        sent(api, "/deployments/", body)
 
 
 @pytest.mark.timeout(900)

@@ -5,10 +5,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 
@@ -60,30 +61,41 @@ def serving(
                 sys.stdout.write(f"--- {log_file.name}\n{log_file.read_text()[-4000:]}\n")
 
 
+def sent(api: httpx.Client, path: str, body: Mapping[str, Any]) -> Any:
+    """Posted until it is answered: a server's SQLite is busy now and then (503).
+
+    A conflict says that an earlier try was taken.
+    """
+
+    def answered() -> httpx.Response | None:
+        answer = api.post(path, json=body)
+        return answer if answer.status_code < 500 else None
+
+    answer = cast("httpx.Response", until(answered))
+    assert answer.is_success or answer.status_code == 409, answer.text
+    return answer.json()
+
+
 def deployments(up: httpx.Client) -> dict[str, dict]:
-    return {d["name"]: d for d in up.post("deployments/filter", json={}).json()}
+    return {d["name"]: d for d in sent(up, "deployments/filter", {})}
 
 
 def run_of(up: httpx.Client, deployment: str) -> dict:
     """Run a deployment and wait for its end."""
-    found = until(lambda: deployments(up).get(deployment))
-
-    def created() -> dict | None:
-        answer = up.post(f"deployments/{found['id']}/create_flow_run", json={})  # type: ignore[index]
-        return answer.json() if answer.is_success else None  # a busy server answers 503 now and then
-
-    run = until(created)
+    found = cast("dict", until(lambda: deployments(up).get(deployment)))
+    run = sent(up, f"deployments/{found['id']}/create_flow_run", {})
 
     def ended() -> dict | None:
-        now = up.get(f"flow_runs/{run['id']}").json()  # type: ignore[index]
+        answer = up.get(f"flow_runs/{run['id']}")
+        now = answer.json() if answer.is_success else {"state_type": "?"}
         return now if now["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
     return until(ended, 400)  # type: ignore[return-value]
 
 
 def task_runs(up: httpx.Client, run: dict) -> list[dict]:
-    return up.post("task_runs/filter", json={"flow_runs": {"id": {"any_": [run["id"]]}}}).json()
+    return sent(up, "task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
 
 
 def artifacts(up: httpx.Client) -> dict[str, dict]:
-    return {a["key"]: a for a in up.post("artifacts/filter", json={}).json()}
+    return {a["key"]: a for a in sent(up, "artifacts/filter", {})}
