@@ -23,6 +23,7 @@ from preprov.control.probing import probed
 from preprov.control.readying import ready_tasks
 from preprov.control.reclaiming import reclaim
 from preprov.control.retrying import climb
+from preprov.control.soon import note_parts
 from preprov.model.errors import PoolError, ReservationError
 from preprov.model.plans import ActionKind, stable_id
 from preprov.model.pools import Node, Phase, Pool, PoolObservation
@@ -70,6 +71,8 @@ def dispatch(ctx: Context, pool: Pool, observation: PoolObservation) -> Dispatch
     if observation.complete:
         live = lifecycle.lost_with_nodes(ctx, pool, live, frozenset(n.node_id for n in observation.nodes), now)
     live = lifecycle.advance(ctx, live, now)
+    parts = ((t, len(t.done)) for t in live.tasks.values() if t.state is State.RUNNING)
+    note_parts(ctx, pool, {(t.run_id, t.task_id): n for t, n in parts if 0 < n < t.spec.instances})
     ctx.ports.ledger.expire(pool.name, now)
     adjust_tasks(ctx, pool, live, observation, reports, now)
     curves = Curves(ctx, pool, live)

@@ -9,7 +9,7 @@ from preprov.control.context import Context
 from preprov.model.demand import DemandCurve
 from preprov.model.plans import Action, ActionKind, ActionRecord
 from preprov.model.resources import KINDS
-from preprov.model.work import TaskRun
+from preprov.model.work import TaskRun, task_of
 
 _HOUR: Final = timedelta(hours=1)
 _CPU: Final = KINDS.index("cpu")
@@ -109,7 +109,7 @@ def outcome(ctx: Context, node_id: str) -> Outcome | None:
 def tasks_on(ctx: Context, node_id: str) -> tuple[TaskRun, ...]:
     """Instances that ran on a node, by their claims on it."""
     claims = [r.claimant for r in ctx.ports.ledger.reservations(live=False, node_id=node_id)]
-    names = [(run_id, rest.split("#")[0]) for run_id, _, rest in (c.partition("/") for c in claims)]
+    names = [task_of(c) for c in claims]
     of = {(t.run_id, t.task_id): t for t in ctx.ports.work.task_runs(sorted({run_id for run_id, _ in names}))}
     return tuple(of[name] for name in names if name in of)
 

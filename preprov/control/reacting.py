@@ -86,14 +86,15 @@ class Surprises:
 
 @dataclass(frozen=True)
 class Looked:
-    """What the next minutes were found to want, and when."""
+    """What the next minutes were found to want more than was wanted then, by work that ran or waited."""
 
     at: datetime
     offsets: Array
     rises: Array
+    wanted: Array
 
 
-def look_ahead(ctx: Context, pool: Pool, leads: Leads, *, anew: bool = False) -> Looked:
+def look_ahead(ctx: Context, pool: Pool, leads: Leads, wanted: Resources, *, anew: bool = False) -> Looked:
     """What the next minutes want: as found a moment ago, moved up to now, or found anew."""
     now, key = ctx.clock.now(), (pool.name, "soon")
     held = ctx.memo.get(key)
@@ -104,7 +105,7 @@ def look_ahead(ctx: Context, pool: Pool, leads: Leads, *, anew: bool = False) ->
     cold = max(leads(g.name, o, Standby.COLD).p95_s for g in pool.groups for o in g.offerings)
     end = max(cold + 2 * FRESH_S, _LEAST_S)
     offsets = np.concatenate([np.arange(_FINE_S, _NEAR_S, _FINE_S), np.arange(_NEAR_S, end + _COARSE_S, _COARSE_S)])
-    looked = Looked(now, offsets, rises_soon(ctx, pool, offsets))
+    looked = Looked(now, offsets, rises_soon(ctx, pool, offsets), np.array(wanted.as_tuple()))
     ctx.memo[key] = (now, looked)
     return looked
 
@@ -129,18 +130,22 @@ def reaction(
     """
     now = ctx.clock.now()
     held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
-    looked = look_ahead(ctx, pool, leads, anew=anew)
+    used = _claimed(held) if used is None else used
+    wanted = used + waiting
+    looked = look_ahead(ctx, pool, leads, wanted, anew=anew)
     past = (now - looked.at).total_seconds()
+    # Work that has ended since wants nothing any more, and what has begun is no rise any more.
+    rises = looked.rises + (looked.wanted - np.array(wanted.as_tuple()))
     seen = _surprises(ctx, pool)
     inputs = ReactionInputs(
         pool=pool,
         mode=in_force(ctx, pool),
         now=now,
         observation=observation,
-        soon=Soon(looked.offsets - past, looked.rises, seen.at(_level(ctx, pool))),
+        soon=Soon(looked.offsets - past, rises, seen.at(_level(ctx, pool))),
         leads=leads,
         prices=ctx.prices,
-        used=_claimed(held) if used is None else used,
+        used=used,
         waiting=waiting,
         overrides=ctx.ports.intent.overrides(pool.name, now),
         committed=frozenset(held),

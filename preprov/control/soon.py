@@ -11,7 +11,7 @@ from preprov.control.demanding import inputs
 from preprov.demand.arrivals import PredictedRun, due_runs
 from preprov.demand.learnt import expected_otherwise
 from preprov.demand.runtimes import RuntimeModel
-from preprov.demand.soon import Course, Moving, courses, rises
+from preprov.demand.soon import START, Course, Moving, Position, courses, rises
 from preprov.model.pools import Pool
 from preprov.model.time import epoch, floor_to
 from preprov.model.worktable import Array, WorkTable
@@ -31,7 +31,7 @@ def rises_soon(ctx: Context, pool: Pool, offsets: Array) -> Array:
     """(S, W, 5) how much more than now is wanted `offsets` (W,) seconds from now, of work that is known to come."""
     now = ctx.clock.now()
     seen = ctx.ports.work.work(pool.name, since=now - _LIVE_FOR, until=now)
-    moving = [*_under_way(ctx, pool, seen, now), *((m, 0.0) for m in _due(ctx, pool, seen, now, float(offsets[-1])))]
+    moving = [*_under_way(ctx, pool, seen, now), *((m, START) for m in _due(ctx, pool, seen, now, float(offsets[-1])))]
     return rises(moving, epoch(now), offsets, SAMPLES)
 
 
@@ -44,34 +44,63 @@ def _runtimes(ctx: Context, pool: Pool, now: datetime) -> RuntimeModel:
     return given.runtimes if given.runtimes is not None else RuntimeModel.learn(given.seen, now)
 
 
-def _under_way(ctx: Context, pool: Pool, seen: WorkTable, now: datetime) -> list[tuple[Moving, float]]:
+def _under_way(ctx: Context, pool: Pool, seen: WorkTable, now: datetime) -> list[tuple[Moving, Position]]:
     """Live runs and how far along each is."""
     if not len(seen.runs):
         return []
     at = epoch(now)
     run = seen.tasks["run"].to_numpy()
-    _, end = seen.spans()
+    begin, end = seen.spans()
+    over, lasted_s = _over(ctx, pool, seen, end <= at), at - begin
+    last = np.fmax(seen.runs["submit"].to_numpy(), seen.runs["due"].to_numpy())
+    np.fmax.at(last, run, np.where(end <= at, end, np.nan))
+    quiet_s = at - last
     count = len(seen.runs)
-    total = np.bincount(run, minlength=count)
-    ended = np.bincount(run[end <= at], minlength=count)
-    live = np.flatnonzero(ended < total)[-_MOST_OF_RUNS:]
+    edge = np.searchsorted(run, np.arange(count + 1)).tolist()
+    live = np.flatnonzero(np.bincount(run[over < 1.0], minlength=count))[-_MOST_OF_RUNS:]
     kept = _courses_kept(ctx, pool)
     names = seen.runs["run_id"].to_numpy(dtype=object)
-    new = [r for r in live.tolist() if names[r] not in kept]
+    tasks = np.diff(edge)
+    new = [r for r in live.tolist() if (held := kept.get(names[r])) is None or held.tasks != tasks[r]]
     if new:
         chosen = np.zeros(count, dtype=bool)
         chosen[new] = True
         made = courses(seen.select_runs(chosen), _runtimes(ctx, pool, now))
         for r, course in zip(new, made, strict=True):
             kept[names[r]] = Moving((course,), str(names[r]), SAMPLES, ctx.seed)
-    begins = np.fmax(seen.runs["submit"].to_numpy(), seen.runs["due"].to_numpy())
     for gone in kept.keys() - set(names[live]):
         del kept[gone]
     out = []
     for r in live.tolist():
         moving = kept[names[r]]
-        out.append((moving, moving.courses[0].position(at - float(begins[r]), int(ended[r]))))
+        mine = slice(edge[r], edge[r + 1])
+        quiet = float(quiet_s[r])
+        where = moving.courses[0].position(lasted_s[mine], over[mine], quiet) if quiet >= 0 else Position(quiet)
+        out.append((moving, where))
     return out
+
+
+def _over(ctx: Context, pool: Pool, seen: WorkTable, ended: Array) -> Array:
+    """(T,) share of each task's instances that have ended."""
+    over = ended.astype(np.float64)
+    parts = parts_over(ctx, pool)
+    if parts:
+        names = seen.runs["run_id"].to_numpy(dtype=object)[seen.tasks["run"].to_numpy()]
+        tasks, count = seen.tasks["task_id"].to_numpy(dtype=object), seen.tasks["instances"].to_numpy()
+        for t in np.flatnonzero(~ended & (count > 1)).tolist():
+            over[t] = min(parts.get((names[t], tasks[t]), 0) / count[t], 1.0)
+    return over
+
+
+def note_parts(ctx: Context, pool: Pool, parts: Mapping[tuple[str, str], int]) -> None:
+    """Of which tasks, as (run, task), some instances have ended while others have not, and how many."""
+    ctx.memo[(pool.name, "parts")] = (ctx.clock.now(), dict(parts))
+
+
+def parts_over(ctx: Context, pool: Pool) -> Mapping[tuple[str, str], int]:
+    """What was noted last."""
+    held = ctx.memo.get((pool.name, "parts"))
+    return held[1] if held and isinstance(held[1], dict) else {}
 
 
 def _courses_kept(ctx: Context, pool: Pool) -> dict[str, Moving]:

@@ -13,7 +13,7 @@ from preprov.model.errors import ConfigError
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
-from preprov.model.work import State, TaskRun
+from preprov.model.work import State, TaskRun, task_of
 from preprov.planning.placement import why_nowhere
 
 _MOST_NODES: Final = 20
@@ -179,8 +179,7 @@ def _from_record(r: ActionRecord) -> Event:
 
 
 def _from_reservation(ctx: Context, r: Reservation) -> list[Event]:
-    run_id, _, rest = r.claimant.partition("/")
-    task_id = rest.split("#")[0]
+    run_id, task_id = task_of(r.claimant)
     task = next((t for t in ctx.ports.work.task_runs([run_id]) if t.task_id == task_id), None)
     if task is None or task.started_at is None:
         return [Event(r.start, f"{r.claimant}: {r.state}", why=r.reason, ref=r.reservation_id)]

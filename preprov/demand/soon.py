@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from preprov.demand.arrivals import LEVELS, PredictedRun
 from preprov.demand.live import Names, amounts
@@ -26,6 +26,9 @@ PACE: Final = 0.3
 """Standard deviation of the logarithm of how fast a run goes on, against its course."""
 _FEW: Final = 8
 """Tasks of a short course."""
+_LEAST_S: Final = 1.0
+_HANGS: Final = 0.05
+"""Share of tasks that nobody need wait for: what lasts twice as long as usual is likely one of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,19 +38,21 @@ class Course:
     Attributes:
         starts, ends: (T,) seconds from its beginning, ascending. begun, over: (T + 1, 5) resources of the first k tasks
             to start, and to end.
+        tasks: their (T,) beginnings and lengths in seconds and (T, 5) resources, in the order of their run.
     """
 
     starts: Floats
     ends: Floats
     begun: Floats
     over: Floats
+    tasks: tuple[Floats, Floats, Floats]
 
     @classmethod
     def of(cls, start: Floats, runtime: Floats, amount: Floats) -> "Course":
         """From (T,) seconds and (T, 5) amounts of its tasks."""
         end = start + runtime
         first, last = np.argsort(start, kind="stable"), np.argsort(end, kind="stable")
-        return cls(start[first], end[last], _sums(amount[first]), _sums(amount[last]))
+        return cls(start[first], end[last], _sums(amount[first]), _sums(amount[last]), (start, runtime, amount))
 
     def wanted(self, offset: Floats) -> Floats:
         """(..., 5) resources wanted so many seconds after the beginning."""
@@ -70,12 +75,50 @@ class Course:
         order = np.argsort(times, kind="stable")
         return times[order], np.concatenate([np.diff(self.begun, axis=0), -np.diff(self.over, axis=0)])[order]
 
-    def position(self, elapsed_s: float, ended: int) -> float:
-        """Seconds of the course that lie behind a run of which so many tasks have ended, be they more than its own."""
-        ended = min(ended, len(self.ends))
-        low = float(self.ends[ended - 1]) if ended else 0.0
-        high = float(self.ends[ended]) if ended < len(self.ends) else float("inf")
-        return min(max(elapsed_s, low), high)
+    def position(self, lasted_s: Floats, over: Floats, quiet_s: float) -> "Position":
+        """Where a run is that has begun.
+
+        Args:
+            lasted_s: (T,) seconds since each of its tasks began, NaN if it has not. over: (T,) share of its instances
+                that have ended. quiet_s: seconds since a task ended or the run began. Where none is said to run, the
+                next is taken to have begun then.
+        """
+        begin, length, amount = self.tasks
+        end, ended = begin + length, over >= 1.0
+        if ended.all():
+            return Position(float(self.ends[-1]))
+        count = int(np.count_nonzero(ended))
+        low = float(self.ends[count - 1]) if count else 0.0
+        runs = np.flatnonzero((lasted_s >= 0) & ~ended)
+        among = runs if len(runs) else np.flatnonzero(~ended)
+        nearest = among[np.argmin(end[among])]
+        lasted = float(lasted_s[nearest]) if len(runs) else quiet_s
+        usual = float(length[nearest])
+        latest = float(np.nextafter(end[~ended].min(), -np.inf))
+        at = min(max(low, float(begin[nearest]) + min(lasted, usual)), latest)
+        early = np.flatnonzero((over > 0) & (end > at))
+        return Position(at, max(lasted - usual, 0.0), usual, end[early], amount[early] * over[early, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Position:
+    """How far along its course a run is.
+
+    Attributes:
+        at_s: seconds of the course that lie behind it; just before the end of the task that should end next, however
+            long that has been due; less than 0 if it is yet to begin, in so many seconds.
+        late_s: since when that end has been due, of a task that usually takes usual_s seconds.
+        over_at_s, over: (K,) seconds and (K, 5) resources: what has ended already though the course has it end then.
+    """
+
+    at_s: float
+    late_s: float = 0.0
+    usual_s: float = 0.0
+    over_at_s: Floats = field(default_factory=lambda: np.empty(0))
+    over: Floats = field(default_factory=lambda: np.empty((0, len(KINDS))))
+
+
+START: Final = Position(0.0)
 
 
 def _sums(amount: Floats) -> Floats:
@@ -137,19 +180,41 @@ class Moving:
         place = np.minimum((at * len(left)).astype(np.int64), len(left) - 1)
         return np.where(at < 1.0, left[place] - now, np.inf)
 
+    @property
+    def tasks(self) -> int:
+        """Of its only course, or of all it may take."""
+        return sum(len(c.starts) for c in self.courses)
+
     @cached_property
     def is_short(self) -> bool:
         """True if it has so few tasks that going through them is quicker than looking up offsets."""
-        return sum(len(c.starts) for c in self.courses) <= _FEW * len(self.courses)
+        return self.tasks <= _FEW * len(self.courses)
 
-    def rises(self, now: float, position: float, offsets: Floats) -> Floats:
+    def stands_s(self, where: Position) -> Floats:
+        """(S,) seconds until a run goes on: until it begins, or the task ends that should have ended.
+
+        How much longer such a task lasts, given how long it has, is drawn; inf where it hangs, or its end was not told.
+        """
+        if where.late_s <= 0:
+            return np.full(self.samples, max(-where.at_s, 0.0))
+        usual_s = max(where.usual_s, _LEAST_S)
+        lasted_s = usual_s + where.late_s
+        beyond = (1.0 - _HANGS) * ndtr(-np.log(lasted_s / usual_s) / PACE)
+        ends = float(beyond / (beyond + _HANGS))
+        place = self._shuffled[0] / max(ends, 1e-9)
+        whole_s = usual_s * np.exp(-PACE * ndtri(np.clip(1.0 - place, 0.0, 1.0) * beyond / (1.0 - _HANGS)))
+        return np.where(place < 1.0, np.maximum(whole_s - lasted_s, 0.0), np.inf)
+
+    def rises(self, now: float, where: Position, offsets: Floats) -> Floats:
         """(S, W, 5) what it wants `offsets` (W,) seconds from now, less what it wants now.
 
         All offsets are looked up on the course: for a long one that is quicker than going through its tasks.
         """
         if self.due is None:
-            at = position + offsets[None, :] / self.pace[:, None]
-            return self.courses[0].wanted(at) - self.courses[0].wanted(np.array(position))
+            course, since = self.courses[0], offsets[None, :] - self.stands_s(where)[:, None]
+            at = np.where(since >= 0, max(where.at_s, 0.0) + since / self.pace[:, None], where.at_s)
+            more = course.wanted(at) - course.wanted(np.array(where.at_s))
+            return more + (at[..., None] >= where.over_at_s) @ where.over
         since = offsets[None, :] - self.starts_s(now)[:, None]
         at = np.maximum(since, 0.0) / self.pace[:, None]
         wanted = np.empty((*at.shape, len(KINDS)))
@@ -157,10 +222,14 @@ class Moving:
             wanted[k :: len(self.courses)] = course.wanted(at[k :: len(self.courses)])
         return np.where((since >= 0)[..., None], wanted, 0.0)
 
-    def changes(self, now: float, position: float, until_s: float) -> Iterator["Changes"]:
+    def changes(self, now: float, where: Position, until_s: float) -> Iterator["Changes"]:
         """What changes in what it wants, over the next `until_s` seconds."""
         if self.due is None:
-            yield Changes.of(self.courses[0], position, until_s, np.zeros(self.samples), self.pace, slice(None))
+            course, starts = self.courses[0], self.stands_s(where)
+            yield Changes.of(course, where.at_s, until_s, starts, self.pace, slice(None))
+            if len(where.over):
+                when_s = starts + (where.over_at_s[:, None] - where.at_s) * self.pace
+                yield Changes(when_s, where.over, slice(None))
             return
         starts, every = self.starts_s(now), len(self.courses)
         for k, course in enumerate(self.courses[: self.samples]):
@@ -194,21 +263,21 @@ class Changes:
         return cls(when_s, amount[first:end], mine)
 
 
-def rises(runs: Sequence[tuple[Moving, float]], now: float, offsets: Floats, samples: int) -> Floats:
+def rises(runs: Sequence[tuple[Moving, Position]], now: float, offsets: Floats, samples: int) -> Floats:
     """(S, W, 5) how much more than now all runs want together, so many seconds from now; less is negative.
 
     Args:
-        runs: each with its position on its course (0 for one that is due).
+        runs: each with its position on its course (START for one that is due).
         now: epoch seconds. offsets: (W,) seconds from now, ascending. samples: S.
     """
     out = np.zeros((samples, len(offsets), len(KINDS)))
     until_s, wide = float(offsets[-1]), len(offsets) + 1
     found = []
-    for run, position in runs:
+    for run, where in runs:
         if run.is_short:
-            found += [c for c in run.changes(now, position, until_s) if c.when_s.size]
+            found += [c for c in run.changes(now, where, until_s) if c.when_s.size]
         else:
-            out += run.rises(now, position, offsets)
+            out += run.rises(now, where, offsets)
     if not found:
         return out
     rows = np.arange(samples) * wide

@@ -16,6 +16,7 @@ from preprov.demo.recorder import Recorder
 from preprov.demo.scene import POOL, Scene
 from preprov.demo.workload import PlannedRun, work_table
 from preprov.model.pools import Group, LeadTime, Pool, Standby
+from preprov.model.work import task_of
 from preprov.model.worktable import WorkTable
 from preprov.replay.engine import replay
 from preprov.replay.policy import Setting
@@ -177,10 +178,9 @@ def as_recorded(tonight: Sequence[PlannedRun], recorder: Recorder) -> tuple[Plan
     seen: dict[tuple[str, str], float] = {}
     began: dict[str, datetime] = {}
     for i in recorder.instances():
-        run, _, task = i.claimant.partition("/")
+        key = run, _ = task_of(i.claimant)
         began[run] = min(began.get(run, i.ready), i.ready)
         if i.ended is not None:
-            key = (run, task.partition("#")[0])
             seen[key] = max(seen.get(key, 0.0), (i.ended - i.ready).total_seconds() - i.wait_s)
     ids = {**{r.rpartition(".")[0]: r for r in began}, **{r: r for r in began}}
     return tuple(_recorded(r, ids.get(r.run_id, ""), seen, began) for r in tonight)

@@ -15,7 +15,7 @@ from preprov.model.plans import ActionKind, ActionRecord
 from preprov.model.pools import Node, Offering, Phase, Pool, Standby
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
-from preprov.model.work import TaskRun
+from preprov.model.work import TaskRun, task_of
 from preprov.sim.billing import Bill, make_bill
 from preprov.sim.billing import Stretch as BilledStretch
 
@@ -93,6 +93,7 @@ class Recorder:
     _rounds: list[datetime] = field(default_factory=list)
     _placed: dict[str, tuple[TaskRun, datetime]] = field(default_factory=dict)
     _reports: dict[str, TaskReport] = field(default_factory=dict)
+    _told: dict[tuple[str, str], int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # ------------------------------------------------------------------ taking notes
@@ -136,9 +137,16 @@ class Recorder:
             self._placed.setdefault(claimant, (task, at))
 
     def reported(self, reports: Sequence[TaskReport]) -> None:
-        """What the nodes say of their tasks."""
+        """What the nodes say of their tasks, to the round that has begun."""
         with self._lock:
+            for r in reports:
+                if r.ended_at is not None and self._end_is_news(r):
+                    self._told[task_of(r.claimant)] = len(self._rounds) - 1
             self._reports.update({r.claimant: r for r in reports})
+
+    def _end_is_news(self, report: TaskReport) -> bool:
+        before = self._reports.get(report.claimant)
+        return before is None or before.ended_at is None
 
     # ------------------------------------------------------------------ what came of it
 
@@ -155,20 +163,21 @@ class Recorder:
             request=task.spec.request,
             ready=ready,
             placed=placed,
-            wait_s=self._wait_s(ready, placed),
+            wait_s=self._wait_s(task, ready, placed),
             started=report.started_at if report else None,
             ended=report.ended_at if report else None,
             node_id=report.node_id if report else "",
             exit_code=report.exit_code if report else None,
         )
 
-    def _wait_s(self, ready: datetime, placed: datetime) -> float:
+    def _wait_s(self, task: TaskRun, ready: datetime, placed: datetime) -> float:
         """Seconds it was ready but had no node.
 
         One that was placed by the first round that could see it never waited for a node: what passes until the
-        controller looks again is not provision wait.
+        controller looks again, and until it is told that a parent has ended, is not provision wait.
         """
-        first = bisect_left(self._rounds, ready)
+        told = [self._told.get((task.run_id, parent), 0) for parent in task.spec.parents]
+        first = max(bisect_left(self._rounds, ready), *told, 0)
         if first + 1 >= len(self._rounds) or placed < self._rounds[first + 1]:
             return 0.0
         return max((placed - ready).total_seconds(), 0.0)

@@ -285,6 +285,12 @@ def run_of(claimant: str) -> str:
     return claimant.partition("/")[0]
 
 
+def task_of(claimant: str) -> tuple[str, str]:
+    """(run, task) that a task's claimant is an instance of."""
+    run_id, _, rest = claimant.partition("/")
+    return run_id, rest.partition("#")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class DagRun:
     """One run of a DAG, as the live system follows it."""

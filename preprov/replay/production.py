@@ -166,7 +166,7 @@ class Preprov:
             self._looked, self._submitted = now, self._came(now)
             self._tell()
             self._share(now)
-            look_ahead(ctx, pool, leads, anew=True)
+            look_ahead(ctx, pool, leads, self._used() + self._waiting(), anew=True)
         observation = observe(ctx, pool)
         found = reaction(
             ctx,

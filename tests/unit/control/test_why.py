@@ -16,11 +16,12 @@ from tests.unit.control.world import dag, make_pool, make_world, task
 
 @pytest.fixture
 def night(make_world):
-    """A run that is over, its one node gone."""
+    """A run that is over, its one node gone; launched by the plan, which a reaction would not have waited for."""
     world = make_world()
     (run,) = world.submit(dag("etl", task("a", cpu=2, seconds=300), task("b", "a", cpu=2, seconds=120), due_in=300))
     issue_forecast(world.ctx, world.pool, step_seconds=3600)
-    world.run_for(3000)
+    world.run_for(300, react=False)
+    world.run_for(2700)
     return world, run
 
 

@@ -62,6 +62,7 @@ class World:
         *,
         every: float = 10,
         plan_every: float = 30,
+        react: bool = True,
         each: Callable[[PassResult], None] | None = None,
     ) -> None:
         """Passes every few seconds, planning less often, as the long-lived loop does."""
@@ -71,7 +72,7 @@ class World:
             now = self.clock.now()
             plan = planned is None or (now - planned).total_seconds() >= plan_every
             planned = now if plan else planned
-            result = pool_pass(self.ctx, self.pool, plan=plan)
+            result = pool_pass(self.ctx, self.pool, plan=plan, react=react)
             if each is not None:
                 each(result)
             self.clock.sleep(every)
