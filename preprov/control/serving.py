@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 _BACK_OFF: Final = timedelta(seconds=5)
 """A place that did not answer is left alone for so long, and twice as long each time, up to the longest."""
-_LONGEST: Final = timedelta(minutes=2)
+_LONGEST: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)

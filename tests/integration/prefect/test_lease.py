@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with serving(tmp_path_factory.mktemp("prefect")) as url, httpx.Client(base_url=url, timeout=240) as client:
+    with (
+        serving(tmp_path_factory.mktemp("prefect")) as url,
+        httpx.Client(base_url=url, timeout=240, follow_redirects=True) as client,
+    ):
         sent(client, "/work_pools/", {"name": "workers", "type": "process", "concurrency_limit": 2})
         sent(client, "/work_pools/workers/queues/", {"name": "high"})
         yield client
