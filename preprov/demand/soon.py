@@ -199,10 +199,10 @@ class Moving:
             return np.full(self.samples, max(-where.at_s, 0.0))
         usual_s = max(where.usual_s, _LEAST_S)
         lasted_s = usual_s + where.late_s
-        beyond = (1.0 - _HANGS) * ndtr(-np.log(lasted_s / usual_s) / PACE)
-        ends = float(beyond / (beyond + _HANGS))
+        longer = float(ndtr(-np.log(lasted_s / usual_s) / PACE))
+        ends = (1.0 - _HANGS) * longer / ((1.0 - _HANGS) * longer + _HANGS)
         place = self._shuffled[0] / max(ends, 1e-9)
-        whole_s = usual_s * np.exp(-PACE * ndtri(np.clip(1.0 - place, 0.0, 1.0) * beyond / (1.0 - _HANGS)))
+        whole_s = usual_s * np.exp(-PACE * ndtri(np.clip(1.0 - place, 0.0, 1.0) * longer))
         return np.where(place < 1.0, np.maximum(whole_s - lasted_s, 0.0), np.inf)
 
     def rises(self, now: float, where: Position, offsets: Floats) -> Floats:

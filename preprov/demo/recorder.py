@@ -177,7 +177,7 @@ class Recorder:
         controller looks again, and until it is told that a parent has ended, is not provision wait.
         """
         told = [self._told.get((task.run_id, parent), 0) for parent in task.spec.parents]
-        first = max(bisect_left(self._rounds, ready), *told, 0)
+        first = max([bisect_left(self._rounds, ready), *told])
         if first + 1 >= len(self._rounds) or placed < self._rounds[first + 1]:
             return 0.0
         return max((placed - ready).total_seconds(), 0.0)

@@ -41,3 +41,13 @@ def test_nor_is_what_passes_until_it_is_told_that_a_parent_has_ended():
     """The node reported just before the task ended, and again in the next round."""
     assert played(told_s=16, placed_s=16.3) == 0.0
     assert played(told_s=16, placed_s=20.3) == 10.3
+
+
+def test_a_task_without_parents_waits_from_when_it_is_due():
+    recorder = Recorder()
+    for s in range(0, 40, 4):
+        recorder.round_began(at(s))
+        if s == 12:
+            recorder.placed("r/a#0", run("a", ready_s=2), at(12.5))
+    (found,) = recorder.instances()
+    assert found.wait_s == 10.5
