@@ -121,7 +121,12 @@ def main() -> int:
     parser.add_argument("--objective", default=Terms.objective, help="of preprov, as in [pool.objective]")
     parser.add_argument("--resume", type=Path, help="folder of what was done: a seed that is there is not done again")
     parser.add_argument("--keep", type=Path, help="keep logs of all clusters there")
-    parser.add_argument("--at-once", type=int, default=1, help="seeds side by side: each needs two cores for itself")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=1,
+        help="seeds side by side, each beginning as the one before has its history: paired nights need two cores",
+    )
     args = parser.parse_args()
     why = missing()
     if why:
@@ -131,7 +136,7 @@ def main() -> int:
     seeds = [int(s) for s in args.seeds.split(",")]
     done = {s: d for s in seeds if (d := _held(args.resume, s)) is not None}
     left = [s for s in seeds if s not in done]
-    waiting = Waiting()
+    waiting, began = Waiting(), time.time()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: waiting.stopping.set())
     with ExitStack() as stack:
@@ -140,6 +145,7 @@ def main() -> int:
 
         def one(seed: int) -> tuple[int, dict[str, Any]]:
             assert host is not None
+            waiting.until(began + left.index(seed) % args.at_once * args.history * DAY_S)
             found = Trial(host, seed, terms, args.history, args.paired, folder, waiting).run()
             if args.resume is not None:
                 args.resume.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def prefect(tmp_path_factory: pytest.TempPathFactory, prefect_on_postgres: None) -> Iterator[httpx.Client]:
     with (
         serving(tmp_path_factory.mktemp("prefect")) as url,
         httpx.Client(base_url=url, timeout=240, follow_redirects=True) as client,
@@ -46,7 +46,7 @@ def blocks(prefect: httpx.Client) -> list[Any]:
 
 
 def asked(what: Callable[[], T]) -> T:
-    """Once more while Prefect, on SQLite, is busy for a moment, as each tick of the controller does."""
+    """Once more while Prefect is busy for a moment, as each tick of the controller does."""
     found: list[T] = []
 
     def answered() -> bool:

@@ -96,21 +96,16 @@ history_days = 1
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    said = ""
-    for _ in range(3):  # Prefect's own client gives up when its server, on SQLite, is busy for a moment
-        home = tmp_path_factory.mktemp("pf")
-        with serving(home) as url:
-            (home / "flows.py").write_text(FLOWS)
-            ran = subprocess.run(
-                [sys.executable, str(home / "flows.py")],
-                env=quiet_environment(home, url), cwd=home, capture_output=True, text=True, timeout=240, check=False,
-            )  # fmt: skip
-            if ran.returncode == 0:
-                yield url
-                return
-        said = ran.stderr[-2000:]
-    pytest.fail(f"the flows did not run: {said}")
+def server(tmp_path_factory: pytest.TempPathFactory, prefect_on_postgres: None) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("pf")
+    with serving(home) as url:
+        (home / "flows.py").write_text(FLOWS)
+        ran = subprocess.run(
+            [sys.executable, str(home / "flows.py")],
+            env=quiet_environment(home, url), cwd=home, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        yield url
 
 
 @pytest.fixture(scope="module")

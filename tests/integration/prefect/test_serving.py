@@ -161,7 +161,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, prefect_on_postgres: None) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("s")
     (folder / "flows.py").write_text(FLOWS)
     with serving(folder / "pf") as url, cleared(folder / "home"):
