@@ -23,12 +23,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from preprov.model.errors import StoreError, StoreUnavailableError
+from preprov.store.prepared import Prepared
 
 BUSY_TIMEOUT_MS: Final = 30_000
 CONNECT_TIMEOUT_S: Final = 10
 _RESTED_S: Final = 1.0
 _RETURNED: Final = "preprov_returned"
-_TAKE: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)))
+_TAKE: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)).label("taken"))
+_TAKE_QUICKLY: Final = Prepared(_TAKE)
 
 
 class Database:
@@ -81,7 +83,7 @@ class Database:
         with self.errors(), self._writer.begin() as connection:
             if not self.is_sqlite:
                 for name in sorted(set(locks)):
-                    connection.execute(_TAKE, {"key": _lock_key(name)})
+                    _TAKE_QUICKLY(connection, key=_lock_key(name))
             yield connection
 
     @contextmanager

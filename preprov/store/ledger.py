@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -18,28 +18,30 @@ from preprov.model.reservations import OVER, STAYS, Binding, Purpose, Quota, Res
 from preprov.model.resources import KINDS, Resources
 from preprov.model.room import fits, micros, must_be_there, must_take_room
 from preprov.store.engine import Database
-from preprov.store.ledgercodec import TABLE, claim, reservation, values
+from preprov.store.ledgercodec import COLUMNS, TABLE, claim, reservation, values
+from preprov.store.prepared import Prepared
 
 _C: Final = TABLE.c
 _SOFT, _COMMITTED = str(ReservationState.SOFT), str(ReservationState.COMMITTED)
-_IS_LIVE: Final = _C.state.in_((_SOFT, _COMMITTED))
+_IS_LIVE: Final = or_(_C.state == _SOFT, _C.state == _COMMITTED)
 _IS_HELD: Final = or_(_C.state == _COMMITTED, _C.purpose != str(Purpose.TASK))
 """What counts against a quota of promises: tasks that only hope for room do not."""
 _TRIES: Final = 10
 _UNIQUE: Final = "23505"
 """PostgreSQL's code for a unique index that refuses."""
 
-# Put together once: what is made anew for each call costs more than the database takes.
-_ADD: Final = insert(TABLE).returning(_C.id)
-_LOCK: Final = select(TABLE).where(_C.reservation_id == bindparam("which")).with_for_update()
+_ADD: Final = Prepared(insert(TABLE).inline(), COLUMNS)
+_LOCK: Final = Prepared(select(TABLE).where(_C.reservation_id == bindparam("which")).with_for_update())
 _MAY_CHANGE: Final = ("state", "node_id", "reason", "segments", "start", "end", "expires_at", "volume_gib", "units")
-_CHANGE: Final = (
+_CHANGE: Final = Prepared(
     update(TABLE).where(_C.reservation_id == bindparam("which")).values({k: bindparam(f"new_{k}") for k in _MAY_CHANGE})
 )
 _CLAIMS: Final = select(_C.reservation_id, _C.segments, _C.purpose, _C.under, _C.state)
 _DURING: Final = (_C.start < bindparam("last"), _C.end > bindparam("first"))
-_IN_POOL: Final = _CLAIMS.where(_C.pool == bindparam("pool"), _IS_LIVE, *_DURING)
-_ON_NODE: Final = _CLAIMS.where(_C.pool == bindparam("pool"), _C.state == _COMMITTED, _C.node_id == bindparam("node"))
+_IN_POOL: Final = Prepared(_CLAIMS.where(_C.pool == bindparam("pool"), _IS_LIVE, *_DURING))
+_ON_NODE: Final = Prepared(
+    _CLAIMS.where(_C.pool == bindparam("pool"), _C.state == _COMMITTED, _C.node_id == bindparam("node"))
+)
 
 
 class SqlReservationLedger:
@@ -237,17 +239,16 @@ def _members(connection: Connection, name: str) -> tuple[Reservation, ...]:
 
 
 def _locked(connection: Connection, reservation_id: str) -> Reservation:
-    row = connection.execute(_LOCK, {"which": reservation_id}).first()
-    if row is None:
+    rows = _LOCK(connection, which=reservation_id)
+    if not rows:
         raise ReservationError(f"no reservation {reservation_id}", hint="preprov reservation list")
-    return reservation(row)
+    return reservation(rows[0])
 
 
 def _write(connection: Connection, r: Reservation) -> None:
     """What may change of a reservation, and nothing else."""
     told = values(r)
-    changed = {f"new_{k}": told[k] for k in _MAY_CHANGE}
-    connection.execute(_CHANGE, {"which": r.reservation_id, **changed})
+    _CHANGE(connection, which=r.reservation_id, **{f"new_{k}": told[k] for k in _MAY_CHANGE})
 
 
 def _bind(connection: Connection, r: Reservation) -> None:
@@ -278,9 +279,9 @@ def _use_up(connection: Connection, bound: Reservation) -> None:
 
 
 def _add(connection: Connection, r: Reservation) -> None:
-    """Write it, unless there is one; an upsert would say so more quietly, and be put together anew each time."""
+    """Write it, unless there is one."""
     try:
-        connection.execute(_ADD, values(r))
+        _ADD(connection, **values(r))
     except IntegrityError as refused:
         if _is_unique(refused):
             raise _Taken from refused
@@ -298,7 +299,7 @@ def _check(
     new: Sequence[Reservation],
     room: Resources,
     where: str,
-    claims: Select[tuple[str, str, str, str, str]],
+    claims: Prepared,
     *,
     at: datetime | None = None,
     **names: str,
@@ -316,7 +317,7 @@ def _check(
     """
     start, end = min(r.start for r in new), max(r.end for r in new)
     when = {} if at is not None else {"first": start, "last": end}
-    held = [claim(row) for row in connection.execute(claims, {**names, **when}).all()]
+    held = [claim(row) for row in claims(connection, **names, **when)]
     first, last = micros(start), micros(end)
     if at is not None:
         held, last = [c.late(micros(at)) for c in held], max(last, micros(at) + 1)
@@ -329,7 +330,7 @@ def _check(
 
 def _check_quota(connection: Connection, new: Sequence[Reservation], quota: Quota, *which: ColumnElement[bool]) -> None:
     wanted = _CLAIMS.where(_C.pool == quota.pool, _C.tenant == quota.tenant, *which, *_DURING)
-    _check(connection, new, quota.limit, f"quota of {quota.tenant}", wanted)
+    _check(connection, new, quota.limit, f"quota of {quota.tenant}", Prepared(wanted))
 
 
 def _short(top: Resources, room: Resources) -> str:

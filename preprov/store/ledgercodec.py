@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from sqlalchemy import Row, Table
+from sqlalchemy import Table
 
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedUnits, WantedVolume
 from preprov.model.resources import Resources
@@ -11,6 +11,8 @@ from preprov.model.room import Claim, instant, spans_of
 from preprov.store.rows import ReservationRow
 
 TABLE: Final[Table] = ReservationRow.__table__  # type: ignore[attr-defined]
+COLUMNS: Final = tuple(c.name for c in TABLE.columns if c.name != "id")
+"""What `values` gives."""
 
 
 def values(r: Reservation) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def values(r: Reservation) -> dict[str, Any]:
     }
 
 
-def reservation(row: Row[Any]) -> Reservation:
+def reservation(row: Any) -> Reservation:
     """The reservation of a row."""
     segments = tuple(
         Segment(instant(start), instant(end), Resources.of(amount)) for start, end, *amount in json.loads(row.segments)
@@ -69,7 +71,7 @@ def reservation(row: Row[Any]) -> Reservation:
     )
 
 
-def claim(row: Row[Any]) -> Claim:
+def claim(row: Any) -> Claim:
     """What the reservation of a row claims."""
     committed = row.state == ReservationState.COMMITTED
     return Claim(row.reservation_id, json.loads(row.segments), row.purpose, row.under, committed)
