@@ -11,7 +11,7 @@ from preprov.contracts.adoption import AdoptionStore
 from preprov.contracts.allocating import Allocatable, Holding, Unit
 from preprov.contracts.base import Clock, Progress
 from preprov.contracts.images import BakesImages, Image
-from preprov.contracts.launch import Scheduler, TaskReport
+from preprov.contracts.launch import Scheduler, StartsSideBySide, TaskReport
 from preprov.contracts.learning import (
     ForecastStore,
     LeadObservation,
@@ -148,6 +148,7 @@ __all__ = [
     "SourceState",
     "SourceStatus",
     "SourceStore",
+    "StartsSideBySide",
     "SyncBatch",
     "TaskReport",
     "Tended",

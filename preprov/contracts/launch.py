@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from preprov.model.agent import Bounds, Usage
 from preprov.model.pools import Node
@@ -61,4 +61,18 @@ class Scheduler(Protocol):
 
     def logs(self, claimant: str) -> Iterator[str]:
         """Lines of its output so far; none if it never ran."""
+        ...
+
+
+@runtime_checkable
+class StartsSideBySide(Protocol):
+    """A scheduler that may be asked to start tasks on several nodes at once, each from a thread of its own.
+
+    Attributes:
+        at_once: on how many nodes at most.
+    """
+
+    @property
+    def at_once(self) -> int:
+        """See above."""
         ...

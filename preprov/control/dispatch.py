@@ -1,15 +1,12 @@
 """Hand warm nodes to ready tasks: reserve softly, commit, start, release."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-
-import structlog
+from datetime import datetime
 
 from preprov.contracts import TaskReport
 from preprov.control import lifecycle
 from preprov.control.adjusting_tasks import adjust_tasks
-from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
 from preprov.control.handover import hand_over, in_turn, open_rooms
 from preprov.control.lanes import in_lanes, known_lanes, together
@@ -17,26 +14,22 @@ from preprov.control.learnt import signatures_of
 from preprov.control.moving import at_their_size, moved
 from preprov.control.noticing import notice
 from preprov.control.observing import of_tasks
-from preprov.control.phased import Curves, as_asked, flat_segments, note, share_nodes
+from preprov.control.phased import Curves, as_asked, note, share_nodes
 from preprov.control.placing import assign, request_of
 from preprov.control.probing import probed
 from preprov.control.readying import ready_tasks
 from preprov.control.reclaiming import reclaim
 from preprov.control.retrying import climb
 from preprov.control.soon import note_parts
-from preprov.model.errors import PoolError, ReservationError
-from preprov.model.plans import ActionKind, stable_id
-from preprov.model.pools import Node, Phase, Pool, PoolObservation
-from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, most
+from preprov.control.starting import Start, remember, soft, start_all
+from preprov.model.plans import ActionKind
+from preprov.model.pools import Phase, Pool, PoolObservation
+from preprov.model.reservations import ReservationState, most
 from preprov.model.resources import Resources
-from preprov.model.work import DagRun, State, TaskRun, TaskSpec
+from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.planning.lanes import lane_of
 from preprov.planning.packing import Kind
 from preprov.planning.placement import NodeRoom, why_nowhere
-
-log = structlog.get_logger(__name__)
-
-_SOFT_GRACE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -113,13 +106,15 @@ def _resume(
         for i in range(t.spec.instances)
         if i not in t.done
     }
+    lost = []
     for r in of_tasks(ctx.ports.ledger.reservations(pool.name)):
         if r.state is not ReservationState.COMMITTED or r.claimant in reported or r.claimant not in by_claimant:
             continue
         node = ready.get(r.node_id or "")
         if node is not None:
             task, instance = by_claimant[r.claimant]
-            _start(ctx, pool, live.runs[task.run_id], task, instance, node, now, _How(r.under))
+            lost.append(Start(live.runs[task.run_id], task, instance, node, r.under))
+    start_all(ctx, pool, lost, now)
 
 
 def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, curves: Curves, now: datetime) -> None:
@@ -133,7 +128,7 @@ def _reserve_upcoming(ctx: Context, pool: Pool, live: lifecycle.Live, curves: Cu
                 continue
             for i in range(task.spec.instances):
                 if task.claimant(i) not in held:
-                    ctx.ports.ledger.reserve(_soft(pool, task, i, run.due, segments=curves.segments(task, run.due)))
+                    ctx.ports.ledger.reserve(soft(pool, task, i, run.due, segments=curves.segments(task, run.due)))
 
 
 def _reserve_waiting(
@@ -146,32 +141,7 @@ def _reserve_waiting(
     for task, i in waiting:
         segments = None if task.claimant(i) in held else curves.segments(task, now)
         if segments is not None:
-            ctx.ports.ledger.reserve(_soft(pool, task, i, now, segments=segments))
-
-
-def _soft(
-    pool: Pool,
-    task: TaskRun,
-    instance: int,
-    start: datetime,
-    under: str = "",
-    segments: tuple[Segment, ...] | None = None,
-) -> Reservation:
-    """A claim of an instance: its curve if that is known, and then void soon after its start if it does not come."""
-    claimant = task.claimant(instance)
-    flat = flat_segments(task, start)
-    return Reservation(
-        reservation_id=stable_id(pool.name, claimant, start.isoformat(), *([under] if under else [])),
-        pool=pool.name,
-        claimant=claimant,
-        segments=segments or flat,
-        tenant=task.tenant,
-        priority=task.priority,
-        expires_at=(flat[-1].end if segments is None else start) + _SOFT_GRACE,
-        created_at=start,
-        purpose=Purpose.TASK,
-        under=under,
-    )
+            ctx.ports.ledger.reserve(soft(pool, task, i, now, segments=segments))
 
 
 def _place(
@@ -202,21 +172,20 @@ def _place(
     placement = assign(
         pool, observation, books, rooms, list(zip((t for t, _ in ordered), requests, strict=True)), ctx.tenants, now
     )
-    _remember(ctx, pool, "short", wanting, placement.unplaced, now)
-    _remember(ctx, pool, "held", wanting, wanting.keys() - placement.placed.keys() - placement.unplaced.keys(), now)
-    started = []
+    remember(ctx, pool, "short", wanting, placement.unplaced, now)
+    remember(ctx, pool, "held", wanting, wanting.keys() - placement.placed.keys() - placement.unplaced.keys(), now)
+    starts = []
     for claimant, (node_id, under) in placement.placed.items():
         task, i = wanting[claimant]
-        how = _How(under, curves.segments(task, now))
-        if _start(ctx, pool, live.runs[task.run_id], task, i, nodes[node_id], now, how):
-            started.append(claimant)
+        starts.append(Start(live.runs[task.run_id], task, i, nodes[node_id], under, curves.segments(task, now)))
+    started = start_all(ctx, pool, starts, now)
     unplaced = [(t, i) for t, i in ordered if t.claimant(i) in placement.unplaced]
     offerings = {n: node.offering for n, node in nodes.items()}
     shared = share_nodes(curves, rooms, offerings, () if books.coming else unplaced, reports, now)
     for claimant, where in shared.items():
         task, i = wanting[claimant]
-        how, node = _How("", where.segments), nodes[where.node_id]
-        if _start(ctx, pool, live.runs[task.run_id], task, i, node, now, how):
+        node = nodes[where.node_id]
+        if start_all(ctx, pool, [Start(live.runs[task.run_id], task, i, node, "", where.segments)], now):
             started.append(claimant)
             note(ctx, pool, claimant, node, (ActionKind.SHARE, where.why), peak=most(where.segments).as_dict())
     _reserve_waiting(ctx, pool, [(t, i) for t, i in unplaced if t.claimant(i) not in started], curves, now)
@@ -255,37 +224,6 @@ def _on_disks(rooms: Sequence[NodeRoom]) -> frozenset[str]:
     return frozenset(key for r in rooms if not r.free.is_zero for key in r.preloaded)
 
 
-def _remember(
-    ctx: Context, pool: Pool, what: str, wanting: Collection[str], claimants: Collection[str], now: datetime
-) -> None:
-    """Note when claimants last waited: "short" = no node had room, a provision wait; "held" = not theirs to start yet.
-
-    Those that want nothing any more are forgotten.
-    """
-    before = {c: at for c, at in _remembered(ctx, pool, what).items() if c in wanting}
-    ctx.memo[(pool.name, what)] = (now, {**before, **dict.fromkeys(claimants, now)})
-
-
-def _remembered(ctx: Context, pool: Pool, what: str) -> dict[str, datetime]:
-    held = ctx.memo.get((pool.name, what))
-    return held[1] if held else {}  # type: ignore[return-value]
-
-
-def _waited(ctx: Context, pool: Pool, task: TaskRun, instance: int, now: datetime) -> tuple[float, datetime | None]:
-    """(seconds of provision wait, when nothing but room was wanting) of an instance that starts now."""
-    claimant = task.claimant(instance)
-    short, held = (
-        _remembered(ctx, pool, "short").pop(claimant, None),
-        _remembered(ctx, pool, "held").pop(claimant, None),
-    )
-    if task.ready_at is None:
-        return 0.0, None
-    wait_s = 0.0 if short is None else max((now - task.ready_at).total_seconds(), 0.0)
-    if held is None:
-        return wait_s, task.ready_at
-    return wait_s, held if short is not None and short > held else now
-
-
 def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskRun, int]]:
     """Instances that want a node now; a RUNNING task may have some that found no room yet."""
     return {
@@ -295,50 +233,3 @@ def _wanting(live: lifecycle.Live, committed: set[str]) -> dict[str, tuple[TaskR
         for i in range(t.spec.instances)
         if t.claimant(i) not in committed and i not in t.done
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """By which claim something starts. under: a booking's id. segments: None = what it asks for."""
-
-    under: str = ""
-    segments: tuple[Segment, ...] | None = None
-
-
-def _start(
-    ctx: Context,
-    pool: Pool,
-    run: DagRun,
-    task: TaskRun,
-    instance: int,
-    node: Node,
-    now: datetime,
-    how: _How = _How(),
-) -> bool:
-    """Reserve, commit and start one instance; False leaves it ready for the next round."""
-    if pool.group(node.group).provider not in ctx.schedulers:
-        return False
-    tasks = Tasks(ctx, known={task.claimant(instance): (task, instance)})
-    wanted = _soft(pool, task, instance, now, how.under, how.segments)
-    try:
-        tasks.allocate(pool, tasks.reserve(pool, wanted, exact=how.segments is not None), node)
-    except ReservationError as e:
-        log.warning("not committed", claimant=task.claimant(instance), node=node.node_id, why=str(e))
-        return False
-    except PoolError as e:
-        log.warning("not started", claimant=task.claimant(instance), node=node.node_id, why=str(e))
-        return False
-    if task.state is not State.RUNNING:
-        wait_s, slot_at = _waited(ctx, pool, task, instance, now)
-        first = replace(
-            task,
-            state=State.RUNNING,
-            started_at=task.started_at or now,
-            node_id=node.node_id,
-            provision_wait_s=wait_s,
-            slot_at=slot_at,
-        )
-        ctx.ports.work.save_tasks([first])
-        if run.state is State.PENDING:
-            ctx.ports.work.save_run(run.run_id, State.RUNNING, None)
-    return True

@@ -20,6 +20,8 @@ from preprov.model.time import Timescale, epoch
 from preprov.model.work import TaskRun
 
 _AT_ONCE: Final = 16
+_STARTS_AT_ONCE: Final = 8
+"""Fewer than the connections that the store keeps: each start is written there."""
 
 
 class AgentScheduler:
@@ -38,6 +40,7 @@ class AgentScheduler:
 
     name = ""
     runs = "process"
+    at_once = _STARTS_AT_ONCE
 
     def __init__(self, clock: Clock, *, speed: float = 1.0) -> None:
         self._scale = Timescale.between(time.time(), clock.now(), speed)
