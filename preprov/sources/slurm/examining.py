@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from preprov.contracts import Finding
 from preprov.model.time import from_epoch
 from preprov.slurm.errors import SlurmError, Trouble
+from preprov.sources.releases import release_finding
 from preprov.sources.skew import HeardClock, clock_finding
 from preprov.sources.slurm.crontab import CronLine, cron_lines
 from preprov.sources.slurm.reading import SlurmReader
@@ -15,6 +16,7 @@ from preprov.sources.slurm.reading import SlurmReader
 T = TypeVar("T")
 
 UNSUPPORTED: Final = "set `api` to a version that slurmrestd has (`slurmrestd -d list`); Slurm 22.05 or newer is needed"
+_LEAST: Final = "22.05"
 _HINTS: Final = {
     Trouble.MISSING: "install Slurm's client commands on this machine, or name slurmrestd by `url`",
     Trouble.UNREACHABLE: "are slurmctld, slurmdbd and munge up? `scontrol ping`; `conf` names another slurm.conf",
@@ -31,7 +33,7 @@ def examine(reader: SlurmReader, crontabs: Sequence[Path], heard: HeardClock) ->
     version = _tried(out, "version", reader.version)
     if version is None:
         return tuple(out)
-    out.append(Finding("version", "ok", f"Slurm {version}"))
+    out.append(release_finding("Slurm", version, _LEAST))
     theirs = _tried(out, "clock", reader.clock)
     if theirs is not None:
         heard.hear_at(theirs)
