@@ -49,7 +49,7 @@ class UnitTask:
         slot_at: when nodes were given to it, which may have had to boot first; None = not told apart from its start.
         reason: why it last waited, as Slurm says. host: its first node. attempt: which one, requeues counted.
         used: of all its nodes together, once it has ended and the accounting tells.
-        asked: what was requested, as one text.
+        asked: what was requested, as one text. partition, features: of the nodes it may run on.
     """
 
     index: int
@@ -70,17 +70,19 @@ class UnitTask:
     attempt: int = 1
     used: Used = _NOTHING_KNOWN
     asked: str = ""
+    partition: str = ""
+    features: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One submission.
+    """One submission; a heterogeneous one is called what its first component is.
 
     Attributes:
         unit_id: its first job number. kind: "job", "array", "het".
         at_once: elements of an array that may run at once; 0 = all.
         due: not before this, where it waits for a time; None = at once. waits: "" or why no node would help it.
-        tasks: by index. features: of the nodes it may run on. line: by which it was submitted, container: what it runs
+        tasks: by index. line: by which it was submitted, container: what it runs
             in; "" = not told.
     """
 
@@ -89,7 +91,6 @@ class Unit:
     name: str
     user: str
     account: str
-    partition: str
     priority: int
     submit: float
     due: float | None = None
@@ -97,7 +98,6 @@ class Unit:
     at_once: int = 0
     cron: bool = False
     tasks: dict[int, UnitTask] = field(default_factory=dict)
-    features: str = ""
     line: str = ""
     container: str = ""
 
@@ -120,9 +120,7 @@ def of_queue(jobs: Iterable[SlurmJob]) -> tuple[dict[int, Unit], list[Reject]]:
         if not job.job_id or job.submitted_at is None:
             rejects.append(Reject(job.job_id, "no number or no time of submission", job.name[:200]))
             continue
-        unit = out.get(_unit_id(job))
-        if unit is None:
-            unit = out.setdefault(_unit_id(job), _unit_of(job, job.submitted_at))
+        unit = _with(out, job, job.submitted_at)
         for task in _queued(job):
             unit.tasks[task.index] = task
         if job.state == "PENDING" and job.array_tasks:
@@ -143,9 +141,7 @@ def of_accounting(jobs: Iterable[AccountedJob]) -> tuple[dict[int, Unit], list[R
             continue
         if job.array_job_id and job.array_task is None:
             continue
-        unit = out.get(_unit_id(job))
-        if unit is None:
-            unit = out.setdefault(_unit_id(job), _unit_of(job, job.submitted_at))
+        unit = _with(out, job, job.submitted_at)
         task = _accounted(job)
         earlier = unit.tasks.get(task.index)
         if earlier is None or (task.started_at or 0.0, task.over) >= (earlier.started_at or 0.0, earlier.over):
@@ -174,6 +170,19 @@ def _unit_id(job: SlurmJob | AccountedJob) -> int:
     return job.array_job_id or job.het_job_id or job.job_id
 
 
+def _with(units: dict[int, Unit], job: SlurmJob | AccountedJob, submit: float) -> Unit:
+    """The submission a job is of, among these, put there if it is the first; of components one that waits holds all."""
+    unit_id = _unit_id(job)
+    unit = units.get(unit_id)
+    if unit is None:
+        units[unit_id] = unit = _unit_of(job, submit)
+    elif unit.kind == "het":
+        made = _unit_of(job, submit)
+        head = made if job.het_offset == 0 else unit
+        units[unit_id] = unit = replace(head, tasks=unit.tasks, waits=unit.waits or made.waits)
+    return unit
+
+
 def _unit_of(job: SlurmJob | AccountedJob, submit: float) -> Unit:
     kind = "array" if job.array_job_id else "het" if job.het_job_id else "job"
     waits, due, cron, priority = "", None, False, 0
@@ -182,10 +191,8 @@ def _unit_of(job: SlurmJob | AccountedJob, submit: float) -> Unit:
         if job.state == "PENDING":
             waits = _waits(job.reason)
             due = job.eligible_at if job.reason == "BeginTime" else None
-    partition = job.partition.split(",")[0]
     return Unit(
-        _unit_id(job), kind, job.name, job.user, job.account, partition, priority, submit, due, waits, 0, cron,
-        features=job.features if isinstance(job, SlurmJob) else job.constraints,
+        _unit_id(job), kind, job.name, job.user, job.account, priority, submit, due, waits, 0, cron,
         line=job.submit_line,
         container=job.container,
     )  # fmt: skip
@@ -232,6 +239,8 @@ def _queued(job: SlurmJob) -> Iterator[UnitTask]:
         host=_host(job.nodes),
         attempt=job.restarts + 1,
         asked=job.asked,
+        partition=_first(job.partition),
+        features=job.features,
     )
     if pending and job.array_job_id and job.array_task is None:
         for index in elements(job.array_tasks):
@@ -272,7 +281,14 @@ def _accounted(job: AccountedJob) -> UnitTask:
         attempt=job.restarts + 1,
         used=job.used,
         asked=job.asked,
+        partition=_first(job.partition),
+        features=job.constraints,
     )
+
+
+def _first(partitions: str) -> str:
+    """Of those it may run in."""
+    return partitions.partition(",")[0]
 
 
 def _index(job: SlurmJob | AccountedJob) -> int:

@@ -32,9 +32,9 @@ class World:
         self.ports = memory_ports()
         self.reader = self.source()
 
-    def source(self) -> SlurmSource:
+    def source(self, history_s: float = 86_400.0) -> SlurmSource:
         reader = SlurmReader(SlurmCommands(self.slurm.run), RequestBudget(1e6, self))
-        return SlurmSource(SlurmSettings("cluster", history_s=86_400.0), reader, self, wall=self.wall)
+        return SlurmSource(SlurmSettings("cluster", history_s=history_s), reader, self, wall=self.wall)
 
     def wall(self) -> float:
         return self.slurm.now() - self.ahead_s
@@ -246,6 +246,125 @@ def test_what_runs_in_a_reservation_of_slurms_own_asks_for_nothing_and_constrain
             w.slurm.end(job, "COMPLETED")
             w.slurm.forgotten.add(job.job_id)
     assert kept.job_id in w.slurm.jobs
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_a_heterogeneous_job_is_one_run_with_a_task_for_each_component(tmp_path: Path, newer: bool) -> None:
+    w = World(tmp_path, 0.0, newer=newer)
+    head = w.slurm.add(name="sim", cpus=2)
+    wide = w.slurm.add(name="viz", cpus=8, nodes=2, partition="gpu", features="a100")
+    for offset, job in enumerate((head, wide)):
+        job.het_id, job.het_offset = head.job_id, offset
+    after = w.slurm.add(name="after", depends=f"afterok:{head.job_id}(unfulfilled)")
+    w.slurm.jobs = dict(reversed(w.slurm.jobs.items()))  # whichever component is told of first
+    told: list[str] = []
+
+    def passes() -> None:
+        for _ in range(2):
+            w.sleep(60)
+            for batch in w.reader.changes(w.ports.sources.state("cluster"), w.now()):
+                w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
+                told.extend(name for name, _ in batch.usage)
+        assert held(w.ports) == [str(head.job_id)]
+
+    def tasks():
+        return w.ports.work.work(POOL).tasks.set_index("task_id").sort_index()
+
+    passes()
+    assert tasks().index.tolist() == ["after", "sim+0", "sim+1"]
+    assert tasks()[["cpu", "instances", "constraint"]].to_numpy().tolist()[1:] == [[2.0, 1, ""], [4.0, 2, "a100"]]
+    signatures = tasks()["signature"].to_dict()
+    assert len(set(signatures.values())) == 3
+    work = w.ports.work.work(POOL)
+    names = work.tasks["task_id"].tolist()
+    edges = {(names[p], names[c]) for p, c in zip(work.parents, work.children, strict=True)}
+    assert edges == {("sim+0", "after"), ("sim+1", "after")}
+    begun = w.slurm.now()
+    for job in (head, wide):
+        job.state, job.start, job.node = "RUNNING", begun, "cn1"
+        job.used = {"cpu_s": 300.0, "peak_mib": 2048.0, "disk_mib": 0.0}
+    passes()
+    assert tasks()["started_at"].tolist()[1:] == pytest.approx([begun, begun], abs=1.0)
+    assert tasks()["signature"].to_dict() == signatures
+    for job in (head, wide):
+        w.slurm.end(job, "COMPLETED")
+    w.slurm.forgotten.update(w.slurm.jobs.keys() - {after.job_id})
+    after.depends = ""
+    w.reader = w.source()
+    passes()
+    assert tasks()["ended_at"].tolist()[1:] == pytest.approx([head.end, wide.end], abs=1.0)
+    assert tasks()["signature"].to_dict() == signatures
+    w.slurm.end(after, "COMPLETED")
+    w.slurm.forgotten.add(after.job_id)
+    w.sleep(300)
+    passes()
+    assert tasks()["ended_at"].notna().all()
+    assert not w.ports.sources.state("cluster").open
+    assert {t for t in told if "sim" in t} == {f"{head.job_id}/sim+{i}" for i in ("0#0", "1#0", "1#1")}
+    again = w.read()
+    assert (again.new, again.changed, again.gone) == (0, 0, 0), "and nothing comes twice"
+
+
+def test_the_partition_that_each_component_waits_in_is_its_queue_and_one_that_is_held_holds_all(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    head = w.slurm.add(name="sim")
+    other = w.slurm.add(name="sim", partition="gpu", reason="AssocMaxJobsLimit")
+    for offset, job in enumerate((head, other)):
+        job.het_id, job.het_offset = head.job_id, offset
+    (runs,) = [b.runs for b in w.reader.changes(w.ports.sources.state("cluster"), w.now()) if len(b.runs)]
+    assert runs.queues.tolist() == ["batch", "gpu"]
+    assert (runs.work.runs["due"] > runs.work.runs["submit"] + 86_400.0).all()
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["one process", "a process for each pass"])
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_elements_of_an_array_are_kept_after_the_controller_has_forgotten_them(
+    tmp_path: Path, newer: bool, anew: bool
+) -> None:
+    """While later ones still run, and after: each window of the accounting tells only of those that ended in it."""
+    w = World(tmp_path, 0.0, newer=newer)
+    first = w.slurm.add(name="wave")
+    array = [first, *(w.slurm.add(name="wave", submit=first.submit) for _ in range(3))]
+    for element, job in enumerate(array):
+        job.array_id, job.element = first.job_id, element
+
+    def ends() -> list[bool]:
+        w.reader = w.source() if anew else w.reader
+        w.read()
+        tasks = w.ports.work.work(POOL).tasks.set_index("task_id")["ended_at"].sort_index()
+        assert tasks.index.tolist() == [f"wave[{i}]" for i in range(4)]
+        return tasks.notna().tolist()
+
+    for element, job in enumerate(array):
+        job.state, job.start = "RUNNING", w.slurm.now()
+        w.sleep(900)
+        assert ends() == [i < element for i in range(4)]
+        w.slurm.end(job, "COMPLETED")
+        if element % 2:
+            assert ends() == [i <= element for i in range(4)]
+        w.sleep(400)
+        w.slurm.forgotten.add(job.job_id)  # some are forgotten between two passes
+        w.slurm.calls.clear()
+        assert ends() == [i <= element for i in range(4)]
+        asked = [c for c in w.slurm.calls if any(a.startswith("--jobs=") for a in c)]
+        assert len(asked) <= 1
+        assert ends() == [i <= element for i in range(4)]
+    w.sleep(600)
+    again = w.read()
+    assert (again.new, again.changed, again.gone) == (0, 0, 0)
+
+
+def test_an_array_that_ended_over_several_days_of_the_past_is_read_whole(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    begun = w.slurm.now() - 4 * 86_400.0
+    first = w.slurm.add(name="wave", submit=begun)
+    for i, job in enumerate([first, *(w.slurm.add(name="wave", submit=begun) for _ in range(3))]):
+        job.array_id, job.element = first.job_id, i
+        job.state, job.start, job.end = "COMPLETED", begun + 60.0, begun + i * 86_400.0 + 600.0
+        w.slurm.forgotten.add(job.job_id)
+    w.reader = w.source(history_s=7 * 86_400.0)
+    w.read()
+    assert w.ports.work.work(POOL).tasks["ended_at"].notna().tolist() == [True] * 4
 
 
 def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
