@@ -280,7 +280,12 @@ _RESERVATION: Final = {
     "Users": "users",
     "Flags": "flags",
 }
-_PARTITION: Final = {"PartitionName": "name", "Nodes": "nodes", "State": "state", "TotalNodes": "total_nodes"}
+_PARTITION: Final = {
+    "PartitionName": "name",
+    "State": "state",
+    "TotalNodes": "total_nodes",
+    "TotalCPUs": "total_cpus",
+}
 
 
 def listed(text: str, key: str, where: str) -> list[Json]:

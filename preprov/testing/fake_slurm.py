@@ -80,6 +80,15 @@ class FakeJob:
 
 
 @dataclass
+class FakePartition:
+    """One partition: how many of the cluster's nodes it has, of so many cores each."""
+
+    name: str
+    nodes: int
+    state: str = "UP"
+
+
+@dataclass
 class FakeReservation:
     """Nodes that are kept for somebody; times in epoch seconds. cores: of all of them."""
 
@@ -109,6 +118,7 @@ class FakeSlurm:
         self.calls: list[Sequence[str]] = []
         self.events: list[tuple[str, str, float, float | None]] = []
         self.reservations: list[FakeReservation] = []
+        self.partitions = [FakePartition("batch", len(names))]
         self.conf = {"SLURM_VERSION": "24.05.1" if newer else "22.05.8", "SuspendTime": "300 sec"}
         self.config_more: dict[str, str] = {"ResumeTimeout": "60 sec"}
         self.next_id = 1
@@ -168,10 +178,13 @@ class FakeSlurm:
             else:
                 self._update(fields)
             return ""
-        shown = self.reservations if "reservation" in words else []
-        if self.newer:
-            return wire.document(f"{words[1]}s", [wire.reservation(r) for r in shown])
-        return "\n".join(wire.reservation_line(r) for r in shown)
+        if "partition" in words:
+            rows = [wire.partition(p, self.cpus) for p in self.partitions]
+            lines = [wire.partition_line(p, self.cpus) for p in self.partitions]
+        else:
+            rows = [wire.reservation(r) for r in self.reservations]
+            lines = [wire.reservation_line(r) for r in self.reservations]
+        return wire.document(f"{words[1]}s", rows) if self.newer else "\n".join(lines)
 
     def _update_job(self, fields: dict[str, str]) -> None:
         job = self.jobs.get(int(fields.pop("JobId")))

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from preprov.contracts import Finding
 from preprov.model.time import from_epoch
 from preprov.slurm.errors import SlurmError, Trouble
+from preprov.slurm.records import Partition
 from preprov.sources.releases import release_finding
 from preprov.sources.skew import HeardClock, clock_finding
 from preprov.sources.slurm.crontab import CronLine, cron_lines
@@ -49,13 +50,22 @@ def examine(reader: SlurmReader, crontabs: Sequence[Path], heard: HeardClock) ->
         out.append(Finding("accounting", "ok", f"{len(ended)} jobs ended in the last hour"))
     partitions = _tried(out, "partitions", reader.partitions)
     if partitions is not None:
-        out.append(Finding("partitions", "ok", ", ".join(p.name for p in partitions) or "none can be seen"))
+        out.append(_partitions(partitions))
     held = _tried(out, "reservations", reader.reservations)
     if held:
         names = ", ".join(r.name for r in held[:5])
         out.append(Finding("reservations", "ok", f"{names}: nodes that Slurm keeps for them are no room for others"))
     out.extend(_crontab(file) for file in crontabs)
     return tuple(out)
+
+
+def _partitions(found: Sequence[Partition]) -> Finding:
+    stopped = [p.name for p in found if not p.starts_jobs]
+    told = ", ".join(f"{p.name} ({p.total_nodes} nodes, {p.total_cpus} cores)" for p in found) or "none can be seen"
+    if not stopped:
+        return Finding("partitions", "ok", told)
+    hint = "`scontrol update partitionname=… state=up`, if that is not meant: jobs there are not expected to start"
+    return Finding("partitions", "warn", f"{told}; nothing starts in {', '.join(stopped)}", hint)
 
 
 def _tried(out: list[Finding], what: str, ask: Callable[[], T]) -> T | None:

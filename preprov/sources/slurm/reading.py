@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from preprov.slurm.accounting import AccountedJob
-from preprov.slurm.records import Partition, Reservation, SlurmJob, SlurmNode
+from preprov.slurm.records import Partition, Reservation, SlurmJob
 from preprov.slurm.stepstat import StepStat
 from preprov.sources.budget import RequestBudget
 
@@ -23,10 +23,6 @@ class Answers(Protocol):
     @property
     def looks_a_question(self) -> int:
         """Of how many running jobs `usage` tells by one question to Slurm; 0 = of none at all."""
-        ...
-
-    def nodes(self) -> tuple[SlurmNode, ...]:
-        """All nodes."""
         ...
 
     def jobs(self) -> tuple[SlurmJob, ...]:
@@ -96,10 +92,6 @@ class SlurmReader:
     def submit_lines(self, jobs: Sequence[int]) -> Mapping[int, str]:
         """Their commands."""
         return self._asked(lambda: self._answers.submit_lines(jobs))
-
-    def nodes(self) -> tuple[SlurmNode, ...]:
-        """All nodes."""
-        return self._asked(self._answers.nodes)
 
     def partitions(self) -> tuple[Partition, ...]:
         """All partitions."""

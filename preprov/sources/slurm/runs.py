@@ -174,7 +174,7 @@ class RunBuilder:
             "queue": clean(task.partition),
             "slot_at": self.at(self._slot(task)),
             "slot_of": waits_for(task.reason, self._source, clean(task.partition)),
-            "slots": 1.0,
+            "slots": task.cpu * task.nodes,
             "node": task.host if task.started_at else "",
             "placed_at": _NAN,
             "attempt": task.attempt,

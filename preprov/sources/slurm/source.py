@@ -18,6 +18,7 @@ from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronLine, CronTurns, cron_lines
 from preprov.sources.slurm.examining import UNSUPPORTED, examine
 from preprov.sources.slurm.looks import Looks
+from preprov.sources.slurm.partitions import Partitions
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.runs import RunBuilder
 from preprov.sources.slurm.sighting import Sighting
@@ -86,6 +87,7 @@ class SlurmSource:
         self._given: dict[int, float] = {}
         self._lines: dict[str, str] = {}
         self._several: dict[int, Unit] = {}
+        self._partitions = Partitions()
 
     @property
     def key(self) -> str:
@@ -120,8 +122,9 @@ class SlurmSource:
         )
         seen = Sighting(self._reader, Chains.read(state.notebook), self._several)
         declared = turns.schedules(self._settings.tenant, now) if self._settings.crontabs else None
-        yield SyncBatch(schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects), notebook=notebook)
-        seen.queued, rejects = of_queue(self._ask(seen.queue))
+        told = self._partitions.read(self._reader, wall)
+        yield replace(told, schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects), notebook=notebook)
+        seen.queued, rejects = of_queue(self._ask(seen.queue), self._partitions.stopped)
         self._note_given(seen.queued)
         yield from self._runs(seen, builder, seen.live(), rejects, since)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, ()))

@@ -5,7 +5,7 @@ time they wait until they are history, whatever job numbers Slurm gives them on 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,8 +22,12 @@ _NOTHING_KNOWN: Final = Used()
 _NO_LIMIT_S: Final = 30 * 86_400.0
 _RANGE: Final = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _NEVER: Final = frozenset(
-    {"JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "BadConstraints", "PartitionDown"}
+    {
+        *("JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "BadConstraints"),
+        *("PartitionDown", "PartitionInactive", "PartitionTimeLimit"),
+    }
 )
+_DOWN: Final = "PartitionDown"
 _LIMITED: Final = (
     "QOS",
     "Assoc",
@@ -112,15 +116,19 @@ class Unit:
         return dag_of(self.user, self.name)
 
 
-def of_queue(jobs: Iterable[SlurmJob]) -> tuple[dict[int, Unit], list[Reject]]:
-    """Units of what the controller knows; a job it tells too little of is rejected."""
+def of_queue(jobs: Iterable[SlurmJob], stopped: Collection[str] = ()) -> tuple[dict[int, Unit], list[Reject]]:
+    """Units of what the controller knows; a job it tells too little of is rejected.
+
+    Args:
+        stopped: partitions where nothing starts, whatever reason jobs there still show.
+    """
     out: dict[int, Unit] = {}
     rejects: list[Reject] = []
     for job in jobs:
         if not job.job_id or job.submitted_at is None:
             rejects.append(Reject(job.job_id, "no number or no time of submission", job.name[:200]))
             continue
-        unit = _with(out, job, job.submitted_at)
+        unit = _with(out, job, job.submitted_at, stopped)
         for task in _queued(job):
             unit.tasks[task.index] = task
         if job.state == "PENDING" and job.array_tasks:
@@ -170,26 +178,26 @@ def _unit_id(job: SlurmJob | AccountedJob) -> int:
     return job.array_job_id or job.het_job_id or job.job_id
 
 
-def _with(units: dict[int, Unit], job: SlurmJob | AccountedJob, submit: float) -> Unit:
+def _with(units: dict[int, Unit], job: SlurmJob | AccountedJob, submit: float, stopped: Collection[str] = ()) -> Unit:
     """The submission a job is of, among these, put there if it is the first; of components one that waits holds all."""
     unit_id = _unit_id(job)
     unit = units.get(unit_id)
     if unit is None:
-        units[unit_id] = unit = _unit_of(job, submit)
+        units[unit_id] = unit = _unit_of(job, submit, stopped)
     elif unit.kind == "het":
-        made = _unit_of(job, submit)
+        made = _unit_of(job, submit, stopped)
         head = made if job.het_offset == 0 else unit
         units[unit_id] = unit = replace(head, tasks=unit.tasks, waits=unit.waits or made.waits)
     return unit
 
 
-def _unit_of(job: SlurmJob | AccountedJob, submit: float) -> Unit:
+def _unit_of(job: SlurmJob | AccountedJob, submit: float, stopped: Collection[str]) -> Unit:
     kind = "array" if job.array_job_id else "het" if job.het_job_id else "job"
     waits, due, cron, priority = "", None, False, 0
     if isinstance(job, SlurmJob):
         cron, priority = job.cron, _priority(job.priority)
         if job.state == "PENDING":
-            waits = _waits(job.reason)
+            waits = _waits(job.reason) or (_DOWN if set(job.partition.split(",")) <= {*stopped} else "")
             due = job.eligible_at if job.reason == "BeginTime" else None
     return Unit(
         _unit_id(job), kind, job.name, job.user, job.account, priority, submit, due, waits, 0, cron,
@@ -309,11 +317,13 @@ def _host(nodes: str) -> str:
 
 
 def waits_for(reason: str, source: str, partition: str) -> str:
-    """`waits.limit_key` of a reason that Slurm gives for a job that waits; "" if it names no limit and no lack."""
+    """`waits.limit_key` of a reason that Slurm gives for a job that waits; of its partition if it names no limit."""
     if reason.startswith(_LIMITED):
         return limit_key(Cause.SLURM_LIMIT, source, reason)
     cause = {"Priority": Cause.SLURM_PRIORITY, "Resources": Cause.ROOM}.get(reason)
-    return limit_key(cause, source, partition) if cause else ""
+    if cause is None and not partition:
+        return ""
+    return limit_key(cause or Cause.SLURM_PARTITION, source, partition)
 
 
 def _hint(limit_s: float | None) -> float | None:

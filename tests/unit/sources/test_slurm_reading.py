@@ -1,12 +1,14 @@
 """A Slurm whose clock is not ours, read pass by pass."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from preprov.contracts import SourceState
+from preprov.demand.waiting.tonight import foresee
 from preprov.model.agent import Usage
 from preprov.model.errors import SourceError
 from preprov.model.time import from_epoch
@@ -18,7 +20,7 @@ from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
-from preprov.testing.fake_slurm import FakeJob, FakeSlurm
+from preprov.testing.fake_slurm import FakeJob, FakePartition, FakeSlurm
 from preprov.testing.live_source_contract import POOL, held, read, unrouted
 from preprov.testing.store_examples import T0
 
@@ -365,6 +367,90 @@ def test_an_array_that_ended_over_several_days_of_the_past_is_read_whole(tmp_pat
     w.reader = w.source(history_s=7 * 86_400.0)
     w.read()
     assert w.ports.work.work(POOL).tasks["ended_at"].notna().tolist() == [True] * 4
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_where_nothing_starts_is_noted_once_and_its_jobs_are_not_expected(tmp_path: Path, newer: bool) -> None:
+    w = World(tmp_path, 0.0, newer=newer)
+    gpu = FakePartition("gpu", 8)
+    w.slurm.partitions = [FakePartition("batch", 4), gpu]
+    stuck = w.slurm.add(name="stuck", partition="gpu", reason="Priority")
+    w.slurm.add(name="either", partition="gpu,batch")
+
+    def pass_of(state: str) -> tuple[dict[str, bool], list[str]]:
+        gpu.state = state
+        w.sleep(301)
+        notes = []
+        for batch in w.reader.changes(w.ports.sources.state("cluster"), w.now()):
+            w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
+            notes += batch.notes
+        runs = w.ports.work.work(POOL).runs
+        return dict(zip(runs["dag_id"], runs["due"] < w.wall() + 86_400.0, strict=True)), notes
+
+    both = {"ana/stuck": True, "ana/either": True}
+    assert pass_of("UP") == (both, [])
+    limits = {f.name: f.slots for f in w.ports.sources.limits()}
+    assert limits == {"batch": 4.0 * w.slurm.cpus, "gpu": 8.0 * w.slurm.cpus}, "nodes that are off count"
+    for state in ("DOWN", "INACTIVE"):
+        expected, (note,) = pass_of(state)
+        assert expected == {**both, "ana/stuck": False}
+        assert f"gpu is {state}" in note
+        assert pass_of(state) == (expected, [])
+        assert {f.name: f.slots for f in w.ports.sources.limits()} == {**limits, "gpu": 0.0}
+        (found,) = [f for f in w.reader.examine() if f.what == "partitions"]
+        assert (found.state, "nothing starts in gpu" in found.found) == ("warn", True)
+    expected, (note,) = pass_of("DRAIN")
+    assert expected == both, "what is queued there already still starts"
+    assert "takes no new jobs" in note
+    assert pass_of("UP") == (both, [])
+    assert stuck.state == "PENDING"
+
+
+def test_partitions_are_asked_for_every_few_minutes_and_where_they_are_hidden_the_rest_is_read(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    for _ in range(10):
+        w.read()
+        w.sleep(60)
+    asked = [c for c in w.slurm.calls if "partition" in c]
+    assert len(asked) == 2
+
+    def run(argv, stdin=None):
+        if "partition" in argv:
+            raise SlurmError(Trouble.DENIED, "Access/permission denied", "scontrol show")
+        return w.slurm.run(argv, stdin)
+
+    w.slurm.add(name="fit")
+    reader = SlurmReader(SlurmCommands(run), RequestBudget(1e6, w))
+    batches = list(SlurmSource(SlurmSettings("cluster"), reader, w, wall=w.wall).changes(SourceState(), w.now()))
+    assert [n for b in batches for n in b.notes] == [
+        "partitions are not known: scontrol show: Access/permission denied"
+    ]
+    assert any(len(b.runs) for b in batches)
+    assert all(b.limits is None for b in batches), "those that were told stay"
+
+
+def test_a_partition_that_tonights_jobs_fill_is_the_bottleneck(tmp_path: Path) -> None:
+    """A crontab's array of twelve, an hour each, where there is room for four."""
+    w = World(tmp_path, 0.0)
+    w.slurm.partitions = [FakePartition("batch", 2)]
+    turn = datetime.fromtimestamp(w.wall(), UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+    crontab = tmp_path / "root.cron"
+    crontab.write_text(f"0 {turn.hour} * * * sbatch --job-name=wave --partition=batch wave.sh\n")
+    yesterday = turn.timestamp() - 86_400.0
+    first = w.slurm.add(name="wave", submit=yesterday, user="root", reason="Resources")
+    array = [first, *(w.slurm.add(name="wave", submit=yesterday, user="root") for _ in range(11))]
+    for i, job in enumerate(array):
+        job.array_id, job.element, job.state = first.job_id, i, "COMPLETED"
+        job.start = yesterday + 3600.0 * (i // 4)
+        job.end = job.start + 3600.0
+        w.slurm.forgotten.add(job.job_id)
+    settings = SlurmSettings("cluster", history_s=3 * 86_400.0, crontabs=(crontab,))
+    w.reader = SlurmSource(settings, SlurmReader(SlurmCommands(w.slurm.run), RequestBudget(1e6, w)), w, wall=w.wall)
+    w.read()
+    found = foresee(w.ports.work.work(POOL), w.ports.work.schedules(POOL), w.ports.sources.limits(), w.now(), 8)
+    assert found.keys() == {"slurm_partition/cluster/batch"}
+    (waits,) = found.values()
+    assert waits.sum() == pytest.approx(4 * 3600.0 + 4 * 7200.0)
 
 
 def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
