@@ -82,6 +82,10 @@ class SlurmRest:
         """None: it has no `sstat`."""
         return ()
 
+    def hidden(self) -> tuple[str, ...]:
+        """None: it does not tell its PrivateData."""
+        return ()
+
     def version(self) -> str:
         """Of Slurm."""
         answer = json.loads(self._get("slurm", "ping", {}))

@@ -121,6 +121,7 @@ class FakeSlurm:
         self.partitions = [FakePartition("batch", len(names))]
         self.conf = {"SLURM_VERSION": "24.05.1" if newer else "22.05.8", "SuspendTime": "300 sec"}
         self.config_more: dict[str, str] = {"ResumeTimeout": "60 sec"}
+        self.admin_level = "None"
         self.next_id = 1
         self._folder = folder
         self._inside = False
@@ -380,7 +381,9 @@ class FakeSlurm:
         return wire.document("jobs", rows)
 
     def _sacctmgr(self, words: Sequence[str], _: str) -> str:
-        """Times for which nodes were in a state; `events`: (node, state, from, to)."""
+        """Times for which nodes were in a state; `events`: (node, state, from, to). What a user may: `admin_level`."""
+        if "user" in words:
+            return f"{self.admin_level}\n"
 
         def shown(at: float | None) -> str:
             return "Unknown" if at is None else datetime.fromtimestamp(at).strftime("%Y-%m-%dT%H:%M:%S")  # noqa: DTZ006

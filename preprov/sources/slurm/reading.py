@@ -53,6 +53,10 @@ class Answers(Protocol):
         """What the steps of running jobs have used so far; jobs without a step, or that have ended, are left out."""
         ...
 
+    def hidden(self) -> tuple[str, ...]:
+        """Kinds of things of which this user sees but its own, such as `jobs`, as far as that is told."""
+        ...
+
     def version(self) -> str:
         """Of Slurm."""
         ...
@@ -108,6 +112,15 @@ class SlurmReader:
         for i in range(0, len(jobs) if many else 0, many or 1):
             out += self._asked(lambda part=tuple(jobs[i : i + many]): self._answers.usage(part))  # type: ignore[misc]
         return tuple(out)
+
+    @property
+    def looks(self) -> int:
+        """Of how many running jobs one question tells what they use; 0 = that cannot be asked."""
+        return self._answers.looks_a_question
+
+    def hidden(self) -> tuple[str, ...]:
+        """Of what this user sees but its own."""
+        return self._asked(self._answers.hidden)
 
     def version(self) -> str:
         """Of Slurm."""

@@ -101,7 +101,8 @@ class SlurmSource:
 
     def examine(self) -> tuple[Finding, ...]:
         """As the contract says."""
-        return examine(self._reader, self._settings.crontabs, self._heard)
+        s = self._settings
+        return examine(self._reader, s.crontabs, self._heard, usage=s.usage)
 
     # ---- a pass
 

@@ -1,8 +1,11 @@
 """A Slurm whose clock is not ours, read pass by pass."""
 
 import json
+import os
+import pwd
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -451,6 +454,62 @@ def test_a_partition_that_tonights_jobs_fill_is_the_bottleneck(tmp_path: Path) -
     assert found.keys() == {"slurm_partition/cluster/batch"}
     (waits,) = found.values()
     assert waits.sum() == pytest.approx(4 * 3600.0 + 4 * 7200.0)
+
+
+@pytest.mark.parametrize(
+    ("private", "user", "level", "said"),
+    [
+        ("none", 4321, "None", ""),
+        ("jobs,usage,users", 4321, "None", "PrivateData=jobs,usage"),
+        ("accounts,users", 4321, "None", ""),  # nothing of that is read
+        ("jobs", 0, "None", ""),
+        ("jobs", 64030, "None", ""),
+        ("jobs", 4321, "Operator", ""),
+        ("jobs", 4321, "Administrator", ""),
+    ],
+)
+def test_a_queue_that_hides_jobs_of_others_is_not_found_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: str, user: int, level: str, said: str
+) -> None:
+    w = World(tmp_path, 0.0)
+    w.slurm.config_more |= {"PrivateData": private, "SlurmUser": "slurm(64030)"}
+    w.slurm.admin_level = level
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: SimpleNamespace(pw_name="ana"))
+    found = [f for f in w.reader.examine() if f.what == "jobs of others"]
+    assert [(f.state, f.found.partition(":")[0]) for f in found] == ([("warn", said)] if said else [])
+    assert all("adminlevel=Operator" in f.hint for f in found)
+
+
+def test_whether_what_running_jobs_use_can_be_asked_is_tried(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+
+    def run(argv, stdin=None):
+        if argv[0] == "sstat" and failing:
+            if failing[0]:
+                raise SlurmError(Trouble.DENIED, failing[0], "sstat -a")
+            return ""
+        return w.slurm.run(argv, stdin)
+
+    def usage() -> tuple[str, str]:
+        reader = SlurmReader(SlurmCommands(run), RequestBudget(1e6, w))
+        (found,) = [f for f in SlurmSource(SlurmSettings("c"), reader, w, wall=w.wall).examine() if f.what == "usage"]
+        assert (found.state == "ok") == (not found.hint)
+        return found.state, found.found
+
+    failing: list[str] = []
+    w.slurm.add(start=w.slurm.now() - 5, state="RUNNING", node="cn1")
+    assert usage()[0] == "ok"
+    assert not [c for c in w.slurm.calls if c[0] == "sstat"], "a job that has just begun has no step yet"
+    w.slurm.add(start=w.slurm.now() - 300, state="RUNNING", node="cn1")
+    assert usage() == ("ok", "`sstat` tells what 1 of 1 running jobs use")
+    failing = ["Access/permission denied"]
+    assert usage() == ("warn", "sstat -a: Access/permission denied")
+    failing = [""]
+    assert usage()[0] == "warn"
+    settings = SlurmSettings("c", usage=False)
+    source = SlurmSource(settings, SlurmReader(SlurmCommands(run), RequestBudget(1e6, w)), w, wall=w.wall)
+    assert "usage" not in {f.what for f in source.examine()}
 
 
 def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
