@@ -68,8 +68,10 @@ def reservation_line(r: "FakeReservation") -> str:
     return f"ReservationName={r.name} StartTime={start} EndTime={end} Duration=01:00:00 {what} State=ACTIVE"
 
 
-def partition(p: "FakePartition", cpus: int) -> dict[str, Any]:
-    """As `scontrol` of 23.02 and newer writes it."""
+def partition(p: "FakePartition", cpus: int, *, newer: bool = True) -> dict[str, Any]:
+    """As `scontrol` of 23.02 and newer writes it, and slurmrestd of all."""
+    if not newer:
+        return {"name": p.name, "state": p.state, "total_nodes": p.nodes, "total_cpus": p.nodes * cpus}
     return {
         "name": p.name,
         "nodes": {"configured": f"cn[1-{p.nodes}]", "total": p.nodes},

@@ -24,6 +24,7 @@ from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
 from preprov.testing.fake_slurm import FakeJob, FakePartition, FakeSlurm
+from preprov.testing.fake_slurmrestd import FakeSlurmrestd
 from preprov.testing.live_source_contract import POOL, held, read, unrouted
 from preprov.testing.store_examples import T0
 
@@ -537,6 +538,27 @@ def test_over_rest_each_job_that_is_asked_for_takes_a_turn(monkeypatch: pytest.M
     jobs = [slurm.add().job_id for _ in range(5)]
     assert len(SlurmReader(SlurmCommands(slurm.run), budget).of_jobs(jobs)) == 5
     assert budget.asked == 1
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_over_rest_the_same_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, newer: bool) -> None:
+    w = World(tmp_path, 600.0, newer=newer)
+    monkeypatch.setattr(httpx, "get", FakeSlurmrestd(w.slurm).get)
+    w.quick()
+    w.slurm.add(name="waits", partition="gpu,debug")
+    w.slurm.partitions = [FakePartition("batch", 3), FakePartition("gpu", 1, state="DOWN")]
+    rest = SlurmReader(SlurmRest("http://slurm", "root", lambda: "token"), RequestBudget(1e6, w))
+    read_by = {"rest": SlurmSource(SlurmSettings("cluster"), rest, w, wall=w.wall), "commands": w.source()}
+    told, limits = {}, {}
+    for name, source in read_by.items():
+        ports = memory_ports()
+        read(w, ports, source)
+        work, limits[name] = ports.work.work(POOL), ports.sources.limits()
+        told[name] = (work.runs["dag_id"].tolist(), work.tasks[["task_id", "signature", "slot_of"]].to_numpy().tolist())
+        assert {f.what for f in source.examine() if f.state != "ok"} == {"clock", "partitions"}
+    assert told["rest"] == told["commands"]
+    assert limits["rest"] == limits["commands"]
+    assert [f.slots for f in limits["rest"]] == [3.0 * w.slurm.cpus, 0.0]
 
 
 def test_a_slurmrestd_without_that_version_says_to_set_api(monkeypatch: pytest.MonkeyPatch) -> None:
