@@ -24,6 +24,7 @@ _MARGIN: Final = timedelta(days=1)
 _AHEAD_H: Final = 24
 _WORTH_S: Final = 60.0
 """An hour in which all tasks together wait for less has no bottleneck."""
+_WORDS: Final = {Cause.AIRFLOW_POOL: "Airflow pool", Cause.SLURM_PARTITION: "Slurm partition"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class CauseTotal:
 
     def words(self) -> str:
         """For people."""
-        what = str(self.cause).replace("_", " ").replace("airflow pool", "Airflow pool")
-        slots = "" if self.slots is None else f" ({self.slots:g} slots)"
+        what = _WORDS.get(self.cause) or str(self.cause).replace("_", " ")
+        unit = "cores" if self.cause is Cause.SLURM_PARTITION else "slots"
+        slots = "" if self.slots is None else f" ({self.slots:g} {unit})"
         return f"{what} {self.name}{slots}" if self.name else what
 
 

@@ -18,6 +18,8 @@ class Cause(StrEnum):
     WORK_QUEUE = "work_queue"
     SLURM_PRIORITY = "slurm_priority"
     SLURM_LIMIT = "slurm_limit"
+    SLURM_PARTITION = "slurm_partition"
+    """All cores of its partition were taken, those of nodes that are powered down counted: none could be powered up."""
     QUOTA = "quota"
     """Its tenant, or its queue, held as much as it may."""
     HELD = "held"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -191,6 +192,23 @@ class SlurmCommands:
                 out[key.strip()] = value.strip()
         return out
 
+    def hidden(self) -> tuple[str, ...]:
+        """Kinds of things of which this user sees but its own, such as `jobs`: PrivateData hides those of others."""
+        settings = self.settings()
+        kinds = tuple(k for k in settings.get("PrivateData", "").lower().split(",") if k and k != "none")
+        if not kinds or os.geteuid() == 0 or f"({os.geteuid()})" in settings.get("SlurmUser", ""):
+            return ()
+        return () if self._admin_level() in ("operator", "administrator") else kinds
+
+    def _admin_level(self) -> str:
+        """Of this user; "" if the accounting does not say."""
+        try:
+            name = pwd.getpwuid(os.geteuid()).pw_name
+            said = self._run(["sacctmgr", "-n", "-P", "show", "user", name, "format=adminlevel"], None)
+        except (KeyError, SlurmError):
+            return ""
+        return said.strip().lower()
+
     def hosts(self, expression: str) -> tuple[str, ...]:
         """The names a host list like `cn[1-4,7]` stands for."""
         if not any(c in expression for c in "[,"):
@@ -280,7 +298,12 @@ _RESERVATION: Final = {
     "Users": "users",
     "Flags": "flags",
 }
-_PARTITION: Final = {"PartitionName": "name", "Nodes": "nodes", "State": "state", "TotalNodes": "total_nodes"}
+_PARTITION: Final = {
+    "PartitionName": "name",
+    "State": "state",
+    "TotalNodes": "total_nodes",
+    "TotalCPUs": "total_cpus",
+}
 
 
 def listed(text: str, key: str, where: str) -> list[Json]:

@@ -293,25 +293,30 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A partition: which nodes, and for how long at most."""
+    """A partition.
+
+    Attributes:
+        state: UP, DOWN, DRAIN (no new jobs, but those it has may start) or INACTIVE.
+        total_nodes, total_cpus: of all its nodes, those that are powered down counted.
+    """
 
     name: str
-    nodes: str
     state: str
     total_nodes: int
-    max_time_s: float | None = None
+    total_cpus: int
+
+    @property
+    def starts_jobs(self) -> bool:
+        """False if no job may start there."""
+        return not {"DOWN", "INACTIVE"} & {*self.state.split("+")}
 
     @classmethod
     def of(cls, raw: Json) -> "Partition":
         """Of one element of `partitions`."""
-        nodes: Any = raw.get("nodes")
-        total: Any = raw.get("total_nodes")
-        limit = number(_part(raw, "maximums").get("time", raw.get("max_time_limit")))
         state = raw.get("state") or _part(raw, "partition").get("state")
-        if isinstance(nodes, Mapping):
-            nodes, total = nodes.get("configured"), nodes.get("total", total)
-        most = None if limit is None else limit * 60.0
-        return cls(text(raw.get("name")), text(nodes), "+".join(words(state)), whole(total), most)
+        nodes = _part(raw, "nodes").get("total", raw.get("total_nodes"))
+        cpus = _part(raw, "cpus").get("total", raw.get("total_cpus"))
+        return cls(text(raw.get("name")), "+".join(words(state)), whole(nodes), whole(cpus))
 
 
 def _part(raw: Json, key: str) -> Json:

@@ -82,24 +82,33 @@ class SlurmRest:
         """None: it has no `sstat`."""
         return ()
 
+    def hidden(self) -> tuple[str, ...]:
+        """None: it does not tell its PrivateData."""
+        return ()
+
     def version(self) -> str:
         """Of Slurm."""
-        answer = json.loads(self._get("slurm", "ping", {}))
-        said = (answer.get("meta") or {}).get("Slurm") or (answer.get("meta") or {}).get("slurm") or {}
-        return str(said.get("release") or "unknown")
+        told = self._table("ping").get("meta")
+        meta = told if isinstance(told, Mapping) else {}
+        said = meta.get("Slurm") or meta.get("slurm")  # the one up to 23.02, the other since
+        return str(said.get("release") or "unknown") if isinstance(said, Mapping) else "unknown"
 
     def clock(self) -> float | None:
         """What time it is for the controller, epoch seconds; None = it does not say."""
         try:
-            answer = json.loads(self._get("slurm", "diag", {}))
-        except ValueError as e:
-            raise SlurmError(Trouble.GARBLED, f"not JSON, or cut short: {e}", "GET diag") from None
+            told = self._table("diag").get("statistics")
         except SlurmError as e:
-            if e.trouble is Trouble.UNREACHABLE:
+            if e.trouble in (Trouble.UNREACHABLE, Trouble.GARBLED):
                 raise
             return None
-        told = answer.get("statistics") if isinstance(answer, Mapping) else None
         return instant(told.get("req_time")) if isinstance(told, Mapping) else None
+
+    def _table(self, path: str) -> Json:
+        try:
+            answer = json.loads(self._get("slurm", path, {}))
+        except ValueError as e:
+            raise SlurmError(Trouble.GARBLED, f"not JSON, or cut short: {e}", f"GET {path}") from None
+        return answer if isinstance(answer, Mapping) else {}
 
     def _list(self, room: str, path: str, key: str, query: Mapping[str, str] | None = None) -> list[Json]:
         return listed(self._get(room, path, query or {}), key, f"GET {path}")

@@ -87,6 +87,7 @@ class FakeAirflow:
         """Nothing in it yet."""
         self._clock = clock
         self.version, self.page = version, page
+        self.release = "3.3.2" if version == "v2" else "2.11.2"
         self.dags: dict[str, FakeDag] = {}
         self.runs: dict[tuple[str, str], FakeRun] = {}
         self.variables: dict[str, str] = {}
@@ -246,7 +247,7 @@ class FakeAirflow:
             return httpx.Response(404, text="<html>Airflow 404 = lots of circles</html>")
         parts = [unquote(p) for p in path[len(root) :].split("/")]
         if parts == ["version"]:
-            return httpx.Response(200, json={"version": "3.3.2" if self.version == "v2" else "2.11.2"})
+            return httpx.Response(200, json={"version": self.release})
         if request.headers.get("authorization") not in self._accepted():
             return httpx.Response(401, json={"detail": "Invalid JWT token"})
         if parts[-1] in self.forbidden or (parts[-1] == "list" and parts[-2] in self.forbidden):

@@ -41,7 +41,8 @@ class FakeKubernetes:
         answers: answered before it refuses; None = always. page: at most so many objects a page.
         forget: continue tokens that are no longer known, to be refused once each. asked: requests so far.
         offset: seconds that its clock is ahead of this machine's. sent_as: media type of what was sent last.
-        minor: its version is 1.so much. node_has, node_used: cores and bytes of the node of its pods, and by others.
+        minor: its version is 1.so much; release: how it writes that, "" = as v1.33.1.
+        node_has, node_used: cores and bytes of the node of its pods, and by others.
     """
 
     objects: dict[str, dict[str, Json]] = field(default_factory=lambda: {name: {} for name in PLACES})
@@ -57,6 +58,7 @@ class FakeKubernetes:
     offset: float = 0.0
     sent_as: str = ""
     minor: int = 33
+    release: str = ""
     node_has: dict[str, float] = field(default_factory=lambda: {"cpu": 64.0, "memory": 256 * 2.0**30})
     node_used: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "memory": 0.0})
     _made: int = 0
@@ -190,7 +192,7 @@ class FakeKubernetes:
             self.answers -= 1
         if path.rstrip("/") == "/version":
             told = dict.fromkeys(("gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler"), "")
-            version = {"major": "1", "minor": str(self.minor), "gitVersion": f"v1.{self.minor}.1"}
+            version = {"major": "1", "minor": str(self.minor), "gitVersion": self.release or f"v1.{self.minor}.1"}
             return 200, {**told, **version, "platform": "linux/amd64"}
         if path.rstrip("/") == "/apis":
             return 200, {"kind": "APIGroupList", "groups": self._groups()}

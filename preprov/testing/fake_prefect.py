@@ -72,6 +72,7 @@ class FakePrefect:
         self.answers: int | None = None
         self.asked = 0
         self.skew_s = 0.0
+        self.release = "3.8.8"
         self.faults: list[Callable[[httpx.Request], httpx.Response | None]] = []
         self.changed: list[tuple[str, Json]] = []
         self._number = 0
@@ -194,7 +195,7 @@ class FakePrefect:
     def _answer(self, path: str, body: Mapping[str, Any], request: httpx.Request) -> Any:
         match path.strip("/").split("/"):
             case ["admin", "version"]:
-                return "3.8.8"
+                return self.release
             case ["flows", "filter"]:
                 names = {*(r.flow for r in self.runs.values()), *(d["flow"] for d in self.deployments.values())}
                 return self._page([{"id": self._flow_id(n), "name": n} for n in sorted(names)], body)

@@ -80,6 +80,15 @@ class FakeJob:
 
 
 @dataclass
+class FakePartition:
+    """One partition: how many of the cluster's nodes it has, of so many cores each."""
+
+    name: str
+    nodes: int
+    state: str = "UP"
+
+
+@dataclass
 class FakeReservation:
     """Nodes that are kept for somebody; times in epoch seconds. cores: of all of them."""
 
@@ -109,8 +118,10 @@ class FakeSlurm:
         self.calls: list[Sequence[str]] = []
         self.events: list[tuple[str, str, float, float | None]] = []
         self.reservations: list[FakeReservation] = []
+        self.partitions = [FakePartition("batch", len(names))]
         self.conf = {"SLURM_VERSION": "24.05.1" if newer else "22.05.8", "SuspendTime": "300 sec"}
         self.config_more: dict[str, str] = {"ResumeTimeout": "60 sec"}
+        self.admin_level = "None"
         self.next_id = 1
         self._folder = folder
         self._inside = False
@@ -168,10 +179,13 @@ class FakeSlurm:
             else:
                 self._update(fields)
             return ""
-        shown = self.reservations if "reservation" in words else []
-        if self.newer:
-            return wire.document(f"{words[1]}s", [wire.reservation(r) for r in shown])
-        return "\n".join(wire.reservation_line(r) for r in shown)
+        if "partition" in words:
+            rows = [wire.partition(p, self.cpus) for p in self.partitions]
+            lines = [wire.partition_line(p, self.cpus) for p in self.partitions]
+        else:
+            rows = [wire.reservation(r) for r in self.reservations]
+            lines = [wire.reservation_line(r) for r in self.reservations]
+        return wire.document(f"{words[1]}s", rows) if self.newer else "\n".join(lines)
 
     def _update_job(self, fields: dict[str, str]) -> None:
         job = self.jobs.get(int(fields.pop("JobId")))
@@ -367,7 +381,9 @@ class FakeSlurm:
         return wire.document("jobs", rows)
 
     def _sacctmgr(self, words: Sequence[str], _: str) -> str:
-        """Times for which nodes were in a state; `events`: (node, state, from, to)."""
+        """Times for which nodes were in a state; `events`: (node, state, from, to). What a user may: `admin_level`."""
+        if "user" in words:
+            return f"{self.admin_level}\n"
 
         def shown(at: float | None) -> str:
             return "Unknown" if at is None else datetime.fromtimestamp(at).strftime("%Y-%m-%dT%H:%M:%S")  # noqa: DTZ006

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from preprov.testing.fake_slurm import FakeJob, FakeReservation, FakeSlurm
+    from preprov.testing.fake_slurm import FakeJob, FakePartition, FakeReservation, FakeSlurm
 
 
 def document(key: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -66,6 +66,24 @@ def reservation_line(r: "FakeReservation") -> str:
     start, end = (datetime.fromtimestamp(t).strftime("%Y-%m-%dT%H:%M:%S") for t in (r.start, r.end))  # noqa: DTZ006
     what = f"Nodes={r.nodes} CoreCnt={r.cores} Features=(null) PartitionName=(null) Flags=MAINT,SPEC_NODES"
     return f"ReservationName={r.name} StartTime={start} EndTime={end} Duration=01:00:00 {what} State=ACTIVE"
+
+
+def partition(p: "FakePartition", cpus: int, *, newer: bool = True) -> dict[str, Any]:
+    """As `scontrol` of 23.02 and newer writes it, and slurmrestd of all."""
+    if not newer:
+        return {"name": p.name, "state": p.state, "total_nodes": p.nodes, "total_cpus": p.nodes * cpus}
+    return {
+        "name": p.name,
+        "nodes": {"configured": f"cn[1-{p.nodes}]", "total": p.nodes},
+        "cpus": {"total": p.nodes * cpus, "task_binding": 0},
+        "partition": {"state": [p.state]},
+    }
+
+
+def partition_line(p: "FakePartition", cpus: int) -> str:
+    """As an older `scontrol -o` prints it."""
+    size = f"State={p.state} TotalCPUs={p.nodes * cpus} TotalNodes={p.nodes} SelectTypeParameters=NONE"
+    return f"PartitionName={p.name} AllowGroups=ALL MaxTime=UNLIMITED Nodes=cn[1-{p.nodes}] {size}"
 
 
 def job(j: "FakeJob", newer: bool) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def _slots(work: WorkTable, t: _Tasks, book: Mapping[str, SlotLimit]) -> None:
             t.add(cause, rows, waited)
         waited = waited + _dag_tasks(work, t, rows, source, full, book)
         left = np.maximum(gap[rows] - waited, 0.0)
-        if source:
+        if source and cause is not Cause.SLURM_PARTITION:  # Slurm has no workers that take so many tasks
             everything = pool_full.of_source(source)
             busy = everything.over(max(everything.most - 1, 0.0)).without(full).seconds(t.ready[rows], t.slot[rows])
             busy = np.where(left > _PROMPT_S, np.minimum(busy, left), 0.0)

@@ -23,6 +23,7 @@ from preprov.model.worktable import WorkTable
 
 _USUAL_S: Final = 60.0
 """Of a task that never ended before."""
+_IN_PARTITION: Final = (Cause.ROOM, Cause.SLURM_PRIORITY)
 
 
 @dataclass
@@ -60,8 +61,9 @@ def foresee(
     Args:
         seen: work as known at `at`.
     """
-    past = _Past.of(seen.with_waits(), epoch(at))
-    night = _Night({f.key: f for f in limits}, epoch(at), hours)
+    book = {f.key: f for f in limits}
+    past = _Past.of(seen.with_waits(), book, epoch(at))
+    night = _Night(book, epoch(at), hours)
     for run in past.open_runs():
         night.add(past, run, max(float(past.due[run]), night.now), live=True)
     last = past.last_of_dags()
@@ -95,8 +97,8 @@ class _Past:
     edges: Mapping[int, Sequence[tuple[int, int]]]
 
     @classmethod
-    def of(cls, work: WorkTable, now: float) -> "_Past":
-        """`runtime`: the usual one of tasks of the same signature."""
+    def of(cls, work: WorkTable, book: Mapping[str, SlotLimit], now: float) -> "_Past":
+        """`runtime`: the usual one of tasks of the same signature. `book`: limits by key."""
         import pandas as pd
 
         t, run = work.tasks, work.tasks["run"].to_numpy()
@@ -109,7 +111,7 @@ class _Past:
             work.runs["due"].to_numpy(),
             work.runs["dag_id"].tolist(),
             work.runs["priority"].tolist(),
-            t["slot_of"].tolist(),
+            _keys(t["slot_of"].tolist(), book),
             t["slots"].to_numpy(),
             t["started_at"].to_numpy(),
             t["ended_at"].to_numpy(),
@@ -132,6 +134,16 @@ class _Past:
         still = set(self.open_runs())
         order = np.argsort(self.due, kind="stable").tolist()
         return {self.dag[r]: r for r in order if r not in still and len(self.tasks_of(r))}
+
+
+def _keys(told: Sequence[str], book: Mapping[str, SlotLimit]) -> list[str]:
+    """The limits that tasks are under: a job that Slurm let wait for room or its turn takes its partition's cores."""
+    under: dict[str, str] = {}
+    for key in set(told):
+        cause, source, name = of_key(key)
+        of_partition = limit_key(Cause.SLURM_PARTITION, source, name)
+        under[key] = of_partition if cause in _IN_PARTITION and of_partition in book else key
+    return [under[key] for key in told]
 
 
 class _Night:

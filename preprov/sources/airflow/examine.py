@@ -1,12 +1,16 @@
 """What an Airflow lets us see, and what it does not, in plain words."""
 
 from collections.abc import Callable
+from typing import Final
 
 from preprov.contracts import Finding
 from preprov.model.errors import PreprovError
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.airflow.fetching import quoted
+from preprov.sources.releases import release_finding
 from preprov.sources.skew import clock_finding
+
+_LEAST: Final = "2.9"
 
 
 def examine(client: AirflowClient, variable: str) -> tuple[Finding, ...]:
@@ -16,7 +20,8 @@ def examine(client: AirflowClient, variable: str) -> tuple[Finding, ...]:
     except PreprovError as error:
         return (_bad("address", error),)
     found = [
-        Finding("address", "ok", f"{client.where}: Airflow {release}, API {client.version}"),
+        Finding("address", "ok", f"{client.where}, API {client.version}"),
+        release_finding("Airflow", release, _LEAST),
         clock_finding(client.clock.ahead_s),
     ]
     dags = _look("DAGs", lambda: _dags(client))

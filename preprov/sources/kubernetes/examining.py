@@ -7,8 +7,11 @@ from typing import Final
 from preprov.contracts import Finding
 from preprov.model.errors import PreprovError
 from preprov.sources.kubernetes.client import KubernetesClient
+from preprov.sources.releases import release_finding
 from preprov.sources.skew import clock_finding
 
+_LEAST: Final = "1.21"
+"""The first that has CronJobs in `batch/v1`."""
 _RIGHTS: Final = (("batch", "jobs"), ("batch", "cronjobs"), ("", "pods"))
 _KUEUE: Final = ("kueue.x-k8s.io", "workloads")
 _CLASSES: Final = ("scheduling.k8s.io", "priorityclasses")
@@ -18,7 +21,8 @@ _MOST: Final = 2_000
 def examine(client: KubernetesClient) -> tuple[Finding, ...]:
     """Ask for a little of everything; stops where nothing further can be said."""
     try:
-        found = [Finding("address", "ok", f"{client.where}: Kubernetes {client.version()}")]
+        version = client.version()
+        found = [Finding("address", "ok", client.where), release_finding("Kubernetes", version, _LEAST)]
         found.append(clock_finding(client.clock.ahead_s))
         found += [_right(client, *right) for right in _RIGHTS]
         if any(f.state == "bad" for f in found):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from preprov.contracts import Clock, Finding, Progress, SourceState, SyncBatch
 from preprov.model.errors import SourceError
@@ -11,6 +11,7 @@ from preprov.sources.budget import RequestBudget
 from preprov.sources.prefect.client import PrefectReader
 from preprov.sources.prefect.deployments import Declared
 from preprov.sources.prefect.reading import Reading
+from preprov.sources.releases import release_finding
 from preprov.sources.skew import clock_finding
 
 
@@ -64,22 +65,24 @@ class PrefectSource:
 
     def examine(self) -> tuple[Finding, ...]:
         """Address, version, clock, and how much can be seen."""
+        found: list[Finding] = []
         try:
             version = self._reader.get("/admin/version")
             if version is None:
                 raise SourceError("this address answers, but not as a Prefect", hint="the url ends in /api")
+            found.append(release_finding("Prefect", str(version), _LEAST))
             runs = self._reader.count("/flow_runs/count", {})
             words = Declared(self._reader, self.key, self._settings.tenant, self.zone).words()
         except SourceError as error:
-            return (
-                Finding("address", "bad", f"{error.where or self._settings.url}: {error.what}", error.hint or _HINT),
-            )
+            where = error.where or self._settings.url
+            return (*found, Finding("address", "bad", f"{where}: {error.what}", error.hint or _HINT))
         return (
-            Finding("version", "ok", f"Prefect {version}"),
+            *found,
             clock_finding(self._reader.clock.ahead_s),
             Finding("runs", "ok", f"{runs:,} flow runs"),
             Finding("declared", "ok", words),
         )
 
 
-_HINT = "url is that of Prefect's API, such as http://127.0.0.1:4200/api"
+_LEAST: Final = "3.0"
+_HINT: Final = "url is that of Prefect's API, such as http://127.0.0.1:4200/api"

@@ -20,7 +20,7 @@ from cronsim import CronSim, CronSimError
 from preprov.contracts import Reject
 from preprov.model.time import from_epoch
 from preprov.model.work import Schedule
-from preprov.sources.slurm.units import Unit
+from preprov.slurm.naming import dag_of
 
 _ALIASES: Final = {
     "@hourly": "0 * * * *",
@@ -56,7 +56,7 @@ class CronLine:
     @property
     def dag(self) -> str:
         """As of its runs."""
-        return Unit(0, "job", self.name, self.user, "", "", 0, 0.0).dag
+        return dag_of(self.user, self.name)
 
 
 def cron_lines(text: str, *, user: str, zone: str, system: bool) -> Iterator[CronLine | Reject]:

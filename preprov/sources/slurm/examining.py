@@ -1,13 +1,15 @@
 """What a person is told before a cluster is read: does it answer, as whom, and how much of it can be seen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
 from preprov.contracts import Finding
-from preprov.model.time import from_epoch
+from preprov.model.time import epoch, from_epoch
 from preprov.slurm.errors import SlurmError, Trouble
+from preprov.slurm.records import Partition, SlurmJob
+from preprov.sources.releases import release_finding
 from preprov.sources.skew import HeardClock, clock_finding
 from preprov.sources.slurm.crontab import CronLine, cron_lines
 from preprov.sources.slurm.reading import SlurmReader
@@ -15,6 +17,7 @@ from preprov.sources.slurm.reading import SlurmReader
 T = TypeVar("T")
 
 UNSUPPORTED: Final = "set `api` to a version that slurmrestd has (`slurmrestd -d list`); Slurm 22.05 or newer is needed"
+_LEAST: Final = "22.05"
 _HINTS: Final = {
     Trouble.MISSING: "install Slurm's client commands on this machine, or name slurmrestd by `url`",
     Trouble.UNREACHABLE: "are slurmctld, slurmdbd and munge up? `scontrol ping`; `conf` names another slurm.conf",
@@ -23,15 +26,24 @@ _HINTS: Final = {
     Trouble.GARBLED: "is that slurmrestd, and of version 22.05 or newer?",
 }
 _RECENT: Final = timedelta(hours=1)
+_SETTLED_S: Final = 60.0
+_READ: Final = ("jobs", "usage", "partitions", "reservations")
+"""What of PrivateData hides anything that is read here."""
 
 
-def examine(reader: SlurmReader, crontabs: Sequence[Path], heard: HeardClock) -> tuple[Finding, ...]:
-    """Findings, never an exception."""
+def examine(
+    reader: SlurmReader, crontabs: Sequence[Path], heard: HeardClock, *, usage: bool = True
+) -> tuple[Finding, ...]:
+    """Findings, never an exception.
+
+    Args:
+        usage: what running jobs use is to be read.
+    """
     out: list[Finding] = []
     version = _tried(out, "version", reader.version)
     if version is None:
         return tuple(out)
-    out.append(Finding("version", "ok", f"Slurm {version}"))
+    out.append(release_finding("Slurm", version, _LEAST))
     theirs = _tried(out, "clock", reader.clock)
     if theirs is not None:
         heard.hear_at(theirs)
@@ -42,18 +54,60 @@ def examine(reader: SlurmReader, crontabs: Sequence[Path], heard: HeardClock) ->
         pending = sum(j.state == "PENDING" for j in jobs)
         out.append(Finding("queue", "ok", f"{len(jobs)} jobs of {users} users, {pending} of them pending"))
     now = datetime.now(UTC) if theirs is None else from_epoch(theirs)
+    hidden = _tried(out, "jobs of others", reader.hidden)
+    if hidden is not None:
+        out += _hidden(hidden)
+    if usage and jobs is not None:
+        out.append(_usage(reader, jobs, epoch(now)))
     ended = _tried(out, "accounting", lambda: reader.ended(now - _RECENT, now))
     if ended is not None:
         out.append(Finding("accounting", "ok", f"{len(ended)} jobs ended in the last hour"))
     partitions = _tried(out, "partitions", reader.partitions)
     if partitions is not None:
-        out.append(Finding("partitions", "ok", ", ".join(p.name for p in partitions) or "none can be seen"))
+        out.append(_partitions(partitions))
     held = _tried(out, "reservations", reader.reservations)
     if held:
         names = ", ".join(r.name for r in held[:5])
         out.append(Finding("reservations", "ok", f"{names}: nodes that Slurm keeps for them are no room for others"))
     out.extend(_crontab(file) for file in crontabs)
     return tuple(out)
+
+
+def _hidden(kinds: Sequence[str]) -> Iterator[Finding]:
+    """A queue with one's own jobs only looks like any other."""
+    found = [k for k in kinds if k in _READ]
+    if found:
+        hint = (
+            "run as SlurmUser, or `sacctmgr modify user NAME set adminlevel=Operator`, else work of others is not seen"
+        )
+        yield Finding("jobs of others", "warn", f"PrivateData={','.join(found)}: this user sees but its own", hint)
+
+
+def _usage(reader: SlurmReader, jobs: Sequence[SlurmJob], now: float) -> Finding:
+    """Tried on jobs that have run for a while: a job that begins has no step yet."""
+    what = "usage"
+    if not reader.looks:
+        return Finding(what, "ok", "slurmrestd does not tell what running jobs use: known once they ended")
+    running = [j.job_id for j in jobs if j.runs and j.started_at is not None and now - j.started_at > _SETTLED_S]
+    if not running:
+        return Finding(what, "ok", "no job has run long enough to try `sstat` on")
+    hint = "may this user run `sstat` on jobs of others, and is JobAcctGatherType set? Else `usage = false`"
+    try:
+        told = len({s.job_id for s in reader.usage(running[: reader.looks])})
+    except SlurmError as e:
+        return Finding(what, "warn", f"{e.where or 'sstat'}: {e.said}", hint)
+    asked = min(len(running), reader.looks)
+    said = f"`sstat` tells what {told} of {asked} running jobs use"
+    return Finding(what, "ok", said) if told else Finding(what, "warn", said, hint)
+
+
+def _partitions(found: Sequence[Partition]) -> Finding:
+    stopped = [p.name for p in found if not p.starts_jobs]
+    told = ", ".join(f"{p.name} ({p.total_nodes} nodes, {p.total_cpus} cores)" for p in found) or "none can be seen"
+    if not stopped:
+        return Finding("partitions", "ok", told)
+    hint = "`scontrol update partitionname=… state=up`, if that is not meant: jobs there are not expected to start"
+    return Finding("partitions", "warn", f"{told}; nothing starts in {', '.join(stopped)}", hint)
 
 
 def _tried(out: list[Finding], what: str, ask: Callable[[], T]) -> T | None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from preprov.slurm.accounting import AccountedJob
-from preprov.slurm.records import Partition, Reservation, SlurmJob, SlurmNode
+from preprov.slurm.records import Partition, Reservation, SlurmJob
 from preprov.slurm.stepstat import StepStat
 from preprov.sources.budget import RequestBudget
 
@@ -23,10 +23,6 @@ class Answers(Protocol):
     @property
     def looks_a_question(self) -> int:
         """Of how many running jobs `usage` tells by one question to Slurm; 0 = of none at all."""
-        ...
-
-    def nodes(self) -> tuple[SlurmNode, ...]:
-        """All nodes."""
         ...
 
     def jobs(self) -> tuple[SlurmJob, ...]:
@@ -55,6 +51,10 @@ class Answers(Protocol):
 
     def usage(self, jobs: Sequence[int]) -> tuple[StepStat, ...]:
         """What the steps of running jobs have used so far; jobs without a step, or that have ended, are left out."""
+        ...
+
+    def hidden(self) -> tuple[str, ...]:
+        """Kinds of things of which this user sees but its own, such as `jobs`, as far as that is told."""
         ...
 
     def version(self) -> str:
@@ -97,10 +97,6 @@ class SlurmReader:
         """Their commands."""
         return self._asked(lambda: self._answers.submit_lines(jobs))
 
-    def nodes(self) -> tuple[SlurmNode, ...]:
-        """All nodes."""
-        return self._asked(self._answers.nodes)
-
     def partitions(self) -> tuple[Partition, ...]:
         """All partitions."""
         return self._asked(self._answers.partitions)
@@ -116,6 +112,15 @@ class SlurmReader:
         for i in range(0, len(jobs) if many else 0, many or 1):
             out += self._asked(lambda part=tuple(jobs[i : i + many]): self._answers.usage(part))  # type: ignore[misc]
         return tuple(out)
+
+    @property
+    def looks(self) -> int:
+        """Of how many running jobs one question tells what they use; 0 = that cannot be asked."""
+        return self._answers.looks_a_question
+
+    def hidden(self) -> tuple[str, ...]:
+        """Of what this user sees but its own."""
+        return self._asked(self._answers.hidden)
 
     def version(self) -> str:
         """Of Slurm."""

@@ -159,7 +159,7 @@ class RunBuilder:
         return {
             "run": run,
             "task_id": _task_id(stem, unit, index),
-            "signature": self._signature(unit, index, place, dag),
+            "signature": self._signature(unit, task, place, dag),
             "operator": "slurm",
             "instances": task.nodes,
             "gang": task.nodes > 1,
@@ -171,17 +171,17 @@ class RunBuilder:
             "started_at": begun,
             "ended_at": max(ended, begun) if ended == ended and begun == begun else ended,
             "runtime_s": _NAN if task.runtime_s is None else task.runtime_s * self._scale.speed,
-            "queue": clean(unit.partition),
+            "queue": clean(task.partition),
             "slot_at": self.at(self._slot(task)),
-            "slot_of": waits_for(task.reason, self._source, clean(unit.partition)),
-            "slots": 1.0,
+            "slot_of": waits_for(task.reason, self._source, clean(task.partition)),
+            "slots": task.cpu * task.nodes,
             "node": task.host if task.started_at else "",
             "placed_at": _NAN,
             "attempt": task.attempt,
-            "constraint": clean(unit.features),
+            "constraint": clean(task.features),
         }
 
-    def _signature(self, unit: Unit, index: int, place: int, dag: str) -> str:
+    def _signature(self, unit: Unit, task: UnitTask, place: int, dag: str) -> str:
         """Of all that decides a task's behaviour; which component, and the how manieth of its name in its run, do too.
 
         Elements of an array are alike.
@@ -189,14 +189,14 @@ class RunBuilder:
         job = {
             "name": unit.name,
             "account": clean(unit.account),
-            "partition": unit.partition,
-            "features": unit.features,
+            "partition": task.partition,
+            "features": task.features,
             "container": unit.container,
             "submit_line": unit.line,
-            "tres_req_str": unit.tasks[index].asked,
+            "tres_req_str": task.asked,
         }
         traits = slurm(job, dag=dag, tenant=self._tenant, source=self._source)
-        which = {"component": str(index) if unit.kind == "het" else "", "place": str(place)}
+        which = {"component": str(task.index) if unit.kind == "het" else "", "place": str(place)}
         return signature_path(replace(traits, extra={**traits.extra, **which}))
 
     def _slot(self, task: UnitTask) -> float | None:

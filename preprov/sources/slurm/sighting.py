@@ -1,7 +1,7 @@
 """What one pass over a cluster has seen: submissions, and who waits for whom."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from preprov.contracts import OpenRun
@@ -19,16 +19,23 @@ _CHAIN_KEPT_S: Final = 3_600.0
 class Sighting:
     """Of one pass.
 
+    The controller forgets elements of an array soon after they ended, while others still run; and a window of the
+    accounting tells only of those that ended in it. So what is one of many is put together from all that was told of
+    it, and asked for as a whole where some of it may be missing.
+
     Attributes:
         queued: what the queue told, of jobs that ended lately too. told: runs of which anything was seen.
+        before: submissions of several tasks as the passes before left them.
     """
 
     reader: SlurmReader
     chains: Chains
+    before: Mapping[int, Unit] = field(default_factory=dict)
     queued: dict[int, Unit] = field(default_factory=dict)
     told: set[int] = field(default_factory=set)
     _units: dict[int, Unit] = field(default_factory=dict)
     _asked: set[int] = field(default_factory=set)
+    _whole: set[int] = field(default_factory=set)
 
     # ---- asked of Slurm
 
@@ -51,15 +58,21 @@ class Sighting:
         """These submissions, whenever they were."""
         wanted = sorted(set(units))
         found = self.reader.of_jobs(wanted) if wanted else ()
+        self._whole.update(wanted)
         self._learn(found)
         return found
 
-    def complete(self, units: Iterable[int]) -> None:
-        """Fetch what is missing of the runs of these units: a run is given whole or not at all."""
+    def complete(self, units: Iterable[int], since: float) -> None:
+        """Fetch what is missing of the runs of these units: a run is given whole or not at all.
+
+        Args:
+            units: that were taken. since: what ended from then on is told of elsewhere.
+        """
         runs = {self.chains.run_of(u) for u in units}
-        missing = [m for run in runs for m in self.chains.members(run) if m not in self._units]
+        members = [m for run in runs for m in self.chains.members(run)]
+        missing = [m for m in members if m not in self._units]
         self.take({m: self.queued[m] for m in missing if m in self.queued})
-        unknown = [m for m in missing if m not in self.queued]
+        unknown = [m for m in members if m not in self._units or self._lacks(m, since)]
         if unknown:
             found, _ = of_accounting(self.of_jobs(unknown))
             self.take(found)
@@ -76,7 +89,8 @@ class Sighting:
         self._asked |= set(unknown.values())
         if unknown:
             for job_id, command in self.reader.submit_lines(sorted(unknown)).items():
-                self.chains.add(unknown.get(job_id, job_id), waits_for_of(command))
+                if job_id in unknown:  # others of the same array are told of too
+                    self.chains.add(unknown[job_id], waits_for_of(command))
 
     # ---- put together
 
@@ -87,9 +101,29 @@ class Sighting:
     def take(self, units: Mapping[int, Unit]) -> None:
         """Keep what was learnt of these."""
         for unit_id, unit in units.items():
-            accounted = unit if unit is not self.queued.get(unit_id) else self._units.get(unit_id)
-            self._units[unit_id] = merged(accounted, self.queued.get(unit_id))
+            known, queued = self._known(unit_id), self.queued.get(unit_id)
+            if unit is not queued:
+                known = replace(unit, tasks={**known.tasks, **unit.tasks}) if known is not None else unit
+            self._units[unit_id] = merged(known, queued)
             self.told.add(self.chains.run_of(unit_id))
+
+    def several(self) -> dict[int, Unit]:
+        """Submissions of several tasks that the queue still knows, with all that is known of them."""
+        return {u: self._units[u] for u, unit in self.queued.items() if unit.kind != "job" and u in self._units}
+
+    def _known(self, unit_id: int) -> Unit | None:
+        """What is known of a submission: told in this pass, or over before it."""
+        known, before = self._units.get(unit_id), self.before.get(unit_id)
+        if known is not None or before is None:
+            return known
+        return replace(before, tasks={i: t for i, t in before.tasks.items() if t.over})
+
+    def _lacks(self, unit_id: int, since: float) -> bool:
+        """True if tasks of a submission may have ended of which nothing was told."""
+        unit, before = self._units[unit_id], self.before.get(unit_id)
+        if unit.kind == "job" or unit_id in self._whole:
+            return False
+        return unit.submit < since if before is None else not before.tasks.keys() <= unit.tasks.keys()
 
     def units_of(self, run: int) -> tuple[Unit, ...]:
         """Of a run, the first submission first."""
@@ -99,6 +133,7 @@ class Sighting:
         """Drop what is over and hangs together with nothing: a long history does not fit into memory."""
         chained = self.chains.units()
         self._units = {u: v for u, v in self._units.items() if u in chained or u in self.queued}
+        self._whole &= self._units.keys()
 
     def settled(self, wall: float, still_open: Sequence[OpenRun]) -> list[int]:
         """Chains of which nothing more is to be expected."""

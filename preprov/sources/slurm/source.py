@@ -18,6 +18,7 @@ from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronLine, CronTurns, cron_lines
 from preprov.sources.slurm.examining import UNSUPPORTED, examine
 from preprov.sources.slurm.looks import Looks
+from preprov.sources.slurm.partitions import Partitions
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.runs import RunBuilder
 from preprov.sources.slurm.sighting import Sighting
@@ -85,6 +86,8 @@ class SlurmSource:
         self._kept: dict[int, int] = {}
         self._given: dict[int, float] = {}
         self._lines: dict[str, str] = {}
+        self._several: dict[int, Unit] = {}
+        self._partitions = Partitions()
 
     @property
     def key(self) -> str:
@@ -98,7 +101,8 @@ class SlurmSource:
 
     def examine(self) -> tuple[Finding, ...]:
         """As the contract says."""
-        return examine(self._reader, self._settings.crontabs, self._heard)
+        s = self._settings
+        return examine(self._reader, s.crontabs, self._heard, usage=s.usage)
 
     # ---- a pass
 
@@ -110,18 +114,20 @@ class SlurmSource:
         since = self._since(state, wall)
         if not state.cursor:
             self._kept.clear()
+            self._several.clear()
         lines, rejects = self._crontabs()
         turns = CronTurns(lines, second_s=self._scale.speed)
         scale = replace(self._scale, wall=self._scale.wall + skew)
         builder = RunBuilder(
             scale, self._settings.tenant, self._settings.zone, turns, self.key, self._given, self._lines
         )
-        seen = Sighting(self._reader, Chains.read(state.notebook))
+        seen = Sighting(self._reader, Chains.read(state.notebook), self._several)
         declared = turns.schedules(self._settings.tenant, now) if self._settings.crontabs else None
-        yield SyncBatch(schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects), notebook=notebook)
-        seen.queued, rejects = of_queue(self._ask(seen.queue))
+        told = self._partitions.read(self._reader, wall)
+        yield replace(told, schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects), notebook=notebook)
+        seen.queued, rejects = of_queue(self._ask(seen.queue), self._partitions.stopped)
         self._note_given(seen.queued)
-        yield from self._runs(seen, builder, seen.live(), rejects)
+        yield from self._runs(seen, builder, seen.live(), rejects, since)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, ()))
         looks = Looks.read(state.notebook)
         yield from self._look(seen, builder, looks, state.notebook)
@@ -129,7 +135,7 @@ class SlurmSource:
         while begin < wall:
             end = min(begin + _DAY_S, wall)
             ended, rejects = of_accounting(self._ask(lambda b=begin, e=end: seen.ended(b, e)))  # type: ignore[misc]
-            yield from self._runs(seen, builder, ended, rejects)
+            yield from self._runs(seen, builder, ended, rejects, begin)
             until = max(min(end, wall - _BACK_S), since)
             runs = dict.fromkeys(seen.chains.run_of(u) for u in ended)
             used = [u for run in runs for u in builder.used(run, seen.units_of(run), begin, until, looks)]
@@ -138,8 +144,11 @@ class SlurmSource:
             if progress is not None:
                 progress((end - since) / max(wall - since, 1.0), "accounting")
             begin = end
-        yield from self._runs(seen, builder, seen.queued, ())  # the accounting may not know yet what ended just now
-        yield from self._untold(seen, builder, state)
+        yield from self._runs(
+            seen, builder, seen.queued, (), since
+        )  # the accounting may not know yet what ended just now
+        self._several = seen.several()
+        yield from self._untold(seen, builder, state, since)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, seen.settled(wall, state.open)))
 
     def _look(
@@ -206,11 +215,15 @@ class SlurmSource:
         return lines, rejects
 
     def _runs(
-        self, seen: Sighting, builder: RunBuilder, found: Mapping[int, Unit], rejects: Sequence[Reject]
+        self, seen: Sighting, builder: RunBuilder, found: Mapping[int, Unit], rejects: Sequence[Reject], since: float
     ) -> Iterator[SyncBatch]:
-        """The runs of these units as they are now, whole; those left out that were kept just so before."""
+        """The runs of these units as they are now, whole; those left out that were kept just so before.
+
+        Args:
+            since: of what ended from then on these units, or others to come, tell.
+        """
         seen.take(found)
-        self._ask(lambda: seen.complete(found))
+        self._ask(lambda: seen.complete(found, since))
         changed: dict[int, tuple[Unit, ...]] = {}
         for run in dict.fromkeys(seen.chains.run_of(u) for u in found):
             units = seen.units_of(run)
@@ -225,14 +238,14 @@ class SlurmSource:
             yield SyncBatch(runs=builder.build(part, seen.chains), gone=swallowed)
             self._kept.update({run: hash(repr(units)) for run, units in part.items()})
 
-    def _untold(self, seen: Sighting, builder: RunBuilder, state: SourceState) -> Iterator[SyncBatch]:
+    def _untold(self, seen: Sighting, builder: RunBuilder, state: SourceState, since: float) -> Iterator[SyncBatch]:
         """Runs that the store holds as open and nobody told of: over meanwhile, or gone."""
         lost = [int(r.run_id) for r in state.open if r.run_id.isdigit() and int(r.run_id) not in seen.told]
         if not lost:
             return
         members = [m for run in lost for m in seen.chains.members(run)]
         found, rejects = of_accounting(self._ask(lambda: seen.of_jobs(members)))
-        yield from self._runs(seen, builder, found, rejects)
+        yield from self._runs(seen, builder, found, rejects, since)
         gone = tuple(str(run) for run in lost if not any(m in found for m in seen.chains.members(run)))
         yield SyncBatch(gone=gone)
         for run in gone:

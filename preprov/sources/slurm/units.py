@@ -5,7 +5,7 @@ time they wait until they are history, whatever job numbers Slurm gives them on 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,8 +22,12 @@ _NOTHING_KNOWN: Final = Used()
 _NO_LIMIT_S: Final = 30 * 86_400.0
 _RANGE: Final = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _NEVER: Final = frozenset(
-    {"JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "BadConstraints", "PartitionDown"}
+    {
+        *("JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "BadConstraints"),
+        *("PartitionDown", "PartitionInactive", "PartitionTimeLimit"),
+    }
 )
+_DOWN: Final = "PartitionDown"
 _LIMITED: Final = (
     "QOS",
     "Assoc",
@@ -49,7 +53,7 @@ class UnitTask:
         slot_at: when nodes were given to it, which may have had to boot first; None = not told apart from its start.
         reason: why it last waited, as Slurm says. host: its first node. attempt: which one, requeues counted.
         used: of all its nodes together, once it has ended and the accounting tells.
-        asked: what was requested, as one text.
+        asked: what was requested, as one text. partition, features: of the nodes it may run on.
     """
 
     index: int
@@ -70,17 +74,19 @@ class UnitTask:
     attempt: int = 1
     used: Used = _NOTHING_KNOWN
     asked: str = ""
+    partition: str = ""
+    features: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One submission.
+    """One submission; a heterogeneous one is called what its first component is.
 
     Attributes:
         unit_id: its first job number. kind: "job", "array", "het".
         at_once: elements of an array that may run at once; 0 = all.
         due: not before this, where it waits for a time; None = at once. waits: "" or why no node would help it.
-        tasks: by index. features: of the nodes it may run on. line: by which it was submitted, container: what it runs
+        tasks: by index. line: by which it was submitted, container: what it runs
             in; "" = not told.
     """
 
@@ -89,7 +95,6 @@ class Unit:
     name: str
     user: str
     account: str
-    partition: str
     priority: int
     submit: float
     due: float | None = None
@@ -97,7 +102,6 @@ class Unit:
     at_once: int = 0
     cron: bool = False
     tasks: dict[int, UnitTask] = field(default_factory=dict)
-    features: str = ""
     line: str = ""
     container: str = ""
 
@@ -112,17 +116,19 @@ class Unit:
         return dag_of(self.user, self.name)
 
 
-def of_queue(jobs: Iterable[SlurmJob]) -> tuple[dict[int, Unit], list[Reject]]:
-    """Units of what the controller knows; a job it tells too little of is rejected."""
+def of_queue(jobs: Iterable[SlurmJob], stopped: Collection[str] = ()) -> tuple[dict[int, Unit], list[Reject]]:
+    """Units of what the controller knows; a job it tells too little of is rejected.
+
+    Args:
+        stopped: partitions where nothing starts, whatever reason jobs there still show.
+    """
     out: dict[int, Unit] = {}
     rejects: list[Reject] = []
     for job in jobs:
         if not job.job_id or job.submitted_at is None:
             rejects.append(Reject(job.job_id, "no number or no time of submission", job.name[:200]))
             continue
-        unit = out.get(_unit_id(job))
-        if unit is None:
-            unit = out.setdefault(_unit_id(job), _unit_of(job, job.submitted_at))
+        unit = _with(out, job, job.submitted_at, stopped)
         for task in _queued(job):
             unit.tasks[task.index] = task
         if job.state == "PENDING" and job.array_tasks:
@@ -143,9 +149,7 @@ def of_accounting(jobs: Iterable[AccountedJob]) -> tuple[dict[int, Unit], list[R
             continue
         if job.array_job_id and job.array_task is None:
             continue
-        unit = out.get(_unit_id(job))
-        if unit is None:
-            unit = out.setdefault(_unit_id(job), _unit_of(job, job.submitted_at))
+        unit = _with(out, job, job.submitted_at)
         task = _accounted(job)
         earlier = unit.tasks.get(task.index)
         if earlier is None or (task.started_at or 0.0, task.over) >= (earlier.started_at or 0.0, earlier.over):
@@ -174,18 +178,29 @@ def _unit_id(job: SlurmJob | AccountedJob) -> int:
     return job.array_job_id or job.het_job_id or job.job_id
 
 
-def _unit_of(job: SlurmJob | AccountedJob, submit: float) -> Unit:
+def _with(units: dict[int, Unit], job: SlurmJob | AccountedJob, submit: float, stopped: Collection[str] = ()) -> Unit:
+    """The submission a job is of, among these, put there if it is the first; of components one that waits holds all."""
+    unit_id = _unit_id(job)
+    unit = units.get(unit_id)
+    if unit is None:
+        units[unit_id] = unit = _unit_of(job, submit, stopped)
+    elif unit.kind == "het":
+        made = _unit_of(job, submit, stopped)
+        head = made if job.het_offset == 0 else unit
+        units[unit_id] = unit = replace(head, tasks=unit.tasks, waits=unit.waits or made.waits)
+    return unit
+
+
+def _unit_of(job: SlurmJob | AccountedJob, submit: float, stopped: Collection[str]) -> Unit:
     kind = "array" if job.array_job_id else "het" if job.het_job_id else "job"
     waits, due, cron, priority = "", None, False, 0
     if isinstance(job, SlurmJob):
         cron, priority = job.cron, _priority(job.priority)
         if job.state == "PENDING":
-            waits = _waits(job.reason)
+            waits = _waits(job.reason) or (_DOWN if set(job.partition.split(",")) <= {*stopped} else "")
             due = job.eligible_at if job.reason == "BeginTime" else None
-    partition = job.partition.split(",")[0]
     return Unit(
-        _unit_id(job), kind, job.name, job.user, job.account, partition, priority, submit, due, waits, 0, cron,
-        features=job.features if isinstance(job, SlurmJob) else job.constraints,
+        _unit_id(job), kind, job.name, job.user, job.account, priority, submit, due, waits, 0, cron,
         line=job.submit_line,
         container=job.container,
     )  # fmt: skip
@@ -232,6 +247,8 @@ def _queued(job: SlurmJob) -> Iterator[UnitTask]:
         host=_host(job.nodes),
         attempt=job.restarts + 1,
         asked=job.asked,
+        partition=_first(job.partition),
+        features=job.features,
     )
     if pending and job.array_job_id and job.array_task is None:
         for index in elements(job.array_tasks):
@@ -272,7 +289,14 @@ def _accounted(job: AccountedJob) -> UnitTask:
         attempt=job.restarts + 1,
         used=job.used,
         asked=job.asked,
+        partition=_first(job.partition),
+        features=job.constraints,
     )
+
+
+def _first(partitions: str) -> str:
+    """Of those it may run in."""
+    return partitions.partition(",")[0]
 
 
 def _index(job: SlurmJob | AccountedJob) -> int:
@@ -293,11 +317,13 @@ def _host(nodes: str) -> str:
 
 
 def waits_for(reason: str, source: str, partition: str) -> str:
-    """`waits.limit_key` of a reason that Slurm gives for a job that waits; "" if it names no limit and no lack."""
+    """`waits.limit_key` of a reason that Slurm gives for a job that waits; of its partition if it names no limit."""
     if reason.startswith(_LIMITED):
         return limit_key(Cause.SLURM_LIMIT, source, reason)
     cause = {"Priority": Cause.SLURM_PRIORITY, "Resources": Cause.ROOM}.get(reason)
-    return limit_key(cause, source, partition) if cause else ""
+    if cause is None and not partition:
+        return ""
+    return limit_key(cause or Cause.SLURM_PARTITION, source, partition)
 
 
 def _hint(limit_s: float | None) -> float | None:

@@ -1,4 +1,7 @@
-"""Slurm at its worst: fifty thousand jobs, and everything that goes wrong while they are read into a real store."""
+"""Slurm at its worst: fifty thousand jobs, and everything that goes wrong while they are read into a real store.
+
+By its commands, in the JSON of two eras, and over slurmrestd.
+"""
 
 import os
 import sys
@@ -6,7 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import stamina
@@ -21,11 +26,13 @@ from preprov.model.time import from_epoch
 from preprov.planning.prices import TablePriceBook
 from preprov.slurm.commands import SlurmCommands
 from preprov.slurm.errors import SlurmError, Trouble
+from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
 from preprov.store.database import open_store
 from preprov.testing.fake_slurm import FakeJob, FakeSlurm
+from preprov.testing.fake_slurmrestd import FakeSlurmrestd
 
 POOL = "batch"
 JOBS = int(os.environ.get("PREPROV_TEST_RUNS", "50000"))
@@ -47,28 +54,48 @@ class Now(Clock):
 
 
 class Faults:
-    """Runs the commands of a fake, and lets some of them go wrong."""
+    """Asks a fake, by its commands or as a client of its slurmrestd, and lets some of that go wrong."""
 
     def __init__(self, slurm: FakeSlurm, doomed: Sequence[FakeJob]) -> None:
         self.slurm, self.doomed = slurm, list(doomed)
+        self.restd = FakeSlurmrestd(slurm)
         self.rng = np.random.default_rng(5)
         self.strikes: Counter[str] = Counter()
         self.quiet = False
 
+    def purge(self, at: float) -> None:
+        """A job may go between two questions."""
+        if not self.quiet and self.doomed and 0.05 <= at < 0.15:
+            self.strikes["job purged between two questions"] += 1
+            self.slurm.jobs.pop(self.doomed.pop().job_id, None)
+
     def run(self, argv: Sequence[str], stdin: str | None = None) -> str:
         at = self.rng.random()
-        if not self.quiet:
-            if at < 0.05:
-                self.strikes["time-out"] += 1
-                raise SlurmError(Trouble.UNREACHABLE, "Socket timed out on send/recv operation", argv[0])
-            if self.doomed and at < 0.15:
-                self.strikes["job purged between two questions"] += 1
-                self.slurm.jobs.pop(self.doomed.pop().job_id, None)
+        if not self.quiet and at < 0.05:
+            self.strikes["time-out"] += 1
+            raise SlurmError(Trouble.UNREACHABLE, "Socket timed out on send/recv operation", argv[0])
+        self.purge(at)
         said = self.slurm.run(argv, stdin)
         if not self.quiet and at > 0.95 and "--json" in argv:
             self.strikes["cut short"] += 1
             return said[: len(said) // 2]
         return said
+
+    def get(self, url: str, **more: Any) -> httpx.Response:
+        at = self.rng.random()
+        if not self.quiet and at < 0.02:
+            self.strikes["time-out"] += 1
+            raise httpx.ReadTimeout("the read operation timed out")
+        if not self.quiet and at < 0.05:
+            self.strikes["500"] += 1
+            body = '{"errors": [{"errno": -1, "error": "Unspecified error"}], "jobs": [], "partitions": []}'
+            return httpx.Response(500, text=body)
+        self.purge(at)
+        answer = self.restd.get(url, **more)
+        if not self.quiet and at > 0.95:
+            self.strikes["cut short"] += 1
+            return httpx.Response(200, text=answer.text[: len(answer.text) // 2])
+        return answer
 
 
 def history(slurm: FakeSlurm, count: int) -> list[FakeJob]:
@@ -101,10 +128,18 @@ def history(slurm: FakeSlurm, count: int) -> list[FakeJob]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("newer", "jobs", "ahead_s"), [(False, JOBS // 10, -3600.0), (True, JOBS, 3600.0)], ids=["22.05", "24.05"]
+    ("newer", "rest", "jobs", "ahead_s"),
+    [(False, False, JOBS // 10, -3600.0), (True, False, JOBS, 3600.0), (True, True, JOBS // 10, -3600.0)],
+    ids=["22.05", "24.05", "rest"],
 )
 def test_fifty_thousand_jobs_come_through_everything_that_goes_wrong(
-    tmp_path: Path, newer: bool, jobs: int, ahead_s: float, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    newer: bool,
+    rest: bool,
+    jobs: int,
+    ahead_s: float,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slurm = FakeSlurm(["cn1"], tmp_path, newer=newer)
     trouble = Faults(slurm, history(slurm, jobs))
@@ -116,11 +151,13 @@ def test_fifty_thousand_jobs_come_through_everything_that_goes_wrong(
     router = Router(default=POOL)
 
     def started() -> SlurmSource:
-        reader = SlurmReader(SlurmCommands(trouble.run), RequestBudget(1e6, clock))
+        answers = SlurmRest("http://slurm", "root", lambda: "token") if rest else SlurmCommands(trouble.run)
+        reader = SlurmReader(answers, RequestBudget(1e6, clock))
         return SlurmSource(
             SlurmSettings("cluster", history_s=28 * DAY_S), reader, clock, wall=lambda: clock.now().timestamp()
         )
 
+    monkeypatch.setattr(httpx, "get", trouble.get)
     errors: list[SourceError] = []
     reader, passes, done = started(), 0, False
     with stamina.set_testing(True, attempts=2):

@@ -9,7 +9,7 @@ import pytest
 from preprov.contracts import LeadObservation, Service
 from preprov.control.routing import Route, Router
 from preprov.control.syncing import sync
-from preprov.control.waits import WaitReport, report
+from preprov.control.waits import Bottleneck, CauseTotal, WaitReport, report
 from preprov.model.pools import Standby
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
@@ -95,6 +95,12 @@ def test_tonights_bottleneck_is_the_airflow_pool_and_nodes_will_not_help(world: 
     assert found.tonight[2].limit_hours * 3600 == pytest.approx(299.0, abs=60)
     others = {b.words() for b in found.tonight if b is not found.tonight[2]}
     assert others <= {"no bottleneck", "the bottleneck is nodes that are not ready; warm ones help"}
+
+
+def test_a_partition_of_slurm_is_named_with_its_cores() -> None:
+    limit = CauseTotal(Cause.SLURM_PARTITION, "hpc", "batch", 3.0, 0, 64.0)
+    said = Bottleneck(START, limit, limit_hours=3.0, node_hours=0.5).words()
+    assert said == "the bottleneck is Slurm partition batch (64 cores); nodes will not help"
 
 
 def test_what_still_waits_is_said(world: World, airflow: FakeAirflow) -> None:

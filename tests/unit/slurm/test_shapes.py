@@ -182,6 +182,24 @@ def test_over_rest_a_failure_is_no_empty_queue(
     assert e.value.trouble is trouble
 
 
+@pytest.mark.parametrize(
+    "body", ["", "<html>", '{"meta": {"Slurm": {"rel', "[]", '{"meta": 3}', '{"meta": {"slurm": []}}']
+)
+def test_over_rest_a_version_that_is_not_told_is_unknown_or_an_error(
+    monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr(httpx, "get", lambda *_a, **_k: httpx.Response(200, text=body))
+    rest = SlurmRest("http://slurm", "root", lambda: "token")
+    try:
+        json.loads(body)
+    except ValueError:
+        with pytest.raises(SlurmError) as e:
+            rest.version()
+        assert e.value.trouble is Trouble.GARBLED
+    else:
+        assert rest.version() == "unknown"
+
+
 def test_over_rest_the_token_is_asked_for_anew_and_only_sent_as_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, str]] = []
 

@@ -1,12 +1,17 @@
 """A Slurm whose clock is not ours, read pass by pass."""
 
 import json
-from datetime import datetime
+import os
+import pwd
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from preprov.contracts import SourceState
+from preprov.demand.waiting.tonight import foresee
 from preprov.model.agent import Usage
 from preprov.model.errors import SourceError
 from preprov.model.time import from_epoch
@@ -18,7 +23,8 @@ from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
-from preprov.testing.fake_slurm import FakeJob, FakeSlurm
+from preprov.testing.fake_slurm import FakeJob, FakePartition, FakeSlurm
+from preprov.testing.fake_slurmrestd import FakeSlurmrestd
 from preprov.testing.live_source_contract import POOL, held, read, unrouted
 from preprov.testing.store_examples import T0
 
@@ -32,9 +38,9 @@ class World:
         self.ports = memory_ports()
         self.reader = self.source()
 
-    def source(self) -> SlurmSource:
+    def source(self, history_s: float = 86_400.0) -> SlurmSource:
         reader = SlurmReader(SlurmCommands(self.slurm.run), RequestBudget(1e6, self))
-        return SlurmSource(SlurmSettings("cluster", history_s=86_400.0), reader, self, wall=self.wall)
+        return SlurmSource(SlurmSettings("cluster", history_s=history_s), reader, self, wall=self.wall)
 
     def wall(self) -> float:
         return self.slurm.now() - self.ahead_s
@@ -248,6 +254,265 @@ def test_what_runs_in_a_reservation_of_slurms_own_asks_for_nothing_and_constrain
     assert kept.job_id in w.slurm.jobs
 
 
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_a_heterogeneous_job_is_one_run_with_a_task_for_each_component(tmp_path: Path, newer: bool) -> None:
+    w = World(tmp_path, 0.0, newer=newer)
+    head = w.slurm.add(name="sim", cpus=2)
+    wide = w.slurm.add(name="viz", cpus=8, nodes=2, partition="gpu", features="a100")
+    for offset, job in enumerate((head, wide)):
+        job.het_id, job.het_offset = head.job_id, offset
+    after = w.slurm.add(name="after", depends=f"afterok:{head.job_id}(unfulfilled)")
+    w.slurm.jobs = dict(reversed(w.slurm.jobs.items()))  # whichever component is told of first
+    told: list[str] = []
+
+    def passes() -> None:
+        for _ in range(2):
+            w.sleep(60)
+            for batch in w.reader.changes(w.ports.sources.state("cluster"), w.now()):
+                w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
+                told.extend(name for name, _ in batch.usage)
+        assert held(w.ports) == [str(head.job_id)]
+
+    def tasks():
+        return w.ports.work.work(POOL).tasks.set_index("task_id").sort_index()
+
+    passes()
+    assert tasks().index.tolist() == ["after", "sim+0", "sim+1"]
+    assert tasks()[["cpu", "instances", "constraint"]].to_numpy().tolist()[1:] == [[2.0, 1, ""], [4.0, 2, "a100"]]
+    signatures = tasks()["signature"].to_dict()
+    assert len(set(signatures.values())) == 3
+    work = w.ports.work.work(POOL)
+    names = work.tasks["task_id"].tolist()
+    edges = {(names[p], names[c]) for p, c in zip(work.parents, work.children, strict=True)}
+    assert edges == {("sim+0", "after"), ("sim+1", "after")}
+    begun = w.slurm.now()
+    for job in (head, wide):
+        job.state, job.start, job.node = "RUNNING", begun, "cn1"
+        job.used = {"cpu_s": 300.0, "peak_mib": 2048.0, "disk_mib": 0.0}
+    passes()
+    assert tasks()["started_at"].tolist()[1:] == pytest.approx([begun, begun], abs=1.0)
+    assert tasks()["signature"].to_dict() == signatures
+    for job in (head, wide):
+        w.slurm.end(job, "COMPLETED")
+    w.slurm.forgotten.update(w.slurm.jobs.keys() - {after.job_id})
+    after.depends = ""
+    w.reader = w.source()
+    passes()
+    assert tasks()["ended_at"].tolist()[1:] == pytest.approx([head.end, wide.end], abs=1.0)
+    assert tasks()["signature"].to_dict() == signatures
+    w.slurm.end(after, "COMPLETED")
+    w.slurm.forgotten.add(after.job_id)
+    w.sleep(300)
+    passes()
+    assert tasks()["ended_at"].notna().all()
+    assert not w.ports.sources.state("cluster").open
+    assert {t for t in told if "sim" in t} == {f"{head.job_id}/sim+{i}" for i in ("0#0", "1#0", "1#1")}
+    again = w.read()
+    assert (again.new, again.changed, again.gone) == (0, 0, 0), "and nothing comes twice"
+
+
+def test_the_partition_that_each_component_waits_in_is_its_queue_and_one_that_is_held_holds_all(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    head = w.slurm.add(name="sim")
+    other = w.slurm.add(name="sim", partition="gpu", reason="AssocMaxJobsLimit")
+    for offset, job in enumerate((head, other)):
+        job.het_id, job.het_offset = head.job_id, offset
+    (runs,) = [b.runs for b in w.reader.changes(w.ports.sources.state("cluster"), w.now()) if len(b.runs)]
+    assert runs.queues.tolist() == ["batch", "gpu"]
+    assert (runs.work.runs["due"] > runs.work.runs["submit"] + 86_400.0).all()
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["one process", "a process for each pass"])
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_elements_of_an_array_are_kept_after_the_controller_has_forgotten_them(
+    tmp_path: Path, newer: bool, anew: bool
+) -> None:
+    """While later ones still run, and after: each window of the accounting tells only of those that ended in it."""
+    w = World(tmp_path, 0.0, newer=newer)
+    first = w.slurm.add(name="wave")
+    array = [first, *(w.slurm.add(name="wave", submit=first.submit) for _ in range(3))]
+    for element, job in enumerate(array):
+        job.array_id, job.element = first.job_id, element
+
+    def ends() -> list[bool]:
+        w.reader = w.source() if anew else w.reader
+        w.read()
+        tasks = w.ports.work.work(POOL).tasks.set_index("task_id")["ended_at"].sort_index()
+        assert tasks.index.tolist() == [f"wave[{i}]" for i in range(4)]
+        return tasks.notna().tolist()
+
+    for element, job in enumerate(array):
+        job.state, job.start = "RUNNING", w.slurm.now()
+        w.sleep(900)
+        assert ends() == [i < element for i in range(4)]
+        w.slurm.end(job, "COMPLETED")
+        if element % 2:
+            assert ends() == [i <= element for i in range(4)]
+        w.sleep(400)
+        w.slurm.forgotten.add(job.job_id)  # some are forgotten between two passes
+        w.slurm.calls.clear()
+        assert ends() == [i <= element for i in range(4)]
+        asked = [c for c in w.slurm.calls if any(a.startswith("--jobs=") for a in c)]
+        assert len(asked) <= 1
+        assert ends() == [i <= element for i in range(4)]
+    w.sleep(600)
+    again = w.read()
+    assert (again.new, again.changed, again.gone) == (0, 0, 0)
+
+
+def test_an_array_that_ended_over_several_days_of_the_past_is_read_whole(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    begun = w.slurm.now() - 4 * 86_400.0
+    first = w.slurm.add(name="wave", submit=begun)
+    for i, job in enumerate([first, *(w.slurm.add(name="wave", submit=begun) for _ in range(3))]):
+        job.array_id, job.element = first.job_id, i
+        job.state, job.start, job.end = "COMPLETED", begun + 60.0, begun + i * 86_400.0 + 600.0
+        w.slurm.forgotten.add(job.job_id)
+    w.reader = w.source(history_s=7 * 86_400.0)
+    w.read()
+    assert w.ports.work.work(POOL).tasks["ended_at"].notna().tolist() == [True] * 4
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_where_nothing_starts_is_noted_once_and_its_jobs_are_not_expected(tmp_path: Path, newer: bool) -> None:
+    w = World(tmp_path, 0.0, newer=newer)
+    gpu = FakePartition("gpu", 8)
+    w.slurm.partitions = [FakePartition("batch", 4), gpu]
+    stuck = w.slurm.add(name="stuck", partition="gpu", reason="Priority")
+    w.slurm.add(name="either", partition="gpu,batch")
+
+    def pass_of(state: str) -> tuple[dict[str, bool], list[str]]:
+        gpu.state = state
+        w.sleep(301)
+        notes = []
+        for batch in w.reader.changes(w.ports.sources.state("cluster"), w.now()):
+            w.ports.sources.apply("cluster", unrouted(batch, "UTC"), w.now())
+            notes += batch.notes
+        runs = w.ports.work.work(POOL).runs
+        return dict(zip(runs["dag_id"], runs["due"] < w.wall() + 86_400.0, strict=True)), notes
+
+    both = {"ana/stuck": True, "ana/either": True}
+    assert pass_of("UP") == (both, [])
+    limits = {f.name: f.slots for f in w.ports.sources.limits()}
+    assert limits == {"batch": 4.0 * w.slurm.cpus, "gpu": 8.0 * w.slurm.cpus}, "nodes that are off count"
+    for state in ("DOWN", "INACTIVE"):
+        expected, (note,) = pass_of(state)
+        assert expected == {**both, "ana/stuck": False}
+        assert f"gpu is {state}" in note
+        assert pass_of(state) == (expected, [])
+        assert {f.name: f.slots for f in w.ports.sources.limits()} == {**limits, "gpu": 0.0}
+        (found,) = [f for f in w.reader.examine() if f.what == "partitions"]
+        assert (found.state, "nothing starts in gpu" in found.found) == ("warn", True)
+    expected, (note,) = pass_of("DRAIN")
+    assert expected == both, "what is queued there already still starts"
+    assert "takes no new jobs" in note
+    assert pass_of("UP") == (both, [])
+    assert stuck.state == "PENDING"
+
+
+def test_partitions_are_asked_for_every_few_minutes_and_where_they_are_hidden_the_rest_is_read(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    for _ in range(10):
+        w.read()
+        w.sleep(60)
+    asked = [c for c in w.slurm.calls if "partition" in c]
+    assert len(asked) == 2
+
+    def run(argv, stdin=None):
+        if "partition" in argv:
+            raise SlurmError(Trouble.DENIED, "Access/permission denied", "scontrol show")
+        return w.slurm.run(argv, stdin)
+
+    w.slurm.add(name="fit")
+    reader = SlurmReader(SlurmCommands(run), RequestBudget(1e6, w))
+    batches = list(SlurmSource(SlurmSettings("cluster"), reader, w, wall=w.wall).changes(SourceState(), w.now()))
+    assert [n for b in batches for n in b.notes] == [
+        "partitions are not known: scontrol show: Access/permission denied"
+    ]
+    assert any(len(b.runs) for b in batches)
+    assert all(b.limits is None for b in batches), "those that were told stay"
+
+
+def test_a_partition_that_tonights_jobs_fill_is_the_bottleneck(tmp_path: Path) -> None:
+    """A crontab's array of twelve, an hour each, where there is room for four."""
+    w = World(tmp_path, 0.0)
+    w.slurm.partitions = [FakePartition("batch", 2)]
+    turn = datetime.fromtimestamp(w.wall(), UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+    crontab = tmp_path / "root.cron"
+    crontab.write_text(f"0 {turn.hour} * * * sbatch --job-name=wave --partition=batch wave.sh\n")
+    yesterday = turn.timestamp() - 86_400.0
+    first = w.slurm.add(name="wave", submit=yesterday, user="root", reason="Resources")
+    array = [first, *(w.slurm.add(name="wave", submit=yesterday, user="root") for _ in range(11))]
+    for i, job in enumerate(array):
+        job.array_id, job.element, job.state = first.job_id, i, "COMPLETED"
+        job.start = yesterday + 3600.0 * (i // 4)
+        job.end = job.start + 3600.0
+        w.slurm.forgotten.add(job.job_id)
+    settings = SlurmSettings("cluster", history_s=3 * 86_400.0, crontabs=(crontab,))
+    w.reader = SlurmSource(settings, SlurmReader(SlurmCommands(w.slurm.run), RequestBudget(1e6, w)), w, wall=w.wall)
+    w.read()
+    found = foresee(w.ports.work.work(POOL), w.ports.work.schedules(POOL), w.ports.sources.limits(), w.now(), 8)
+    assert found.keys() == {"slurm_partition/cluster/batch"}
+    (waits,) = found.values()
+    assert waits.sum() == pytest.approx(4 * 3600.0 + 4 * 7200.0)
+
+
+@pytest.mark.parametrize(
+    ("private", "user", "level", "said"),
+    [
+        ("none", 4321, "None", ""),
+        ("jobs,usage,users", 4321, "None", "PrivateData=jobs,usage"),
+        ("accounts,users", 4321, "None", ""),  # nothing of that is read
+        ("jobs", 0, "None", ""),
+        ("jobs", 64030, "None", ""),
+        ("jobs", 4321, "Operator", ""),
+        ("jobs", 4321, "Administrator", ""),
+    ],
+)
+def test_a_queue_that_hides_jobs_of_others_is_not_found_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: str, user: int, level: str, said: str
+) -> None:
+    w = World(tmp_path, 0.0)
+    w.slurm.config_more |= {"PrivateData": private, "SlurmUser": "slurm(64030)"}
+    w.slurm.admin_level = level
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: SimpleNamespace(pw_name="ana"))
+    found = [f for f in w.reader.examine() if f.what == "jobs of others"]
+    assert [(f.state, f.found.partition(":")[0]) for f in found] == ([("warn", said)] if said else [])
+    assert all("adminlevel=Operator" in f.hint for f in found)
+
+
+def test_whether_what_running_jobs_use_can_be_asked_is_tried(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+
+    def run(argv, stdin=None):
+        if argv[0] == "sstat" and failing:
+            if failing[0]:
+                raise SlurmError(Trouble.DENIED, failing[0], "sstat -a")
+            return ""
+        return w.slurm.run(argv, stdin)
+
+    def usage() -> tuple[str, str]:
+        reader = SlurmReader(SlurmCommands(run), RequestBudget(1e6, w))
+        (found,) = [f for f in SlurmSource(SlurmSettings("c"), reader, w, wall=w.wall).examine() if f.what == "usage"]
+        assert (found.state == "ok") == (not found.hint)
+        return found.state, found.found
+
+    failing: list[str] = []
+    w.slurm.add(start=w.slurm.now() - 5, state="RUNNING", node="cn1")
+    assert usage()[0] == "ok"
+    assert not [c for c in w.slurm.calls if c[0] == "sstat"], "a job that has just begun has no step yet"
+    w.slurm.add(start=w.slurm.now() - 300, state="RUNNING", node="cn1")
+    assert usage() == ("ok", "`sstat` tells what 1 of 1 running jobs use")
+    failing = ["Access/permission denied"]
+    assert usage() == ("warn", "sstat -a: Access/permission denied")
+    failing = [""]
+    assert usage()[0] == "warn"
+    settings = SlurmSettings("c", usage=False)
+    source = SlurmSource(settings, SlurmReader(SlurmCommands(run), RequestBudget(1e6, w)), w, wall=w.wall)
+    assert "usage" not in {f.what for f in source.examine()}
+
+
 def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
     for ahead_s, state, said in ((3600.0, "warn", "ahead of"), (-3600.0, "warn", "behind"), (2.0, "ok", "agrees")):
         (clock,) = [f for f in World(tmp_path, ahead_s).reader.examine() if f.what == "clock"]
@@ -273,6 +538,27 @@ def test_over_rest_each_job_that_is_asked_for_takes_a_turn(monkeypatch: pytest.M
     jobs = [slurm.add().job_id for _ in range(5)]
     assert len(SlurmReader(SlurmCommands(slurm.run), budget).of_jobs(jobs)) == 5
     assert budget.asked == 1
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_over_rest_the_same_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, newer: bool) -> None:
+    w = World(tmp_path, 600.0, newer=newer)
+    monkeypatch.setattr(httpx, "get", FakeSlurmrestd(w.slurm).get)
+    w.quick()
+    w.slurm.add(name="waits", partition="gpu,debug")
+    w.slurm.partitions = [FakePartition("batch", 3), FakePartition("gpu", 1, state="DOWN")]
+    rest = SlurmReader(SlurmRest("http://slurm", "root", lambda: "token"), RequestBudget(1e6, w))
+    read_by = {"rest": SlurmSource(SlurmSettings("cluster"), rest, w, wall=w.wall), "commands": w.source()}
+    told, limits = {}, {}
+    for name, source in read_by.items():
+        ports = memory_ports()
+        read(w, ports, source)
+        work, limits[name] = ports.work.work(POOL), ports.sources.limits()
+        told[name] = (work.runs["dag_id"].tolist(), work.tasks[["task_id", "signature", "slot_of"]].to_numpy().tolist())
+        assert {f.what for f in source.examine() if f.state != "ok"} == {"clock", "partitions"}
+    assert told["rest"] == told["commands"]
+    assert limits["rest"] == limits["commands"]
+    assert [f.slots for f in limits["rest"]] == [3.0 * w.slurm.cpus, 0.0]
 
 
 def test_a_slurmrestd_without_that_version_says_to_set_api(monkeypatch: pytest.MonkeyPatch) -> None:

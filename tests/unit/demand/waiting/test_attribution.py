@@ -86,6 +86,15 @@ def test_slurm_says_why_a_job_waits_and_is_believed(cause: Cause) -> None:
     assert parts(only_task(slot_of=limit_key(cause, "hpc", "x"))) == {cause: 100.0}
 
 
+def test_a_slurm_job_of_which_nothing_was_said_waited_for_its_node_and_for_no_worker() -> None:
+    key = limit_key(Cause.SLURM_PARTITION, "hpc", "batch")
+    way = Warming("cn1", NOON + 40, NOON + 95, {"boot": 55.0})
+    bare, named = (parts(only_task(slot_of=k, node="cn1"), way) for k in ("", key))
+    assert bare == named == {Cause.ROOM: 40, Cause.BOOT: 55, Cause.SCHEDULER: 5}
+    given = parts(only_task(slot_of=key, node="cn1", slot_at=NOON + 35.0), way)
+    assert given == {Cause.SCHEDULER: 15, Cause.UNKNOWN: 25, Cause.ROOM: 5, Cause.BOOT: 55}
+
+
 def test_a_slurm_job_waits_for_its_turn_until_a_node_boots_for_it() -> None:
     work = only_task(slot_of=limit_key(Cause.SLURM_PRIORITY, "hpc", "batch"), node="cn1")
     way = Warming("cn1", NOON + 40, NOON + 95, {"allocate": 15.0, "boot": 30.0, "image": 10.0})

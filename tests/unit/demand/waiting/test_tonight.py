@@ -53,6 +53,20 @@ def test_limits_of_dags_are_told_apart_from_pools() -> None:
     assert found[runs][3] > 0
 
 
+@pytest.mark.parametrize("cause", [Cause.SLURM_PARTITION, Cause.ROOM, Cause.SLURM_PRIORITY])
+def test_jobs_of_slurm_wait_for_the_cores_of_their_partition_whatever_they_last_waited_for(cause: Cause) -> None:
+    """Five of 4 cores each at once, where 8 are: as for two slots."""
+    work = night()
+    tasks = work.tasks.assign(slots=4.0, slot_of=limit_key(cause, "hpc", "batch"))
+    partition = SlotLimit(Cause.SLURM_PARTITION, "batch", 8.0, source="hpc")
+    found = foresee(replace(work, tasks=tasks), [due("load", 2.0)], [*LIMITS, partition], AT, 6)
+    assert found.keys() == {partition.key}
+    assert found[partition.key].tolist() == [0, 0, pytest.approx(2 * 600 + 1200), 0, 0, 0]
+    for other in ("debug", "batch"):
+        elsewhere = replace(partition, name=other, source="other" if other == "batch" else "hpc")
+        assert foresee(replace(work, tasks=tasks), [due("load", 2.0)], [elsewhere], AT, 6) == {}
+
+
 def test_what_runs_now_holds_its_slots() -> None:
     work = night()
     loads = work.runs["dag_id"].to_numpy()[work.tasks["run"].to_numpy()] == "load"
