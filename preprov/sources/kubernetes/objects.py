@@ -11,6 +11,7 @@ from preprov.sources.kubernetes.holding import QUEUE_LABEL, Known, Limit, condit
 from preprov.sources.kubernetes.quantities import requests
 from preprov.sources.kubernetes.reading import instant, owners
 from preprov.sources.kubernetes.reading import of as _of
+from preprov.sources.kubernetes.selecting import constraint_of
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -33,6 +34,7 @@ class Step:
         queue: by its node selector, "" = that of its run. slot_at: when it had passed every limit.
         limit: (cause, name) of what it waits for, or waited for until then.
         placed_at: when it was given its node. attempt: which of its pods the times are of, 0 = none was seen.
+        constraint: which nodes it may be on. lost: what of that a constraint cannot say.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Step:
     limit: Limit | None = None
     node: str = ""
     attempt: int = 0
+    constraint: str = ""
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -208,7 +212,9 @@ def _steps(spec: Json, shown: Json, known: Known) -> tuple[list[Step], int]:
 def _step(name: str, pod: Json, known: Known) -> Step:
     spec = _of(pod, "spec")
     cpu, memory, gpu = requests(spec)
-    return Step(name, Signature.of(traits_of(pod)).path, cpu, memory, gpu, queue=known.queue(spec))
+    constraint, lost = constraint_of(spec)
+    signature = Signature.of(traits_of(pod)).path
+    return Step(name, signature, cpu, memory, gpu, queue=known.queue(spec), constraint=constraint, lost=lost)
 
 
 def _fill(steps: list[Step], pods: Sequence[Json], created: float, known: Known) -> None:

@@ -16,7 +16,7 @@ from preprov.sources.kubernetes.client import KubernetesClient
 from preprov.sources.kubernetes.examining import examine
 from preprov.sources.kubernetes.holding import Known, asks_kueue, by_class, gates, not_pulled, reserved_by_kueue
 from preprov.sources.kubernetes.objects import Found, group_of, job_of, of_job, of_pods, of_template
-from preprov.sources.kubernetes.runs import table
+from preprov.sources.kubernetes.runs import lost_of, table
 from preprov.sources.text import clean
 from preprov.sources.zones import canonical_zone
 
@@ -127,8 +127,9 @@ class KubernetesSource:
     ) -> Iterator[SyncBatch]:
         """What is new or has changed, some hundreds at a time."""
         changed = [f for f in found if self._kept.get(f.run_id) != hash(repr(f))]
-        if rejects:
-            yield SyncBatch(rejects=tuple(rejects))
+        notes = lost_of(changed)
+        if rejects or notes:
+            yield SyncBatch(rejects=tuple(rejects), notes=notes)
         for i in range(0, len(changed), _BATCH):
             part = changed[i : i + _BATCH]
             how = {"zone": self.zone, "tenant": self._settings.tenant}
@@ -159,7 +160,7 @@ class KubernetesSource:
             schedules=tuple(schedules),
             shapes=table(shapes, crons, source=self.key, zone=self.zone, tenant=self._settings.tenant),
             dag_queues={f.dag_id: tuple(sorted({s.queue or f.queue for s in f.steps})) for f in shapes},
-            notes=tuple(notes),
+            notes=(*notes, *lost_of(shapes)),
         )
 
     def _schedule(self, cron_job: Json, dag_id: str, now: datetime) -> Schedule | None:
