@@ -97,7 +97,7 @@ def of_job(job: Json, pods: Sequence[Json], known: Known) -> Found | None:
     cron = f"{_namespace(meta)}/{owner.get('name')}" if owner.get("kind") == "CronJob" else ""
     suspended = bool(spec.get("suspend"))
     found = Found(
-        run_id=_run_id(meta),
+        run_id=run_id(meta),
         dag_id=cron or f"{_namespace(meta)}/{traits_of(shown).dag}",
         namespace=_namespace(meta),
         priority=_priority(pods, _of(template, "spec"), known),
@@ -159,7 +159,7 @@ def of_pods(pods: Sequence[Json], known: Known) -> Found | None:
     )
     names: dict[str, int] = {}
     for pod in sorted(
-        pods, key=lambda p: (str(_of(p, "metadata").get("creationTimestamp")), _run_id(_of(p, "metadata")))
+        pods, key=lambda p: (str(_of(p, "metadata").get("creationTimestamp")), run_id(_of(p, "metadata")))
     ):
         task = traits_of(_without_status(pod)).task
         names[task] = names.get(task, 0) + 1
@@ -180,7 +180,7 @@ def group_of(pod: Json) -> str:
         return f"{_namespace(meta)}/{owner.get('name')}@{str(owner['uid'])[:8]}"
     if labels.get("dag_id") and labels.get("run_id"):
         return f"{_namespace(meta)}/{labels['dag_id']}@{labels['run_id']}"
-    return _run_id(meta)
+    return run_id(meta)
 
 
 def job_of(pod: Json) -> str:
@@ -331,7 +331,8 @@ def _priority(pods: Sequence[Json], template: Json, known: Known) -> int:
     return max((known.priority(_of(p, "spec")) for p in pods), default=known.priority(template))
 
 
-def _run_id(meta: Json) -> str:
+def run_id(meta: Json) -> str:
+    """Of a Job, or of a pod by itself."""
     return f"{_namespace(meta)}/{meta.get('name')}@{str(meta.get('uid'))[:8]}"
 
 
