@@ -199,8 +199,8 @@ class PrometheusSection(LiveSection):
 
     Attributes:
         url: without /api. user, password, or token: of somebody who may query it.
-        preset: queries for what cadvisor, a Slurm cgroup exporter or the node exporter tell; `query` adds to them or
-            replaces those of the same resource.
+        preset: queries for what cadvisor tells of pods, or with kube-state-metrics of Jobs, a Slurm cgroup exporter or
+            the node exporter; `query` adds to them or replaces those of the same resource.
         claimant: whose use a series is, with {label} for its labels: the name of a task instance, RUN/TASK#0.
         labels: label -> regular expression that has to match all of it; its named groups are labels too.
         step: seconds between samples. chunk: seconds of time in one request. lag: the newest so many seconds are left
@@ -213,7 +213,7 @@ class PrometheusSection(LiveSection):
     password: Secret | None = None
     token: Secret | None = None
     verify: bool | Path = True
-    preset: Literal["cadvisor", "slurm", "node"] | None = None
+    preset: Literal["cadvisor", "jobs", "slurm", "node"] | None = None
     claimant: str = ""
     labels: dict[str, str] = Field(default_factory=dict)
     query: list[UsageQuerySection] = Field(default_factory=list)

@@ -59,7 +59,7 @@ from preprov.contracts.pools import (
 from preprov.contracts.preflight import Headroom, Preflights
 from preprov.contracts.recall import RecallsLeads, Recollection, Warmed
 from preprov.contracts.serving import PlaceSeen, PutsBack, Serves, Service
-from preprov.contracts.sources import Reject, SourceBatch, UsageSource, WorkSource
+from preprov.contracts.sources import Reject, SourceBatch, WorkSource
 from preprov.contracts.store import (
     AuditLog,
     HistoryStore,
@@ -154,7 +154,6 @@ __all__ = [
     "Tended",
     "TokenStore",
     "Unit",
-    "UsageSource",
     "Volume",
     "VoteStore",
     "WaitingJob",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from preprov.contracts.base import Progress
@@ -64,12 +63,4 @@ class WorkSource(Protocol):
         A broken row becomes a `Reject`. Raises SourceError if the source is unreadable as a whole (a truncated
         archive, a missing column): what was yielded before must then not be kept. SourceUnavailableError is retryable.
         """
-        ...
-
-
-class UsageSource(Protocol):
-    """Usage over time of tasks that ran elsewhere."""
-
-    def samples(self, since: datetime, until: datetime) -> Iterator[tuple[str, Usage]]:
-        """(claimant, usage) in time order per claimant; what cannot be observed is None."""
         ...

@@ -24,7 +24,7 @@ from preprov.model.demand import DemandCurve
 from preprov.model.pools import Node, Pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.worktable import Array, WorkTable
-from preprov.planning.features import CONSTRAINT, tells_features
+from preprov.planning.features import CONSTRAINT, differ
 from preprov.planning.inputs import Lane
 from preprov.planning.lanes import LaneShape, lane_of, lanes_of
 from preprov.planning.packing import Kind, Mix
@@ -57,7 +57,7 @@ def parted(ctx: Context, pool: Pool, demand: DemandCurve, forecast_id: str, wave
     Args:
         wave: what is ready and found no room, kind by kind.
     """
-    alike = len({o.allocatable for g in pool.groups for o in g.offerings}) < 2 and not tells_features(pool)
+    alike = len({o.allocatable for g in pool.groups for o in g.offerings}) < 2 and not differ(pool)
     if alike or not demand.steps:
         return None
     shapes = remembered(ctx, (pool.name, "lanes"), _FRESH, lambda: _shapes(ctx, pool))
@@ -236,9 +236,14 @@ def _lanes_of_tasks(work: WorkTable, pool: Pool, shapes: Sequence[LaneShape], la
     amounts = np.nan_to_num(tasks[list(KINDS)].to_numpy(dtype=np.float64))
     sizes, number = np.unique(amounts, axis=0, return_inverse=True)
 
+    known: dict[tuple[object, ...], int] = {}
+
     def position(size: Sequence[float], affinity: Mapping[str, str]) -> int:
-        found = lane_of(pool, shapes, Resources(*size), affinity)
-        return -1 if found is None else found
+        key = (*size, *sorted(affinity.items()))
+        if key not in known:
+            found = lane_of(pool, shapes, Resources(*size), affinity)
+            known[key] = -1 if found is None else found
+        return known[key]
 
     out: Array = np.array([position(s, {}) for s in sizes.tolist()], dtype=np.int64)[number.ravel()]
     if labels:

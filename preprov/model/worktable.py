@@ -55,7 +55,7 @@ WAIT_COLUMNS: Final = {
     "node": "object",  # where it ran, as its place calls that; "" = nobody says
     "placed_at": "float64",  # when a node that was up was given to it, where its place says so; NaN = nobody says
     "attempt": "int64",  # which of its attempts the times are of; 0 = nobody says, or it belongs to another pool
-    "constraint": "object",  # what it demands of the features of its node, as Slurm writes that; "" = nothing
+    "constraint": "object",  # of the features of its node, as `planning.features` reads it; "" = none
 }
 """Further columns of tasks, all of them or none: what a task waits on, told by places that have their own limits."""
 NOT_TOLD: Final = {

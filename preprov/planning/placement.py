@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation
 from preprov.model.reservations import Reservation
 from preprov.model.resources import KINDS, UNITS, ZERO, Resources
-from preprov.planning.features import CONSTRAINT, met, offered
+from preprov.planning.features import CONSTRAINT, meets, offered
 from preprov.planning.held import held_by_node
 from preprov.planning.packing import Mix, usable_of
 
@@ -153,10 +153,8 @@ def holds(pool: Pool, group: str, offering: Offering, request: Resources, affini
     known = {"instance_type": offering.instance_type, "zone": offering.zone, "group": group}
     if any(known[k] != v for k, v in affinity.items() if known.get(k)):
         return False
-    if affinity.get(CONSTRAINT):
-        features = offered(pool, group)
-        if features is not None and not met(affinity[CONSTRAINT], features):
-            return False
+    if affinity.get(CONSTRAINT) and not meets(pool, group, affinity[CONSTRAINT]):
+        return False
     return request.fits_in(offering.allocatable, tuple(pool.binding))
 
 

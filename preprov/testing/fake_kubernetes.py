@@ -1,6 +1,7 @@
 """A small Kubernetes API server over HTTP: lists of Jobs, CronJobs, pods and Kueue's workloads, paged as the real one.
 
-It stores what it is told, hands out continue tokens that expire, answers access reviews by its `rights`, and refuses
+It stores what it is told, hands out continue tokens that expire, tells who watches what changed (and ends the watch at
+once), answers access reviews by its `rights`, and refuses
 after so many answers if asked to. It runs nothing: whoever uses it says what becomes of a Job.
 """
 
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from preprov.testing.fake_kubernetes_resize import at_once, resized
+from preprov.testing.fake_kubernetes_watch import Journal
 
 Json = dict[str, Any]
 
@@ -37,6 +39,7 @@ class FakeKubernetes:
 
     Attributes:
         objects: resource -> uid -> object. rights: (group, resource) that may be listed. kueue: its CRDs are there.
+        watched: whether what may be listed may be watched. journal: what changed; `forget` it, and watches are refused.
         kueue_versions: in which its workloads are served, the one that is liked best first.
         answers: answered before it refuses; None = always. page: at most so many objects a page.
         forget: continue tokens that are no longer known, to be refused once each. asked: requests so far.
@@ -50,6 +53,8 @@ class FakeKubernetes:
         default_factory=lambda: {("", "pods/resize"), *((group, name) for name, (group, _) in PLACES.items())}
     )
     kueue: bool = True
+    watched: bool = True
+    journal: Journal = field(default_factory=Journal)
     kueue_versions: tuple[str, ...] = ("v1beta1",)
     answers: int | None = None
     page: int = 500
@@ -200,7 +205,7 @@ class FakeKubernetes:
             asked = body["spec"]["resourceAttributes"]
             below = asked.get("subresource")
             what = f"{asked['resource']}/{below}" if below else asked["resource"]
-            allowed = (asked.get("group") or "", what) in self.rights
+            allowed = (asked.get("group") or "", what) in self.rights and (self.watched or asked["verb"] != "watch")
             return 201, {**body, "kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}
         named = path.strip("/").split("/")
         if named[:3] == ["api", "v1", "namespaces"] and named[4:5] == ["pods"] and len(named) > 5:
@@ -245,25 +250,35 @@ class FakeKubernetes:
             if (group, name) not in self.rights:
                 return 403, status(403, "Forbidden")
             namespace = parts[1] if len(parts) == 3 and parts[0] == "namespaces" else ""
+            if query.get("watch", [""])[0] in ("true", "True"):
+                return self._watch(name, namespace, query)
             found = [o for o in self.objects[name].values() if namespace in ("", o["metadata"]["namespace"])]
-            return self._page(name, found, query)
+            version = 0 if "continue" in query else self.journal.look(name, self.objects[name])
+            return self._page(name, found, query, version)
         return 404, status(404, "NotFound")
 
-    def _page(self, name: str, found: list[Json], query: Mapping[str, list[str]]) -> tuple[int, Json]:
+    def _watch(self, name: str, namespace: str, query: Mapping[str, list[str]]) -> tuple[int, Json]:
+        if not self.watched:
+            return 403, status(403, "Forbidden")
+        self.journal.look(name, self.objects[name])
+        told = self.journal.since(name, int(query["resourceVersion"][0]), namespace)
+        return 200, {"text": "".join(f"{json.dumps(t)}\n" for t in told)}
+
+    def _page(self, name: str, found: list[Json], query: Mapping[str, list[str]], version: int = 1) -> tuple[int, Json]:
         """A list is as it was when it was begun, whatever is deleted while somebody reads it."""
         token = query.get("continue", [""])[0]
-        number, at = (int(part) for part in token.split(".")) if token else (next(self._numbers), 0)
+        number, at, version = map(int, token.split(".")) if token else (next(self._numbers), 0, version)
         if at and self.forget:
             self.forget -= 1
             return 410, status(410, "Expired")
         found = self._lists.get(number, found)
         size = min(int(query.get("limit", [str(self.page)])[0]), self.page)
-        more = {"continue": f"{number}.{at + size}"} if at + size < len(found) else {}
+        more = {"continue": f"{number}.{at + size}.{version}"} if at + size < len(found) else {}
         if more:
             self._lists[number] = found  # a page may be asked for again
         return 200, {
             "kind": f"{name}List",
-            "metadata": {"resourceVersion": "1", **more},
+            "metadata": {"resourceVersion": str(version), **more},
             "items": found[at : at + size],
         }
 

@@ -1,7 +1,8 @@
-"""Lists of a Kubernetes API server by its own Python client, page by page, as plain JSON."""
+"""Lists of a Kubernetes API server by its own Python client, page by page, and what changed since, as plain JSON."""
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -17,6 +18,9 @@ Json: TypeAlias = dict[str, Any]
 
 PAGE: Final = 500
 _TIMEOUT_S: Final = (5.0, 30.0)
+_WATCH_S: Final = 1
+"""For so long the server waits for changes before it ends a watch: it takes whole seconds, and 0 is half an hour."""
+_ROUNDS: Final = 40
 _GONE: Final = 410
 _KUEUE: Final = ("kueue.x-k8s.io", "workloads")
 
@@ -57,15 +61,38 @@ class KubernetesClient:
 
     def jobs(self) -> Iterator[Json]:
         """All Jobs."""
-        yield from self._all("BatchV1Api", "job")
+        yield from self._all("job")
 
     def cron_jobs(self) -> Iterator[Json]:
         """All CronJobs."""
-        yield from self._all("BatchV1Api", "cron_job")
+        yield from self._all("cron_job")
 
-    def pods(self) -> Iterator[Json]:
-        """All pods."""
-        yield from self._all("CoreV1Api", "pod")
+    def pages(self, kind: str, namespace: str) -> Iterator[tuple[str, list[Json]]]:
+        """All objects of a kind ("job", "cron_job" or "pod") of a namespace ("" = of all), page by page.
+
+        Gives the version of the list with each page, which is the same for all of them.
+
+        Raises:
+            ForgottenError: it took so long that the server forgot the list. Begin anew.
+        """
+        for answer in self._answers(self._listing(kind, namespace)):
+            yield str((answer.get("metadata") or {}).get("resourceVersion") or ""), _items(answer)
+
+    def since(self, kind: str, namespace: str, version: str) -> Iterator[tuple[str, Json]]:
+        """(ADDED, MODIFIED, DELETED or BOOKMARK; object) of what changed since a version, as far as it is known now.
+
+        Raises:
+            ForgottenError: the server does not know any more what changed since then. List it whole.
+            SourceUnavailableError: it was cut short; what was given is right.
+        """
+        listed = self._listing(kind, namespace)
+        for _ in range(_ROUNDS):
+            told = 0
+            for what, thing in self._changes(listed, version):
+                version, told = str((thing.get("metadata") or {}).get("resourceVersion") or version), told + 1
+                yield what, thing
+            if told < PAGE:  # else more may be waiting
+                return
 
     def priority_classes(self) -> Iterator[Json]:
         """All priority classes; none where they may not be read."""
@@ -102,11 +129,11 @@ class KubernetesClient:
 
         return str(self._json(client.VersionApi(self._connected()).get_code).get("gitVersion", "?"))
 
-    def may_list(self, group: str, resource: str, namespace: str = "") -> bool:
+    def may(self, verb: str, group: str, resource: str, namespace: str = "") -> bool:
         """Whether we may."""
         from kubernetes import client
 
-        attributes = client.V1ResourceAttributes(group=group, resource=resource, verb="list", namespace=namespace)
+        attributes = client.V1ResourceAttributes(group=group, resource=resource, verb=verb, namespace=namespace)
         review = client.V1SelfSubjectAccessReview(
             spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
         )
@@ -124,14 +151,17 @@ class KubernetesClient:
                 raise SourceError(e.what, where=e.where, hint=e.hint) from e
         return self._api
 
-    def _all(self, api_name: str, kind: str) -> Iterator[Json]:
+    def _listing(self, kind: str, namespace: str) -> Callable[..., Any]:
         from kubernetes import client
 
-        api = getattr(client, api_name)(self._connected())
-        if not self.namespaces:
-            yield from self._pages(getattr(api, f"list_{kind}_for_all_namespaces"))
-        for name in self.namespaces:
-            yield from self._pages(partial(getattr(api, f"list_namespaced_{kind}"), name))
+        api: Any = (client.CoreV1Api if kind == "pod" else client.BatchV1Api)(self._connected())
+        if namespace:
+            return partial(getattr(api, f"list_namespaced_{kind}"), namespace)
+        return getattr(api, f"list_{kind}_for_all_namespaces")  # type: ignore[no-any-return]
+
+    def _all(self, kind: str) -> Iterator[Json]:
+        for name in self.namespaces or ("",):
+            yield from self._pages(self._listing(kind, name))
 
     def _if_allowed(self, listed: Callable[..., Any]) -> Iterator[Json]:
         """Every item; none of what is not there, or may not be read."""
@@ -144,18 +174,52 @@ class KubernetesClient:
 
     def _pages(self, listed: Callable[..., Any]) -> Iterator[Json]:
         """Every item. A list that took so long that the server forgot it is begun anew: items may come twice."""
+        while True:
+            try:
+                for answer in self._answers(listed):
+                    yield from _items(answer)
+            except ForgottenError:
+                continue
+            return
+
+    def _answers(self, listed: Callable[..., Any]) -> Iterator[Json]:
+        """Page by page."""
         token = ""
         while True:
-            more = {"_continue": token} if token else {}
-            try:
-                answer = self._json(listed, limit=PAGE, **more)
-            except _Forgotten:
-                token = ""
-                continue
-            yield from (i for i in answer.get("items") or () if isinstance(i, dict))
+            answer = self._json(listed, limit=PAGE, **({"_continue": token} if token else {}))
+            yield answer
             token = str((answer.get("metadata") or {}).get("continue") or "")
             if not token:
                 return
+
+    def _changes(self, listed: Callable[..., Any], version: str) -> Iterator[tuple[str, Json]]:
+        """What one watch tells before the server ends it."""
+        from kubernetes.watch import watch
+
+        lines: Any = watch.iter_resp_lines
+        with self._meant():
+            turn = self._budget.take()
+            began = epoch(self._clock.now())
+            try:
+                answer = listed(
+                    watch=True,
+                    resource_version=version,
+                    allow_watch_bookmarks=True,
+                    timeout_seconds=_WATCH_S,
+                    _preload_content=False,
+                    _request_timeout=_TIMEOUT_S,
+                )
+            finally:
+                self._budget.answered(turn)  # what it is silent for then is no slowness
+            self.clock.hear(answer.headers.get("date"), began)
+            with closing(answer):
+                for line in lines(answer):
+                    told = json.loads(line)
+                    if not isinstance(told, dict) or not isinstance(told.get("object"), dict):
+                        raise ValueError("not a change")
+                    if told.get("type") == "ERROR":
+                        raise _refused(told["object"].get("code"), told["object"].get("reason"), self.where)
+                    yield str(told.get("type")), told["object"]
 
     def _json(self, asked: Callable[..., Any], **more: Any) -> Json:
         """What is answered, without a model made of each object."""
@@ -178,13 +242,21 @@ class KubernetesClient:
         raise AssertionError("stamina ends by an answer or an error")
 
     def _ask(self, call: Callable[[], Any]) -> Any:
+        began = self._budget.take()
+        try:
+            with self._meant():
+                return call()
+        finally:
+            self._budget.answered(began)
+
+    @contextmanager
+    def _meant(self) -> Iterator[None]:
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         where = self.where
-        began = self._budget.take()
         try:
-            return call()
+            yield
         except ApiException as e:
             raise _refused(e.status, e.reason, where) from e
         except (HTTPError, OSError) as e:
@@ -193,21 +265,23 @@ class KubernetesClient:
         except ValueError as e:
             hint = "the next pass asks again"
             raise _CutShortError(f"an answer that is no JSON: {e}", where=where, hint=hint) from e
-        finally:
-            self._budget.answered(began)
 
 
 class _CutShortError(SourceUnavailableError):
     """The answer is no JSON: it was cut off on its way."""
 
 
-class _Forgotten(Exception):
-    """The server no longer knows where the list goes on."""
+class ForgottenError(Exception):
+    """The server no longer knows where the list goes on, or what changed since it."""
+
+
+def _items(answer: Json) -> list[Json]:
+    return [i for i in answer.get("items") or () if isinstance(i, dict)]
 
 
 def _refused(status: int | None, reason: object, where: str) -> Exception:
     if status == _GONE:
-        return _Forgotten()
+        return ForgottenError()
     if status in (401, 403):
         hint = "a role that may list jobs, cronjobs and pods: `preprov source test` says which it lacks"
         return SourceError(f"not allowed ({status})", where=where, hint=hint)

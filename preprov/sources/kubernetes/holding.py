@@ -4,7 +4,7 @@ A cluster says when Kueue set a quota aside, and when a suspended Job went on. W
 does not say: that is noted when a pass sees it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -107,13 +107,19 @@ def asks_kueue(thing: Json) -> bool:
     return QUEUE_LABEL in of(of(thing, "metadata"), "labels") or bool(of(thing, "spec").get("suspend"))
 
 
+def noted_of(notebook: Mapping[str, str], uids: Collection[str]) -> dict[str, str]:
+    """What the notebook says of these pods."""
+    return {k: v for k, v in notebook.items() if k.startswith((_GATE, _IMAGE)) and k.partition(":")[2] in uids}
+
+
 def gates(
     pods: Iterable[Json], notebook: Mapping[str, str], now: float
 ) -> tuple[dict[str, float], dict[str, str | None]]:
     """(uid -> when its gates were open, changes of the notebook).
 
     Args:
-        pods: all of them. notebook: as it was kept. now: epoch seconds by the cluster's clock.
+        pods: that are looked at. notebook: what was kept of them, and of those that are gone.
+        now: epoch seconds by the cluster's clock.
     """
     ungated: dict[str, float] = {}
     notes: dict[str, str | None] = {k: None for k in notebook if k.startswith(_GATE)}

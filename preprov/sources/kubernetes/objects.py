@@ -11,6 +11,7 @@ from preprov.sources.kubernetes.holding import QUEUE_LABEL, Known, Limit, condit
 from preprov.sources.kubernetes.quantities import requests
 from preprov.sources.kubernetes.reading import instant, owners
 from preprov.sources.kubernetes.reading import of as _of
+from preprov.sources.kubernetes.selecting import constraint_of
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -33,6 +34,7 @@ class Step:
         queue: by its node selector, "" = that of its run. slot_at: when it had passed every limit.
         limit: (cause, name) of what it waits for, or waited for until then.
         placed_at: when it was given its node. attempt: which of its pods the times are of, 0 = none was seen.
+        constraint: which nodes it may be on. lost: what of that a constraint cannot say.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Step:
     limit: Limit | None = None
     node: str = ""
     attempt: int = 0
+    constraint: str = ""
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ def of_job(job: Json, pods: Sequence[Json], known: Known) -> Found | None:
     cron = f"{_namespace(meta)}/{owner.get('name')}" if owner.get("kind") == "CronJob" else ""
     suspended = bool(spec.get("suspend"))
     found = Found(
-        run_id=_run_id(meta),
+        run_id=run_id(meta),
         dag_id=cron or f"{_namespace(meta)}/{traits_of(shown).dag}",
         namespace=_namespace(meta),
         priority=_priority(pods, _of(template, "spec"), known),
@@ -155,7 +159,7 @@ def of_pods(pods: Sequence[Json], known: Known) -> Found | None:
     )
     names: dict[str, int] = {}
     for pod in sorted(
-        pods, key=lambda p: (str(_of(p, "metadata").get("creationTimestamp")), _run_id(_of(p, "metadata")))
+        pods, key=lambda p: (str(_of(p, "metadata").get("creationTimestamp")), run_id(_of(p, "metadata")))
     ):
         task = traits_of(_without_status(pod)).task
         names[task] = names.get(task, 0) + 1
@@ -176,7 +180,7 @@ def group_of(pod: Json) -> str:
         return f"{_namespace(meta)}/{owner.get('name')}@{str(owner['uid'])[:8]}"
     if labels.get("dag_id") and labels.get("run_id"):
         return f"{_namespace(meta)}/{labels['dag_id']}@{labels['run_id']}"
-    return _run_id(meta)
+    return run_id(meta)
 
 
 def job_of(pod: Json) -> str:
@@ -208,7 +212,9 @@ def _steps(spec: Json, shown: Json, known: Known) -> tuple[list[Step], int]:
 def _step(name: str, pod: Json, known: Known) -> Step:
     spec = _of(pod, "spec")
     cpu, memory, gpu = requests(spec)
-    return Step(name, Signature.of(traits_of(pod)).path, cpu, memory, gpu, queue=known.queue(spec))
+    constraint, lost = constraint_of(spec)
+    signature = Signature.of(traits_of(pod)).path
+    return Step(name, signature, cpu, memory, gpu, queue=known.queue(spec), constraint=constraint, lost=lost)
 
 
 def _fill(steps: list[Step], pods: Sequence[Json], created: float, known: Known) -> None:
@@ -325,7 +331,8 @@ def _priority(pods: Sequence[Json], template: Json, known: Known) -> int:
     return max((known.priority(_of(p, "spec")) for p in pods), default=known.priority(template))
 
 
-def _run_id(meta: Json) -> str:
+def run_id(meta: Json) -> str:
+    """Of a Job, or of a pod by itself."""
     return f"{_namespace(meta)}/{meta.get('name')}@{str(meta.get('uid'))[:8]}"
 
 

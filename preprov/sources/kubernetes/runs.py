@@ -15,6 +15,7 @@ from preprov.sources.text import clean
 
 _FAR_S: Final = 3650 * 86_400.0
 """What no node would help is expected so long after it was made: never."""
+_MOST_LOST: Final = 20
 _NAN: Final = float("nan")
 _FOREVER: Final = float("inf")
 
@@ -66,7 +67,7 @@ def table(
         "node": labels([s.node for _, s in steps]),
         "placed_at": _numbers(s.placed_at for _, s in steps) - ahead,
         "attempt": np.array([s.attempt for _, s in steps], dtype=np.int64),
-        "constraint": labels([""] * len(steps)),
+        "constraint": labels([clean(s.constraint) for _, s in steps]),
     }
     edges = np.array(_edges(found), dtype=np.int64).reshape(-1, 2)
     work = WorkTable(
@@ -77,6 +78,19 @@ def table(
     )
     queues = labels([clean(s.queue or found[i].queue) for i, s in steps])
     return SeenRuns(work, np.array([f.over for f in found], dtype=bool), queues)
+
+
+def lost_of(found: Sequence[Found]) -> tuple[str, ...]:
+    """What demands of nodes a constraint cannot say, and whose they are, in a sentence each."""
+    whose: dict[str, dict[str, None]] = {}
+    for f in found:
+        for part in {p for s in f.steps for p in s.lost}:
+            whose.setdefault(part, {})[f.dag_id] = None
+    return tuple(
+        f"nodes that work demands, not planned by: {clean(part, 200)} (of {clean(next(iter(dags)), 200)}"
+        f"{f' and {len(dags) - 1} more' if len(dags) > 1 else ''})"
+        for part, dags in sorted(whose.items())[:_MOST_LOST]
+    )
 
 
 def _edges(found: Sequence[Found]) -> list[tuple[int, int]]:

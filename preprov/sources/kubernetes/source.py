@@ -9,14 +9,14 @@ from typing import Any, Final
 from cronsim import CronSim, CronSimError
 
 from preprov.contracts import Finding, Progress, Reject, SourceState, SyncBatch
-from preprov.kube.labels import is_known
 from preprov.model.time import epoch
 from preprov.model.work import Schedule
 from preprov.sources.kubernetes.client import KubernetesClient
 from preprov.sources.kubernetes.examining import examine
-from preprov.sources.kubernetes.holding import Known, asks_kueue, by_class, gates, not_pulled, reserved_by_kueue
-from preprov.sources.kubernetes.objects import Found, group_of, job_of, of_job, of_pods, of_template
-from preprov.sources.kubernetes.runs import table
+from preprov.sources.kubernetes.holding import Known, by_class, gates, not_pulled, noted_of, reserved_by_kueue
+from preprov.sources.kubernetes.mirror import Mirror
+from preprov.sources.kubernetes.objects import Found, of_job, of_pods, of_template
+from preprov.sources.kubernetes.runs import lost_of, table
 from preprov.sources.text import clean
 from preprov.sources.zones import canonical_zone
 
@@ -54,13 +54,15 @@ class KubernetesSource:
 
     A run is a Job with its pods, or the pods that another controller (Argo, Spark, Airflow's executor) runs to an end.
     An API server remembers nothing: what was deleted before anybody looked is not known, so passes should come more
-    often than `ttlSecondsAfterFinished` is long. Each pass lists everything; what has not changed is not told again.
+    often than `ttlSecondsAfterFinished` is long. The first pass of a process lists everything, and every quarter of an
+    hour one does; those between read what changed, where that may be watched.
     """
 
     def __init__(self, settings: KubernetesSettings, client: KubernetesClient) -> None:
         self._settings = settings
         self._client = client
-        self._kept: dict[str, int] = {}
+        self._mirror = Mirror()
+        self._before = Known()
         self._skew, self._heard = 0.0, False
 
     @property
@@ -80,37 +82,44 @@ class KubernetesSource:
     def changes(self, state: SourceState, now: datetime, progress: Progress | None = None) -> Iterator[SyncBatch]:
         """As the contract says: CronJobs first, then Jobs and pods as they are now."""
         if not state.cursor:
-            self._kept.clear()
+            self._mirror = Mirror()
+        mirror = self._mirror
         known = Known(by_class(self._client.priority_classes()), self._settings.queue_key)
         crons, first = self._crons(now, known)
         yield first
-        jobs = _each(self._client.jobs())
-        pods: dict[str, list[Json]] = {}
-        others: dict[str, list[Json]] = {}
-        every = _each(self._client.pods())
-        for pod in every:
-            job, group = job_of(pod), group_of(pod)
-            if job:
-                pods.setdefault(job, []).append(pod)
-            elif group:
-                others.setdefault(group, []).append(pod)
-        kueue = any(asks_kueue(thing) for thing in (*jobs, *every))
-        reserved = reserved_by_kueue(self._client.workloads()) if kueue else {}
+        mirror.look(self._client, epoch(now))
+        known = self._held(known)
+        jobs, pods = mirror.runs()
+        every = [pod for group in pods.values() for pod in group]
         skew = self._clock(state)
-        ungated, notes = gates(every, state.notebook, epoch(now) + self._skew)
-        images, more = not_pulled(every, state.notebook)
+        notebook = state.notebook
+        if mirror.lost is not None:
+            notebook = noted_of(notebook, mirror.lost | {str((p.get("metadata") or {}).get("uid")) for p in every})
+        ungated, notes = gates(every, notebook, epoch(now) + self._skew)
+        images, more = not_pulled(every, notebook)
         if skew or notes or more:
             yield SyncBatch(notebook={**skew, **notes, **more})
-        known = replace(known, reserved=reserved, ungated=ungated, images=images)
-        found, rejects = _found(jobs, pods, others, known)
+        found, rejects = _found(jobs, pods, replace(known, ungated=ungated, images=images))
         yield from self._told(found, rejects, crons, progress)
-        there = {f.run_id for f in found}
-        gone = tuple(r.run_id for r in state.open if r.run_id not in there)
-        for run_id in self._kept.keys() - there:
-            del self._kept[run_id]
-        yield SyncBatch(gone=gone, cursor=json.dumps({"seen": epoch(now)}))
+        there = mirror.run_ids
+        yield SyncBatch(
+            gone=tuple(r.run_id for r in state.open if r.run_id not in there), cursor=json.dumps({"seen": epoch(now)})
+        )
+        mirror.touched, mirror.lost = set(), set()
 
     # ---- inside
+
+    def _held(self, known: Known) -> Known:
+        """With what Kueue has set aside; runs of which anything but their objects has changed are told again."""
+        mirror, before = self._mirror, self._before
+        if mirror.kueue:
+            known = replace(known, reserved=reserved_by_kueue(self._client.workloads()))
+        ours, theirs = known.reserved, before.reserved
+        mirror.touch(u for u in ours.keys() | theirs.keys() if repr(ours.get(u)) != repr(theirs.get(u)))
+        if known.priorities != before.priorities:
+            mirror.touch_all()
+        self._before = known
+        return known
 
     def _clock(self, state: SourceState) -> Mapping[str, str]:
         """Learn how far ahead their clock is; returns what is to be kept of it.
@@ -126,16 +135,15 @@ class KubernetesSource:
         self, found: Sequence[Found], rejects: Sequence[Reject], crons: dict[str, str], progress: Progress | None
     ) -> Iterator[SyncBatch]:
         """What is new or has changed, some hundreds at a time."""
-        changed = [f for f in found if self._kept.get(f.run_id) != hash(repr(f))]
-        if rejects:
-            yield SyncBatch(rejects=tuple(rejects))
-        for i in range(0, len(changed), _BATCH):
-            part = changed[i : i + _BATCH]
+        notes = lost_of(found)
+        if rejects or notes:
+            yield SyncBatch(rejects=tuple(rejects), notes=notes)
+        for i in range(0, len(found), _BATCH):
+            part = found[i : i + _BATCH]
             how = {"zone": self.zone, "tenant": self._settings.tenant}
             yield SyncBatch(runs=table(part, crons, source=self.key, ahead=self._skew, **how))
-            self._kept.update({f.run_id: hash(repr(f)) for f in part})
             if progress is not None:
-                progress((i + len(part)) / len(changed), "jobs and pods")
+                progress((i + len(part)) / len(found), "jobs and pods")
 
     def _crons(self, now: datetime, known: Known) -> tuple[dict[str, str], SyncBatch]:
         """Cron of each CronJob, and the batch that declares them."""
@@ -159,7 +167,7 @@ class KubernetesSource:
             schedules=tuple(schedules),
             shapes=table(shapes, crons, source=self.key, zone=self.zone, tenant=self._settings.tenant),
             dag_queues={f.dag_id: tuple(sorted({s.queue or f.queue for s in f.steps})) for f in shapes},
-            notes=tuple(notes),
+            notes=(*notes, *lost_of(shapes)),
         )
 
     def _schedule(self, cron_job: Json, dag_id: str, now: datetime) -> Schedule | None:
@@ -185,18 +193,20 @@ class KubernetesSource:
 
 
 def _found(
-    jobs: Sequence[Json], pods: Mapping[str, list[Json]], others: Mapping[str, list[Json]], known: Known
+    jobs: Sequence[tuple[str, Json]], pods: Mapping[str, list[Json]], known: Known
 ) -> tuple[list[Found], list[Reject]]:
     found: list[Found] = []
     rejects: list[Reject] = []
-    for n, job in enumerate(jobs):
-        uid = str((job.get("metadata") or {}).get("uid") or "")
-        run = of_job(job, pods.get(uid, ()), known)
+    for n, (key, job) in enumerate(jobs):
+        run = of_job(job, pods.get(key, ()), known)
         if run is None:
             rejects.append(Reject(n, "a Job without name, uid or creation time", json.dumps(job, default=str)[:200]))
         else:
             found.append(run)
-    for n, group in enumerate(others.values()):
+    ours = {key for key, _ in jobs}
+    for n, (key, group) in enumerate(pods.items()):
+        if key in ours:
+            continue
         run = of_pods(group, known)
         if run is None:
             rejects.append(Reject(n, "a pod without uid or creation time", json.dumps(group[0], default=str)[:200]))
@@ -206,11 +216,10 @@ def _found(
 
 
 def _each(items: Iterator[Any]) -> list[Json]:
-    """A list that was begun anew tells of some twice: the last word counts. What only holds room is left out."""
+    """A list that was begun anew tells of some twice: the last word counts."""
     out: dict[str, Json] = {}
     for i, item in enumerate(items):
-        if not is_known(item):
-            out[str((item.get("metadata") or {}).get("uid") or i)] = item
+        out[str((item.get("metadata") or {}).get("uid") or i)] = item
     return list(out.values())
 
 

@@ -94,8 +94,19 @@ def _of(resource: str, promql: str, unit: str) -> tuple[str, str, str]:
     return resource, promql, unit
 
 
+_UID, _JOB = "label_batch_kubernetes_io_controller_uid", "label_batch_kubernetes_io_job_name"
+_GENERATED: Final = r"([-_.]\d+|-[0-9a-f]{3})?(-([a-f0-9]{8,10}-)?[bcdfghjklmnpqrstvwxz2456789]{5})?"
+"""Ends of Jobs' names that are no part of their task's: as `signature_sources.kubernetes` takes them off."""
+
+
+def _jobs(of_pods: str) -> str:
+    """By Job instead of by pod, as kube-state-metrics tells whose a pod is; a second one of those counts once."""
+    pods = f'max by (namespace, pod, {_JOB}, {_UID}) (kube_pod_labels{{{_UID}!=""}})'
+    return f"sum by (namespace, {_JOB}, {_UID}) ({of_pods} * on (namespace, pod) group_left ({_JOB}, {_UID}) {pods})"
+
+
 _CADVISOR: Final = 'container!="",container!="POD"'
-PRESETS: Final[Mapping[str, tuple[tuple[tuple[str, str, str], ...], str, Mapping[str, str]]]] = MappingProxyType(
+_PRESETS: Final[Mapping[str, tuple[tuple[tuple[str, str, str], ...], str, Mapping[str, str]]]] = MappingProxyType(
     {
         "cadvisor": (
             (
@@ -160,6 +171,16 @@ PRESETS: Final[Mapping[str, tuple[tuple[tuple[str, str, str], ...], str, Mapping
             ),
             "node/{node}",
             {"instance": r"(?P<node>[^:]+)(:\d+)?"},
+        ),
+    }
+)
+PRESETS: Final = MappingProxyType(
+    {
+        **_PRESETS,
+        "jobs": (
+            tuple((resource, _jobs(promql), unit) for resource, promql, unit in _PRESETS["cadvisor"][0]),
+            "{namespace}/{job}@{uid}/{task}#0",
+            {_UID: "(?P<uid>.{8}).*", _JOB: f"(?P<job>(?P<task>.+?){_GENERATED})"},
         ),
     }
 )

@@ -55,9 +55,27 @@ class KubernetesPlace:
         self.cluster.answers = requests
 
 
+class ReadOn(KubernetesPlace):
+    """Read by one process that goes on: after its first list it is told what changed."""
+
+    reader: KubernetesSource | None = None
+
+    def source(self) -> KubernetesSource:
+        self.reader = self.reader or super().source()
+        return self.reader
+
+
 class TestKubernetes(LiveSourceContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[KubernetesPlace]:  # type: ignore[override]
         cluster = FakeKubernetes(page=4)
         with cluster.served(tmp_path) as kubeconfig:
             yield KubernetesPlace(cluster, kubeconfig)
+
+
+class TestKubernetesReadOn(LiveSourceContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Iterator[ReadOn]:  # type: ignore[override]
+        cluster = FakeKubernetes(page=4)
+        with cluster.served(tmp_path) as kubeconfig:
+            yield ReadOn(cluster, kubeconfig)

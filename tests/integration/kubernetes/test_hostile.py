@@ -33,9 +33,12 @@ NAMES = ("größe_ночь_夜", "x" * 1000, "a.b-c", "ü\u202eñ 'x\"; --", "pl
 AHEAD_S = 3600.0
 NOON = 1_780_000_000.0
 TIMEOUT_S = 2.0
+ROUNDS = 6
+"""Of changes after everything was listed."""
 GONE = "410 in the middle of a list"
 DELETED = "Job deleted between two pages"
-KINDS = ("500", "429", "time-out", "truncated", "gone for a while", GONE, DELETED)
+FORGOTTEN = "410 of a watch"
+KINDS = ("500", "429", "time-out", "truncated", "gone for a while", GONE, DELETED, FORGOTTEN)
 
 
 class Hostile(FakeKubernetes):
@@ -47,7 +50,7 @@ class Hostile(FakeKubernetes):
         self.strikes: Counter[str] = Counter()
         self.quiet = False
         self.doomed: list[Json] = []
-        self.down = 0
+        self.down = self.watches = 0
 
     def now(self) -> float:
         return NOON + self.offset
@@ -61,6 +64,10 @@ class Hostile(FakeKubernetes):
         if self.asked in (60, 90) and "continue" in query:
             self.strikes[GONE] += 1
             self.forget = 1
+        if "watch" in query and not self.strikes[FORGOTTEN] and self.watches == 7:
+            self.strikes[FORGOTTEN] += 1
+            self.journal.forget()
+        self.watches += "watch" in query
         if self.asked % 250 == 30:
             self.strikes["gone for a while"] += 1
             self.down = 6
@@ -70,10 +77,10 @@ class Hostile(FakeKubernetes):
             self.asked += 1
             self.strikes["500"] += 1
             return 500, status(500, "InternalError")
-        if at < 0.03:
+        if at < 0.05:
             self.strikes["429"] += 1
             return 429, status(429, "TooManyRequests")
-        if at < 0.04 and self.strikes["time-out"] < 3:
+        if at < 0.07 and self.strikes["time-out"] < 3:
             self.strikes["time-out"] += 1
             time.sleep(1.5 * TIMEOUT_S)
         return super().answer(method, path, query, body)
@@ -160,12 +167,14 @@ def test_fifty_thousand_jobs_come_through_everything_that_goes_wrong(
         reader = until_done(started())
         still = [j for j in cluster.objects["jobs"].values() if not j["status"].get("completionTime")]
         cluster.offset += 60.0
-        for job in still[::2]:
-            cluster.complete(job)
         cluster.doomed = [j for j in cluster.doomed if j in still[1::2]]  # what has ended is history, deleted or not
-        for i in range(200):
-            cluster.job(f"new-{i}")
-        reader = until_done(reader)
+        for i in range(ROUNDS):
+            for job in still[2 * i :: 2 * ROUNDS]:
+                cluster.complete(job)
+            for k in range(40):
+                cluster.job(f"new-{i}-{k}")
+            reader = until_done(reader)
+            cluster.offset += 30.0
         cluster.quiet = True
         sync(ctx, reader, router)
         again = sync(ctx, started(), router)

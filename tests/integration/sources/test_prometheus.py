@@ -24,6 +24,12 @@ from tests.integration.prefect.up import until
 pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="apt: prometheus")
 
 
+OF_JOB = (
+    'namespace="ns",pod="etl-7",label_batch_kubernetes_io_job_name="etl-29012345",'
+    'label_batch_kubernetes_io_controller_uid="0123abcd-7"'
+)
+
+
 class Exporter(ThreadingHTTPServer):
     """Half a core and 256 MiB of one pod, as cAdvisor tells it; its counter can begin anew."""
 
@@ -40,6 +46,7 @@ class Exporter(ThreadingHTTPServer):
             'container_cpu_usage_seconds_total{namespace="ns",pod="etl-7",container=""} 1e9',
             "# TYPE container_memory_working_set_bytes gauge",
             f"container_memory_working_set_bytes{{{labels}}} {2**28}",
+            *(f'kube_pod_labels{{{OF_JOB},replica="{i}"}} 1' for i in range(2)),
         ]
         return "\n".join(lines) + "\n"
 
@@ -174,3 +181,22 @@ query = [
     assert code == 1
     assert "not understood" in told["what"]
     assert "parse error" in told["what"]
+
+
+@pytest.mark.timeout(300)
+def test_what_jobs_of_a_cluster_use_has_their_names(
+    prometheus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "preprov.toml").write_text(
+        '[[source]]\nname = "jobs"\nkind = "prometheus"\npreset = "jobs"\nstep = 1\nlag = 1\nhistory_days = 0.01\n'
+        f'url = "{prometheus}"\n'
+    )
+    until(lambda: (value(prometheus, "count_over_time(kube_pod_labels[60s])") or 0) > 4)
+    code, told = preprov("source", "sync", "jobs")
+    assert code == 0, told
+    assert told["passes"][0]["notes"] == []
+    with open_app() as app:
+        kept = app.ctx.ports.samples.samples("ns/etl-29012345@0123abcd/etl#0")
+    assert {u.memory for u in kept if u.memory is not None} == {0.25}
+    assert any(u.cpu for u in kept)

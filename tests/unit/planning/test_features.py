@@ -34,6 +34,27 @@ def test_a_constraint_is_met_or_not(constraint: str, features: set[str], meets: 
     assert met(constraint, frozenset(features)) is meets
 
 
+@pytest.mark.parametrize(
+    ("constraint", "features", "meets"),
+    [
+        ("disk=ssd", {"disk=ssd"}, True),
+        ("disk=ssd", {"disk=hdd"}, False),
+        ("disk=ssd", set(), False),
+        ("disk=?", {"disk=hdd"}, True),
+        ("disk=?", {"pool=x"}, False),
+        ("disk=", {"disk="}, True),
+        ("os=linux", {"disk=hdd"}, True),
+        ("os=?", set(), True),
+        ("os=linux&disk=ssd", {"disk=hdd"}, False),
+        ("(disk=ssd|disk=nvme)&os=linux", {"disk=nvme"}, True),
+        ("(disk=ssd|os=linux)", set(), True),
+        ("gpu&disk=ssd", {"disk=ssd"}, False),
+    ],
+)
+def test_labels_are_told_key_by_key(constraint: str, features: set[str], meets: bool) -> None:
+    assert met(constraint, frozenset(features), frozenset({"disk", "pool"})) is meets
+
+
 @given(st.text(alphabet="ab[]()&|,*2 ", max_size=12), st.frozensets(st.sampled_from("ab")))
 def test_whatever_is_written_there_is_an_answer(text: str, features: frozenset[str]) -> None:
     assert met(text, features) in (True, False)

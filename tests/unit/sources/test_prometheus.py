@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -24,63 +23,11 @@ from preprov.sim.ports import memory_ports
 from preprov.sources.prometheus import PrometheusSettings, PrometheusSource, UsageQuery
 from preprov.sources.prometheus.queries import PRESETS, preset
 from preprov.sourcing import live_source
+from preprov.testing.fake_prometheus import FakePrometheus, ok, refused
 
 NOW = datetime(2026, 3, 2, 12, 0, 7, tzinfo=UTC)
 CPU = UsageQuery("cpu", "cpu_rate", "millicores", "{pod}#0")
 MEMORY = UsageQuery("memory", "memory_bytes", "bytes", "{pod}#0")
-
-
-class Prometheus:
-    """Answers ranges of series that are functions of time; `skew`: seconds its clock is ahead."""
-
-    def __init__(self, clock: VirtualClock, *, skew: float = 0.0) -> None:
-        self.clock, self.skew = clock, skew
-        self.series: dict[str, list[tuple[dict[str, str], Any]]] = {
-            "cpu_rate": [({"pod": "a/t"}, lambda t: 500.0)],
-            "memory_bytes": [({"pod": "a/t"}, lambda t: 2.0**30)],
-        }
-        self.asked: list[dict[str, str]] = []
-        self.instead: list[Any] = []
-        self.most = 10**9
-
-    def transport(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self.handle)
-
-    def now(self) -> float:
-        return self.clock.now().timestamp() + self.skew
-
-    def handle(self, request: httpx.Request) -> httpx.Response:
-        form = {k: v[0] for k, v in parse_qs(request.content.decode()).items()}
-        if request.url.path.endswith("/query"):
-            return ok({"resultType": "scalar", "result": [0, str(self.now())]})
-        if request.url.path.endswith("/buildinfo"):
-            return ok({"version": "2.42.0"})
-        self.asked.append(form)
-        if self.instead:
-            answer = self.instead.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            if answer is not None:
-                return answer
-        start, end, step = (float(form[k]) for k in ("start", "end", "step"))
-        count = int((end - start) / step) + 1
-        if count > self.most:
-            return refused("execution", "query processing would load too many samples into memory", 422)
-        result = []
-        for labels, f in self.series[form["query"]]:
-            at = [start + i * step for i in range(count)]
-            values = [[t, str(f(t))] for t in at if t <= self.now() and f(t) is not None]
-            if values:
-                result.append({"metric": labels, "values": values})
-        return ok({"resultType": "matrix", "result": result})
-
-
-def ok(data: Any, **more: Any) -> httpx.Response:
-    return httpx.Response(200, json={"status": "success", "data": data, **more})
-
-
-def refused(kind: str, said: str, status: int) -> httpx.Response:
-    return httpx.Response(status, json={"status": "error", "errorType": kind, "error": said})
 
 
 class World:
@@ -88,7 +35,11 @@ class World:
 
     def __init__(self, *, skew: float = 0.0, **more: Any) -> None:
         self.clock = VirtualClock(NOW)
-        self.prometheus = Prometheus(self.clock, skew=skew)
+        self.prometheus = FakePrometheus(self.clock, skew=skew)
+        self.prometheus.series |= {
+            "cpu_rate": [({"pod": "a/t"}, lambda t: 500.0)],
+            "memory_bytes": [({"pod": "a/t"}, lambda t: 2.0**30)],
+        }
         usual: dict[str, Any] = {
             "queries": (CPU, MEMORY),
             "history_days": 0.1,
