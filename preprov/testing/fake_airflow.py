@@ -39,6 +39,7 @@ class FakeTask:
     operator: str = "PythonOperator"
     executor_config: str = "{}"
     rendered: Json = field(default_factory=dict)
+    slept: float | None = None
     updated: float = 0.0
     number: int = 0
 
@@ -91,6 +92,7 @@ class FakeAirflow:
         self.runs: dict[tuple[str, str], FakeRun] = {}
         self.variables: dict[str, str] = {}
         self.pools: dict[str, int] = {"default_pool": 128}
+        self.deferring: set[str] = set()
         self.skew_s = 0.0
         self.latency_s = 0.0
         self.asked = 0
@@ -151,11 +153,12 @@ class FakeAirflow:
         at = self.now() if at is None else at
         task = run.tasks[task_id, index]
         task.state = state
+        task.slept = at if state == "deferred" else None
         if state == "scheduled":
             task.scheduled = at
         elif state == "queued":
             task.queued = at
-            task.tries += 1
+            task.tries += task.start is None  # what comes back from where it slept is no further try
         elif state in ("running", "deferred"):
             task.start = at if task.start is None else task.start
             if run.state == "queued":
@@ -279,7 +282,7 @@ class FakeAirflow:
                 paged = {"limit": [str(body.get("page_limit", 100))], "offset": [str(body.get("page_offset", 0))]}
                 return self._page("task_instances", self._of_runs(body), paged, self._task)
             case ["pools"]:
-                return self._page("pools", [{"name": n, "slots": s} for n, s in self.pools.items()], params)
+                return self._page("pools", [self._pool(*p) for p in self.pools.items()], params)
             case ["variables", name] if name in self.variables:
                 return {"key": name, "value": self.variables[name]}
             case ["dags", dag_id, *rest] if dag_id in self.dags:
@@ -340,6 +343,9 @@ class FakeAirflow:
         return [(r, t) for r in runs for t in r.tasks.values()]
 
     # ------------------------------------------------------------------ JSON
+
+    def _pool(self, name: str, slots: int) -> Json:
+        return {"name": name, "slots": slots, "include_deferred": name in self.deferring}
 
     def _dag(self, d: FakeDag) -> Json:
         common: Json = {
@@ -409,6 +415,7 @@ class FakeAirflow:
             "priority_weight": 1,
             "operator": t.operator,
             "executor_config": t.executor_config,
+            "trigger": None if t.slept is None else {"id": t.number, "created_date": _iso(t.slept)},
             "rendered_fields": t.rendered if t.start is not None else {},
         }
         newer = {"id": str(t.number), "scheduled_when": _iso(t.scheduled), "dag_version": _version(r)}

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,21 @@ from preprov.model.waits import Cause, SlotLimit, limit_key, of_key
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _USUAL_S: Final = 60.0
 """Of a task that never ended before."""
 
 
 @dataclass
 class _Item:
-    """A task to come. `held`: it runs already, and ends after `runtime`."""
+    """A task to come.
+
+    Attributes:
+        held: it runs already, and ends after `runtime`.
+        has_slot_s: for so much of its runtime it takes its slots; the rest it sleeps. Which comes first does not count.
+    """
 
     run: int
     key: str
@@ -37,6 +45,7 @@ class _Item:
     waits_for: int = 0
     children: list[int] = field(default_factory=list)
     held: bool = False
+    has_slot_s: float = np.inf
 
 
 @dataclass
@@ -92,15 +101,19 @@ class _Past:
     started: Floats
     ended: Floats
     runtime: Floats
+    awake: Floats
+    asleep: NDArray[np.bool_]
     edges: Mapping[int, Sequence[tuple[int, int]]]
 
     @classmethod
     def of(cls, work: WorkTable, now: float) -> "_Past":
-        """`runtime`: the usual one of tasks of the same signature."""
+        """`runtime`, `awake`: as usual of tasks of the same signature, the latter the share of it that needs slots."""
         import pandas as pd
 
         t, run = work.tasks, work.tasks["run"].to_numpy()
-        middle = t["runtime_s"].groupby(t["signature"].to_numpy(dtype=object)).transform("median").to_numpy()
+        kinds = t["signature"].to_numpy(dtype=object)
+        middle = t["runtime_s"].groupby(kinds).transform("median").to_numpy()
+        awake = _awake(work).groupby(kinds).transform("median").to_numpy()
         edges: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for p, c in zip(work.parents.tolist(), work.children.tolist(), strict=True):
             edges[int(run[c])].append((p, c))
@@ -114,6 +127,8 @@ class _Past:
             t["started_at"].to_numpy(),
             t["ended_at"].to_numpy(),
             np.where(pd.isna(middle), _USUAL_S, middle),
+            np.where(pd.isna(awake), 1.0, awake),
+            np.isfinite(t["freed_at"].to_numpy()),
             edges,
         )
 
@@ -132,6 +147,15 @@ class _Past:
         still = set(self.open_runs())
         order = np.argsort(self.due, kind="stable").tolist()
         return {self.dag[r]: r for r in order if r not in still and len(self.tasks_of(r))}
+
+
+def _awake(work: WorkTable) -> "pd.Series[float]":
+    """(T,) share of its runtime for which each task had its slots: since it last got them; NaN = it has not ended."""
+    t = work.tasks
+    whole = t["ended_at"] - t["started_at"]
+    since = np.fmax(t["slot_at"].to_numpy(), t["started_at"].to_numpy())
+    share: pd.Series[float] = ((t["ended_at"] - since) / whole.where(whole > 0)).clip(0.0, 1.0)
+    return share
 
 
 class _Night:
@@ -165,7 +189,12 @@ class _Night:
             so_far = self.now - float(past.started[i]) if runs else 0.0
             left = max(float(past.runtime[i]) - so_far, 1.0)
             place[i] = len(self.items)
-            self.items.append(_Item(len(self.runs), past.key[i], float(past.need[i]), left, made.priority, held=runs))
+            item = _Item(len(self.runs), past.key[i], float(past.need[i]), left, made.priority, held=runs)
+            if not runs:
+                item.has_slot_s = left * float(past.awake[i])
+            elif past.asleep[i]:
+                item.has_slot_s = 0.0
+            self.items.append(item)
         for p, c in past.edges.get(run, ()):
             if p in place and c in place:
                 self.items[place[p]].children.append(place[c])
@@ -257,8 +286,15 @@ class _Night:
             self._free[item.key] -= item.need
         self._active[self._scope(i)[0]] += 1
         self._push(at + item.runtime, "end", i)
+        if item.has_slot_s < item.runtime:
+            self._push(at + item.has_slot_s, "sleep", i)
 
-    def _on_end(self, i: int, at: float) -> None:
+    def _on_sleep(self, i: int, at: float) -> None:
+        for key in sorted(self._give_back(i)):
+            self._serve(key, at)
+
+    def _give_back(self, i: int) -> set[str]:
+        """It takes no slots any more; returns what others may now have them of."""
         item = self.items[i]
         if item.key in self._free:
             self._free[item.key] += item.need
@@ -271,6 +307,11 @@ class _Night:
                 self._queues[self.items[other].key], (-self.items[other].priority, self._since[other], other)
             )
             again.add(self.items[other].key)
+        return again
+
+    def _on_end(self, i: int, at: float) -> None:
+        item = self.items[i]
+        again = set() if item.has_slot_s < item.runtime else self._give_back(i)
         run = self.runs[item.run]
         run.left -= 1
         for child in item.children:

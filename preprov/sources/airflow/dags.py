@@ -44,6 +44,7 @@ class Dags:
         self._unwritten: dict[str, str | None] = {}
         self._told: tuple[Schedule, ...] | None = None
         self._slots: tuple[SlotLimit, ...] = ()
+        self.keeping: frozenset[str] = frozenset()
         self._limits_told: tuple[SlotLimit, ...] | None = None
         self._new_shapes = False
         self._absent: set[str] = set()
@@ -73,7 +74,7 @@ class Dags:
         self._listed = {dag.dag_id: dag for dag in found}
         self._listed_at = now
         self._exported = self._read_exported(variable)
-        self._slots = self._read_pools()
+        self._slots, self.keeping = self._read_pools()
         for dag_id in set(self._shapes) - set(self._listed):
             if not self.exists(dag_id):
                 del self._shapes[dag_id]
@@ -96,20 +97,21 @@ class Dags:
         except (ValueError, TypeError, AttributeError):
             return {}
 
-    def _read_pools(self) -> tuple[SlotLimit, ...]:
-        """Airflow's pools; none if we may not see them."""
+    def _read_pools(self) -> tuple[tuple[SlotLimit, ...], frozenset[str]]:
+        """Airflow's pools, and those in which a deferred task keeps its slots; none if we may not see them."""
         try:
             pages = list(self._client.pages("pools", "pools", {}))
         except SourceError as error:
             if error.retryable:
                 raise
-            return ()
-        found = ((str(p.get("name") or ""), p.get("slots")) for page in pages for p in page)
-        return tuple(
-            SlotLimit(Cause.AIRFLOW_POOL, clean(name), float(slots))
-            for name, slots in sorted(found, key=lambda f: f[0])
-            if name and isinstance(slots, int | float) and slots >= 0  # -1: as many as one likes
+            return (), frozenset()
+        found = {clean(p.get("name")): p for page in pages for p in page if p.get("name")}
+        limits = tuple(
+            SlotLimit(Cause.AIRFLOW_POOL, name, float(slots))
+            for name, slots in sorted((name, p.get("slots")) for name, p in found.items())
+            if isinstance(slots, int | float) and slots >= 0  # -1: as many as one likes
         )
+        return limits, frozenset(name for name, p in found.items() if p.get("include_deferred"))
 
     def limits(self) -> tuple[SlotLimit, ...]:
         """Airflow pools, and what each DAG may have active: from 3 on so many tasks of each run, before of all."""

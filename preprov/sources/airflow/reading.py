@@ -163,6 +163,7 @@ class Reading:
             zone=timetables.known_zone(shape.zone) if shape else "UTC",
             tenant=self._dags.tenant(run.dag_id),
             submit=self._submits.get(run_name(run), NAN),
+            keeping=self._dags.keeping,
         )
 
     # ------------------------------------------------------------------ what has ended

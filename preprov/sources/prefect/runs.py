@@ -170,7 +170,7 @@ def _row(name: str, signature: str, **more: Any) -> dict[str, Any]:
         **dict.fromkeys(KINDS, 0.0),
         "gang": False,
         "hint_s": NAN,
-        **dict.fromkeys(("ready_at", "started_at", "ended_at", "runtime_s", "slot_at", "placed_at"), NAN),
+        **dict.fromkeys(("ready_at", "started_at", "ended_at", "runtime_s", "slot_at", "placed_at", "freed_at"), NAN),
         "slot_of": "",
         "slots": 1.0,
         "node": "",

@@ -140,6 +140,45 @@ def test_what_waits_elsewhere_takes_no_cores(world):
     assert world.tasks()["cpu"]["deferred"] == 0.0, "what was seen to sleep spends its time asleep"
 
 
+def test_a_deferred_task_gives_its_slot_back_where_its_pool_says_so(world):
+    """Queued after 10 s, 20 s of work, 100 s of sleep, 5 s in the queue, 7 s of work."""
+    world.airflow.pools = {"gives back": 4, "keeps": 4}
+    world.airflow.deferring = {"keeps"}
+    world.dag(("a", (), {"pool": "gives back"}), ("b", (), {"pool": "keeps"}))
+    run = world.airflow.start_run("d", "r")
+    begun = T0.timestamp()
+
+    def all_to(*states: str) -> None:
+        for task_id in ("a", "b"):
+            for state in states:
+                world.airflow.set_task(run, task_id, state)
+
+    def held(column: str) -> dict[str, float]:
+        world.read()
+        return {t: round(s - begun) if s == s else None for t, s in world.tasks()[column].items()}
+
+    world.clock.sleep(10)
+    all_to("scheduled", "queued", "running")
+    world.clock.sleep(20)
+    all_to("deferred")
+    world.clock.sleep(50)
+    assert held("freed_at") == {"a": 30, "b": None}
+    assert held("slot_at") == {"a": 10, "b": 10}
+    world.clock.sleep(50)
+    all_to("scheduled")
+    assert held("slot_at") == {"a": None, "b": None}, "it waits for a slot anew"
+    all_to("queued")
+    world.clock.sleep(5)
+    all_to("running")
+    world.clock.sleep(7)
+    all_to("success")
+    world.airflow.end_run(run)
+    world.clock.sleep(1)
+    assert held("slot_at") == {"a": 130, "b": 10}
+    assert held("freed_at") == {"a": None, "b": None}
+    assert held("ended_at") == {"a": 142, "b": 142}
+
+
 def test_failed_and_skipped_tasks_end_without_a_runtime_and_a_trigger_rule_lets_children_run():
     world = World()
     world.dag(("a", ("c",), {}), ("b", ("c", "d"), {}), ("c", (), {}), ("d", (), {}))

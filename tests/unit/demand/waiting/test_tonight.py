@@ -69,6 +69,33 @@ def test_what_runs_now_holds_its_slots() -> None:
     assert beside == pytest.approx(alone + 300.0), "the first task waits until what runs has ended"
 
 
+def test_what_sleeps_takes_no_slots_meanwhile() -> None:
+    """Of 600 s each, the last 60 with a slot: the five that share two slots wait a tenth as long."""
+    past = night()
+    began = past.tasks["started_at"]
+    sleepy = replace(past, tasks=past.tasks.assign(ended_at=began + 600.0, slot_at=began + 540.0))
+    found = foresee(sleepy, [due("load", 2.0)], LIMITS, AT, 6)
+    assert found[DWH].tolist() == [0, 0, pytest.approx(2 * 60 + 120), 0, 0, 0]
+
+
+def test_what_sleeps_now_leaves_its_slot_to_others() -> None:
+    work = night()
+    loads = work.runs["dag_id"].to_numpy()[work.tasks["run"].to_numpy()] == "load"
+    ends = np.where(loads, np.nan, work.tasks["ended_at"])
+    begun = work.tasks.assign(started_at=AT.timestamp() - 300.0, ended_at=ends)
+    none = np.empty(0, dtype=np.int64)
+    live = replace(work, tasks=begun, parents=none, children=none)
+    renamed = replace(live, runs=live.runs.assign(dag_id=live.runs["dag_id"].replace({"load": "now"})))
+    now = renamed.select_runs((renamed.runs["dag_id"] == "now").to_numpy())
+    asleep = replace(now, tasks=now.tasks.assign(freed_at=AT.timestamp() - 200.0))
+
+    def beside(other: WorkTable) -> float:
+        return float(foresee(WorkTable.concat([work, other]), [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum())
+
+    assert beside(asleep) < beside(now)
+    assert beside(asleep) == pytest.approx(foresee(work, [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum())
+
+
 def test_without_limits_nobody_waits() -> None:
     assert foresee(night(), [due("load", 1.0)], (), AT, 6) == {}
     roomy = [replace(f, slots=100.0) for f in LIMITS]
