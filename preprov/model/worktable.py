@@ -57,6 +57,7 @@ WAIT_COLUMNS: Final = {
     "attempt": "int64",  # which of its attempts the times are of; 0 = nobody says, or it belongs to another pool
     "constraint": "object",  # what it demands of the features of its node, as Slurm writes that; "" = nothing
     "freed_at": "float64",  # when it gave its slot back before its end, to go on elsewhere; NaN = it has it to its end
+    "priority": "float64",  # among tasks that want the same slots, where these are given by task; NaN = as its run
 }
 """Further columns of tasks, all of them or none: what a task waits on, told by places that have their own limits."""
 NOT_TOLD: Final = {
@@ -68,6 +69,7 @@ NOT_TOLD: Final = {
     "attempt": 0,
     "constraint": "",
     "freed_at": np.nan,
+    "priority": np.nan,
 }
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 

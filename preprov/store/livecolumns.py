@@ -126,4 +126,5 @@ def _waits(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRow]) -
         "attempt": list(tasks["attempt"]),
         "constraint": "",
         "freed_at": np.full(len(run), np.nan),
+        "priority": np.full(len(run), np.nan),
     }

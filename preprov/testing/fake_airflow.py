@@ -35,6 +35,7 @@ class FakeTask:
     queue: str = "default"
     pool: str = "default_pool"
     pool_slots: int = 1
+    priority_weight: int = 1
     hostname: str = ""
     operator: str = "PythonOperator"
     executor_config: str = "{}"
@@ -372,7 +373,7 @@ class FakeAirflow:
             "trigger_rule": "all_success",
             "queue": settings.get("queue", "default"),
             "pool": settings.get("pool", "default_pool"),
-            "priority_weight": 1.0,
+            "priority_weight": float(settings.get("priority_weight", 1)),
             "is_mapped": False,
             "class_ref": {"class_name": operator},
             **({"operator_name": operator} if self.version == "v2" else {}),
@@ -412,7 +413,7 @@ class FakeAirflow:
             "pool_slots": t.pool_slots,
             "hostname": t.hostname,
             "queue": t.queue,
-            "priority_weight": 1,
+            "priority_weight": t.priority_weight,
             "operator": t.operator,
             "executor_config": t.executor_config,
             "trigger": None if t.slept is None else {"id": t.number, "created_date": _iso(t.slept)},

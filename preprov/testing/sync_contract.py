@@ -54,6 +54,7 @@ def with_waits(work: WorkTable) -> WorkTable:
         "attempt": np.arange(n) % 3 + 1,
         "constraint": np.array(["", "gpu&(a|b)"] * n, dtype=object)[:n],
         "freed_at": np.where(np.arange(n) % 4, np.nan, work.tasks["ready_at"].to_numpy() + 0.3),
+        "priority": np.where(np.arange(n) % 2, np.nan, np.arange(n) % 5),
     }
     return replace(work, tasks=work.tasks.assign(**waits))
 

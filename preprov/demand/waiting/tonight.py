@@ -41,7 +41,7 @@ class _Item:
     key: str
     need: float
     runtime: float
-    priority: int
+    priority: float
     waits_for: int = 0
     children: list[int] = field(default_factory=list)
     held: bool = False
@@ -54,7 +54,6 @@ class _Run:
 
     dag: tuple[str, str]
     begins: float
-    priority: int
     roots: list[int] = field(default_factory=list)
     left: int = 0
 
@@ -90,12 +89,15 @@ def _turns(schedule: Schedule, at: datetime, until: datetime) -> Sequence[dateti
 
 @dataclass(frozen=True)
 class _Past:
-    """Runs as they were, in plain columns: (R,) of runs, (T,) of tasks; `first` is (R + 1,) each run's first task."""
+    """Runs as they were, in plain columns: (R,) of runs, (T,) of tasks; `first` is (R + 1,) each run's first task.
+
+    `priority` is of tasks: a place that gives its slots by task says it of each, else it is that of the run.
+    """
 
     first: NDArray[np.int64]
     due: Floats
     dag: list[str]
-    priority: list[int]
+    priority: Floats
     key: list[str]
     need: Floats
     started: Floats
@@ -121,7 +123,7 @@ class _Past:
             np.searchsorted(run, np.arange(len(work.runs) + 1)),
             work.runs["due"].to_numpy(),
             work.runs["dag_id"].tolist(),
-            work.runs["priority"].tolist(),
+            np.where(t["priority"].isna(), work.runs["priority"].to_numpy()[run], t["priority"]),
             t["slot_of"].tolist(),
             t["slots"].to_numpy(),
             t["started_at"].to_numpy(),
@@ -167,7 +169,7 @@ class _Night:
         self.runs: list[_Run] = []
         self._book = book
         self._free = {k: f.slots for k, f in book.items() if f.cause is not Cause.MAX_ACTIVE_TASKS}
-        self._queues: dict[str, list[tuple[int, float, int]]] = defaultdict(list)
+        self._queues: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
         self._aside: dict[tuple[object, ...], list[int]] = defaultdict(list)
         self._active: dict[tuple[object, ...], int] = defaultdict(int)
         self._behind: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -180,7 +182,7 @@ class _Night:
         """A run like that one is to come; of a live one, what has not ended."""
         rows = past.tasks_of(run)
         source = next((of_key(past.key[i])[1] for i in rows if past.key[i]), "")
-        made = _Run((source, past.dag[run]), begins, past.priority[run])
+        made = _Run((source, past.dag[run]), begins)
         place: dict[int, int] = {}
         for i in rows:
             if live and np.isfinite(past.ended[i]):
@@ -189,7 +191,7 @@ class _Night:
             so_far = self.now - float(past.started[i]) if runs else 0.0
             left = max(float(past.runtime[i]) - so_far, 1.0)
             place[i] = len(self.items)
-            item = _Item(len(self.runs), past.key[i], float(past.need[i]), left, made.priority, held=runs)
+            item = _Item(len(self.runs), past.key[i], float(past.need[i]), left, float(past.priority[i]), held=runs)
             if not runs:
                 item.has_slot_s = left * float(past.awake[i])
             elif past.asleep[i]:
@@ -242,8 +244,7 @@ class _Night:
             self._behind[run.dag].append(number)
             return
         self._take_run(run, -1)
-        for i in run.roots:
-            self._on_ready(i, at)
+        self._all_ready(run.roots, at)
         if not run.left:
             self._take_run(run, 1)
 
@@ -257,10 +258,15 @@ class _Night:
     # ------------------------------------------------------------------ tasks
 
     def _on_ready(self, i: int, at: float) -> None:
-        item = self.items[i]
-        self._since[i] = at
-        heapq.heappush(self._queues[item.key], (-item.priority, at, i))
-        self._serve(item.key, at)
+        self._all_ready([i], at)
+
+    def _all_ready(self, numbers: Sequence[int], at: float) -> None:
+        """They queue before the first of them is served, so that the most urgent is."""
+        for i in numbers:
+            self._since[i] = at
+            heapq.heappush(self._queues[self.items[i].key], (-self.items[i].priority, at, i))
+        for key in dict.fromkeys(self.items[i].key for i in numbers):
+            self._serve(key, at)
 
     def _serve(self, key: str, at: float) -> None:
         queue = self._queues[key]
@@ -316,8 +322,7 @@ class _Night:
         run.left -= 1
         for child in item.children:
             self.items[child].waits_for -= 1
-            if not self.items[child].waits_for:
-                self._on_ready(child, at)
+        self._all_ready([c for c in item.children if not self.items[c].waits_for], at)
         for key in sorted(again):
             self._serve(key, at)
         if not run.left:

@@ -210,6 +210,7 @@ def _waits(t: TaskFacts, started: float, how: Telling, *, keeps: bool) -> dict[s
         "placed_at": NAN,
         "attempt": max(t.tries, 1),
         "constraint": "",
+        "priority": float(t.weight),
         "freed_at": NAN if keeps or t.state not in _ELSEWHERE else _slept(t, started, how),
     }
 

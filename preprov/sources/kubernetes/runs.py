@@ -68,6 +68,7 @@ def table(
         "attempt": np.array([s.attempt for _, s in steps], dtype=np.int64),
         "constraint": labels([""] * len(steps)),
         "freed_at": np.full(len(steps), np.nan),
+        "priority": np.full(len(steps), np.nan),
     }
     edges = np.array(_edges(found), dtype=np.int64).reshape(-1, 2)
     work = WorkTable(

@@ -180,6 +180,7 @@ class RunBuilder:
             "attempt": task.attempt,
             "constraint": clean(unit.features),
             "freed_at": _NAN,
+            "priority": _NAN,
         }
 
     def _signature(self, unit: Unit, index: int, place: int, dag: str) -> str:

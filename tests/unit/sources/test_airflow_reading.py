@@ -84,11 +84,12 @@ def test_a_running_dag_is_known_task_by_task(world):
 
 
 def test_queues_pools_and_weights_are_kept(world):
-    world.dag(("a", (), {"queue": "big"}))
+    world.dag(("a", (), {"queue": "big", "priority_weight": 3}), ("b", (), {"queue": "big"}))
     world.airflow.start_run("d", "r")
     batches = [b for b in world.reader.changes(SourceState(), world.now()) if len(b.runs)]
-    assert batches[0].runs.queues.tolist() == ["big"]
-    assert batches[0].runs.work.runs["priority"].tolist() == [1]
+    assert batches[0].runs.queues.tolist() == ["big", "big"]
+    assert batches[0].runs.work.runs["priority"].tolist() == [3]
+    assert batches[0].runs.work.tasks["priority"].tolist() == [3, 1]
 
 
 def test_a_mapped_task_has_as_many_instances_as_it_had_last_time_until_it_is_expanded(world):

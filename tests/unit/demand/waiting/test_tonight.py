@@ -69,6 +69,19 @@ def test_what_runs_now_holds_its_slots() -> None:
     assert beside == pytest.approx(alone + 300.0), "the first task waits until what runs has ended"
 
 
+@pytest.mark.parametrize(("weights", "waited_s"), [((1, 9), 60.0), ((9, 1), 600.0), ((np.nan, np.nan), 600.0)])
+def test_slots_are_given_by_task_the_weightier_first(weights: tuple[float, float], waited_s: float) -> None:
+    """One slot, for which a long and a short task are ready at once; without weights the long one is first."""
+    loads = night().select_runs((night().runs["dag_id"] == "load").to_numpy())
+    tasks = loads.tasks.iloc[:2].assign(
+        runtime_s=[600.0, 60.0], signature=["long", "short"], priority=np.array(weights)
+    )
+    none = np.empty(0, dtype=np.int64)
+    one = SlotLimit(Cause.AIRFLOW_POOL, "dwh", 1, source=SOURCE)
+    found = foresee(WorkTable(loads.runs, tasks, none, none), [due("load", 2.0)], [one], AT, 6)
+    assert found[DWH].sum() == pytest.approx(waited_s)
+
+
 def test_what_sleeps_takes_no_slots_meanwhile() -> None:
     """Of 600 s each, the last 60 with a slot: the five that share two slots wait a tenth as long."""
     past = night()
