@@ -80,6 +80,17 @@ class FakeDag:
     version: int = 1
     bundle: str | None = None
     end_date: float | None = None
+    condition: Json | None = None
+
+
+@dataclass
+class FakeAsset:
+    """An asset: tasks that make it, DAGs that begin because of it."""
+
+    uri: str
+    makers: Sequence[tuple[str, str]] = ()
+    dags: Sequence[str] = ()
+    aliases: Sequence[str] = ()
 
 
 class FakeAirflow:
@@ -94,6 +105,7 @@ class FakeAirflow:
         self.variables: dict[str, str] = {}
         self.pools: dict[str, int] = {"default_pool": 128}
         self.deferring: set[str] = set()
+        self.assets: list[FakeAsset] = []
         self.skew_s = 0.0
         self.latency_s = 0.0
         self.asked = 0
@@ -284,6 +296,10 @@ class FakeAirflow:
                 return self._page("task_instances", self._of_runs(body), paged, self._task)
             case ["pools"]:
                 return self._page("pools", [self._pool(*p) for p in self.pools.items()], params)
+            case ["assets"] if self.version == "v2":
+                return self._page("assets", self.assets, params, self._asset)
+            case ["datasets"] if self.version == "v1":
+                return self._page("datasets", self.assets, params, self._asset)
             case ["variables", name] if name in self.variables:
                 return {"key": name, "value": self.variables[name]}
             case ["dags", dag_id, *rest] if dag_id in self.dags:
@@ -345,6 +361,13 @@ class FakeAirflow:
 
     # ------------------------------------------------------------------ JSON
 
+    def _asset(self, a: FakeAsset) -> Json:
+        dags = [{"dag_id": d} for d in a.dags]
+        told = {"uri": a.uri, "producing_tasks": [{"dag_id": d, "task_id": t} for d, t in a.makers]}
+        if self.version == "v1":
+            return {**told, "consuming_dags": dags}
+        return {**told, "name": a.uri, "scheduled_dags": dags, "aliases": [{"name": n} for n in a.aliases]}
+
     def _pool(self, name: str, slots: int) -> Json:
         return {"name": name, "slots": slots, "include_deferred": name in self.deferring}
 
@@ -363,7 +386,8 @@ class FakeAirflow:
 
     def _details(self, d: FakeDag) -> Json:
         latest = {"latest_dag_version": _version(d)} if self.version == "v2" else {}
-        return {**self._dag(d), "timezone": d.zone, "end_date": _iso(d.end_date), **latest}
+        condition = {"asset_expression" if self.version == "v2" else "dataset_expression": d.condition}
+        return {**self._dag(d), "timezone": d.zone, "end_date": _iso(d.end_date), **condition, **latest}
 
     def _definition(self, task_id: str, children: Sequence[str], settings: Mapping[str, Any]) -> Json:
         operator = settings.get("operator", "PythonOperator")

@@ -209,7 +209,9 @@ class SyncContract(PortsContract):
         """Of every kind; one that is declared again keeps the instant of its first declaration."""
         cron = Schedule("a", POOL, "0 2 * * *", "Europe/Zurich", since=T0, max_active_runs=1)
         even = Schedule("b", POOL, "", "UTC", every_s=5400.5, anchor=T0, paused=True)
-        known = Schedule("c", "other", "", "UTC", turns=(T0, T0 + minutes(7)))
+        known = Schedule(
+            "c", "other", "", "UTC", turns=(T0, T0 + minutes(7)), follows=((("a", "x"), ("b", "y")), (("a", "z"),))
+        )
         ports.sources.apply(SOURCE, RoutedBatch(schedules=(cron, even, known)), T0)
         assert ports.work.schedules(POOL) == (cron, even)
         assert ports.work.schedules("other") == (known,)

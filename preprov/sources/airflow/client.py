@@ -32,6 +32,8 @@ _RIGHTS: Final = {
     "dagRuns": "read DAG runs",
     "taskInstances": "read task instances",
     "pools": "read pools",
+    "assets": "read assets",
+    "datasets": "read datasets",
     "variables": "read variables",
     "tasks": "read task definitions (DAG code)",
     "details": "read DAGs",

@@ -14,7 +14,7 @@ from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import basic, exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow, FakeAsset, FakeDag
 from preprov.testing.live_source_contract import POOL, read, unrouted
 from preprov.testing.store_examples import T0
 
@@ -285,6 +285,67 @@ def test_schedules_come_with_zone_limit_and_next_run(world):
         "nightly",
         "own",
     ]
+
+
+def test_dags_that_assets_trigger_follow_the_tasks_that_make_these(world):
+    both, made, outside = (
+        FakeAsset("s3://both", (("load", "a"), ("load2", "a")), ("either", "each")),
+        FakeAsset("s3://made", (("load", "b"),), ("each", "untold", "alias")),
+        FakeAsset("s3://outside", (), ("either", "external")),
+    )
+    world.airflow.assets = [both, made, outside]
+    if world.airflow.version == "v2":
+        made.aliases = ("known by",)
+        told = lambda a: {"asset": {"uri": a.uri, "name": a.uri}}  # noqa: E731
+        alias = {"alias": {"name": "known by", "group": ""}}
+    else:
+        told = lambda a: a.uri  # noqa: E731
+        alias = {"alias": "known by"}
+    conditions = {
+        "either": {"any": [told(both), told(outside)]},
+        "each": {"all": [told(both), {"any": [told(made), told(outside)]}]},
+        "external": {"all": [told(outside)]},
+        "untold": None,
+        "alias": alias,
+        "load": None,
+    }
+    for name, condition in conditions.items():
+        world.dag(("a", (), {}), dag_id=name, timetable="Asset", condition=condition)
+    world.read()
+    found = {s.dag_id: s.follows for s in world.ports.work.schedules(POOL)}
+    assert found == {
+        "either": ((("load", "a"),), (("load2", "a"),)),
+        "each": ((("load", "a"), ("load", "b")), (("load", "b"), ("load2", "a"))),
+        "external": (),
+        "untold": ((("load", "b"),),),
+        "alias": ((("load", "b"),),) if world.airflow.version == "v2" else (),
+        "load": (),
+    }
+    asked = [p for _, p in world.airflow.log if p.endswith(("/assets", "/datasets"))]
+    world.clock.sleep(120)
+    world.reader.changes(world.ports.sources.state("prod"), world.now())
+    world.read()
+    assert len(asked) == 1
+    assert [p for _, p in world.airflow.log if p.endswith(("/assets", "/datasets"))] == asked, "they change seldom"
+    world.reader = world.source()
+    world.read()
+    assert {s.dag_id: s.follows for s in world.ports.work.schedules(POOL)} == found, "conditions are in the notebook"
+
+
+def test_rights_that_are_nice_to_have_are_missed_once_and_in_words(world):
+    world.dag(("a", (), {}))
+    world.airflow.forbidden = {"pools", "assets", "datasets", "preprov_timetables"}
+
+    def notes() -> list[str]:
+        return [n for b in world.reader.changes(world.ports.sources.state("prod"), world.now()) for n in b.notes]
+
+    told = notes()
+    assert len(told) == 3
+    assert any("may not read pools" in n for n in told)
+    assert any("came back before" in n for n in told)
+    world.read()
+    world.clock.sleep(61)
+    assert not notes()
 
 
 def test_the_owner_can_be_the_tenant():
