@@ -99,10 +99,15 @@ class Dags:
                 for dag_id, turns in told.get("turns", {}).items()
             }
         except SourceError as error:
-            self._deny(error, "turns of timetables of one's own are not known but for the next")
+            if error.retryable or any(timetables.is_own(d.timetable) for d in self._due()):
+                self._deny(error, "of timetables of one's own only the next turn is known")
             return {}
         except (ValueError, TypeError, AttributeError):
             return {}
+
+    def _due(self) -> list[DagFacts]:
+        """DAGs that have a next run."""
+        return [d for d in self._listed.values() if d.next_run == d.next_run]
 
     def _read_pools(self) -> tuple[tuple[SlotLimit, ...], frozenset[str]]:
         """Airflow's pools, and those in which a deferred task keeps its slots; none if we may not see them."""

@@ -333,7 +333,7 @@ def test_dags_that_assets_trigger_follow_the_tasks_that_make_these(world):
 
 
 def test_rights_that_are_nice_to_have_are_missed_once_and_in_words(world):
-    world.dag(("a", (), {}))
+    own = world.dag(("a", (), {}), timetable="my own", interval=None, next_run=T0.timestamp() + HOUR)
     world.airflow.forbidden = {"pools", "assets", "datasets", "preprov_timetables"}
 
     def notes() -> list[str]:
@@ -343,9 +343,19 @@ def test_rights_that_are_nice_to_have_are_missed_once_and_in_words(world):
     assert len(told) == 3
     assert any("may not read pools" in n for n in told)
     assert any("came back before" in n for n in told)
+    assert any("only the next turn" in n and "Op has it" in n for n in told)
+    hints = {f.what: f.hint for f in world.reader.examine() if f.state == "warn"}
+    assert {what: hint.split(": ")[-1] for what, hint in hints.items()} == {
+        "pools": "Viewer has it",
+        "assets": "Viewer has it",
+        "timetables": "Op has it",
+    }
     world.read()
     world.clock.sleep(61)
     assert not notes()
+    own.timetable, own.interval = "0 2 * * *", {"__type": "CronExpression", "value": "0 2 * * *"}
+    world.reader = world.source()
+    assert len(notes()) == 2, "who has no timetable of their own misses nothing"
 
 
 def test_the_owner_can_be_the_tenant():
