@@ -120,6 +120,7 @@ class FakeAirflow:
         self._ends: list[tuple[float, int, FakeRun]] = []
         self._open: dict[int, FakeRun] = {}
         self._changes: list[tuple[float, int, FakeRun, FakeTask]] = []
+        self._in_order = True
 
     # ------------------------------------------------------------------ the world
 
@@ -157,7 +158,8 @@ class FakeAirflow:
     def touch(self, run: FakeRun, task: FakeTask, at: float | None = None) -> None:
         """A task changed."""
         task.updated = self.now() if at is None else at
-        insort(self._changes, (task.updated, self._next(), run, task), key=lambda c: c[:2])
+        self._in_order &= not self._changes or self._changes[-1][0] <= task.updated
+        self._changes.append((task.updated, self._next(), run, task))
 
     def set_task(
         self, run: FakeRun, task_id: str, state: str | None, *, at: float | None = None, index: int = -1
@@ -350,6 +352,9 @@ class FakeAirflow:
         if "updated_at_gte" not in params:
             states = params.get("state")
             return [(r, t) for r in self.runs.values() for t in r.tasks.values() if not states or t.state in states]
+        if not self._in_order:
+            self._changes.sort(key=lambda c: c[:2])
+            self._in_order = True
         first = bisect_left(self._changes, _at(params["updated_at_gte"][0]), key=lambda c: c[0])
         found = {id(t): (r, t) for _, _, r, t in self._changes[first:]}
         return sorted(found.values(), key=lambda x: x[1].number)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -224,7 +225,13 @@ def _slept(t: TaskFacts, started: float, how: Telling) -> float:
 def _signature(one: Seen, t: TaskFacts, source: str) -> str:
     """Path of what it runs; before it has begun, of what it last ran."""
     last = one.shape.ran.get(t.task_id) if one.shape is not None and t.started != t.started else None
-    return Signature.within(one.tenant, one.run.dag_id, t.task_id, source, last or t.looks).path
+    return _path(one.tenant, one.run.dag_id, t.task_id, source, last or t.looks)
+
+
+@lru_cache(maxsize=65_536)
+def _path(*told: str) -> str:
+    """Of `Signature.within`: the same tasks come again and again."""
+    return Signature.within(*told).path
 
 
 def _times(one: Seen, t: TaskFacts, submit: float, how: Telling) -> tuple[float, float, float]:
