@@ -46,13 +46,26 @@ def expected_runs(seen: WorkTable, schedules: Sequence[Schedule], at: datetime, 
         seen: work as it was known at `at`.
     """
     turns = due_runs(seen, schedules, at, until)
-    after = [s for s in schedules if s.follows and not s.paused]
-    if not after:
-        return turns
-    return replace(turns, runs=(*turns.runs, *_following(seen, after, turns.runs, epoch(at), epoch(until))))
+    return replace(turns, runs=(*turns.runs, *_following(seen, schedules, turns.runs, at, until)))
+
+
+def followers(
+    seen: WorkTable, schedules: Sequence[Schedule], at: datetime, until: datetime
+) -> tuple[PredictedRun, ...]:
+    """Of `expected_runs` those that follow others."""
+    if not any(s.follows for s in schedules):
+        return ()
+    return tuple(_following(seen, schedules, due_runs(seen, schedules, at, until).runs, at, until))
 
 
 def _following(
+    seen: WorkTable, schedules: Sequence[Schedule], expected: Iterable[PredictedRun], at: datetime, until: datetime
+) -> list[PredictedRun]:
+    after = [s for s in schedules if s.follows and not s.paused]
+    return _of_all(seen, after, expected, epoch(at), epoch(until)) if after else []
+
+
+def _of_all(
     seen: WorkTable, after: Sequence[Schedule], expected: Iterable[PredictedRun], now: float, until: float
 ) -> list[PredictedRun]:
     makers = {m for s in after for parts in s.follows for m in parts}

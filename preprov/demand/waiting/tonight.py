@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.demand.following import followers
 from preprov.demand.schedules import turns
 from preprov.demand.waiting.occupancy import Floats
 from preprov.model.errors import ConfigError
@@ -63,20 +64,24 @@ def foresee(
 ) -> Mapping[str, Floats]:
     """`waits.limit_key` -> (hours,) seconds that tasks will wait for that limit within each hour from `at` on.
 
-    What runs and waits now goes on; each turn of a schedule is a run shaped like the last one of its DAG that ended.
+    What runs and waits now goes on; each turn of a schedule, and what follows others, is a run shaped like the last one
+    of its DAG that ended.
 
     Args:
         seen: work as known at `at`.
     """
     past = _Past.of(seen.with_waits(), epoch(at))
     night = _Night({f.key: f for f in limits}, epoch(at), hours)
-    for run in past.open_runs():
-        night.add(past, run, max(float(past.due[run]), night.now), live=True)
+    for number in past.open_runs():
+        night.add(past, number, max(float(past.due[number]), night.now), live=True)
     last = past.last_of_dags()
     for s in schedules:
         if s.dag_id in last:
             for turn in _turns(s, at, at + timedelta(hours=hours)):
                 night.add(past, last[s.dag_id], epoch(turn), live=False)
+    for run in followers(seen, schedules, at, at + timedelta(hours=hours)):
+        if run.dag_id in last:
+            night.add(past, last[run.dag_id], run.turn + float(np.median(run.delays)), live=False)
     return night.play()
 
 

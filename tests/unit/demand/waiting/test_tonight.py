@@ -43,6 +43,20 @@ def test_two_runs_at_once_wait_longer_and_into_the_next_hour() -> None:
     assert found[0] == 0
 
 
+def test_what_follows_others_comes_when_these_usually_end() -> None:
+    """Its first task ends 600 s into the run it follows; what follows then waits as it would at a turn of its own."""
+    work = night()
+    begun = work.runs["submit"].to_numpy()[work.tasks["run"].to_numpy()]
+    past = replace(work, tasks=work.tasks.assign(started_at=begun, ended_at=begun + 600.0, slot_at=begun))
+    after = Schedule("load", "p", "", "UTC", follows=((("etl", "t0"),),))
+    found = foresee(past, [due("etl", 1.95), after], LIMITS, AT, 6)[DWH]
+    assert found.tolist() == pytest.approx(
+        foresee(past, [due("load", 1.95 + 1 / 6)], LIMITS, AT, 6)[DWH].tolist(), abs=60
+    )
+    assert found[:2].sum() == 0
+    assert found.sum() > 0
+
+
 def test_limits_of_dags_are_told_apart_from_pools() -> None:
     found = foresee(night(), [due("wide", 0.5), due("often", 3.0, 3.1)], LIMITS, AT, 6)
     tasks, runs = (
