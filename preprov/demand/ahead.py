@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from preprov.demand.arrivals import due_runs
 from preprov.demand.features import widths
+from preprov.demand.following import expected_runs
 from preprov.demand.live import live_units
 from preprov.demand.realise import Realiser
 from preprov.demand.runtime_tables import Floats, RuntimeTables
@@ -60,7 +60,7 @@ def coming_runs(
     seed: int,
     templates: WorkTable | None = None,
 ) -> tuple[ComingRun, ...]:
-    """Live runs, and turns of schedules that are due before `until`.
+    """Live runs, turns of schedules that are due before `until`, and what follows either.
 
     A task's cores are those of the share of a node that it takes, by the scarcest resource that binds: a task that
     fills a node's memory is as wide as the node. Whatever differs between the last runs of a DAG, an expected one is
@@ -73,7 +73,7 @@ def coming_runs(
     known = seen.as_of(at)
     living = live_units(known, at, runtimes, seed)
     out = _live(living.work, _drawn(living.units, living.names.tables(runtimes), node, binding, samples), at)
-    turns = due_runs(known, schedules, at, until).runs
+    turns = expected_runs(known, schedules, at, until).runs
     shapes = known if templates is None else WorkTable.concat([known, templates])
     names = {p.dag_id for p in turns}
     coming = predicted_units(shapes, turns, at, runtimes, seed, first_task=0, single=names)

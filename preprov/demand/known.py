@@ -8,9 +8,10 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.demand.arrivals import PredictedRun, due_runs
+from preprov.demand.arrivals import PredictedRun
 from preprov.demand.draws import key_of
 from preprov.demand.expansion import expand_units
+from preprov.demand.following import expected_runs
 from preprov.demand.live import live_units
 from preprov.demand.occupancy import Grid
 from preprov.demand.queueing import behind_limits
@@ -158,7 +159,7 @@ def gather(
     templates: WorkTable | None = None,
 ) -> Gathered:
     """Tasks of live runs and of those expected before `until`, of work that was already seen `as_of(at)`."""
-    turns = due_runs(seen, schedules, at, until)
+    turns = expected_runs(seen, schedules, at, until)
     expected = _once(turns.runs, predicted)
     shapes = seen if templates is None else WorkTable.concat([seen, templates])
     living = live_units(seen, at, runtimes, seed)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.demand.arrivals import PredictedRun
+from preprov.demand.following import foreseeable
 from preprov.demand.forecasting.registry import DEFAULT
 from preprov.demand.forecasting.scaler import LearntForecast, ScalerConfig, ScalerModel
 from preprov.demand.inputs import DemandInputs
@@ -91,7 +92,9 @@ def expected_otherwise(given: DemandInputs, until: datetime) -> tuple[NDArray[np
     covered = announced(given.seen, given.schedules, [p.dag_id for p in given.predicted])
     if not given.recurring:
         return covered, ()
-    scheduled = {s.dag_id for s in given.schedules} | {p.dag_id for p in given.predicted}
+    told = foreseeable(given.schedules)
+    scheduled = {s.dag_id for s in given.schedules if s.paused or s.dag_id in told}
+    scheduled |= {p.dag_id for p in given.predicted}
     found = recurrences(given.seen, given.at, until, given.pool.zone, scheduled)
     return covered | found.covered, found.runs
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.demand.following import foreseeable
 from preprov.demand.keeping import Keeper, digest_of
 from preprov.demand.live import amounts
 from preprov.demand.occupancy import Grid, Intervals, means, peaks
@@ -75,7 +76,7 @@ class Remainder:
 
 
 def announced(seen: WorkTable, schedules: Sequence[Schedule], predicted: Collection[str] = ()) -> NDArray[np.bool_]:
-    """(R,) runs that a schedule announced: those with a turn, of DAGs whose turns are predicted.
+    """(R,) runs that a schedule announced: those with a turn, of DAGs whose runs schedules foretell.
 
     Where a source does not say which turn a run belongs to, all runs of such a DAG but the manual ones.
 
@@ -83,7 +84,8 @@ def announced(seen: WorkTable, schedules: Sequence[Schedule], predicted: Collect
         predicted: further DAGs whose runs are predicted.
     """
     runs = seen.runs
-    dags = {s.dag_id for s in schedules if not s.paused} | set(predicted)
+    told = foreseeable(schedules)
+    dags = {s.dag_id for s in schedules if not s.paused and s.dag_id in told} | set(predicted)
     ours = runs["dag_id"].isin(list(dags)).to_numpy()
     manual = runs["trigger"].to_numpy(dtype=object) == Trigger.MANUAL.value
     out: NDArray[np.bool_] = ours & (np.isfinite(runs["scheduled_for"].to_numpy(np.float64)) | ~manual)

@@ -228,6 +228,8 @@ class Schedule:
         zone: IANA zone the cron is read in (DST handled there).
         every_s: seconds between turns; they fall on `anchor` and on whole distances from it. None = none.
         turns: instants that are known one by one (a calendar of one's own, the next turn an orchestrator names).
+        follows: alternatives, each of (DAG, task) that must all have ended well since the last run that followed: a run
+            then begins, besides its turns.
         since: when it was declared; not expanded before.
         paused: declared but not running.
         max_active_runs: further runs queue behind this many; None = no limit.
@@ -246,6 +248,12 @@ class Schedule:
     every_s: float | None = None
     anchor: datetime | None = None
     turns: tuple[datetime, ...] = ()
+    follows: tuple[tuple[tuple[str, str], ...], ...] = ()
+
+    @property
+    def tells_turns(self) -> bool:
+        """Whether it has any: one without says no more than how many runs may be active, or what they follow."""
+        return bool(self.cron or self.every_s or self.turns)
 
 
 @dataclass(frozen=True, slots=True)

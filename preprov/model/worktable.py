@@ -56,6 +56,8 @@ WAIT_COLUMNS: Final = {
     "placed_at": "float64",  # when a node that was up was given to it, where its place says so; NaN = nobody says
     "attempt": "int64",  # which of its attempts the times are of; 0 = nobody says, or it belongs to another pool
     "constraint": "object",  # of the features of its node, as `planning.features` reads it; "" = none
+    "freed_at": "float64",  # when it gave its slot back before its end, to go on elsewhere; NaN = it has it to its end
+    "priority": "float64",  # among tasks that want the same slots, where these are given by task; NaN = as its run
 }
 """Further columns of tasks, all of them or none: what a task waits on, told by places that have their own limits."""
 NOT_TOLD: Final = {
@@ -66,6 +68,8 @@ NOT_TOLD: Final = {
     "placed_at": np.nan,
     "attempt": 0,
     "constraint": "",
+    "freed_at": np.nan,
+    "priority": np.nan,
 }
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 
@@ -225,7 +229,8 @@ class WorkTable:
         _, end = known.spans()
         tasks = known.tasks.copy(deep=False)  # columns that say nothing of times are shared: history is long
         tasks["runtime_s"] = np.where(end <= now, tasks["runtime_s"].to_numpy(), np.nan)
-        for column in ("ready_at", "started_at", "ended_at", *(("slot_at", "placed_at") if known.tells_waits else ())):
+        of_waits = ("slot_at", "placed_at", "freed_at") if known.tells_waits else ()
+        for column in ("ready_at", "started_at", "ended_at", *of_waits):
             times = tasks[column].to_numpy()
             tasks[column] = np.where(times <= now, times, np.nan)
         if known.tells_waits:

@@ -179,6 +179,7 @@ def declare(session: Session, pool: str, schedule: Schedule, source: str = "") -
             every_s=schedule.every_s,
             anchor=schedule.anchor,
             turns=dump_json([t.isoformat() for t in schedule.turns]),
+            follows=dump_json(schedule.follows),
         )
     )
     session.flush()
@@ -202,6 +203,7 @@ def schedules(session: Session, pool: str) -> tuple[Schedule, ...]:
             every_s=r.every_s,
             anchor=r.anchor,
             turns=tuple(datetime.fromisoformat(t) for t in load_json(r.turns)),
+            follows=tuple(tuple((dag, task) for dag, task in parts) for parts in load_json(r.follows)),
         )
         for r in rows
     )

@@ -35,10 +35,12 @@ class FakeTask:
     queue: str = "default"
     pool: str = "default_pool"
     pool_slots: int = 1
+    priority_weight: int = 1
     hostname: str = ""
     operator: str = "PythonOperator"
     executor_config: str = "{}"
     rendered: Json = field(default_factory=dict)
+    slept: float | None = None
     updated: float = 0.0
     number: int = 0
 
@@ -78,6 +80,17 @@ class FakeDag:
     version: int = 1
     bundle: str | None = None
     end_date: float | None = None
+    condition: Json | None = None
+
+
+@dataclass
+class FakeAsset:
+    """An asset: tasks that make it, DAGs that begin because of it."""
+
+    uri: str
+    makers: Sequence[tuple[str, str]] = ()
+    dags: Sequence[str] = ()
+    aliases: Sequence[str] = ()
 
 
 class FakeAirflow:
@@ -92,6 +105,8 @@ class FakeAirflow:
         self.runs: dict[tuple[str, str], FakeRun] = {}
         self.variables: dict[str, str] = {}
         self.pools: dict[str, int] = {"default_pool": 128}
+        self.deferring: set[str] = set()
+        self.assets: list[FakeAsset] = []
         self.skew_s = 0.0
         self.latency_s = 0.0
         self.asked = 0
@@ -106,6 +121,7 @@ class FakeAirflow:
         self._ends: list[tuple[float, int, FakeRun]] = []
         self._open: dict[int, FakeRun] = {}
         self._changes: list[tuple[float, int, FakeRun, FakeTask]] = []
+        self._in_order = True
 
     # ------------------------------------------------------------------ the world
 
@@ -143,7 +159,8 @@ class FakeAirflow:
     def touch(self, run: FakeRun, task: FakeTask, at: float | None = None) -> None:
         """A task changed."""
         task.updated = self.now() if at is None else at
-        insort(self._changes, (task.updated, self._next(), run, task), key=lambda c: c[:2])
+        self._in_order &= not self._changes or self._changes[-1][0] <= task.updated
+        self._changes.append((task.updated, self._next(), run, task))
 
     def set_task(
         self, run: FakeRun, task_id: str, state: str | None, *, at: float | None = None, index: int = -1
@@ -152,11 +169,12 @@ class FakeAirflow:
         at = self.now() if at is None else at
         task = run.tasks[task_id, index]
         task.state = state
+        task.slept = at if state == "deferred" else None
         if state == "scheduled":
             task.scheduled = at
         elif state == "queued":
             task.queued = at
-            task.tries += 1
+            task.tries += task.start is None  # what comes back from where it slept is no further try
         elif state in ("running", "deferred"):
             task.start = at if task.start is None else task.start
             if run.state == "queued":
@@ -280,7 +298,11 @@ class FakeAirflow:
                 paged = {"limit": [str(body.get("page_limit", 100))], "offset": [str(body.get("page_offset", 0))]}
                 return self._page("task_instances", self._of_runs(body), paged, self._task)
             case ["pools"]:
-                return self._page("pools", [{"name": n, "slots": s} for n, s in self.pools.items()], params)
+                return self._page("pools", [self._pool(*p) for p in self.pools.items()], params)
+            case ["assets"] if self.version == "v2":
+                return self._page("assets", self.assets, params, self._asset)
+            case ["datasets"] if self.version == "v1":
+                return self._page("datasets", self.assets, params, self._asset)
             case ["variables", name] if name in self.variables:
                 return {"key": name, "value": self.variables[name]}
             case ["dags", dag_id, *rest] if dag_id in self.dags:
@@ -331,6 +353,9 @@ class FakeAirflow:
         if "updated_at_gte" not in params:
             states = params.get("state")
             return [(r, t) for r in self.runs.values() for t in r.tasks.values() if not states or t.state in states]
+        if not self._in_order:
+            self._changes.sort(key=lambda c: c[:2])
+            self._in_order = True
         first = bisect_left(self._changes, _at(params["updated_at_gte"][0]), key=lambda c: c[0])
         found = {id(t): (r, t) for _, _, r, t in self._changes[first:]}
         return sorted(found.values(), key=lambda x: x[1].number)
@@ -341,6 +366,16 @@ class FakeAirflow:
         return [(r, t) for r in runs for t in r.tasks.values()]
 
     # ------------------------------------------------------------------ JSON
+
+    def _asset(self, a: FakeAsset) -> Json:
+        dags = [{"dag_id": d} for d in a.dags]
+        told = {"uri": a.uri, "producing_tasks": [{"dag_id": d, "task_id": t} for d, t in a.makers]}
+        if self.version == "v1":
+            return {**told, "consuming_dags": dags}
+        return {**told, "name": a.uri, "scheduled_dags": dags, "aliases": [{"name": n} for n in a.aliases]}
+
+    def _pool(self, name: str, slots: int) -> Json:
+        return {"name": name, "slots": slots, "include_deferred": name in self.deferring}
 
     def _dag(self, d: FakeDag) -> Json:
         common: Json = {
@@ -357,7 +392,8 @@ class FakeAirflow:
 
     def _details(self, d: FakeDag) -> Json:
         latest = {"latest_dag_version": _version(d)} if self.version == "v2" else {}
-        return {**self._dag(d), "timezone": d.zone, "end_date": _iso(d.end_date), **latest}
+        condition = {"asset_expression" if self.version == "v2" else "dataset_expression": d.condition}
+        return {**self._dag(d), "timezone": d.zone, "end_date": _iso(d.end_date), **condition, **latest}
 
     def _definition(self, task_id: str, children: Sequence[str], settings: Mapping[str, Any]) -> Json:
         operator = settings.get("operator", "PythonOperator")
@@ -367,7 +403,7 @@ class FakeAirflow:
             "trigger_rule": "all_success",
             "queue": settings.get("queue", "default"),
             "pool": settings.get("pool", "default_pool"),
-            "priority_weight": 1.0,
+            "priority_weight": float(settings.get("priority_weight", 1)),
             "is_mapped": False,
             "class_ref": {"class_name": operator},
             **({"operator_name": operator} if self.version == "v2" else {}),
@@ -407,9 +443,10 @@ class FakeAirflow:
             "pool_slots": t.pool_slots,
             "hostname": t.hostname,
             "queue": t.queue,
-            "priority_weight": 1,
+            "priority_weight": t.priority_weight,
             "operator": t.operator,
             "executor_config": t.executor_config,
+            "trigger": None if t.slept is None else {"id": t.number, "created_date": _iso(t.slept)},
             "rendered_fields": t.rendered if t.start is not None else {},
         }
         newer = {"id": str(t.number), "scheduled_when": _iso(t.scheduled), "dag_version": _version(r)}

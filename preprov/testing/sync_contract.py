@@ -53,6 +53,8 @@ def with_waits(work: WorkTable) -> WorkTable:
         "placed_at": np.where(np.arange(n) % 2, work.tasks["ready_at"].to_numpy() + 0.2, np.nan),
         "attempt": np.arange(n) % 3 + 1,
         "constraint": np.array(["", "gpu&(a|b)"] * n, dtype=object)[:n],
+        "freed_at": np.where(np.arange(n) % 4, np.nan, work.tasks["ready_at"].to_numpy() + 0.3),
+        "priority": np.where(np.arange(n) % 2, np.nan, np.arange(n) % 5),
     }
     return replace(work, tasks=work.tasks.assign(**waits))
 
@@ -207,7 +209,9 @@ class SyncContract(PortsContract):
         """Of every kind; one that is declared again keeps the instant of its first declaration."""
         cron = Schedule("a", POOL, "0 2 * * *", "Europe/Zurich", since=T0, max_active_runs=1)
         even = Schedule("b", POOL, "", "UTC", every_s=5400.5, anchor=T0, paused=True)
-        known = Schedule("c", "other", "", "UTC", turns=(T0, T0 + minutes(7)))
+        known = Schedule(
+            "c", "other", "", "UTC", turns=(T0, T0 + minutes(7)), follows=((("a", "x"), ("b", "y")), (("a", "z"),))
+        )
         ports.sources.apply(SOURCE, RoutedBatch(schedules=(cron, even, known)), T0)
         assert ports.work.schedules(POOL) == (cron, even)
         assert ports.work.schedules("other") == (known,)

@@ -1,9 +1,9 @@
 """Publish turns of timetables that only their own code can work out.
 
 The REST API names one next run of a DAG. For crons and even distances preprov works out the others itself; of a
-timetable of your own it can not. `publish` asks the timetables here, where their code is, and keeps the turns in an
-Airflow variable, which preprov reads. Run it now and then: the example DAG `preprov_publish_timetables`, or
-`python -m preprov_provider.timetables` where Airflow is installed.
+timetable of your own, or of a list of events, it can not. `publish` asks the timetables here, where their code is, and
+keeps the turns in an Airflow variable, which preprov reads. Run it now and then: the example DAG
+`preprov_publish_timetables`, or `python -m preprov_provider.timetables` where Airflow is installed.
 """
 
 import json
@@ -15,7 +15,10 @@ from typing import Any
 VARIABLE = "preprov_timetables"
 HORIZON = timedelta(days=7)
 MOST_TURNS = 2_000
-_KNOWN = ("airflow.timetables.", "airflow.sdk.definitions.timetables.")
+_PLACES = ("airflow.timetables", "airflow.sdk.definitions.timetables")
+_TOLD = ("interval", "trigger", "simple", "assets", "datasets")
+"""Modules of Airflow's whose timetables preprov works out from what the REST API says, or that have no turns."""
+_KNOWN = frozenset(f"{place}.{module}" for place in _PLACES for module in _TOLD)
 
 
 def turns(dag: Any, now: datetime, horizon: timedelta = HORIZON) -> list[datetime]:
@@ -51,8 +54,15 @@ def _core(timetable: Any) -> Any:
 
 
 def is_own(dag: Any) -> bool:
-    """Whether its timetable is none of Airflow's."""
-    return not type(dag.timetable).__module__.startswith(_KNOWN)
+    """Whether the REST API does not say by which rule its timetable goes; of one beside assets, by which that does."""
+    timetable = dag.timetable
+    while _is_known(timetable) and hasattr(timetable, "timetable"):
+        timetable = timetable.timetable
+    return not _is_known(timetable)
+
+
+def _is_known(timetable: Any) -> bool:
+    return type(timetable).__module__ in _KNOWN
 
 
 def collect(dags: Iterable[Any], now: datetime | None = None, horizon: timedelta = HORIZON) -> dict[str, list[str]]:

@@ -200,7 +200,7 @@ class _Fullness:
         tasks = work.tasks
         self._key = tasks["slot_of"].to_numpy(dtype=object)
         self._since = tasks["slot_at"].to_numpy()
-        self._until, self._slots = tasks["ended_at"].to_numpy(), tasks["slots"].to_numpy()
+        self._until, self._slots = _until(work), tasks["slots"].to_numpy()
         self._made: dict[str, Taken] = {}
 
     def of(self, key: str) -> Taken:
@@ -218,6 +218,12 @@ class _Fullness:
         return self._made[name]
 
 
+def _until(work: WorkTable) -> Floats:
+    """(T,) until when each task had its slot: to its end, unless it gave it back before."""
+    out: Floats = np.fmin(work.tasks["freed_at"].to_numpy(), work.tasks["ended_at"].to_numpy())
+    return out
+
+
 def _dag_tasks(
     work: WorkTable, t: _Tasks, rows: NDArray[np.int64], source: str, full: When, book: Mapping[str, SlotLimit]
 ) -> Floats:
@@ -225,7 +231,7 @@ def _dag_tasks(
     out = np.zeros(len(rows))
     dags = work.runs["dag_id"].to_numpy(dtype=object)
     run_of = work.tasks["run"].to_numpy()
-    since, until = work.tasks["slot_at"].to_numpy(), work.tasks["ended_at"].to_numpy()
+    since, until = work.tasks["slot_at"].to_numpy(), _until(work)
     for dag, places in _groups([dags[t.run[i]] for i in rows], np.arange(len(rows))).items():
         limit = book.get(limit_key(Cause.MAX_ACTIVE_TASKS, source, dag))
         if limit is None:

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.demand.following import followers
 from preprov.demand.schedules import turns
 from preprov.demand.waiting.occupancy import Floats
 from preprov.model.errors import ConfigError
@@ -21,6 +22,9 @@ from preprov.model.waits import Cause, SlotLimit, limit_key, of_key
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _USUAL_S: Final = 60.0
 """Of a task that never ended before."""
 _IN_PARTITION: Final = (Cause.ROOM, Cause.SLURM_PRIORITY)
@@ -28,16 +32,22 @@ _IN_PARTITION: Final = (Cause.ROOM, Cause.SLURM_PRIORITY)
 
 @dataclass
 class _Item:
-    """A task to come. `held`: it runs already, and ends after `runtime`."""
+    """A task to come.
+
+    Attributes:
+        held: it runs already, and ends after `runtime`.
+        has_slot_s: for so much of its runtime it takes its slots; the rest it sleeps. Which comes first does not count.
+    """
 
     run: int
     key: str
     need: float
     runtime: float
-    priority: int
+    priority: float
     waits_for: int = 0
     children: list[int] = field(default_factory=list)
     held: bool = False
+    has_slot_s: float = np.inf
 
 
 @dataclass
@@ -46,7 +56,6 @@ class _Run:
 
     dag: tuple[str, str]
     begins: float
-    priority: int
     roots: list[int] = field(default_factory=list)
     left: int = 0
 
@@ -56,7 +65,8 @@ def foresee(
 ) -> Mapping[str, Floats]:
     """`waits.limit_key` -> (hours,) seconds that tasks will wait for that limit within each hour from `at` on.
 
-    What runs and waits now goes on; each turn of a schedule is a run shaped like the last one of its DAG that ended.
+    What runs and waits now goes on; each turn of a schedule, and what follows others, is a run shaped like the last one
+    of its DAG that ended.
 
     Args:
         seen: work as known at `at`.
@@ -64,13 +74,16 @@ def foresee(
     book = {f.key: f for f in limits}
     past = _Past.of(seen.with_waits(), book, epoch(at))
     night = _Night(book, epoch(at), hours)
-    for run in past.open_runs():
-        night.add(past, run, max(float(past.due[run]), night.now), live=True)
+    for number in past.open_runs():
+        night.add(past, number, max(float(past.due[number]), night.now), live=True)
     last = past.last_of_dags()
     for s in schedules:
         if s.dag_id in last:
             for turn in _turns(s, at, at + timedelta(hours=hours)):
                 night.add(past, last[s.dag_id], epoch(turn), live=False)
+    for run in followers(seen, schedules, at, at + timedelta(hours=hours)):
+        if run.dag_id in last:
+            night.add(past, last[run.dag_id], run.turn + float(np.median(run.delays)), live=False)
     return night.play()
 
 
@@ -83,26 +96,36 @@ def _turns(schedule: Schedule, at: datetime, until: datetime) -> Sequence[dateti
 
 @dataclass(frozen=True)
 class _Past:
-    """Runs as they were, in plain columns: (R,) of runs, (T,) of tasks; `first` is (R + 1,) each run's first task."""
+    """Runs as they were, in plain columns: (R,) of runs, (T,) of tasks; `first` is (R + 1,) each run's first task.
+
+    `priority` is of tasks: a place that gives its slots by task says it of each, else it is that of the run.
+    """
 
     first: NDArray[np.int64]
     due: Floats
     dag: list[str]
-    priority: list[int]
+    priority: Floats
     key: list[str]
     need: Floats
     started: Floats
     ended: Floats
     runtime: Floats
+    awake: Floats
+    asleep: NDArray[np.bool_]
     edges: Mapping[int, Sequence[tuple[int, int]]]
 
     @classmethod
     def of(cls, work: WorkTable, book: Mapping[str, SlotLimit], now: float) -> "_Past":
-        """`runtime`: the usual one of tasks of the same signature. `book`: limits by key."""
+        """`runtime`, `awake`: as usual of tasks of the same signature, the latter the share of it that needs slots.
+
+        `book`: limits by key.
+        """
         import pandas as pd
 
         t, run = work.tasks, work.tasks["run"].to_numpy()
-        middle = t["runtime_s"].groupby(t["signature"].to_numpy(dtype=object)).transform("median").to_numpy()
+        kinds = t["signature"].to_numpy(dtype=object)
+        middle = t["runtime_s"].groupby(kinds).transform("median").to_numpy()
+        awake = _awake(work).groupby(kinds).transform("median").to_numpy()
         edges: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for p, c in zip(work.parents.tolist(), work.children.tolist(), strict=True):
             edges[int(run[c])].append((p, c))
@@ -110,12 +133,14 @@ class _Past:
             np.searchsorted(run, np.arange(len(work.runs) + 1)),
             work.runs["due"].to_numpy(),
             work.runs["dag_id"].tolist(),
-            work.runs["priority"].tolist(),
+            np.where(t["priority"].isna(), work.runs["priority"].to_numpy()[run], t["priority"]),
             _keys(t["slot_of"].tolist(), book),
             t["slots"].to_numpy(),
             t["started_at"].to_numpy(),
             t["ended_at"].to_numpy(),
             np.where(pd.isna(middle), _USUAL_S, middle),
+            np.where(pd.isna(awake), 1.0, awake),
+            np.isfinite(t["freed_at"].to_numpy()),
             edges,
         )
 
@@ -134,6 +159,15 @@ class _Past:
         still = set(self.open_runs())
         order = np.argsort(self.due, kind="stable").tolist()
         return {self.dag[r]: r for r in order if r not in still and len(self.tasks_of(r))}
+
+
+def _awake(work: WorkTable) -> "pd.Series[float]":
+    """(T,) share of its runtime for which each task had its slots: since it last got them; NaN = it has not ended."""
+    t = work.tasks
+    whole = t["ended_at"] - t["started_at"]
+    since = np.fmax(t["slot_at"].to_numpy(), t["started_at"].to_numpy())
+    share: pd.Series[float] = ((t["ended_at"] - since) / whole.where(whole > 0)).clip(0.0, 1.0)
+    return share
 
 
 def _keys(told: Sequence[str], book: Mapping[str, SlotLimit]) -> list[str]:
@@ -155,7 +189,7 @@ class _Night:
         self.runs: list[_Run] = []
         self._book = book
         self._free = {k: f.slots for k, f in book.items() if f.cause is not Cause.MAX_ACTIVE_TASKS}
-        self._queues: dict[str, list[tuple[int, float, int]]] = defaultdict(list)
+        self._queues: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
         self._aside: dict[tuple[object, ...], list[int]] = defaultdict(list)
         self._active: dict[tuple[object, ...], int] = defaultdict(int)
         self._behind: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -168,7 +202,7 @@ class _Night:
         """A run like that one is to come; of a live one, what has not ended."""
         rows = past.tasks_of(run)
         source = next((of_key(past.key[i])[1] for i in rows if past.key[i]), "")
-        made = _Run((source, past.dag[run]), begins, past.priority[run])
+        made = _Run((source, past.dag[run]), begins)
         place: dict[int, int] = {}
         for i in rows:
             if live and np.isfinite(past.ended[i]):
@@ -177,7 +211,12 @@ class _Night:
             so_far = self.now - float(past.started[i]) if runs else 0.0
             left = max(float(past.runtime[i]) - so_far, 1.0)
             place[i] = len(self.items)
-            self.items.append(_Item(len(self.runs), past.key[i], float(past.need[i]), left, made.priority, held=runs))
+            item = _Item(len(self.runs), past.key[i], float(past.need[i]), left, float(past.priority[i]), held=runs)
+            if not runs:
+                item.has_slot_s = left * float(past.awake[i])
+            elif past.asleep[i]:
+                item.has_slot_s = 0.0
+            self.items.append(item)
         for p, c in past.edges.get(run, ()):
             if p in place and c in place:
                 self.items[place[p]].children.append(place[c])
@@ -225,8 +264,7 @@ class _Night:
             self._behind[run.dag].append(number)
             return
         self._take_run(run, -1)
-        for i in run.roots:
-            self._on_ready(i, at)
+        self._all_ready(run.roots, at)
         if not run.left:
             self._take_run(run, 1)
 
@@ -240,10 +278,15 @@ class _Night:
     # ------------------------------------------------------------------ tasks
 
     def _on_ready(self, i: int, at: float) -> None:
-        item = self.items[i]
-        self._since[i] = at
-        heapq.heappush(self._queues[item.key], (-item.priority, at, i))
-        self._serve(item.key, at)
+        self._all_ready([i], at)
+
+    def _all_ready(self, numbers: Sequence[int], at: float) -> None:
+        """They queue before the first of them is served, so that the most urgent is."""
+        for i in numbers:
+            self._since[i] = at
+            heapq.heappush(self._queues[self.items[i].key], (-self.items[i].priority, at, i))
+        for key in dict.fromkeys(self.items[i].key for i in numbers):
+            self._serve(key, at)
 
     def _serve(self, key: str, at: float) -> None:
         queue = self._queues[key]
@@ -269,8 +312,15 @@ class _Night:
             self._free[item.key] -= item.need
         self._active[self._scope(i)[0]] += 1
         self._push(at + item.runtime, "end", i)
+        if item.has_slot_s < item.runtime:
+            self._push(at + item.has_slot_s, "sleep", i)
 
-    def _on_end(self, i: int, at: float) -> None:
+    def _on_sleep(self, i: int, at: float) -> None:
+        for key in sorted(self._give_back(i)):
+            self._serve(key, at)
+
+    def _give_back(self, i: int) -> set[str]:
+        """It takes no slots any more; returns what others may now have them of."""
         item = self.items[i]
         if item.key in self._free:
             self._free[item.key] += item.need
@@ -283,12 +333,16 @@ class _Night:
                 self._queues[self.items[other].key], (-self.items[other].priority, self._since[other], other)
             )
             again.add(self.items[other].key)
+        return again
+
+    def _on_end(self, i: int, at: float) -> None:
+        item = self.items[i]
+        again = set() if item.has_slot_s < item.runtime else self._give_back(i)
         run = self.runs[item.run]
         run.left -= 1
         for child in item.children:
             self.items[child].waits_for -= 1
-            if not self.items[child].waits_for:
-                self._on_ready(child, at)
+        self._all_ready([c for c in item.children if not self.items[c].waits_for], at)
         for key in sorted(again):
             self._serve(key, at)
         if not run.left:

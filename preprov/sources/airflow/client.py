@@ -28,14 +28,17 @@ PAGE: Final = 500
 TIMEOUT_S: Final = 30.0
 ATTEMPTS: Final = 4
 _RIGHTS: Final = {
-    "dags": "read DAGs",
-    "dagRuns": "read DAG runs",
-    "taskInstances": "read task instances",
-    "pools": "read pools",
-    "variables": "read variables",
-    "tasks": "read task definitions (DAG code)",
-    "details": "read DAGs",
+    "dags": ("read DAGs", "Viewer"),
+    "dagRuns": ("read DAG runs", "Viewer"),
+    "taskInstances": ("read task instances", "Viewer"),
+    "pools": ("read pools", "Viewer"),
+    "assets": ("read assets", "Viewer"),
+    "datasets": ("read datasets", "Viewer"),
+    "variables": ("read variables", "Op"),
+    "tasks": ("read task definitions (DAG code)", "Viewer"),
+    "details": ("read DAGs", "Viewer"),
 }
+"""Last part of a path -> what the user may then not do, and the least of Airflow's own roles that may."""
 
 
 class _Again(Exception):
@@ -259,10 +262,9 @@ class AirflowClient:
             )
         if status == 403:
             last = [p for p in url.split("?")[0].split("/") if p in _RIGHTS]
-            right = _RIGHTS[last[-1]] if last else "read this"
-            raise SourceError(
-                f"the user may not {right}", where=url, hint=f"give its role the right to {right}: Viewer has it"
-            )
+            right, role = _RIGHTS[last[-1]] if last else ("read this", "")
+            has = f": {role} has it" if role else ""
+            raise SourceError(f"the user may not {right}", where=url, hint=f"give its role the right to {right}{has}")
         if 300 <= status < 400:
             hint = f"it leads to {answer.headers.get('location', 'nowhere')}: a login page? check url and auth"
             raise SourceError("Airflow sends us elsewhere", where=url, hint=hint)

@@ -12,6 +12,7 @@ from preprov.model.time import epoch
 from preprov.model.waits import Cause, SlotLimit
 from preprov.model.work import Schedule
 from preprov.sources.airflow import shapes, timetables
+from preprov.sources.airflow.assets import Assets
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.airflow.facts import DagFacts, RunFacts, TaskFacts
 from preprov.sources.airflow.fetching import Fetcher
@@ -20,6 +21,7 @@ from preprov.sources.airflow.shapes import PREFIX, DagShape
 from preprov.sources.text import clean
 
 _LIST_EVERY_S: Final = 60.0
+_ASSETS_EVERY_S: Final = 600.0
 _SHAPES_A_PASS: Final = 20
 _SHAPE_OLD_S: Final = 86_400.0
 """API v1 does not say when a DAG's code changed: it is then asked for once a day."""
@@ -40,10 +42,14 @@ class Dags:
         self._listed: dict[str, DagFacts] = {}
         self._shapes: dict[str, DagShape] = {}
         self._exported: dict[str, tuple[datetime, ...]] = {}
-        self._listed_at = float("-inf")
+        self._assets = Assets()
+        self._listed_at = self._assets_at = float("-inf")
+        self._denied: dict[str, str] = {}
+        self._denied_told: dict[str, str] = {}
         self._unwritten: dict[str, str | None] = {}
         self._told: tuple[Schedule, ...] | None = None
         self._slots: tuple[SlotLimit, ...] = ()
+        self.keeping: frozenset[str] = frozenset()
         self._limits_told: tuple[SlotLimit, ...] | None = None
         self._new_shapes = False
         self._absent: set[str] = set()
@@ -57,6 +63,7 @@ class Dags:
     def tell_again(self) -> None:
         """Whatever was told last, nobody may have kept it."""
         self._told, self._limits_told, self._new_shapes = None, None, True
+        self._denied_told = {}
         self._unwritten = {PREFIX + d: s.dump() for d, s in self._shapes.items()} | {
             k: v for k, v in self._unwritten.items() if v is None
         }
@@ -73,7 +80,9 @@ class Dags:
         self._listed = {dag.dag_id: dag for dag in found}
         self._listed_at = now
         self._exported = self._read_exported(variable)
-        self._slots = self._read_pools()
+        self._slots, self.keeping = self._read_pools()
+        if now - self._assets_at >= _ASSETS_EVERY_S:
+            self._assets, self._assets_at = self._read_assets(), now
         for dag_id in set(self._shapes) - set(self._listed):
             if not self.exists(dag_id):
                 del self._shapes[dag_id]
@@ -90,26 +99,44 @@ class Dags:
                 for dag_id, turns in told.get("turns", {}).items()
             }
         except SourceError as error:
-            if error.retryable:
-                raise
+            if error.retryable or any(timetables.is_own(d.timetable) for d in self._due()):
+                self._deny(error, "of timetables of one's own only the next turn is known")
             return {}
         except (ValueError, TypeError, AttributeError):
             return {}
 
-    def _read_pools(self) -> tuple[SlotLimit, ...]:
-        """Airflow's pools; none if we may not see them."""
+    def _due(self) -> list[DagFacts]:
+        """DAGs that have a next run."""
+        return [d for d in self._listed.values() if d.next_run == d.next_run]
+
+    def _read_pools(self) -> tuple[tuple[SlotLimit, ...], frozenset[str]]:
+        """Airflow's pools, and those in which a deferred task keeps its slots; none if we may not see them."""
         try:
             pages = list(self._client.pages("pools", "pools", {}))
         except SourceError as error:
-            if error.retryable:
-                raise
-            return ()
-        found = ((str(p.get("name") or ""), p.get("slots")) for page in pages for p in page)
-        return tuple(
-            SlotLimit(Cause.AIRFLOW_POOL, clean(name), float(slots))
-            for name, slots in sorted(found, key=lambda f: f[0])
-            if name and isinstance(slots, int | float) and slots >= 0  # -1: as many as one likes
+            self._deny(error, "nothing is put down to Airflow's pools")
+            return (), frozenset()
+        found = {clean(p.get("name")): p for page in pages for p in page if p.get("name")}
+        limits = tuple(
+            SlotLimit(Cause.AIRFLOW_POOL, name, float(slots))
+            for name, slots in sorted((name, p.get("slots")) for name, p in found.items())
+            if isinstance(slots, int | float) and slots >= 0  # -1: as many as one likes
         )
+        return limits, frozenset(name for name, p in found.items() if p.get("include_deferred"))
+
+    def _read_assets(self) -> Assets:
+        """Assets with their makers; none if we may not see them."""
+        try:
+            return Assets.ask(self._client)
+        except SourceError as error:
+            self._deny(error, "runs that assets trigger are foreseen only by how they came back before")
+            return Assets()
+
+    def _deny(self, error: SourceError, without: str) -> None:
+        """Take down what was refused, and what is missing for it; raise what is no refusal."""
+        if error.retryable:
+            raise error
+        self._denied[f"{error.what}: {without}"] = error.hint
 
     def limits(self) -> tuple[SlotLimit, ...]:
         """Airflow pools, and what each DAG may have active: from 3 on so many tasks of each run, before of all."""
@@ -233,15 +260,28 @@ class Dags:
         told, self._told = self._shapes_told(how), found
         slots = self.limits()
         limits, self._limits_told = None if slots == self._limits_told else slots, slots
-        if schedules is None and told is None and limits is None and not self._unwritten:
+        notes = self._refusals()
+        if schedules is None and told is None and limits is None and not self._unwritten and not notes:
             return None
         queues = {d: tuple(sorted({t.queue for t in s.tasks})) or ("",) for d, s in self._shapes.items()}
-        return SyncBatch(schedules=schedules, dag_queues=queues, shapes=told, limits=limits, notebook=self.written())
+        return SyncBatch(
+            schedules=schedules, dag_queues=queues, shapes=told, limits=limits, notebook=self.written(), notes=notes
+        )
+
+    def _refusals(self) -> tuple[str, ...]:
+        """What Airflow refused, if that is not what was last told."""
+        fresh = {k: v for k, v in self._denied.items() if k not in self._denied_told}
+        self._denied_told = dict(self._denied)
+        return tuple(f"{what} ({hint})" if hint else what for what, hint in fresh.items())
 
     def _schedule(self, dag: DagFacts, now: datetime, how: Telling) -> Schedule:
         exported = [t for t in self._exported.get(dag.dag_id, ()) if epoch(t) > epoch(now) - 86400]
         shape = self._shapes.get(dag.dag_id)
-        return timetables.schedule(dag, shape, exported, now, self.tenant(dag.dag_id), how.shift_s)
+        declared = timetables.schedule(dag, shape, exported, now, self.tenant(dag.dag_id), how.shift_s)
+        if shape is None:
+            return declared
+        condition = json.loads(shape.waits_for) if shape.waits_for else None
+        return replace(declared, follows=self._assets.follows(dag.dag_id, condition))
 
     def _shapes_told(self, how: Telling) -> SeenRuns | None:
         if not self._new_shapes:

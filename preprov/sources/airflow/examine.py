@@ -5,6 +5,7 @@ from typing import Final
 
 from preprov.contracts import Finding
 from preprov.model.errors import PreprovError
+from preprov.sources.airflow.assets import Assets
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.airflow.fetching import quoted
 from preprov.sources.releases import release_finding
@@ -32,6 +33,7 @@ def examine(client: AirflowClient, variable: str) -> tuple[Finding, ...]:
         found.append(_look(what, lambda path=path: Finding("", "ok", f"{client.count(path, {})} to be seen")))  # type: ignore[misc]
     found.append(_look("task definitions", lambda: _tasks(client)))
     found.append(_look("pools", lambda: _pools(client), needed=False))
+    found.append(_look("assets", lambda: _assets(client), needed=False))
     if variable:
         found.append(_look("timetables", lambda: _variable(client, variable), needed=False))
     return tuple(found)
@@ -73,6 +75,12 @@ def _pools(client: AirflowClient) -> Finding:
     found = (client.get("pools", {"limit": 100}) or {}).get("pools") or []
     named = ", ".join(f"{p.get('name')} ({p.get('slots')} slots)" for p in found[:5])
     return Finding("", "ok", f"{len(found)}: {named}" if found else "none")
+
+
+def _assets(client: AirflowClient) -> Finding:
+    found = Assets.ask(client).found
+    made = sum(1 for a in found if a.makers)
+    return Finding("", "ok", f"{len(found)} to be seen, {made} of them made by tasks" if found else "none")
 
 
 def _variable(client: AirflowClient, variable: str) -> Finding:

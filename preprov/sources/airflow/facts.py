@@ -83,6 +83,7 @@ class TaskFacts:
         pool, slots: Airflow pool, and how many of its slots. host: of the worker, as the worker calls it.
         cpu, memory, gpu: cores, GiB and devices that its executor config asks for; NaN = it does not say.
         looks: digest of what it runs as far as is told: whole once it has started, for only then is it told.
+        slept: when it went to sleep, of one that sleeps outside of a worker; NaN otherwise.
     """
 
     task_id: str
@@ -103,6 +104,7 @@ class TaskFacts:
     gpu: float
     host: str = ""
     looks: str = ""
+    slept: float = NAN
 
     @classmethod
     def of(cls, j: Json) -> "TaskFacts":
@@ -111,6 +113,7 @@ class TaskFacts:
         Raises:
             ValueError: it has no name.
         """
+        trigger = j.get("trigger")
         asks = requests(j.get("executor_config"))
         return cls(
             task_id=_name(j, "task_id"),
@@ -131,6 +134,7 @@ class TaskFacts:
             gpu=asks[2],
             host=clean(j.get("hostname")),
             looks=Signature.of(airflow(j)).digest,
+            slept=seconds(trigger.get("created_date")) if isinstance(trigger, Mapping) else NAN,
         )
 
 

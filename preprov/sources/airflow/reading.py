@@ -21,6 +21,8 @@ _SLICE_S: Final = 6 * 3600.0
 _LONGEST_SLICE_S: Final = 32 * 86400.0
 _FEW, _MANY = 250, 1_000
 _ASK_AT_ONCE: Final = 100
+_TELL_AT_ONCE: Final = 250
+"""Runs that are over are told together: a table of few takes as long to make and to keep as one of many."""
 
 
 @dataclass
@@ -163,6 +165,7 @@ class Reading:
             zone=timetables.known_zone(shape.zone) if shape else "UTC",
             tenant=self._dags.tenant(run.dag_id),
             submit=self._submits.get(run_name(run), NAN),
+            keeping=self._dags.keeping,
         )
 
     # ------------------------------------------------------------------ what has ended
@@ -182,11 +185,16 @@ class Reading:
     def _told_whole(self, runs: Sequence[RunFacts], how: Telling, *, past: bool = False) -> Iterator[SyncBatch]:
         """Runs that are over, each with all its tasks."""
         by_key = {r.key: r for r in runs}
+        seen: list[Seen] = []
+        left = len(by_key)
         for part in self._fetch.tasks(by_key, self._dags.sizes()):
             for key, tasks in part.items():
                 self._dags.saw_whole(key[0], widths(tasks), tasks.values(), past=past)
-            seen = [self._seen(by_key[key], tasks) for key, tasks in part.items()]
-            yield SyncBatch(runs=table(seen, how), notebook=self._dags.written(), rejects=self._fetch.rejects())
+            seen += [self._seen(by_key[key], tasks) for key, tasks in part.items()]
+            left -= len(part)
+            if len(seen) >= _TELL_AT_ONCE or not left:
+                yield SyncBatch(runs=table(seen, how), notebook=self._dags.written(), rejects=self._fetch.rejects())
+                seen = []
 
     def _vanished(
         self, known: Sequence[OpenRun], found: Mapping[RunKey, RunFacts], how: Telling, server_now: float

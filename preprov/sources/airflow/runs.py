@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,8 @@ _TRIGGERS: Final = {
 _WAITING: Final = frozenset({"none", "scheduled", "queued", "up_for_retry"})
 _STARTED: Final = frozenset({"running", "restarting", "deferred", "up_for_reschedule"})
 _ELSEWHERE: Final = frozenset({"deferred", "up_for_reschedule"})
+_WITHOUT_SLOT: Final = frozenset({"none", "scheduled", "up_for_retry"})
+"""When these were queued is of an earlier attempt, or of before they slept."""
 _NOTHING: Final = frozenset({"EmptyOperator", "DummyOperator"})
 _MOST_EDGES: Final = 4_096
 """Between two mapped tasks. Of wider ones each instance is tied to as many of the parent's as there is room for."""
@@ -40,6 +43,7 @@ class Seen:
     Attributes:
         paused: its DAG is: what has not started does not start.
         submit: when it was first seen, for API v1, which does not say when a run was made; NaN = only now.
+        keeping: Airflow pools in which a deferred task keeps its slots.
     """
 
     run: RunFacts
@@ -50,6 +54,7 @@ class Seen:
     zone: str
     tenant: str
     submit: float
+    keeping: frozenset[str] = frozenset()
 
     @property
     def looks(self) -> int:
@@ -59,7 +64,7 @@ class Seen:
         if shape is not None:
             seen = (tuple(sorted(shape.widths.items())), shape.asleep, tuple(sorted(shape.ran.items())))
             dag = (shape.read_at, *seen)
-        return hash((self.run, self.tasks, dag, self.paused, self.cron, self.zone, self.tenant))
+        return hash((self.run, self.tasks, dag, self.paused, self.cron, self.zone, self.tenant, self.keeping))
 
 
 @dataclass(frozen=True)
@@ -186,32 +191,47 @@ def _task(one: Seen, t: TaskFacts, submit: float, how: Telling) -> dict[str, Any
         "started_at": started,
         "ended_at": ended,
         "runtime_s": runtime,
-        **_waits(t, started, how),
+        **_waits(t, started, how, keeps=t.pool in one.keeping and t.state != "up_for_reschedule"),
     }
 
 
-def _waits(t: TaskFacts, started: float, how: Telling) -> dict[str, Any]:
+def _waits(t: TaskFacts, started: float, how: Telling, *, keeps: bool) -> dict[str, Any]:
     """On what it waits: an Airflow pool until it is queued, from then on a worker.
 
-    A task that comes back from where it waited outside of a worker is queued anew, long after it began.
+    A task that comes back from where it waited outside of a worker is queued anew, long after it began: one that did
+    not keep its slot has it from then on, and for how long it had one before nobody says.
     """
-    slot = t.queued + how.shift_s
+    slot = NAN if t.state in _WITHOUT_SLOT else t.queued + how.shift_s
     ran = t.started == t.started
     return {
-        "slot_at": min(slot, started) if ran and slot == slot else slot,
+        "slot_at": min(slot, started) if ran and slot == slot and keeps else slot,
         "slot_of": limit_key(Cause.AIRFLOW_POOL, how.source, t.pool) if t.pool else "",
         "slots": float(t.slots),
         "node": t.host if ran else "",
         "placed_at": NAN,
         "attempt": max(t.tries, 1),
         "constraint": "",
+        "priority": float(t.weight),
+        "freed_at": NAN if keeps or t.state not in _ELSEWHERE else _slept(t, started, how),
     }
+
+
+def _slept(t: TaskFacts, started: float, how: Telling) -> float:
+    """When a task that sleeps went to sleep; where nobody says, as soon as it had its slot."""
+    times = (t.slept if t.slept == t.slept else t.ended, t.queued)
+    return max([started, *(x + how.shift_s for x in times if x == x)])
 
 
 def _signature(one: Seen, t: TaskFacts, source: str) -> str:
     """Path of what it runs; before it has begun, of what it last ran."""
     last = one.shape.ran.get(t.task_id) if one.shape is not None and t.started != t.started else None
-    return Signature.within(one.tenant, one.run.dag_id, t.task_id, source, last or t.looks).path
+    return _path(one.tenant, one.run.dag_id, t.task_id, source, last or t.looks)
+
+
+@lru_cache(maxsize=65_536)
+def _path(*told: str) -> str:
+    """Of `Signature.within`: the same tasks come again and again."""
+    return Signature.within(*told).path
 
 
 def _times(one: Seen, t: TaskFacts, submit: float, how: Telling) -> tuple[float, float, float]:

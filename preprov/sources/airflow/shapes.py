@@ -44,6 +44,7 @@ class DagShape:
         asleep: tasks that were seen to wait outside of a worker (deferred).
         code: version of its code as task instances name it, "" = not told.
         ran: task -> digest of what it ran when it last did (`TaskFacts.looks`).
+        waits_for: JSON of the condition of assets on which it begins, "" = not told.
     """
 
     dag_id: str
@@ -58,6 +59,7 @@ class DagShape:
     asleep: frozenset[str] = frozenset()
     code: str = ""
     ran: Mapping[str, str] = field(default_factory=dict)
+    waits_for: str = ""
 
     def looks(self, task: TaskShape) -> str:
         """Digest of what a task that has not begun is going to run: what it last ran, else what is declared of it."""
@@ -70,7 +72,7 @@ class DagShape:
         tasks = [
             [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight] for t in self.tasks
         ]
-        head = [self.version, self.read_at, self.zone, self.ends, self.since, self.timetable, self.code]
+        head = [self.version, self.read_at, self.zone, self.ends, self.since, self.timetable, self.code, self.waits_for]
         seen = [dict(self.widths), sorted(self.asleep), dict(self.ran)]
         return json.dumps([head, tasks, *seen], separators=(",", ":"), ensure_ascii=False)
 
@@ -78,14 +80,15 @@ class DagShape:
     def load(cls, dag_id: str, text: str) -> "DagShape | None":
         """What `dump` wrote; None if it was something else (of an earlier preprov)."""
         try:
-            (version, read_at, zone, ends, since, timetable, code), tasks, widths, asleep, ran = json.loads(text)
+            head, tasks, widths, asleep, ran = json.loads(text)
+            version, read_at, zone, ends, since, timetable, code, *more = head
             shapes = tuple(
                 TaskShape(task_id, tuple(children), rule, queue, operator, bool(mapped), int(weight))
                 for task_id, children, rule, queue, operator, mapped, weight in tasks
             )
         except (ValueError, TypeError):
             return None
-        seen = (widths, frozenset(asleep), code, ran)
+        seen = (widths, frozenset(asleep), code, ran, *more)
         return cls(dag_id, version, read_at, zone, shapes, ends, since, timetable, *seen)
 
 
@@ -100,6 +103,7 @@ def ask(client: AirflowClient, dag_id: str, now: float, version: str) -> DagShap
         return None
     newest = details.get("latest_dag_version") or {}
     latest = newest.get("version_number", "")
+    condition = details.get("asset_expression") or details.get("dataset_expression")
     found = tuple(_task(t) for t in tasks.get("tasks") or () if isinstance(t, Mapping) and t.get("task_id"))
     return DagShape(
         dag_id=dag_id,
@@ -109,6 +113,7 @@ def ask(client: AirflowClient, dag_id: str, now: float, version: str) -> DagShap
         tasks=found,
         ends=seconds(details.get("end_date")),
         code=str(newest.get("bundle_version") or latest),
+        waits_for=json.dumps(condition) if condition else "",
     )
 
 

@@ -18,6 +18,8 @@ AHEAD: Final = timedelta(days=15)
 _MOST_TURNS: Final = 2_000
 _UNITS: Final = frozenset({"years", "months", "weeks", "days", "hours", "minutes", "seconds"})
 _ALIASES: Final = frozenset({"@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"})
+_NO_RULE: Final = frozenset({"@once", "@continuous"})
+"""These may name a next run, and no other follows from a rule."""
 _QUARTERLY: Final = "0 0 1 */3 *"
 _FIELD: Final = r"[\w*/,\-?#]+"
 _CRON: Final = re.compile(rf"{_FIELD}(?:\s+{_FIELD}){{4}}")
@@ -54,6 +56,12 @@ def parse(told: Any) -> Timetable:
         return Timetable(every_s=seconds) if seconds >= 1 else Timetable()
     parts = [cron for cron in (_cron(p) for p in re.split(r",\s+", text)) if cron]
     return Timetable(crons=tuple(parts)) if parts and len(parts) == len(re.split(r",\s+", text)) else Timetable()
+
+
+def is_own(told: Any) -> bool:
+    """Whether turns beyond the next are known to its own code alone, as far as can be seen."""
+    text = str((told.get("value") if isinstance(told, Mapping) else told) or "").strip()
+    return text not in _NO_RULE and parse(told) == Timetable()
 
 
 def _from_object(told: Mapping[str, Any]) -> Timetable:

@@ -68,6 +68,8 @@ def table(
         "placed_at": _numbers(s.placed_at for _, s in steps) - ahead,
         "attempt": np.array([s.attempt for _, s in steps], dtype=np.int64),
         "constraint": labels([clean(s.constraint) for _, s in steps]),
+        "freed_at": np.full(len(steps), np.nan),
+        "priority": np.full(len(steps), np.nan),
     }
     edges = np.array(_edges(found), dtype=np.int64).reshape(-1, 2)
     work = WorkTable(

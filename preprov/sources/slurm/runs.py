@@ -179,6 +179,8 @@ class RunBuilder:
             "placed_at": _NAN,
             "attempt": task.attempt,
             "constraint": clean(task.features),
+            "freed_at": _NAN,
+            "priority": _NAN,
         }
 
     def _signature(self, unit: Unit, task: UnitTask, place: int, dag: str) -> str:

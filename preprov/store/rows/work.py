@@ -63,7 +63,7 @@ class DemandSeriesRow(Row, table=True):
 
 
 class ScheduleRow(Row, table=True):
-    """A declared recurrence. `source`: the place that declared it, "" = submitted or ingested; `turns`: a JSON list."""
+    """A declared recurrence. `source`: who declared it, "" = submitted or ingested; `turns`, `follows`: JSON lists."""
 
     __tablename__ = "schedule"
 
@@ -81,6 +81,7 @@ class ScheduleRow(Row, table=True):
     every_s: float | None = None
     anchor: datetime | None = instant(default=None)
     turns: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
+    follows: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
 
 
 # --------------------------------------------------------------------------- work that runs here

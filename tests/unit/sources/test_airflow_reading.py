@@ -14,7 +14,7 @@ from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import basic, exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow, FakeAsset, FakeDag
 from preprov.testing.live_source_contract import POOL, read, unrouted
 from preprov.testing.store_examples import T0
 
@@ -84,11 +84,12 @@ def test_a_running_dag_is_known_task_by_task(world):
 
 
 def test_queues_pools_and_weights_are_kept(world):
-    world.dag(("a", (), {"queue": "big"}))
+    world.dag(("a", (), {"queue": "big", "priority_weight": 3}), ("b", (), {"queue": "big"}))
     world.airflow.start_run("d", "r")
     batches = [b for b in world.reader.changes(SourceState(), world.now()) if len(b.runs)]
-    assert batches[0].runs.queues.tolist() == ["big"]
-    assert batches[0].runs.work.runs["priority"].tolist() == [1]
+    assert batches[0].runs.queues.tolist() == ["big", "big"]
+    assert batches[0].runs.work.runs["priority"].tolist() == [3]
+    assert batches[0].runs.work.tasks["priority"].tolist() == [3, 1]
 
 
 def test_a_mapped_task_has_as_many_instances_as_it_had_last_time_until_it_is_expanded(world):
@@ -138,6 +139,45 @@ def test_what_waits_elsewhere_takes_no_cores(world):
     world.clock.sleep(HOUR)
     world.read()
     assert world.tasks()["cpu"]["deferred"] == 0.0, "what was seen to sleep spends its time asleep"
+
+
+def test_a_deferred_task_gives_its_slot_back_where_its_pool_says_so(world):
+    """Queued after 10 s, 20 s of work, 100 s of sleep, 5 s in the queue, 7 s of work."""
+    world.airflow.pools = {"gives back": 4, "keeps": 4}
+    world.airflow.deferring = {"keeps"}
+    world.dag(("a", (), {"pool": "gives back"}), ("b", (), {"pool": "keeps"}))
+    run = world.airflow.start_run("d", "r")
+    begun = T0.timestamp()
+
+    def all_to(*states: str) -> None:
+        for task_id in ("a", "b"):
+            for state in states:
+                world.airflow.set_task(run, task_id, state)
+
+    def held(column: str) -> dict[str, float]:
+        world.read()
+        return {t: round(s - begun) if s == s else None for t, s in world.tasks()[column].items()}
+
+    world.clock.sleep(10)
+    all_to("scheduled", "queued", "running")
+    world.clock.sleep(20)
+    all_to("deferred")
+    world.clock.sleep(50)
+    assert held("freed_at") == {"a": 30, "b": None}
+    assert held("slot_at") == {"a": 10, "b": 10}
+    world.clock.sleep(50)
+    all_to("scheduled")
+    assert held("slot_at") == {"a": None, "b": None}, "it waits for a slot anew"
+    all_to("queued")
+    world.clock.sleep(5)
+    all_to("running")
+    world.clock.sleep(7)
+    all_to("success")
+    world.airflow.end_run(run)
+    world.clock.sleep(1)
+    assert held("slot_at") == {"a": 130, "b": 10}
+    assert held("freed_at") == {"a": None, "b": None}
+    assert held("ended_at") == {"a": 142, "b": 142}
 
 
 def test_failed_and_skipped_tasks_end_without_a_runtime_and_a_trigger_rule_lets_children_run():
@@ -245,6 +285,77 @@ def test_schedules_come_with_zone_limit_and_next_run(world):
         "nightly",
         "own",
     ]
+
+
+def test_dags_that_assets_trigger_follow_the_tasks_that_make_these(world):
+    both, made, outside = (
+        FakeAsset("s3://both", (("load", "a"), ("load2", "a")), ("either", "each")),
+        FakeAsset("s3://made", (("load", "b"),), ("each", "untold", "alias")),
+        FakeAsset("s3://outside", (), ("either", "external")),
+    )
+    world.airflow.assets = [both, made, outside]
+    if world.airflow.version == "v2":
+        made.aliases = ("known by",)
+        told = lambda a: {"asset": {"uri": a.uri, "name": a.uri}}  # noqa: E731
+        alias = {"alias": {"name": "known by", "group": ""}}
+    else:
+        told = lambda a: a.uri  # noqa: E731
+        alias = {"alias": "known by"}
+    conditions = {
+        "either": {"any": [told(both), told(outside)]},
+        "each": {"all": [told(both), {"any": [told(made), told(outside)]}]},
+        "external": {"all": [told(outside)]},
+        "untold": None,
+        "alias": alias,
+        "load": None,
+    }
+    for name, condition in conditions.items():
+        world.dag(("a", (), {}), dag_id=name, timetable="Asset", condition=condition)
+    world.read()
+    found = {s.dag_id: s.follows for s in world.ports.work.schedules(POOL)}
+    assert found == {
+        "either": ((("load", "a"),), (("load2", "a"),)),
+        "each": ((("load", "a"), ("load", "b")), (("load", "b"), ("load2", "a"))),
+        "external": (),
+        "untold": ((("load", "b"),),),
+        "alias": ((("load", "b"),),) if world.airflow.version == "v2" else (),
+        "load": (),
+    }
+    asked = [p for _, p in world.airflow.log if p.endswith(("/assets", "/datasets"))]
+    world.clock.sleep(120)
+    world.reader.changes(world.ports.sources.state("prod"), world.now())
+    world.read()
+    assert len(asked) == 1
+    assert [p for _, p in world.airflow.log if p.endswith(("/assets", "/datasets"))] == asked, "they change seldom"
+    world.reader = world.source()
+    world.read()
+    assert {s.dag_id: s.follows for s in world.ports.work.schedules(POOL)} == found, "conditions are in the notebook"
+
+
+def test_rights_that_are_nice_to_have_are_missed_once_and_in_words(world):
+    own = world.dag(("a", (), {}), timetable="my own", interval=None, next_run=T0.timestamp() + HOUR)
+    world.airflow.forbidden = {"pools", "assets", "datasets", "preprov_timetables"}
+
+    def notes() -> list[str]:
+        return [n for b in world.reader.changes(world.ports.sources.state("prod"), world.now()) for n in b.notes]
+
+    told = notes()
+    assert len(told) == 3
+    assert any("may not read pools" in n for n in told)
+    assert any("came back before" in n for n in told)
+    assert any("only the next turn" in n and "Op has it" in n for n in told)
+    hints = {f.what: f.hint for f in world.reader.examine() if f.state == "warn"}
+    assert {what: hint.split(": ")[-1] for what, hint in hints.items()} == {
+        "pools": "Viewer has it",
+        "assets": "Viewer has it",
+        "timetables": "Op has it",
+    }
+    world.read()
+    world.clock.sleep(61)
+    assert not notes()
+    own.timetable, own.interval = "0 2 * * *", {"__type": "CronExpression", "value": "0 2 * * *"}
+    world.reader = world.source()
+    assert len(notes()) == 2, "who has no timetable of their own misses nothing"
 
 
 def test_the_owner_can_be_the_tenant():

@@ -121,6 +121,21 @@ def test_what_came_before_a_second_attempt_is_not_waiting() -> None:
     assert parts(only_task(attempt=2, ready_at=NOON + 95.0)) == {Cause.SCHEDULER: 5}
 
 
+@pytest.mark.parametrize(("freed_after_s", "waited_s"), [(np.nan, 100.0), (30.0, 30.0)])
+def test_a_pool_is_full_only_until_what_held_it_gave_its_slot_back(freed_after_s: float, waited_s: float) -> None:
+    first = play(1, 1).work
+    tasks = first.tasks.iloc[:2].reset_index(drop=True)
+    times = {"ready_at": [-100.0, 0.0], "slot_at": [-100.0, 100.0], "started_at": [-100.0, 100.0]}
+    times |= {"ended_at": [np.nan, 200.0], "freed_at": [freed_after_s, np.nan]}
+    pool = limit_key(Cause.AIRFLOW_POOL, SOURCE, "one")
+    told = tasks.assign(slot_of=pool, node="", **{c: NOON + np.array(v) for c, v in times.items()})
+    none = np.empty(0, dtype=np.int64)
+    work = WorkTable(first.runs.iloc[:1].assign(due=NOON, submit=NOON), told, none, none)
+    limit = SlotLimit(Cause.AIRFLOW_POOL, "one", 1, source=SOURCE)
+    found = attribute(work, (limit,), (), NOON, NOON + 1e6)
+    assert total(found, Cause.AIRFLOW_POOL) == pytest.approx(waited_s)
+
+
 def test_what_never_ran_and_what_belongs_elsewhere_is_left_out() -> None:
     never = only_task(started_at=NOON + 100, ended_at=NOON + 100, runtime_s=np.nan)
     elsewhere = only_task(attempt=0, cpu=0.0, memory=0.0)

@@ -43,6 +43,20 @@ def test_two_runs_at_once_wait_longer_and_into_the_next_hour() -> None:
     assert found[0] == 0
 
 
+def test_what_follows_others_comes_when_these_usually_end() -> None:
+    """Its first task ends 600 s into the run it follows; what follows then waits as it would at a turn of its own."""
+    work = night()
+    begun = work.runs["submit"].to_numpy()[work.tasks["run"].to_numpy()]
+    past = replace(work, tasks=work.tasks.assign(started_at=begun, ended_at=begun + 600.0, slot_at=begun))
+    after = Schedule("load", "p", "", "UTC", follows=((("etl", "t0"),),))
+    found = foresee(past, [due("etl", 1.95), after], LIMITS, AT, 6)[DWH]
+    assert found.tolist() == pytest.approx(
+        foresee(past, [due("load", 1.95 + 1 / 6)], LIMITS, AT, 6)[DWH].tolist(), abs=60
+    )
+    assert found[:2].sum() == 0
+    assert found.sum() > 0
+
+
 def test_limits_of_dags_are_told_apart_from_pools() -> None:
     found = foresee(night(), [due("wide", 0.5), due("often", 3.0, 3.1)], LIMITS, AT, 6)
     tasks, runs = (
@@ -81,6 +95,46 @@ def test_what_runs_now_holds_its_slots() -> None:
     alone = foresee(work, [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum()
     beside = foresee(both, [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum()
     assert beside == pytest.approx(alone + 300.0), "the first task waits until what runs has ended"
+
+
+@pytest.mark.parametrize(("weights", "waited_s"), [((1, 9), 60.0), ((9, 1), 600.0), ((np.nan, np.nan), 600.0)])
+def test_slots_are_given_by_task_the_weightier_first(weights: tuple[float, float], waited_s: float) -> None:
+    """One slot, for which a long and a short task are ready at once; without weights the long one is first."""
+    loads = night().select_runs((night().runs["dag_id"] == "load").to_numpy())
+    tasks = loads.tasks.iloc[:2].assign(
+        runtime_s=[600.0, 60.0], signature=["long", "short"], priority=np.array(weights)
+    )
+    none = np.empty(0, dtype=np.int64)
+    one = SlotLimit(Cause.AIRFLOW_POOL, "dwh", 1, source=SOURCE)
+    found = foresee(WorkTable(loads.runs, tasks, none, none), [due("load", 2.0)], [one], AT, 6)
+    assert found[DWH].sum() == pytest.approx(waited_s)
+
+
+def test_what_sleeps_takes_no_slots_meanwhile() -> None:
+    """Of 600 s each, the last 60 with a slot: the five that share two slots wait a tenth as long."""
+    past = night()
+    began = past.tasks["started_at"]
+    sleepy = replace(past, tasks=past.tasks.assign(ended_at=began + 600.0, slot_at=began + 540.0))
+    found = foresee(sleepy, [due("load", 2.0)], LIMITS, AT, 6)
+    assert found[DWH].tolist() == [0, 0, pytest.approx(2 * 60 + 120), 0, 0, 0]
+
+
+def test_what_sleeps_now_leaves_its_slot_to_others() -> None:
+    work = night()
+    loads = work.runs["dag_id"].to_numpy()[work.tasks["run"].to_numpy()] == "load"
+    ends = np.where(loads, np.nan, work.tasks["ended_at"])
+    begun = work.tasks.assign(started_at=AT.timestamp() - 300.0, ended_at=ends)
+    none = np.empty(0, dtype=np.int64)
+    live = replace(work, tasks=begun, parents=none, children=none)
+    renamed = replace(live, runs=live.runs.assign(dag_id=live.runs["dag_id"].replace({"load": "now"})))
+    now = renamed.select_runs((renamed.runs["dag_id"] == "now").to_numpy())
+    asleep = replace(now, tasks=now.tasks.assign(freed_at=AT.timestamp() - 200.0))
+
+    def beside(other: WorkTable) -> float:
+        return float(foresee(WorkTable.concat([work, other]), [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum())
+
+    assert beside(asleep) < beside(now)
+    assert beside(asleep) == pytest.approx(foresee(work, [due("load", 0.0)], LIMITS, AT, 6)[DWH].sum())
 
 
 def test_without_limits_nobody_waits() -> None:
