@@ -16,7 +16,7 @@ from preprov.model.pools import Mode
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, TaskSpec
 from preprov.web.application import routed
-from tests.unit.web.conftest import T0, Client, Site
+from tests.unit.web.conftest import T0, WINDOW, Client, Site
 
 SECRET = "bluesecret"
 
@@ -40,9 +40,10 @@ def run_id(site: Site) -> str:
     return run.run_id
 
 
-def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
+def calls(run_id: str, reservation: str, window: str) -> list[tuple[str, str, Any]]:
     """One call of every endpoint, aimed at what is blue's."""
     body = {"pool": "batch", "claimant": SECRET, "request": {"cpu": 1}, "tenant": "blue"}
+    hours = {**WINDOW, "name": SECRET, "tenant": "blue"}
     event = {"event_id": "1", "kind": "started", "at": T0.isoformat(), "dag_id": "d", "run_id": "r"}
     return [
         ("POST", "/v1/reservations", body),
@@ -51,6 +52,10 @@ def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
         ("GET", f"/v1/reservations/{reservation}/wait?seconds=0", None),
         ("GET", f"/v1/reservations/{reservation}/events", None),
         ("DELETE", f"/v1/reservations/{reservation}", None),
+        ("POST", "/v1/windows", hours),
+        ("GET", "/v1/windows", None),
+        ("GET", f"/v1/windows/{window}", None),
+        ("DELETE", f"/v1/windows/{window}", None),
         ("POST", "/v1/nodes/NODE/state", {"pool": "batch", "phase": "ready"}),
         ("GET", "/v1/nodes/NODE/events", None),
         ("POST", "/v1/events", {"source": "x", "tenant": "blue", "events": [event]}),
@@ -73,19 +78,23 @@ def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
 def test_no_endpoint_tells_or_changes_what_is_anothers(site: Site, run_id: str, blue: Client) -> None:
     red = site.client("red", *(s for s in Scope if s not in (Scope.ADMIN, Scope.NODE)))
     made = blue.reserve(claimant=SECRET, request={"cpu": 1}).json()
-    for method, path, body in calls(run_id, made["reservation_id"]):
+    hours = blue.window(name=SECRET).json()
+    ids = (run_id, made["reservation_id"], hours["window_id"])
+    for method, path, body in calls(*ids):
         answer = red(method, path, body, headers={"Idempotency-Key": "mine"})
-        named = answer.status_code == 404  # what was asked for by its name may be named again
-        known = answer.text.replace(run_id, "").replace(made["reservation_id"], "") if named else answer.text
-        assert SECRET not in known, f"{method} {path}"
-        assert made["reservation_id"] not in known, f"{method} {path}"
+        # what was asked for by its name may be named again, and nothing else is
+        asked = [i for i in ids if answer.status_code == 404 and i in path]
+        known = answer.text.replace(asked[0], "") if asked else answer.text
+        assert not [i for i in (SECRET, *ids) if i in known], f"{method} {path}"
     assert blue("GET", f"/v1/reservations/{made['reservation_id']}").json() == made
+    assert blue("GET", "/v1/windows").json()["windows"] == [hours]
     assert site.app.ctx.ports.events.events() == ()
 
 
 def test_every_endpoint_has_a_case() -> None:
     there = {(m.upper(), p) for p, ops in routed().openapi()["paths"].items() for m in ops}
-    aimed = {(m, p.split("?")[0].replace("/RES", "/{reservation_id}")) for m, p, _ in calls("RUN", "RES")}
+    aimed = {(m, p.split("?")[0].replace("/RES", "/{reservation_id}")) for m, p, _ in calls("RUN", "RES", "WIN")}
+    aimed = {(m, p.replace("/WIN", "/{window_id}")) for m, p in aimed}
     aimed = {(m, p.replace("/NODE", "/{node_id}")) for m, p in aimed}
     aimed = {(m, p.replace("/batch", "/{pool}").replace("run/RUN", "{kind}/{name}")) for m, p in aimed}
     assert there - aimed == set()
