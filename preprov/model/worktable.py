@@ -56,6 +56,7 @@ WAIT_COLUMNS: Final = {
     "placed_at": "float64",  # when a node that was up was given to it, where its place says so; NaN = nobody says
     "attempt": "int64",  # which of its attempts the times are of; 0 = nobody says, or it belongs to another pool
     "constraint": "object",  # what it demands of the features of its node, as Slurm writes that; "" = nothing
+    "images": "object",  # container images it runs in, as its place names them, a space between; "" = nobody says
 }
 """Further columns of tasks, all of them or none: what a task waits on, told by places that have their own limits."""
 NOT_TOLD: Final = {
@@ -66,6 +67,7 @@ NOT_TOLD: Final = {
     "placed_at": np.nan,
     "attempt": 0,
     "constraint": "",
+    "images": "",
 }
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 

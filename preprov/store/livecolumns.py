@@ -125,4 +125,5 @@ def _waits(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRow]) -
         "placed_at": np.full(len(run), np.nan),
         "attempt": list(tasks["attempt"]),
         "constraint": "",
+        "images": "",
     }

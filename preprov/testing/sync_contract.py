@@ -53,6 +53,7 @@ def with_waits(work: WorkTable) -> WorkTable:
         "placed_at": np.where(np.arange(n) % 2, work.tasks["ready_at"].to_numpy() + 0.2, np.nan),
         "attempt": np.arange(n) % 3 + 1,
         "constraint": np.array(["", "gpu&(a|b)"] * n, dtype=object)[:n],
+        "images": np.array(["r/etl:1 proxy", "", "ü"] * n, dtype=object)[:n],
     }
     return replace(work, tasks=work.tasks.assign(**waits))
 

@@ -205,6 +205,7 @@ def _waits(t: TaskFacts, started: float, how: Telling) -> dict[str, Any]:
         "placed_at": NAN,
         "attempt": max(t.tries, 1),
         "constraint": "",
+        "images": "",
     }
 
 

@@ -8,7 +8,7 @@ from preprov.model.signature import Signature
 from preprov.model.signature_sources import kubernetes as traits_of
 from preprov.model.waits import Cause
 from preprov.sources.kubernetes.holding import QUEUE_LABEL, Known, Limit, condition, limit_of, placed_at
-from preprov.sources.kubernetes.quantities import requests
+from preprov.sources.kubernetes.quantities import images, requests
 from preprov.sources.kubernetes.reading import instant, owners
 from preprov.sources.kubernetes.reading import of as _of
 
@@ -33,6 +33,7 @@ class Step:
         queue: by its node selector, "" = that of its run. slot_at: when it had passed every limit.
         limit: (cause, name) of what it waits for, or waited for until then.
         placed_at: when it was given its node. attempt: which of its pods the times are of, 0 = none was seen.
+        images: of its containers, a space between.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Step:
     limit: Limit | None = None
     node: str = ""
     attempt: int = 0
+    images: str = ""
 
 
 @dataclass(slots=True)
@@ -208,7 +210,8 @@ def _steps(spec: Json, shown: Json, known: Known) -> tuple[list[Step], int]:
 def _step(name: str, pod: Json, known: Known) -> Step:
     spec = _of(pod, "spec")
     cpu, memory, gpu = requests(spec)
-    return Step(name, Signature.of(traits_of(pod)).path, cpu, memory, gpu, queue=known.queue(spec))
+    signature = Signature.of(traits_of(pod)).path
+    return Step(name, signature, cpu, memory, gpu, queue=known.queue(spec), images=" ".join(images(spec)))
 
 
 def _fill(steps: list[Step], pods: Sequence[Json], created: float, known: Known) -> None:

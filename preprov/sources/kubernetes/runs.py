@@ -67,6 +67,7 @@ def table(
         "placed_at": _numbers(s.placed_at for _, s in steps) - ahead,
         "attempt": np.array([s.attempt for _, s in steps], dtype=np.int64),
         "constraint": labels([""] * len(steps)),
+        "images": labels([clean(s.images) for _, s in steps]),
     }
     edges = np.array(_edges(found), dtype=np.int64).reshape(-1, 2)
     work = WorkTable(

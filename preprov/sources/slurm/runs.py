@@ -179,6 +179,7 @@ class RunBuilder:
             "placed_at": _NAN,
             "attempt": task.attempt,
             "constraint": clean(unit.features),
+            "images": "",
         }
 
     def _signature(self, unit: Unit, index: int, place: int, dag: str) -> str:

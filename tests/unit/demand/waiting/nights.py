@@ -199,7 +199,7 @@ def _table(world: _Play) -> WorkTable:
                 **{"cpu": 1.0, "memory": 1.0, "gang": False, "hint_s": np.nan, "runtime_s": t.runtime},
                 **{"ready_at": at["ready"], "started_at": at["start"], "ended_at": at["end"], "slot_at": at["slot"]},
                 **{"slot_of": limit_key(Cause.AIRFLOW_POOL, SOURCE, t.pool), "slots": 1.0},
-                **{"node": t.node, "placed_at": np.nan, "attempt": 1, "constraint": ""},
+                **{"node": t.node, "placed_at": np.nan, "attempt": 1, "constraint": "", "images": ""},
             }
         )
     runs = [
