@@ -155,6 +155,10 @@ class WindowStore(Protocol):
         """Keep it, in place of an earlier one of that pool, tenant and name."""
         ...
 
+    def add(self, window: RecurringWindow) -> RecurringWindow:
+        """Keep it, unless there is one of that pool, tenant and name; returns the one that is kept."""
+        ...
+
     def remove(self, pool: str, tenant: str, name: str) -> bool:
         """Forget it; False if there is none."""
         ...

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Final, TypeAlias
 
+from preprov.control.assets import Readings
 from preprov.control.context import Context
 from preprov.control.gathering import current_leads
-from preprov.demand.schedules import turns
+from preprov.model.images import is_unpinned
 from preprov.model.plans import Action, ActionKind
 from preprov.model.pools import Pool, Standby
-from preprov.model.work import DatasetRef, ImageRef, TaskRun, TaskSpec, Trigger
+from preprov.model.work import DatasetRef, ImageRef
 from preprov.planning.preload import Advice, Asset, Site, assets_of, plan_preload
 
 DAYS: Final = 7.0
@@ -67,48 +68,14 @@ def advise(
     if bakes is not None:
         site = replace(site, bakes=bakes)
         notes = [n for n in notes if "no image can be made" not in n]
-    tasks = [*_due(ctx, pool, now), *_queued(ctx, pool), *_unscheduled(ctx, pool, now, days)]
+    tasks = ((r.spec, r.starts) for r in Readings(ctx, pool, now, days))
     assets = _latest(assets_of(tasks), _changes(ctx, pool, now, days))
     unknown = sum(a.size_gib is None for a in assets)
     if unknown:
         notes.append(f"{unknown} assets do not say how large they are: 2 GiB are assumed for each")
+    if any(is_unpinned(a.ref) for a in assets):
+        notes.append("images of a registry that say no digest cannot be preloaded: name each by its digest")
     return Advised(plan_preload(assets, site), site, tuple(notes))
-
-
-# --------------------------------------------------------------------------- what tasks read
-
-
-def _due(ctx: Context, pool: Pool, now: datetime) -> Iterable[tuple[TaskSpec, float]]:
-    """Tasks of DAGs with a schedule, as often as they are due within a day."""
-    schedules = ctx.ports.work.schedules(pool.name)
-    specs = {dag.dag_id: dag for dag in ctx.ports.work.specs(pool.name, sorted({s.dag_id for s in schedules}))}
-    for s in schedules:
-        dag, due = specs.get(s.dag_id), len(turns(s, now, now + _DAY))
-        if dag is not None and due:
-            yield from ((t, float(due)) for t in dag.tasks)
-
-
-def _queued(ctx: Context, pool: Pool) -> Iterable[tuple[TaskSpec, float]]:
-    """Tasks that are queued, once each."""
-    runs = [r.run_id for r in ctx.ports.work.runs(pool.name, live=True)]
-    return ((t.spec, 1.0) for t in _newest_first(ctx, runs) if t.started_at is None)
-
-
-def _newest_first(ctx: Context, runs: Sequence[str]) -> list[TaskRun]:
-    """Tasks of these runs, in their order."""
-    place = {run_id: i for i, run_id in enumerate(runs)}
-    return sorted(ctx.ports.work.task_runs(runs), key=lambda t: place[t.run_id])
-
-
-def _unscheduled(ctx: Context, pool: Pool, now: datetime, days: float) -> Iterable[tuple[TaskSpec, float]]:
-    """Tasks of runs that came without a schedule, as often as they came in a day of the last days."""
-    since = now - timedelta(days=days)
-    runs = [
-        r.run_id
-        for r in ctx.ports.work.runs(pool.name)
-        if since <= r.submitted_at <= now and r.trigger is not Trigger.SCHEDULED and r.state.is_final
-    ]
-    return ((t.spec, 1.0 / days) for t in _newest_first(ctx, runs))
 
 
 def _changes(ctx: Context, pool: Pool, now: datetime, days: float) -> Mapping[str, float]:

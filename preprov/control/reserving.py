@@ -108,15 +108,7 @@ def _id(r: Reservation) -> str:
 
 
 def _reservations(ctx: Context, asked: Asked, now: datetime) -> tuple[Reservation, ...]:
-    tenant = ctx.tenants.get(asked.tenant)
-    usual = tenant.priority if tenant else 0
-    priority = usual if asked.priority is None else asked.priority
-    if priority > usual and not asked.trusted:
-        raise ReservationError(
-            f"{asked.tenant} reserves with priority {usual} at the most",
-            where=asked.pool,
-            hint="ask for less, or an operator",
-        )
+    priority = may_ask_for(ctx, asked.pool, asked.tenant, asked.priority, trusted=asked.trusted)
     key = asked.key or secrets.token_hex(16)
     booking_id = stable_id("booking", asked.tenant, key)
     first = Reservation(
@@ -139,6 +131,21 @@ def _reservations(ctx: Context, asked: Asked, now: datetime) -> tuple[Reservatio
         replace(first, reservation_id=f"{booking_id}.{i}", claimant=f"{asked.claimant}[{i}]", gang=booking_id)
         for i in range(asked.count)
     )
+
+
+def may_ask_for(ctx: Context, pool: str, tenant: str, priority: int | None, *, trusted: bool) -> int:
+    """The priority of what a tenant reserves: what it asks for, or its usual one.
+
+    Raises:
+        ReservationError: it is higher than its usual one, and who asks is not trusted with that.
+    """
+    known = ctx.tenants.get(tenant)
+    usual = known.priority if known else 0
+    if priority is not None and priority > usual and not trusted:
+        raise ReservationError(
+            f"{tenant} reserves with priority {usual} at the most", where=pool, hint="ask for less, or an operator"
+        )
+    return usual if priority is None else priority
 
 
 def must_fit_somewhere(pool: Pool, amount: Resources) -> None:

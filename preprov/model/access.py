@@ -26,7 +26,7 @@ class Scope(StrEnum):
     REPORT = "report"
     """Events of its tenant's runs."""
     METRICS = "metrics"
-    """/metrics, of all tenants."""
+    """/metrics: sums over all tenants, and what is its own."""
     NODE = "node"
     """The readiness of one node, once."""
     ADMIN = "admin"

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from preprov.model.errors import ConfigError
+from preprov.model.plans import stable_id
 from preprov.model.resources import Resources
 from preprov.model.time import aware
 
@@ -34,6 +35,7 @@ class RecurringWindow:
         borrow: until its start, others may use the room for what should have ended by then.
         reclaim_s: this long before the start nobody else begins anything in it. What runs there is never ended.
         since, until: no turn starts before or after; None = no limit.
+        key: of the request that made it, by which it is known again; empty = none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class RecurringWindow:
     since: datetime | None = None
     until: datetime | None = None
     reason: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         if not (0 <= self.start_s < _DAY_S and 0 <= self.end_s <= _DAY_S):
@@ -73,6 +76,11 @@ class RecurringWindow:
                 object.__setattr__(self, name, aware(at, name))
 
     @property
+    def window_id(self) -> str:
+        """Says which it is without its tenant's and its own name."""
+        return stable_id("window", self.pool, self.tenant, self.name)
+
+    @property
     def held_s(self) -> float:
         """How long before its start the room is the tenant's alone, as far as nobody works in it still."""
         return self.reclaim_s if self.borrow else self.lead_s
@@ -91,6 +99,25 @@ class RecurringWindow:
                 out.append(turn)
             day += timedelta(days=1)
         return tuple(out)
+
+    def as_dict(self) -> dict[str, Any]:
+        """In plain values, as people write them: times of day as HH:MM, days by name."""
+        return {
+            "window_id": self.window_id,
+            "name": self.name,
+            "pool": self.pool,
+            "tenant": self.tenant,
+            "request": self.request.as_dict(),
+            "count": self.count,
+            "start": clock_of(self.start_s),
+            "end": clock_of(self.end_s),
+            "tz": self.zone,
+            "days": [weekday_name(d) for d in sorted(self.weekdays)],
+            "lead_s": self.lead_s,
+            "borrow": self.borrow,
+            "reclaim_s": self.reclaim_s,
+            "priority": self.priority,
+        }
 
     def _turn(self, midnight: datetime) -> Turn:
         later = 1 if self.end_s <= self.start_s else 0
@@ -118,3 +145,20 @@ def weekday(name: str) -> int:
 def weekday_name(day: int) -> str:
     """Mon for 0, sun for 6."""
     return _DAYS[day]
+
+
+def clock_of(seconds: int) -> str:
+    """HH:MM for seconds after midnight."""
+    return f"{seconds // 3600:02}:{seconds % 3600 // 60:02}"
+
+
+def seconds_of(clock: str) -> int:
+    """Seconds after midnight for HH:MM, 24:00 included.
+
+    Raises:
+        ConfigError: it is no time of day.
+    """
+    hours, _, minutes = clock.partition(":")
+    if not (hours.isdecimal() and minutes.isdecimal() and int(hours) <= 24 and int(minutes) < 60):
+        raise ConfigError(f"{clock!r} is not a time of day", hint="HH:MM")
+    return int(hours) * 3600 + int(minutes) * 60

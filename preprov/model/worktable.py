@@ -58,6 +58,7 @@ WAIT_COLUMNS: Final = {
     "constraint": "object",  # of the features of its node, as `planning.features` reads it; "" = none
     "freed_at": "float64",  # when it gave its slot back before its end, to go on elsewhere; NaN = it has it to its end
     "priority": "float64",  # among tasks that want the same slots, where these are given by task; NaN = as its run
+    "images": "object",  # container images it runs in, as its place names them, a space between; "" = nobody says
 }
 """Further columns of tasks, all of them or none: what a task waits on, told by places that have their own limits."""
 NOT_TOLD: Final = {
@@ -70,6 +71,7 @@ NOT_TOLD: Final = {
     "constraint": "",
     "freed_at": np.nan,
     "priority": np.nan,
+    "images": "",
 }
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 

@@ -13,6 +13,10 @@ class MemoryWindows:
         """Keep it."""
         self._rows[window.pool, window.tenant, window.name] = window
 
+    def add(self, window: RecurringWindow) -> RecurringWindow:
+        """Keep it, unless there is one; the one that is kept."""
+        return self._rows.setdefault((window.pool, window.tenant, window.name), window)
+
     def remove(self, pool: str, tenant: str, name: str) -> bool:
         """Forget it; False if there is none."""
         return self._rows.pop((pool, tenant, name), None) is not None

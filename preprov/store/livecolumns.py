@@ -127,4 +127,5 @@ def _waits(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRow]) -
         "constraint": "",
         "freed_at": np.full(len(run), np.nan),
         "priority": np.full(len(run), np.nan),
+        "images": "",
     }

@@ -16,9 +16,17 @@ class SqlWindowStore:
 
     def put(self, window: RecurringWindow) -> None:
         """Keep it, in place of an earlier one of that pool, tenant and name."""
-        row = WindowRow(pool=window.pool, tenant=window.tenant, name=window.name, document=dump(window))
         with self._db.write(f"windows:{window.pool}") as session:
-            session.merge(row)
+            session.merge(_row(window))
+
+    def add(self, window: RecurringWindow) -> RecurringWindow:
+        """Keep it, unless there is one of that pool, tenant and name; returns the one that is kept."""
+        with self._db.write(f"windows:{window.pool}") as session:
+            held = session.get(WindowRow, (window.pool, window.tenant, window.name))
+            if held is not None:
+                return load(RecurringWindow, held.document)
+            session.add(_row(window))
+            return window
 
     def remove(self, pool: str, tenant: str, name: str) -> bool:
         """Forget it; False if there is none."""
@@ -38,3 +46,7 @@ class SqlWindowStore:
             wanted = wanted.where(col(WindowRow.tenant) == tenant)
         with self._db.read() as session:
             return tuple(load(RecurringWindow, document) for document in session.exec(wanted).all())
+
+
+def _row(window: RecurringWindow) -> WindowRow:
+    return WindowRow(pool=window.pool, tenant=window.tenant, name=window.name, document=dump(window))

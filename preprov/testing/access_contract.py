@@ -114,6 +114,15 @@ class AccessContract(PortsContract):
         assert not ports.windows.remove(POOL, "blue", "eod")
         assert ports.windows.windows() == (made,)
 
+    def test_a_window_that_is_added_replaces_none(self, ports: Ports) -> None:
+        """Who adds one of a name that is taken is told the one that there is."""
+        made = RecurringWindow("eod", POOL, "red", Resources(cpu=1), 1, 2, key="k")
+        assert ports.windows.add(made) == made
+        assert ports.windows.add(replace(made, count=2, key="other")) == made
+        other = replace(made, tenant="blue")
+        assert ports.windows.add(other) == other
+        assert ports.windows.windows() == (other, made)
+
     def test_times_are_kept_to_the_microsecond(self, ports: Ports) -> None:
         """Of tokens as well."""
         odd = token("t", created_at=T0 + timedelta(microseconds=1))

@@ -55,6 +55,7 @@ def with_waits(work: WorkTable) -> WorkTable:
         "constraint": np.array(["", "gpu&(a|b)"] * n, dtype=object)[:n],
         "freed_at": np.where(np.arange(n) % 4, np.nan, work.tasks["ready_at"].to_numpy() + 0.3),
         "priority": np.where(np.arange(n) % 2, np.nan, np.arange(n) % 5),
+        "images": np.array(["r/etl:1 proxy", "", "ü"] * n, dtype=object)[:n],
     }
     return replace(work, tasks=work.tasks.assign(**waits))
 

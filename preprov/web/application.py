@@ -11,7 +11,7 @@ from preprov.web.documents import PROBLEM
 from preprov.web.limits import SizeLimit, Throttle
 from preprov.web.listening import Listeners, Pace
 from preprov.web.outcomes import Outcomes
-from preprov.web.routes import capacity, events, health, metrics, nodes, past, reservations
+from preprov.web.routes import capacity, events, health, metrics, nodes, past, reservations, windows
 from preprov.web.security import Responses
 
 TITLE: Final = "preprov"
@@ -69,7 +69,7 @@ def routed() -> FastAPI:
         separate_input_output_schemas=False,
     )
     problems.attach(api)
-    for part in (reservations, events, nodes, capacity, past, health, metrics):
+    for part in (reservations, windows, events, nodes, capacity, past, health, metrics):
         api.include_router(part.router)
     shell.attach(api)
     return api

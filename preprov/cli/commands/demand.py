@@ -1,6 +1,6 @@
 """queue analyze|order, forecast run|show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +39,7 @@ def queue_analyze(
         common.check_resource(resource)
         from dataclasses import asdict
 
+        from preprov.control.assets import not_preloaded
         from preprov.control.forecasting import analyze_queue
         from preprov.control.lanes import fits_nowhere
 
@@ -47,7 +48,9 @@ def queue_analyze(
         ctx = app.ctx.at(when)
         analysis = analyze_queue(ctx, target)
         nowhere = fits_nowhere(ctx, target)
-        body = {**analysis.as_dict(resource), "nowhere": [asdict(t) for t in nowhere]}
+        lacking = not_preloaded(ctx, target, days=1.0)
+        images = [{"uri": i.uri, "digest": i.digest, "dags": list(dags)} for i, dags in lacking.items()]
+        body = {**analysis.as_dict(resource), "nowhere": [asdict(t) for t in nowhere], "not_preloaded": images}
         if output is Output.JSON:
             common.print_json(common.envelope("queue analyze", pool, ctx.clock.now(), body))
             return
@@ -58,6 +61,7 @@ def queue_analyze(
             typer.echo(f"{t.run_id}/{t.task_id} fits nowhere: {t.why}")
         if len(nowhere) > 10:
             typer.echo(f"… and {len(nowhere) - 10} more tasks fit nowhere")
+        _print_images(images)
         _print_curve(analysis.curve, resource, zone)
 
 
@@ -74,6 +78,16 @@ def _print_queue(body: Mapping[str, Any]) -> None:
     due = [(d["at"], d["dag_id"], f"{d['probability']:.0%}") for d in sorted(body["due"], key=lambda d: d["at"])[:15]]
     more = f"… and {len(body['due']) - 15} more" if len(body["due"]) > 15 else ""
     common.print_table("due by schedule", ("at", "dag", "comes with"), due, note=more)
+
+
+def _print_images(images: Sequence[Mapping[str, Any]]) -> None:
+    """What tasks run in and nodes do not have when they are ready."""
+    for image in images[:10]:
+        dags = ", ".join(image["dags"][:3]) + (f" and {len(image['dags']) - 3} more" if len(image["dags"]) > 3 else "")
+        named = image["uri"] + (f"@{image['digest']}" if image["digest"] else "")
+        typer.echo(f"{named} is not in [pool.preload]: {dags}")
+    if len(images) > 10:
+        typer.echo(f"… and {len(images) - 10} more images are not in [pool.preload]")
 
 
 def _print_curve(curve: "DemandCurve", resource: str, zone: str) -> None:

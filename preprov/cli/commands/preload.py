@@ -111,10 +111,12 @@ def _toml(found: "Advised") -> str:
     """What the pool's section would be: staged assets, and baked ones, which are checked all the same."""
     import json
 
+    from preprov.model.images import is_unpinned
     from preprov.planning.preload import preload_of
 
     made = preload_of(found.advice)
-    images = [{"uri": i.uri, **({"digest": i.digest} if i.digest else {})} for i in made.images]
+    unpinned = [i.uri for i in made.images if is_unpinned(i)]
+    images = [{"uri": i.uri, **({"digest": i.digest} if i.digest else {})} for i in made.images if not is_unpinned(i)]
     datasets = [
         {
             "uri": d.uri,
@@ -128,7 +130,7 @@ def _toml(found: "Advised") -> str:
     def inline(row: dict[str, Any]) -> str:
         return "  { " + ", ".join(f"{k} = {json.dumps(v)}" for k, v in row.items()) + " },"
 
-    lines = ["[pool.preload]"]
+    lines = ["[pool.preload]", *(f"# {uri}: say its digest" for uri in unpinned)]
     for name, rows in (("images", images), ("datasets", datasets)):
         if rows:
             lines += [f"{name} = [", *(inline(r) for r in rows), "]"]

@@ -47,28 +47,29 @@ def window_add(
 ) -> None:
     """Hold a share of a pool for a tenant, again and again; one of that name is replaced."""
     with common.opened("reservation window add", output) as app:
+        from preprov.control import windows
         from preprov.model.resources import Resources
-        from preprov.model.windows import RecurringWindow, weekday
 
-        target = app.ctx.pool(pool)
-        made = RecurringWindow(
-            name=name,
-            pool=target.name,
-            tenant=tenant,
-            request=Resources(cpu=cpu, memory=memory, gpu=gpu),
-            start_s=_of_day(start),
-            end_s=_of_day(end),
-            zone=_zone(tz or target.zone),
-            weekdays=frozenset(weekday(d.strip()) for d in days.split(",")) if days else frozenset(range(7)),
-            count=count,
-            lead_s=common.parse_span(lead).total_seconds(),
-            borrow=borrow,
-            reclaim_s=common.parse_span(reclaim).total_seconds(),
-            priority=priority,
+        made = windows.put(
+            app.ctx,
+            windows.AskedWindow(
+                name=name,
+                pool=app.ctx.pool(pool).name,
+                tenant=tenant,
+                request=Resources(cpu=cpu, memory=memory, gpu=gpu),
+                start=start,
+                end=end,
+                days=tuple(d.strip() for d in days.split(",")) if days else (),
+                zone=tz,
+                count=count,
+                lead_s=common.parse_span(lead).total_seconds(),
+                borrow=borrow,
+                reclaim_s=common.parse_span(reclaim).total_seconds(),
+                priority=priority,
+            ),
         )
-        app.ctx.ports.windows.put(made)
         if output is Output.JSON:
-            body = {"window": window_json(made)}
+            body = {"window": made.as_dict()}
             common.print_json(common.envelope("reservation window add", pool, app.ctx.clock.now(), body))
             return
         typer.echo(f"{made.name} of {made.tenant}: {_hours(made)}, {made.count} x {made.request.cpu:g} cores")
@@ -80,7 +81,7 @@ def window_list(pool: AnyPoolOption = None, output: OutputOption = Output.TABLE)
     with common.opened("reservation window list", output) as app:
         found = app.ctx.ports.windows.windows(pool)
         if output is Output.JSON:
-            body = {"windows": [window_json(w) for w in found]}
+            body = {"windows": [w.as_dict() for w in found]}
             common.print_json(common.envelope("reservation window list", pool, app.ctx.clock.now(), body))
             return
         rows = [
@@ -95,12 +96,9 @@ def window_list(pool: AnyPoolOption = None, output: OutputOption = Output.TABLE)
 def window_remove(name: str, pool: PoolOption, tenant: TenantOption, output: OutputOption = Output.TABLE) -> None:
     """Hold it no more: its turns are given back as the controller next looks."""
     with common.opened("reservation window remove", output) as app:
-        from preprov.model.errors import ReservationError
+        from preprov.control import windows
 
-        if not app.ctx.ports.windows.remove(pool, tenant, name):
-            raise ReservationError(
-                f"{tenant} has no window {name} in pool {pool}", hint="preprov reservation window list"
-            )
+        windows.remove(app.ctx, pool, tenant, name)
         if output is Output.JSON:
             body = {"removed": name}
             common.print_json(common.envelope("reservation window remove", pool, app.ctx.clock.now(), body))
@@ -108,52 +106,8 @@ def window_remove(name: str, pool: PoolOption, tenant: TenantOption, output: Out
         typer.echo(f"{name} of {tenant} is removed")
 
 
-def window_json(w: "RecurringWindow") -> dict[str, object]:
-    """A window as JSON."""
-    from preprov.model.windows import weekday_name
-
-    return {
-        "name": w.name,
-        "pool": w.pool,
-        "tenant": w.tenant,
-        "request": w.request.as_dict(),
-        "count": w.count,
-        "start": _clock(w.start_s),
-        "end": _clock(w.end_s),
-        "tz": w.zone,
-        "days": [weekday_name(d) for d in sorted(w.weekdays)],
-        "lead_s": w.lead_s,
-        "borrow": w.borrow,
-        "reclaim_s": w.reclaim_s,
-        "priority": w.priority,
-    }
-
-
 def _hours(w: "RecurringWindow") -> str:
-    from preprov.model.windows import weekday_name
+    from preprov.model.windows import clock_of, weekday_name
 
     days = "daily" if len(w.weekdays) == 7 else ",".join(weekday_name(d) for d in sorted(w.weekdays))
-    return f"{_clock(w.start_s)} to {_clock(w.end_s)} {w.zone} {days}"
-
-
-def _clock(seconds: int) -> str:
-    return f"{seconds // 3600:02}:{seconds % 3600 // 60:02}"
-
-
-def _of_day(text: str) -> int:
-    from preprov.model.errors import ConfigError
-
-    hours, _, minutes = text.partition(":")
-    if not (hours.isdigit() and minutes.isdigit() and int(hours) <= 24 and int(minutes) < 60):
-        raise ConfigError(f"{text!r} is not a time of day", hint="HH:MM")
-    return int(hours) * 3600 + int(minutes) * 60
-
-
-def _zone(name: str) -> str:
-    from zoneinfo import available_timezones
-
-    from preprov.model.errors import ConfigError
-
-    if name not in available_timezones():
-        raise ConfigError(f"unknown time zone {name!r}", where="--tz", hint="Europe/Berlin, UTC")
-    return name
+    return f"{clock_of(w.start_s)} to {clock_of(w.end_s)} {w.zone} {days}"

@@ -86,6 +86,7 @@ class Units(Envelope):
 class WindowRow(Part):
     """A recurring window."""
 
+    window_id: str
     name: str
     pool: str
     tenant: str

@@ -29,6 +29,9 @@ class QueueAnalysis(Envelope):
     running: dict[str, Any]
     runs: list[dict[str, Any]] = Field(description="Features per DAG run.")
     nowhere: list[dict[str, Any]] = Field(description="Tasks that fit on no node the pool could have, and why.")
+    not_preloaded: list[dict[str, Any]] = Field(
+        description="Images that tasks run in and [pool.preload] does not have: uri, digest (empty = not said), dags."
+    )
     step_seconds: int
     quantiles: list[float]
     points: list[Point]

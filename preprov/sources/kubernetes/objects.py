@@ -8,7 +8,7 @@ from preprov.model.signature import Signature
 from preprov.model.signature_sources import kubernetes as traits_of
 from preprov.model.waits import Cause
 from preprov.sources.kubernetes.holding import QUEUE_LABEL, Known, Limit, condition, limit_of, placed_at
-from preprov.sources.kubernetes.quantities import requests
+from preprov.sources.kubernetes.quantities import images, requests
 from preprov.sources.kubernetes.reading import instant, owners
 from preprov.sources.kubernetes.reading import of as _of
 from preprov.sources.kubernetes.selecting import constraint_of
@@ -35,6 +35,7 @@ class Step:
         limit: (cause, name) of what it waits for, or waited for until then.
         placed_at: when it was given its node. attempt: which of its pods the times are of, 0 = none was seen.
         constraint: which nodes it may be on. lost: what of that a constraint cannot say.
+        images: of its containers, a space between.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Step:
     attempt: int = 0
     constraint: str = ""
     lost: tuple[str, ...] = ()
+    images: str = ""
 
 
 @dataclass(slots=True)
@@ -213,8 +215,10 @@ def _step(name: str, pod: Json, known: Known) -> Step:
     spec = _of(pod, "spec")
     cpu, memory, gpu = requests(spec)
     constraint, lost = constraint_of(spec)
-    signature = Signature.of(traits_of(pod)).path
-    return Step(name, signature, cpu, memory, gpu, queue=known.queue(spec), constraint=constraint, lost=lost)
+    signature, named = Signature.of(traits_of(pod)).path, " ".join(images(spec))
+    return Step(
+        *(name, signature, cpu, memory, gpu), queue=known.queue(spec), constraint=constraint, lost=lost, images=named
+    )
 
 
 def _fill(steps: list[Step], pods: Sequence[Json], created: float, known: Known) -> None:

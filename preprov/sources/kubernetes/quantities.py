@@ -1,4 +1,4 @@
-"""What a pod asks for, from what Kubernetes calls quantities."""
+"""What a pod asks for, from what Kubernetes calls quantities, and the images that it needs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -33,6 +33,13 @@ def requests(pod: Mapping[str, Any]) -> tuple[float, float, float]:
 
     gpus = amount(*_GPUS)
     return amount("cpu"), amount("memory") / 2.0**30, gpus if gpus == gpus else 0.0
+
+
+def images(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of all its containers, those of initialisation too, each once; of a pod's `spec`."""
+    containers = (c for kind in ("initContainers", "containers") for c in pod.get(kind) or ())
+    named = (c.get("image") for c in containers if isinstance(c, Mapping))
+    return tuple(dict.fromkeys(str(name) for name in named if name))
 
 
 def _of(container: Mapping[str, Any], names: tuple[str, ...]) -> float:

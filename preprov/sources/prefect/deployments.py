@@ -113,8 +113,8 @@ class Declared:
         queue = f"{d.pool}/{d.queue}" if d.pool else ""
         limit = limit_of(self._source, d.pool, d.queue, self.limited)
         shape, traits, rank = self.shapes.get(dag), self.traits(run), self.priority(d.pool, d.queue)
-        asks = self.asks(run)
-        return Seen(run, dag, (), shape, asks, "", self._zone, self.tenant, queue, limit, rank, traits)
+        how = (self._zone, self.tenant, queue, limit, rank, traits)
+        return Seen(run, dag, (), shape, self.asks(run), "", *how, image=self.image(run))
 
     # ------------------------------------------------------------------ knowing
 
@@ -130,6 +130,11 @@ class Declared:
         """Cores, GiB, GPUs: by the run's own job variables, else its deployment's, else its work pool's defaults."""
         pool = self._pools.get(run.pool, {})
         return requests(str(pool.get("type") or ""), *self._variables(run))
+
+    def image(self, run: FlowRun) -> str:
+        """The container image it is started in, as `asks`; "" = its job variables name none."""
+        named = [part.get("image") for part in self._variables(run)]
+        return clean(next((n for n in reversed(named) if n and isinstance(n, str)), ""))
 
     def _variables(self, run: FlowRun) -> tuple[Mapping[str, Any], ...]:
         """Job variables of its work pool, its deployment, its own: a later one wins."""

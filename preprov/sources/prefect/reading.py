@@ -201,6 +201,7 @@ class Reading:
             priority=d.priority(run.pool, run.queue),
             traits=d.traits(run),
             pending=self._let_in(run) if ask else NAN,
+            image=d.image(run),
         )
 
     def _tell_open(self, found: Mapping[str, FlowRun]) -> Iterator[SyncBatch]:

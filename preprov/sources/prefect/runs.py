@@ -74,7 +74,7 @@ class Seen:
     Attributes:
         shape: of its DAG, for a run whose tasks have not been made yet. asks: cores, GiB, GPUs, NaN = not stated.
         pending: when it was let in, NaN = nobody asked. limit: `waits.limit_key`.
-        traits: what decides how it behaves, and all tasks within it.
+        traits: what decides how it behaves, and all tasks within it. image: it is started in; "" = nobody says.
     """
 
     run: FlowRun
@@ -90,11 +90,21 @@ class Seen:
     priority: int
     traits: TaskTraits
     pending: float = NAN
+    image: str = ""
 
     @property
     def looks(self) -> object:
         """Changes when anything does by which it is told."""
-        how = (self.asks, self.cron, self.zone, self.tenant, self.priority, self.pending, self.signature(""))
+        how = (
+            self.asks,
+            self.cron,
+            self.zone,
+            self.tenant,
+            self.priority,
+            self.pending,
+            self.signature(""),
+            self.image,
+        )
         return self.run, self.tasks, self.shape, how  # no hash: that of -1 is that of -2
 
     def signature(self, task: str) -> str:
@@ -177,6 +187,7 @@ def _row(name: str, signature: str, **more: Any) -> dict[str, Any]:
         "node": "",
         "attempt": 0,
         "constraint": "",
+        "images": "",
     }
     return {**plain, **more}
 
@@ -199,6 +210,7 @@ def _flow_row(one: Seen) -> dict[str, Any]:
         slot_of=one.limit,
         node=run.host if run.started == run.started else "",
         attempt=max(run.runs, 1),
+        images=one.image,
     )
 
 

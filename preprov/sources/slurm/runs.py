@@ -181,6 +181,7 @@ class RunBuilder:
             "constraint": clean(task.features),
             "freed_at": _NAN,
             "priority": _NAN,
+            "images": "",
         }
 
     def _signature(self, unit: Unit, task: UnitTask, place: int, dag: str) -> str:

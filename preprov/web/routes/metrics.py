@@ -1,6 +1,6 @@
 """/metrics: what the store knows now, for Prometheus. Base units, no ids in labels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -30,7 +30,7 @@ class StoreCollector(Collector):
         ctx = self.caller.ctx
         pools = [p.name for p in self.caller.pools()]
         yield from _snapshots(ctx, pools)
-        yield from _reservations(ctx, pools)
+        yield from _reservations(self.caller, pools)
         yield from self.outcomes.collect(ctx, self.caller.pools())
 
 
@@ -64,11 +64,16 @@ def _snapshots(ctx: Context, pools: list[str]) -> Iterator[GaugeMetricFamily]:
     yield from (nodes, target, ready, used, waiting, rate, age)
 
 
-def _reservations(ctx: Context, pools: list[str]) -> Iterator[GaugeMetricFamily]:
+def _reservations(caller: Caller, pools: list[str]) -> Iterator[GaugeMetricFamily]:
+    ctx = caller.ctx
     booked = GaugeMetricFamily(
         "preprov_reservations", "Live reservations that are no task's.", labels=["pool", "purpose", "state"]
     )
-    held = GaugeMetricFamily("preprov_held_cores", "Cores bound for a tenant.", labels=["pool", "tenant"])
+    held = GaugeMetricFamily(
+        "preprov_held_cores",
+        "Cores bound for a tenant; without a name, for all others together.",
+        labels=["pool", "tenant"],
+    )
     for pool in pools:
         live = ctx.ports.ledger.reservations(pool)
         counts: dict[tuple[str, str], int] = {}
@@ -78,14 +83,27 @@ def _reservations(ctx: Context, pools: list[str]) -> Iterator[GaugeMetricFamily]
         for (purpose, state), count in sorted(counts.items()):
             booked.add_metric([pool, purpose, state], count)
         bound = [r for r in live if r.state is ReservationState.COMMITTED]
-        for tenant, amount in sorted(held_by_tenant(bound, ctx.clock.now()).items()):
-            held.add_metric([pool, tenant], amount.cpu)
+        cores = {tenant: amount.cpu for tenant, amount in held_by_tenant(bound, ctx.clock.now()).items()}
+        for tenant, cpu in sorted(_told(cores, caller.sees).items()):
+            held.add_metric([pool, tenant], cpu)
     yield from (booked, held)
+
+
+def _told(of: Mapping[str, float], tenant: str | None) -> Mapping[str, float]:
+    """By tenant, as that one may see it: the others as one, whose name is empty. None sees all of them."""
+    if tenant is None:
+        return of
+    own = {tenant: of[tenant]} if tenant in of else {}
+    others = [v for name, v in of.items() if name != tenant]
+    return {**own, "": sum(others)} if others else own
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
 def metrics(caller: Scraper, request: Request) -> Response:
-    """Needs a token of scope `metrics` (`authorization.credentials_file` in the scrape configuration)."""
+    """Needs a token of scope `metrics` (`authorization.credentials_file` in the scrape configuration).
+
+    Its own tenant is named, and all others are one row without a name; an administrator's token is told every name.
+    """
     registry = CollectorRegistry()
     registry.register(StoreCollector(caller, request.app.state.outcomes))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -14,27 +14,21 @@ import pytest
 
 from preprov.clocks import WallClock
 from preprov.contracts import LaunchRequest
-from preprov.control.adopting import release
-from preprov.control.context import Context
-from preprov.control.passes import pool_pass
-from preprov.control.submitting import submit
 from preprov.kube.place import place_of
 from preprov.launch.kubernetes import KubernetesScheduler
 from preprov.launch.kubernetes_job import image_of, job_of
 from preprov.model.errors import ConflictError, NodeBusyError, PoolError
 from preprov.model.pools import Node, Phase, Preload
 from preprov.model.quantity import quantity
-from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import Resources
-from preprov.model.work import DagSpec, ImageRef, State, TaskRun, TaskSpec
-from preprov.planning.prices import TablePriceBook
+from preprov.model.work import ImageRef, State, TaskRun, TaskSpec
 from preprov.pools.kubernetes.provider import KubernetesProvider
-from preprov.sim.ports import memory_ports
 from preprov.testing.adjuster_contract import CORES, GIB, AdjusterContract
 from preprov.testing.fake_kubelet import FakeKubelet
 from preprov.testing.scheduler_contract import SchedulerContract
 from preprov.testing.waiting import REAL_S, wait_until
 from tests.kubernetesworld import LABELS, kubernetes_pool
+from tests.reservedway import ReservedWay, Surroundings
 
 
 class KubernetesSchedulerWorld:
@@ -81,14 +75,21 @@ class KubernetesSchedulerWorld:
 
 
 @contextmanager
-def scheduler_world(folder: Path) -> Iterator[KubernetesSchedulerWorld]:
+def kubelet(folder: Path) -> Iterator[tuple[FakeKubelet, Path]]:
+    """A cluster, and the file that leads to it; nothing runs on afterwards."""
     fake = FakeKubelet(labels=LABELS, boot_s=0.0, folder=folder)
     fake.priority_class("preprov-placeholder", -10)
     with fake.served(folder) as kubeconfig:
         try:
-            yield KubernetesSchedulerWorld(fake, kubeconfig, folder)
+            yield fake, kubeconfig
         finally:
             fake.stop()
+
+
+@contextmanager
+def scheduler_world(folder: Path) -> Iterator[KubernetesSchedulerWorld]:
+    with kubelet(folder) as (fake, kubeconfig):
+        yield KubernetesSchedulerWorld(fake, kubeconfig, folder)
 
 
 class TestKubernetes(SchedulerContract):
@@ -195,48 +196,9 @@ class TestAdjusting(AdjusterContract):
             yield AdjusterWorld(world)
 
 
-def test_work_warms_its_node_is_committed_as_it_starts_and_released_as_it_ends(tmp_path: Path) -> None:
-    """The whole way, by the control code: nothing is pulled away from a task that runs, whatever the plan says."""
-    fake = FakeKubelet(labels=LABELS, boot_s=0.0, folder=tmp_path)
-    fake.priority_class("preprov-placeholder", -10)
-    with fake.served(tmp_path) as kubeconfig:
-        pool = kubernetes_pool(kubeconfig, tasks=True, task_image="registry/etl:1")
-        ctx = Context(
-            ports=memory_ports(),
-            providers={"kubernetes": KubernetesProvider(WallClock())},
-            schedulers={"kubernetes": KubernetesScheduler({pool.name: pool})},
-            prices=TablePriceBook.from_pools([pool]),
-            clock=WallClock(),
-            pools={pool.name: pool},
-            n_samples=20,
-        )
-        flag = tmp_path / "over"
-        command = ("sh", "-c", f"while [ ! -e {flag} ]; do sleep 0.02; done")
-        task = TaskSpec("t", command=command, request=Resources(cpu=1, memory=1), runtime_hint_s=60)
-        submit(ctx, (DagSpec("etl", (task,)).in_pool(pool.name),))
-
-        def committed() -> list[Reservation]:
-            return [r for r in ctx.ports.ledger.reservations(pool.name) if r.state is ReservationState.COMMITTED]
-
-        def started() -> bool:
-            pool_pass(ctx, pool)
-            return bool(fake._running)
-
-        try:
-            wait_until(started, what="the task to start", deadline_s=REAL_S)
-            (claim,) = committed()
-            (node,) = [n for n in ctx.provider("kubernetes").observe(pool).nodes if n.running]
-            assert (node.node_id, node.running) == (claim.node_id, (claim.claimant,))
-            release(ctx, pool)
-            assert len(fake._running) == 1, "who works there works on"
-            flag.touch()
-
-            def released() -> bool:
-                pool_pass(ctx, pool)
-                return not committed()
-
-            wait_until(released, what="the claim to be released", deadline_s=REAL_S)
-            (run,) = ctx.ports.work.runs(pool.name)
-            assert run.state is State.SUCCEEDED
-        finally:
-            fake.stop()
+class TestTheWholeWay(ReservedWay):
+    @contextmanager
+    def surroundings(self, folder: Path) -> Iterator[Surroundings]:
+        with kubelet(folder) as (_, kubeconfig):
+            pool = kubernetes_pool(kubeconfig, tasks=True, task_image="registry/etl:1")
+            yield Surroundings(pool, KubernetesProvider(WallClock()), KubernetesScheduler({pool.name: pool}))

@@ -1,6 +1,7 @@
 """The local scheduler, on real processes, against the suite every scheduler passes."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from preprov.model.work import TaskSpec
 from preprov.testing.local_nodes import cleared
 from preprov.testing.scheduler_contract import SchedulerContract
 from tests.localnodes import LocalWorld
+from tests.reservedway import ReservedWay, Surroundings
 
 
 class LocalSchedulerWorld:
@@ -45,6 +47,15 @@ class TestLocal(SchedulerContract):
     def world(self, tmp_path: Path) -> Iterator[LocalSchedulerWorld]:
         with cleared(tmp_path) as home:
             yield LocalSchedulerWorld(home)
+
+
+class TestTheWholeWay(ReservedWay):
+    @contextmanager
+    def surroundings(self, folder: Path) -> Iterator[Surroundings]:
+        (folder / "home").mkdir()
+        with cleared(folder / "home") as home:
+            world = LocalWorld(home)
+            yield Surroundings(world.pool, world.provider, world.scheduler)
 
 
 @pytest.mark.slow

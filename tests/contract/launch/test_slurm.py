@@ -1,6 +1,7 @@
 """The scheduler of Slurm's nodes, on a Slurm that behaves and really runs its jobs, against the suite of schedulers."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from preprov.launch.slurm import SlurmScheduler
 from preprov.model.work import TaskSpec
 from preprov.testing.scheduler_contract import SchedulerContract
-from tests.fakeslurmworld import FakeSlurmWorld
+from tests.fakeslurmworld import FakeSlurmWorld, fake_slurm_world
+from tests.reservedway import ReservedWay, Surroundings
 
 
 class SlurmSchedulerWorld(FakeSlurmWorld):
@@ -42,3 +44,10 @@ class TestSlurm(SchedulerContract):
             yield world
         finally:
             world.slurm.stop()
+
+
+class TestTheWholeWay(ReservedWay):
+    @contextmanager
+    def surroundings(self, folder: Path) -> Iterator[Surroundings]:
+        with fake_slurm_world(folder) as world:
+            yield Surroundings(world.pool, world.provider, world.scheduler)

@@ -184,7 +184,7 @@ def test_what_should_lie_on_nodes(configured: Callable, tmp_path: Path):
     (tmp_path / "d.toml").write_text(
         '[[dag]]\nid = "d"\nschedule = "0 * * * *"\n[[dag.task]]\nid = "t"\ncommand = ["true"]\ninstances = 9\n'
         'datasets = [{ uri = "s3://b/x", version = "1", size = 5 }]\n'
-        'images = [{ uri = "oci/y", digest = "sha256:1" }]\n'
+        'images = [{ uri = "oci/y", digest = "sha256:1" }, { uri = "docker://acme/z:2" }]\n'
     )
     assert configured("submit", "d.toml", "--pool", "bi").code == 0
     document = valid(configured("preload", "plan", "--pool", "bi", "--no-bakes", "-o", "json").json)
@@ -194,4 +194,9 @@ def test_what_should_lie_on_nodes(configured: Callable, tmp_path: Path):
     (tmp_path / "preprov.toml").write_text(CONFIG.replace("[pool.objective]", toml + "[pool.objective]"))
     again = configfile.load(tmp_path / "preprov.toml").pools()["bi"]
     assert [d.uri for d in again.preload.datasets] == ["s3://b/x"]
+    assert "# docker://acme/z:2: say its digest" in toml
+    assert [i.uri for i in again.preload.images] == ["oci/y"], "a node cannot fetch one without a digest ahead"
+    (lacking,) = valid(configured("queue", "analyze", "--pool", "bi", "-o", "json").json)["not_preloaded"]
+    assert lacking == {"uri": "docker://acme/z:2", "digest": "", "dags": ["d"]}
+    assert "docker://acme/z:2 is not in [pool.preload]: d" in configured("queue", "analyze", "--pool", "bi").out
     assert "stage" in configured("preload", "plan", "--pool", "bi", "--no-bakes").out

@@ -2,8 +2,6 @@
 
 import importlib.util
 import sys
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,20 +12,16 @@ import pytest
 from preprov import configfile
 from preprov.app import open_app
 from preprov.contracts import Service
-from preprov.control.observing import observe
 from preprov.launch.celery import CeleryWorkers
-from preprov.model.errors import ConfigError, ConflictError, PoolError, SourceUnavailableError
-from preprov.model.pools import Mode, Node, Offering, Override, Phase
+from preprov.model.errors import ConfigError, ConflictError
+from preprov.model.pools import Node, Offering, Phase
 from preprov.model.resources import Resources
-from preprov.model.work import TaskRun
 from preprov.settings import Settings
 from preprov.sim.clock import VirtualClock
-from preprov.sim.scheduler import SimScheduler
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import exchanged
 from preprov.testing.fake_airflow import FakeAirflow, FakeDag
 from preprov.testing.store_examples import T0
-from tests.unit.control.world import START, make_pool, make_world
 
 PROVIDER = Path(__file__).resolve().parents[3] / "integrations" / "airflow" / "preprov_provider" / "celery.py"
 CONFIG = """
@@ -140,64 +134,6 @@ def test_airflow_says_what_each_worker_has_in_hand() -> None:
         made.look()
     assert airflow.asked == asked + 1, "the controller's pass does not wait for a second try"
     assert error.value.retryable, "it is looked at again"
-
-
-def test_nothing_can_be_set() -> None:
-    made = CeleryWorkers(Service("af", "p", Resources(cpu=1), {}, workers=True), dict, ("x",))
-    made.write({})
-    with pytest.raises(PoolError, match="no setting"):
-        made.write({"limit": 3})
-
-
-class Nodes(SimScheduler):
-    """Workers that are told to leave end once they have no task."""
-
-    held: dict[str, tuple[str, ...]]
-    leaving: dict[str, Node]
-
-    def start(self, task: TaskRun, instance: int, node: Node) -> None:
-        long = replace(task, spec=replace(task.spec, runtime_hint_s=1e9 if task.task_id == "worker" else 1.0))
-        super().start(long, instance, node)
-        if task.task_id == "leave":
-            self.leaving[f"{task.run_id}/worker#0"] = node
-
-    def go(self) -> None:
-        for claimant, on in self.leaving.items():
-            if on.node_id not in self.held:
-                self.cancel(claimant, on)
-
-
-def test_a_node_stays_while_its_worker_has_a_task_and_goes_when_it_has_none() -> None:
-    world, held, away = make_world(make_pool(mode=Mode.FULL)), dict[str, tuple[str, ...]](), [False]
-
-    def running() -> dict[str, tuple[str, ...]]:
-        if away[0]:
-            raise SourceUnavailableError("away")
-        return dict(held)
-
-    made = CeleryWorkers(Service("af", "p", Resources(cpu=1), {}, workers=True), running, ("x",))
-    nodes = Nodes(world.clock, world.cloud)
-    nodes.held, nodes.leaving = held, {}
-    world = replace(world, ctx=replace(world.ctx, schedulers={"sim": nodes}, served={"p": (made,)}), scheduler=nodes)
-    until = START + timedelta(seconds=600)
-    world.ctx.ports.intent.add_override(Override("p", 1, START, until, "wanted"))
-
-    def run(seconds: float) -> None:
-        world.run_for(seconds, every=15, plan_every=60, each=lambda _: nodes.go())
-
-    run(300)
-    (on,) = [n.node_id for n in observe(world.ctx, world.ctx.pool("p")).nodes]
-    assert [c for c in nodes.starts if c.endswith("/worker#0")], "it has a worker"
-    held[on] = ("etl/r/t0/-1",)
-    run(3000)
-    assert world.nodes() == 1, "nothing wants the node any more, but its worker has a task"
-    away[0] = True
-    held.clear()
-    run(1200)
-    assert world.nodes() == 1, "while Airflow does not say, a worker counts as busy"
-    away[0] = False
-    run(1500)
-    assert world.nodes() == 0, "an idle worker keeps no node"
 
 
 def test_a_place_names_an_airflow_that_is_read(tmp_path: Path) -> None:

@@ -73,18 +73,14 @@ def test_more_runs_than_a_page_are_all_counted(prefect: FakePrefect) -> None:
     assert place(prefect).look().held[POOL] == 450
 
 
-def test_only_what_is_named_is_written_and_it_can_all_be_taken_back(prefect: FakePrefect) -> None:
-    before = copy.deepcopy((prefect.pools, prefect.queues))
+def test_what_is_named_is_written_with_nothing_beside_it(prefect: FakePrefect) -> None:
     pool = place(prefect)
-    was = pool.look().settings
     pool.write({POOL: 8})
-    assert prefect.changed == [("/work_pools/workers", {"concurrency_limit": 8})]
-    pool.write({HIGH: 4, IMAGE: "new"})
-    template = prefect.pools["workers"]["base_job_template"]["variables"]["properties"]
-    assert template == {"image": {"type": "string", "default": "new"}, "cpu": {"type": "string"}}
-    assert pool.look().settings == {POOL: 8, HIGH: 4, IMAGE: "new"}
-    pool.write(was)
-    assert (prefect.pools, prefect.queues) == before
+    pool.write({HIGH: 4})
+    assert prefect.changed == [
+        ("/work_pools/workers", {"concurrency_limit": 8}),
+        ("/work_pools/workers/queues/high", {"concurrency_limit": 4}),
+    ]
 
 
 def test_a_variable_without_a_default_is_without_one_again(prefect: FakePrefect) -> None:

@@ -240,6 +240,7 @@ def test_an_image_that_cannot_be_pulled_is_the_cause_and_is_named(place: Place, 
     night.stuck(pod, reason, which)
     place.read()
     assert place.ports.work.work(POOL).tasks["slot_of"].tolist() == ["image/k/registry/etl:1"]
+    assert place.ports.work.work(POOL).tasks["images"].tolist() == ["registry/etl:1"]
     night.wait(Cause.IMAGE, 300.0)
     pod["status"].pop(which)
     night.start(pod)

@@ -110,6 +110,7 @@ def test_what_a_run_asks_for_is_in_its_job_variables_and_its_tasks_take_nothing_
     assert tasks.loc[["extract", "load"], ["cpu", "memory"]].to_numpy().sum() == 0
     assert tasks.loc[FLOW, "slot_of"] == limit_key(Cause.WORK_POOL, "prod", "k8s")
     assert tasks.loc[FLOW, "node"] == "host-1"
+    assert tasks["images"].to_dict() == {FLOW: "etl:1", "extract": "", "load": ""}
     (queue,) = {
         q for b in world.source().changes(memory_ports().sources.state("prod"), world.now()) for q in b.runs.queues
     }

@@ -33,7 +33,8 @@ def test_blocks_of_an_earlier_preprov_stand_beside_later_ones() -> None:
 def test_what_an_earlier_preprov_told_of_waits_is_read_without_what_it_did_not_know() -> None:
     told = with_waits(history(10))
     (block,) = columns.encode(told)
-    older = pq.read_table(io.BytesIO(block.tasks)).drop_columns(["placed_at", "constraint", "freed_at", "priority"])
+    later = ["placed_at", "constraint", "freed_at", "priority", "images"]
+    older = pq.read_table(io.BytesIO(block.tasks)).drop_columns(later)
     out = io.BytesIO()
     pq.write_table(older, out)
     part = PoolRuns(
@@ -46,7 +47,8 @@ def test_what_an_earlier_preprov_told_of_waits_is_read_without_what_it_did_not_k
         del content[6][6:]
         del content[6][4]
         lines.append(json.dumps(content))
-    expected = replace(told, tasks=told.tasks.assign(placed_at=np.nan, constraint="", freed_at=np.nan, priority=np.nan))
+    nothing = {"placed_at": np.nan, "constraint": "", "freed_at": np.nan, "priority": np.nan, "images": ""}
+    expected = replace(told, tasks=told.tasks.assign(**nothing))
     for found in (columns.decode([(block.runs, out.getvalue(), block.edges)]), load_runs(lines)):
         for name in WAIT_COLUMNS:
             np.testing.assert_array_equal(found.tasks[name].to_numpy(), expected.tasks[name].to_numpy())

@@ -41,6 +41,8 @@ priority = 3
 name = "blue"
 """
 
+WINDOW = {"pool": "batch", "name": "eod", "request": {"cpu": 2}, "start": "22:00", "end": "02:00"}
+
 
 @dataclass
 class Hand:
@@ -84,6 +86,9 @@ class Client:
     def reserve(self, key: str = "k", **more: Any) -> Any:
         body = {"pool": "batch", "claimant": "etl", "request": {"cpu": 2, "memory": 4}, **more}
         return self("POST", "/v1/reservations", body, headers={"Idempotency-Key": key})
+
+    def window(self, key: str = "w", **more: Any) -> Any:
+        return self("POST", "/v1/windows", {**WINDOW, **more}, headers={"Idempotency-Key": key})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from preprov.contracts import PoolSnapshot
 from preprov.control.submitting import submit
@@ -15,7 +16,7 @@ from preprov.model.pools import Mode
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, TaskSpec
 from preprov.web.application import routed
-from tests.unit.web.conftest import T0, Client, Site
+from tests.unit.web.conftest import T0, WINDOW, Client, Site
 
 SECRET = "bluesecret"
 
@@ -39,9 +40,10 @@ def run_id(site: Site) -> str:
     return run.run_id
 
 
-def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
+def calls(run_id: str, reservation: str, window: str) -> list[tuple[str, str, Any]]:
     """One call of every endpoint, aimed at what is blue's."""
     body = {"pool": "batch", "claimant": SECRET, "request": {"cpu": 1}, "tenant": "blue"}
+    hours = {**WINDOW, "name": SECRET, "tenant": "blue"}
     event = {"event_id": "1", "kind": "started", "at": T0.isoformat(), "dag_id": "d", "run_id": "r"}
     return [
         ("POST", "/v1/reservations", body),
@@ -50,6 +52,10 @@ def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
         ("GET", f"/v1/reservations/{reservation}/wait?seconds=0", None),
         ("GET", f"/v1/reservations/{reservation}/events", None),
         ("DELETE", f"/v1/reservations/{reservation}", None),
+        ("POST", "/v1/windows", hours),
+        ("GET", "/v1/windows", None),
+        ("GET", f"/v1/windows/{window}", None),
+        ("DELETE", f"/v1/windows/{window}", None),
         ("POST", "/v1/nodes/NODE/state", {"pool": "batch", "phase": "ready"}),
         ("GET", "/v1/nodes/NODE/events", None),
         ("POST", "/v1/events", {"source": "x", "tenant": "blue", "events": [event]}),
@@ -65,27 +71,33 @@ def calls(run_id: str, reservation: str) -> list[tuple[str, str, Any]]:
         ("GET", "/v1/why/action/a1", None),
         ("GET", "/v1/health", None),
         ("GET", "/v1/ready", None),
+        ("GET", "/metrics", None),
     ]
 
 
-def test_no_endpoint_tells_or_changes_what_is_anothers(site: Site, run_id: str, red: Client, blue: Client) -> None:
+def test_no_endpoint_tells_or_changes_what_is_anothers(site: Site, run_id: str, blue: Client) -> None:
+    red = site.client("red", *(s for s in Scope if s not in (Scope.ADMIN, Scope.NODE)))
     made = blue.reserve(claimant=SECRET, request={"cpu": 1}).json()
-    for method, path, body in calls(run_id, made["reservation_id"]):
+    hours = blue.window(name=SECRET).json()
+    ids = (run_id, made["reservation_id"], hours["window_id"])
+    for method, path, body in calls(*ids):
         answer = red(method, path, body, headers={"Idempotency-Key": "mine"})
-        named = answer.status_code == 404  # what was asked for by its name may be named again
-        known = answer.text.replace(run_id, "").replace(made["reservation_id"], "") if named else answer.text
-        assert SECRET not in known, f"{method} {path}"
-        assert made["reservation_id"] not in known, f"{method} {path}"
+        # what was asked for by its name may be named again, and nothing else is
+        asked = [i for i in ids if answer.status_code == 404 and i in path]
+        known = answer.text.replace(asked[0], "") if asked else answer.text
+        assert not [i for i in (SECRET, *ids) if i in known], f"{method} {path}"
     assert blue("GET", f"/v1/reservations/{made['reservation_id']}").json() == made
+    assert blue("GET", "/v1/windows").json()["windows"] == [hours]
     assert site.app.ctx.ports.events.events() == ()
 
 
 def test_every_endpoint_has_a_case() -> None:
     there = {(m.upper(), p) for p, ops in routed().openapi()["paths"].items() for m in ops}
-    aimed = {(m, p.split("?")[0].replace("/RES", "/{reservation_id}")) for m, p, _ in calls("RUN", "RES")}
+    aimed = {(m, p.split("?")[0].replace("/RES", "/{reservation_id}")) for m, p, _ in calls("RUN", "RES", "WIN")}
+    aimed = {(m, p.replace("/WIN", "/{window_id}")) for m, p in aimed}
     aimed = {(m, p.replace("/NODE", "/{node_id}")) for m, p in aimed}
     aimed = {(m, p.replace("/batch", "/{pool}").replace("run/RUN", "{kind}/{name}")) for m, p in aimed}
-    assert there - aimed - {("GET", "/metrics")} == set()
+    assert there - aimed == set()
 
 
 def test_a_tenant_sees_its_own(site: Site, run_id: str, blue: Client) -> None:
@@ -129,20 +141,20 @@ def test_an_administrator_is_told_the_reasons(site: Site, run_id: str, blue: Cli
     assert blue("GET", "/v1/why/node/n1").status_code == 403
 
 
-def test_metrics_are_for_who_may_scrape(site: Site, run_id: str, red: Client, blue: Client) -> None:
-    from prometheus_client.parser import text_string_to_metric_families
+def samples(text: str) -> dict[tuple[Any, ...], float]:
+    """(name, label and value, ...) -> value."""
+    families = text_string_to_metric_families(text)
+    return {(s.name, *sorted(s.labels.items())): s.value for family in families for s in family.samples}
 
+
+def test_metrics_are_for_who_may_scrape(site: Site, run_id: str, red: Client, blue: Client) -> None:
     made = blue.reserve(claimant=SECRET, request={"cpu": 3, "memory": 4}).json()
     site.app.ctx.ports.ledger.commit(made["reservation_id"], "n1", Resources(cpu=4, memory=16), T0)
     site.clock.at += timedelta(seconds=5)
     assert red("GET", "/metrics").status_code == 403
-    answer = site.client("prometheus", Scope.METRICS)("GET", "/metrics")
+    answer = site.client("blue", Scope.METRICS)("GET", "/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
-    found = {
-        (s.name, *sorted(s.labels.items())): s.value
-        for family in text_string_to_metric_families(answer.text)
-        for s in family.samples
-    }
+    found = samples(answer.text)
     pool = ("pool", "batch")
     assert found["preprov_nodes", ("phase", "ready"), pool] == 2
     assert found["preprov_target_nodes", pool] == 3
@@ -152,3 +164,18 @@ def test_metrics_are_for_who_may_scrape(site: Site, run_id: str, red: Client, bl
     assert all(name.startswith("preprov_") for name, *_ in found)
     assert SECRET not in answer.text
     assert made["reservation_id"] not in answer.text
+
+
+def test_metrics_name_the_tenant_that_asks_and_sum_up_the_others(site: Site, run_id: str) -> None:
+    room = Resources(cpu=16, memory=64)
+    for tenant, cpu in (("red", 1), ("blue", 3), ("green", 4)):
+        made = site.client(tenant).reserve(claimant=tenant, request={"cpu": cpu}).json()
+        site.app.ctx.ports.ledger.commit(made["reservation_id"], "n1", room, T0)
+
+    def held(tenant: str, *scopes: Scope) -> dict[str, float]:
+        found = samples(site.client(tenant, *scopes)("GET", "/metrics").text)
+        return {dict(labels)["tenant"]: v for (name, *labels), v in found.items() if name == "preprov_held_cores"}
+
+    assert held("red", Scope.METRICS) == {"red": 1, "": 7}
+    assert held("prometheus", Scope.METRICS) == {"": 8}
+    assert held("ops", Scope.ADMIN) == {"red": 1, "blue": 3, "green": 4}
