@@ -77,10 +77,8 @@ def _of_all(
     left = {s.dag_id: s for s in after}
     out: list[PredictedRun] = []
     while left:
-        ready = [d for d, s in left.items() if not (_dags(s) & left.keys())] or [
-            min(left)
-        ]  # these go round in a circle
-        for dag in sorted(ready):
+        ready = [d for d, s in left.items() if not (_dags(s) & left.keys())]
+        for dag in sorted(ready) or [min(left)]:  # those that are left go round in a circle
             s = left.pop(dag)
             found = _of_one(s, known, runs, begun.get(dag, -np.inf), now, until)
             runs.setdefault(dag, []).extend(found)

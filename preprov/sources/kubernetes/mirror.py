@@ -21,6 +21,8 @@ Json: TypeAlias = Mapping[str, Any]
 WHOLE_S: Final = 900.0
 """So often everything is listed anew, whatever was told in between."""
 KINDS: Final = ("job", "pod")
+_LISTS: Final = 3
+"""So often a list is begun in one look: a server that forgets it each time is asked again with the next."""
 
 
 @dataclass
@@ -129,16 +131,19 @@ class Mirror:
         return True
 
     def _list(self, cluster: KubernetesClient, kind: str, namespace: str, part: _Part) -> None:
-        """A list that took so long that the server forgot it is begun anew."""
+        """A list that took so long that the server forgot it is begun anew, a few times."""
         part.version = ""
-        while True:
+        for left in reversed(range(_LISTS)):
             there: set[str] = set()
             versions: list[str] = []
             try:
                 for version, things in cluster.pages(kind, namespace):
                     versions.append(version)
                     there.update(self._put(kind, part, t) for t in things)
-            except ForgottenError:
+            except ForgottenError as e:
+                if not left:
+                    hint = "let the source have more requests per second"
+                    raise SourceUnavailableError(f"its list of {kind}s expired {_LISTS} times", hint=hint) from e
                 continue
             break
         for uid in part.uids - there:

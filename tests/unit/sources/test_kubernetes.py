@@ -245,6 +245,16 @@ def test_a_list_that_the_server_forgot_is_begun_anew_and_tells_nothing_twice(
     assert found.runs["run_id"].is_unique
 
 
+def test_a_list_that_is_forgotten_each_time_is_not_asked_for_for_ever(cluster: FakeKubernetes, reader: Make) -> None:
+    for i in range(8):
+        cluster.job(f"job{i}x")
+    cluster.forget = 1000
+    with pytest.raises(SourceUnavailableError, match="expired 3 times"):
+        batches(reader())
+    cluster.forget = 0
+    assert len(work(reader()).runs) == 8
+
+
 def test_what_is_not_allowed_is_said_with_the_rule_that_allows_it(cluster: FakeKubernetes, reader: Make) -> None:
     cluster.rights.discard(("batch", "cronjobs"))
     with pytest.raises(SourceError, match="not allowed"):
