@@ -334,7 +334,7 @@ def test_throttled_at_two_calls_a_second_nothing_is_doubled(world: AzureWorld) -
     world.fake.faults.calls_per_s = 2
     with pauses_on(world.clock):
         for _ in range(6):
-            with suppress(ThrottledError, ConflictError):
+            with suppress(ThrottledError, ConflictError, UnfinishedError):
                 if len(world.provider.launch(ask(world, 2))) == 2:
                     break
             world.clock.sleep(1)
