@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -42,6 +42,9 @@ _IN_POOL: Final = Prepared(_CLAIMS.where(_C.pool == bindparam("pool"), _IS_LIVE,
 _ON_NODE: Final = Prepared(
     _CLAIMS.where(_C.pool == bindparam("pool"), _C.state == _COMMITTED, _C.node_id == bindparam("node"))
 )
+_OF_TENANT: Final = _CLAIMS.where(_C.pool == bindparam("pool"), _C.tenant == bindparam("tenant"), *_DURING)
+_PROMISED: Final = Prepared(_OF_TENANT.where(_IS_LIVE, _IS_HELD))
+_BOUND: Final = Prepared(_OF_TENANT.where(_C.state == _COMMITTED))
 
 
 class SqlReservationLedger:
@@ -83,7 +86,7 @@ class SqlReservationLedger:
                 if capacity is not None:
                     _check(connection, gang, capacity, f"pool {first.pool}", _IN_POOL, pool=first.pool)
                 if quota is not None:
-                    _check_quota(connection, gang, quota, _IS_LIVE, _IS_HELD)
+                    _check_quota(connection, gang, quota, _PROMISED)
         except _Taken:
             return False
         return True
@@ -118,7 +121,7 @@ class SqlReservationLedger:
                 if mine:
                     _check_node(connection, mine, node, allocatable, at)
             if quota is not None and changed:
-                _check_quota(connection, changed, quota, _C.state == _COMMITTED)
+                _check_quota(connection, changed, quota, _BOUND)
         return tuple(bound[b.reservation_id] for b in bindings)
 
     def release(self, reservation_id: str, reason: str = "") -> Reservation:
@@ -328,9 +331,9 @@ def _check(
         )
 
 
-def _check_quota(connection: Connection, new: Sequence[Reservation], quota: Quota, *which: ColumnElement[bool]) -> None:
-    wanted = _CLAIMS.where(_C.pool == quota.pool, _C.tenant == quota.tenant, *which, *_DURING)
-    _check(connection, new, quota.limit, f"quota of {quota.tenant}", Prepared(wanted))
+def _check_quota(connection: Connection, new: Sequence[Reservation], quota: Quota, claims: Prepared) -> None:
+    where = f"quota of {quota.tenant}"
+    _check(connection, new, quota.limit, where, claims, pool=quota.pool, tenant=quota.tenant)
 
 
 def _short(top: Resources, room: Resources) -> str:
