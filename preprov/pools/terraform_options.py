@@ -5,19 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from preprov.model.errors import ConfigError
 from preprov.model.pools import Group, Pool
+from preprov.pools.group_options import Options, read_options
 from preprov.pools.terraform_command import Terraform
 from preprov.pools.terraform_counts import CountsFile
 
 _EXAMPLE: Final = "`preprov pool adopt terraform DIR` writes them: dir, variable, vendor, vendor_options"
 
 
-class _Raw(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Raw(Options):
     dir: Path
     variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")
     vendor: Literal["local", "aws", "gcp", "azure"]
@@ -65,13 +63,7 @@ def terraform_group(pool: Pool, name: str) -> TerraformGroup:
         ConfigError: one is missing, unknown or wrong.
     """
     group = pool.group(name)
-    where = f"pool {pool.name}, group {name}"
-    try:
-        raw = _Raw.model_validate(dict(group.options))
-    except ValidationError as e:
-        first = e.errors()[0]
-        what = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"options.{what}: {first['msg']}", where=where, hint=_EXAMPLE) from None
+    raw = read_options(_Raw, pool, group, _EXAMPLE)
     folder = raw.dir.expanduser().absolute()
     return TerraformGroup(
         pool=pool,

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Group, Pool
+from preprov.pools.group_options import Options, read_options, where_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,7 @@ class Place:
     adaptive: bool = False
 
 
-class _Raw(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Raw(Options):
     region: str
     endpoint_url: str = ""
     profile: str = ""
@@ -88,15 +87,9 @@ def aws_group(pool: Pool, name: str) -> AwsGroup:
         ConfigError: one is missing, unknown or wrong.
     """
     group = pool.group(name)
-    where = f"pool {pool.name}, group {name}"
-    try:
-        raw = _Raw.model_validate(dict(group.options))
-    except ValidationError as e:
-        first = e.errors()[0]
-        what = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"options.{what}: {first['msg']}", where=where, hint=_EXAMPLE) from None
+    raw = read_options(_Raw, pool, group, _EXAMPLE)
     if bool(raw.asg) == bool(raw.launch_template):
-        raise ConfigError("name either an asg or a launch_template", where=where, hint=_EXAMPLE)
+        raise ConfigError("name either an asg or a launch_template", where=where_of(pool, group), hint=_EXAMPLE)
     return AwsGroup(
         pool=pool,
         group=group,

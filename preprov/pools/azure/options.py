@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from preprov.model.errors import ConfigError
 from preprov.model.pools import Group, Pool
+from preprov.pools.group_options import Options, own_endpoint, read_options
 
 _EXAMPLE: Final = 'options = { subscription = "0000…", resource_group = "night", scale_set = "nodes" }'
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +27,7 @@ class Place:
     poll_s: float = 5.0
 
 
-class _Raw(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Raw(Options):
     subscription: str = Field(min_length=1)
     resource_group: str = Field(min_length=1)
     scale_set: str = Field(min_length=1)
@@ -87,18 +83,10 @@ def azure_group(pool: Pool, name: str) -> AzureGroup:
         ConfigError: one is missing, unknown or wrong.
     """
     group = pool.group(name)
-    where = f"pool {pool.name}, group {name}"
-    try:
-        raw = _Raw.model_validate(dict(group.options))
-    except ValidationError as e:
-        first = e.errors()[0]
-        what = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"options.{what}: {first['msg']}", where=where, hint=_EXAMPLE) from None
-    if raw.endpoint_url and urlsplit(raw.endpoint_url).hostname not in _LOOPBACK:
-        raise ConfigError(
-            f"options.endpoint_url: {raw.endpoint_url} is not on this machine", where=where, hint="leave it out"
-        )
-    place = Place(raw.subscription, raw.resource_group, raw.endpoint_url.rstrip("/"), raw.attempts, raw.poll)
+    raw = read_options(_Raw, pool, group, _EXAMPLE)
+    place = Place(
+        raw.subscription, raw.resource_group, own_endpoint(raw.endpoint_url, pool, group), raw.attempts, raw.poll
+    )
     return AzureGroup(
         pool, group, place, raw.scale_set, raw.standby_pool, raw.gallery_image, raw.fence, raw.settle, raw.shortage_ttl
     )

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from preprov.model.errors import ConfigError
 from preprov.model.pools import Group, Pool
+from preprov.pools.group_options import Options, own_endpoint, read_options
 
 _EXAMPLE: Final = 'options = { project = "acme", zone = "europe-west1-b", mig = "nodes" }'
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +31,7 @@ class Place:
         return self.zone.rsplit("-", 1)[0]
 
 
-class _Raw(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Raw(Options):
     project: str = Field(min_length=1)
     zone: str = Field(min_length=1)
     mig: str = Field(min_length=1)
@@ -81,16 +77,6 @@ def gcp_group(pool: Pool, name: str) -> GcpGroup:
         ConfigError: one is missing, unknown or wrong.
     """
     group = pool.group(name)
-    where = f"pool {pool.name}, group {name}"
-    try:
-        raw = _Raw.model_validate(dict(group.options))
-    except ValidationError as e:
-        first = e.errors()[0]
-        what = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"options.{what}: {first['msg']}", where=where, hint=_EXAMPLE) from None
-    if raw.endpoint_url and urlsplit(raw.endpoint_url).hostname not in _LOOPBACK:
-        raise ConfigError(
-            f"options.endpoint_url: {raw.endpoint_url} is not on this machine", where=where, hint="leave it out"
-        )
-    place = Place(raw.project, raw.zone, raw.endpoint_url.rstrip("/"), raw.retry)
+    raw = read_options(_Raw, pool, group, _EXAMPLE)
+    place = Place(raw.project, raw.zone, own_endpoint(raw.endpoint_url, pool, group), raw.retry)
     return GcpGroup(pool, group, place, raw.mig, raw.all_or_none, raw.fence, raw.settle, raw.shortage_ttl)
