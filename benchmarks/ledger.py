@@ -84,25 +84,21 @@ def script(segments: int) -> str:
     told |= {"reservation_id": "'b-:client_id-:one-:two'", "claimant": "'b-:client_id-:one-:two'"}
     columns = ", ".join(f'"{k}"' for k in told)
     mine = "reservation_id = 'b-:client_id-:one-:two'"
-    written = ", ".join(f'"{k}" = {told[k]}' for k in ("reason", "segments", "start", "end", "expires_at"))
+    written = ", ".join(f'"{k}" = {told[k]}' for k in ("reason", "expires_at"))
     lines = [
         r"\set one random(1, 1000000000)",
         r"\set two random(1, 1000000000)",
         rf"\set node random(0, {NODES - 1})",
-        "BEGIN;",
         f"INSERT INTO reservation ({columns}) VALUES ({', '.join(told.values())});",  # noqa: S608 - our own names
-        "COMMIT;",
-        "BEGIN;",
-        "SELECT pg_advisory_xact_lock(:node);",
+        r"BEGIN\; SELECT pg_advisory_xact_lock(:node);",
         f"SELECT * FROM reservation WHERE {mine} FOR UPDATE;",  # noqa: S608
         f"UPDATE reservation SET state = 'committed', node_id = 'n:node', {written} WHERE {mine};",  # noqa: S608
         "SELECT reservation_id, segments, purpose, under, state FROM reservation"
         " WHERE pool = 'p' AND state = 'committed' AND node_id = 'n:node';",
         "COMMIT;",
-        "BEGIN;",
-        f"SELECT * FROM reservation WHERE {mine} FOR UPDATE;",  # noqa: S608
-        f"UPDATE reservation SET state = 'released', node_id = 'n:node', {written} WHERE {mine};",  # noqa: S608
-        "COMMIT;",
+        rf"SELECT *, xmin::text AS version FROM reservation WHERE {mine} \gset is_",  # noqa: S608
+        f"UPDATE reservation SET state = 'released', node_id = 'n:node', {written}"  # noqa: S608
+        f" WHERE {mine} AND xmin::text = ':is_version';",
     ]
     return "\n".join(lines) + "\n"
 

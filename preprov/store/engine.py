@@ -23,14 +23,13 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from preprov.model.errors import StoreError, StoreUnavailableError
-from preprov.store.prepared import Prepared
+from preprov.store.prepared import say
 
 BUSY_TIMEOUT_MS: Final = 30_000
 CONNECT_TIMEOUT_S: Final = 10
 _RESTED_S: Final = 1.0
 _RETURNED: Final = "preprov_returned"
-_TAKE: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)).label("taken"))
-_TAKE_QUICKLY: Final = Prepared(_TAKE)
+_TAKE: Final = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)))
 
 
 class Database:
@@ -41,10 +40,12 @@ class Database:
         self._secrets = [str(s) for s in (url.password, *(url.query.get(k) for k in _SECRET_OPTIONS)) if s]
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self.engine = _engine(url)
-        self._writer = self.engine.execution_options(preprov_write=True)
-        self._reader = (
-            self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
-        )
+        if self.is_sqlite:
+            self._writer = self.engine.execution_options(preprov_write=True)
+            self._reader = self.engine
+        else:
+            self._writer = self.engine.execution_options(isolation_level="READ COMMITTED")
+            self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @property
     def where(self) -> str:
@@ -80,10 +81,24 @@ class Database:
     @contextmanager
     def writing(self, *locks: str) -> Iterator[Connection]:
         """As `write`, without the objects: for statements that have to be quick."""
-        with self.errors(), self._writer.begin() as connection:
-            if not self.is_sqlite:
-                for name in sorted(set(locks)):
-                    _TAKE_QUICKLY(connection, key=_lock_key(name))
+        if self.is_sqlite:
+            with self.errors(), self._writer.begin() as connection:
+                yield connection
+            return
+        # The transaction is begun by hand, for its locks then come with it: one way to the server and back, not two.
+        keys = [_lock_key(name) for name in sorted(set(locks))]
+        with self.errors(), self.engine.begin() as connection:
+            say(connection, "; ".join(["BEGIN", *(f"SELECT pg_advisory_xact_lock({int(key)})" for key in keys)]))
+            yield connection
+
+    @contextmanager
+    def writing_one(self) -> Iterator[Connection]:
+        """For a single statement, which is a transaction of its own; on SQLite as `writing`."""
+        if self.is_sqlite:
+            with self.writing() as connection:
+                yield connection
+            return
+        with self.errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -178,7 +193,13 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", _sqlite_begin)
         return engine
     try:
-        engine = create_engine(url, hide_parameters=True, connect_args={"connect_timeout": CONNECT_TIMEOUT_S})
+        # Left to itself the driver sends a BEGIN ahead of whatever comes first; who wants one says so.
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        )
     except ImportError as error:
         raise StoreError("PostgreSQL needs psycopg", hint="pip install 'preprov[postgres]'") from error
     _ask_where_rested(engine)

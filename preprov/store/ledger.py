@@ -2,7 +2,8 @@
 
 Who may decide at once is settled before anything is read. On SQLite a writer is alone from its first moment. On
 PostgreSQL a claim on a pool's capacity holds the pool's lock, one against a quota the tenant's, a commitment the node's
-lock and its own row; that a claimant has one live reservation is kept by an index alone.
+lock and its own row; that a claimant has one live reservation is kept by an index alone. There a change of one
+reservation that touches nobody else's room holds nothing: it is made only if the row is still what it was.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from preprov.model.reservations import OVER, STAYS, Binding, Purpose, Quota, Res
 from preprov.model.resources import KINDS, Resources
 from preprov.model.room import fits, micros, must_be_there, must_take_room
 from preprov.store.engine import Database
+from preprov.store.ledgerchange import CHANGE, CHANGE_IF_SAME, LOCK, READ
 from preprov.store.ledgercodec import COLUMNS, TABLE, claim, reservation, values
 from preprov.store.prepared import Prepared
 
@@ -31,11 +33,6 @@ _UNIQUE: Final = "23505"
 """PostgreSQL's code for a unique index that refuses."""
 
 _ADD: Final = Prepared(insert(TABLE).inline(), COLUMNS)
-_LOCK: Final = Prepared(select(TABLE).where(_C.reservation_id == bindparam("which")).with_for_update())
-_MAY_CHANGE: Final = ("state", "node_id", "reason", "segments", "start", "end", "expires_at", "volume_gib", "units")
-_CHANGE: Final = Prepared(
-    update(TABLE).where(_C.reservation_id == bindparam("which")).values({k: bindparam(f"new_{k}") for k in _MAY_CHANGE})
-)
 _CLAIMS: Final = select(_C.reservation_id, _C.segments, _C.purpose, _C.under, _C.state)
 _DURING: Final = (_C.start < bindparam("last"), _C.end > bindparam("first"))
 _IN_POOL: Final = Prepared(_CLAIMS.where(_C.pool == bindparam("pool"), _IS_LIVE, *_DURING))
@@ -78,9 +75,10 @@ class SqlReservationLedger:
     def _added(self, gang: Sequence[Reservation], capacity: Resources | None, quota: Quota | None) -> bool:
         """Write them and see whether they fit; False if there is one of that id, or a live one of that claimant."""
         first = gang[0]
+        alone = len(gang) == 1 and capacity is None and quota is None
         locks = {*([f"ledger:{first.pool}"] if capacity is not None else []), *_quota_lock(quota)}
         try:
-            with self._db.writing(*locks) as connection:
+            with self._db.writing_one() if alone else self._db.writing(*locks) as connection:
                 for r in gang:
                     _add(connection, r)
                 if capacity is not None:
@@ -114,7 +112,7 @@ class SqlReservationLedger:
                 if after is not before:
                     changed.append(after)
                     must_take_room([after])
-                    _bind(connection, after)
+                    _bind(connection, before, after)
                     _use_up(connection, after)
             for node, allocatable in nodes.items():
                 mine = [r for r in changed if r.node_id == node]
@@ -139,7 +137,7 @@ class SqlReservationLedger:
             if after.node_id != node:
                 raise ReservationError("it was bound meanwhile", where=reservation_id, hint="try again")
             if after is not before:
-                _write(connection, after)
+                CHANGE(connection, before, after)
                 if not before.covers_resized(amount, at):
                     _check_node(connection, [after], str(node), allocatable, at)
             return after
@@ -159,7 +157,7 @@ class SqlReservationLedger:
             before = _locked(connection, reservation_id)
             after = before.commit(node_id, at).allotted(amounts)
             if after is not before:
-                _write(connection, after)
+                CHANGE(connection, before, after)
                 kind = after.units.kind if after.units else ""
                 which = (_C.pool == after.pool, _C.unit_kind == kind, _C.state == _COMMITTED)
                 held = connection.execute(select(TABLE).where(*which)).all()
@@ -171,13 +169,29 @@ class SqlReservationLedger:
         return self._changed(reservation_id, lambda before: before.rebook(expires_at, reason))
 
     def _changed(self, reservation_id: str, change: Callable[[Reservation], Reservation]) -> Reservation:
-        """One reservation, locked, after a change that touches nobody else's room."""
+        """One reservation after a change that touches nobody else's room."""
+        if not self._db.is_sqlite:
+            after = self._changed_if_same(reservation_id, change)
+            if after is not None:
+                return after
         with self._db.writing() as connection:
             before = _locked(connection, reservation_id)
             after = change(before)
             if after is not before:
-                _write(connection, after)
+                CHANGE(connection, before, after)
             return after
+
+    def _changed_if_same(self, reservation_id: str, change: Callable[[Reservation], Reservation]) -> Reservation | None:
+        """Changed as it was read, in two statements without a lock; None if that was not to be."""
+        with self._db.writing_one() as connection:
+            rows = READ(connection, which=reservation_id)
+            if not rows:
+                return None
+            before = reservation(rows[0])
+            after = change(before)
+            if after is before:
+                return after
+            return after if CHANGE_IF_SAME(connection, before, after, version=rows[0].version) else None
 
     def expire(self, pool: str, at: datetime) -> int:
         """Void soft claims whose time is over, and end what was held until now.
@@ -242,22 +256,16 @@ def _members(connection: Connection, name: str) -> tuple[Reservation, ...]:
 
 
 def _locked(connection: Connection, reservation_id: str) -> Reservation:
-    rows = _LOCK(connection, which=reservation_id)
+    rows = LOCK(connection, which=reservation_id)
     if not rows:
         raise ReservationError(f"no reservation {reservation_id}", hint="preprov reservation list")
     return reservation(rows[0])
 
 
-def _write(connection: Connection, r: Reservation) -> None:
-    """What may change of a reservation, and nothing else."""
-    told = values(r)
-    _CHANGE(connection, which=r.reservation_id, **{f"new_{k}": told[k] for k in _MAY_CHANGE})
-
-
-def _bind(connection: Connection, r: Reservation) -> None:
+def _bind(connection: Connection, before: Reservation, r: Reservation) -> None:
     """Write a commitment. Who has a volume is settled by an index, as who claims is."""
     try:
-        _write(connection, r)
+        CHANGE(connection, before, r)
     except IntegrityError as refused:
         if r.volume is not None and _is_unique(refused):
             hint = "wait for its release: preprov reservation list"
@@ -278,7 +286,7 @@ def _use_up(connection: Connection, bound: Reservation) -> None:
         raise ReservationError("it is under another tenant's reservation", where=bound.reservation_id)
     left = holder.used(bound.most, bound.start)
     if left is not holder:
-        _write(connection, left)
+        CHANGE(connection, holder, left)
 
 
 def _add(connection: Connection, r: Reservation) -> None:

@@ -15,22 +15,24 @@ COLUMNS: Final = tuple(c.name for c in TABLE.columns if c.name != "id")
 """What `values` gives."""
 
 
+def state_values(r: Reservation) -> dict[str, Any]:
+    """The columns that change in a reservation's life; those of its claim seldom do."""
+    return {"state": str(r.state), "node_id": r.node_id, "reason": r.reason, "expires_at": r.expires_at}
+
+
 def values(r: Reservation) -> dict[str, Any]:
     """The columns of a reservation."""
     return {
+        **state_values(r),
         "reservation_id": r.reservation_id,
         "pool": r.pool,
         "claimant": r.claimant,
-        "state": str(r.state),
         "tenant": r.tenant,
         "priority": r.priority,
         "start": r.start,
         "end": r.end,
         "segments": json.dumps(spans_of(r), separators=(",", ":")),
-        "expires_at": r.expires_at,
-        "node_id": r.node_id,
         "created_at": r.created_at,
-        "reason": r.reason,
         "purpose": str(r.purpose),
         "gang": r.gang,
         "under": r.under,

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 Convert = Callable[[Any], Any]
 Statement = Select[Any] | Insert | Update
-_CURSOR: Final = "preprov_cursor"
+_CURSORS: Final = "preprov_cursors"
 
 
 @dataclass(frozen=True)
@@ -82,28 +82,53 @@ class Prepared:
         Raises:
             sqlalchemy.exc.DBAPIError: the database refused, or is gone; as from `Connection.execute`.
         """
+        cursor = self._executed(connection, given)
+        if not self._gives_rows:
+            return []
+        dialect = connection.dialect
+        rows = self._rows.get(dialect.name)
+        if rows is None:
+            rows = self._rows[dialect.name] = _rows(self._statement, cursor.description, dialect)
+        return [rows.read(fields) for fields in cursor.fetchall()]
+
+    def count(self, connection: Connection, **given: Any) -> int:
+        """As a call, of a change: how many rows it met."""
+        return int(self._executed(connection, given).rowcount)
+
+    def _executed(self, connection: Connection, given: Mapping[str, Any]) -> Any:
         dialect = connection.dialect
         told = self._told.get(dialect.name)
         if told is None:
             told = self._told[dialect.name] = _told(self._statement, self._columns, dialect)
-        cursor = _cursor(connection)
+        cursor = _cursor(connection, self)
         try:
             cursor.execute(told.text, told.parameters(given))
-            if not self._gives_rows:
-                return []
-            rows = self._rows.get(dialect.name)
-            if rows is None:
-                rows = self._rows[dialect.name] = _rows(self._statement, cursor.description, dialect)
-            return [rows.read(fields) for fields in cursor.fetchall()]
         except dialect.loaded_dbapi.Error as error:
             raise _wrapped(connection, cursor, told.text, error) from error
+        return cursor
 
 
-def _cursor(connection: Connection) -> Any:
-    """One for each of the driver's connections: psycopg's learns how values of each type are read and written."""
-    cursor = connection.info.get(_CURSOR)
+def say(connection: Connection, text: str) -> None:
+    """Send statements without parameters to PostgreSQL, all at once; what they answer is of no interest.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: as a call of `Prepared`.
+    """
+    cursor = _cursor(connection, say)
+    try:
+        cursor.execute(text, prepare=False)  # several statements cannot be prepared as one
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _wrapped(connection, cursor, text, error) from error
+
+
+def _cursor(connection: Connection, of: object) -> Any:
+    """A statement's own on each of the driver's connections: psycopg's keep how its values are read and written."""
+    cursors = connection.info.get(_CURSORS)
+    if cursors is None:
+        cursors = connection.info[_CURSORS] = {}
+    cursor = cursors.get(of)
     if cursor is None:
-        cursor = connection.info[_CURSOR] = connection.connection.cursor()
+        cursor = cursors[of] = connection.connection.cursor()
     return cursor
 
 
