@@ -11,7 +11,7 @@ from preprov.store.ledgercodec import TABLE, state_values, values
 from preprov.store.prepared import Prepared
 
 _STATE: Final = ("state", "node_id", "reason", "expires_at")
-_CLAIM: Final = ("segments", "start", "end", "volume_gib", "units")
+_ALL: Final = (*_STATE, "segments", "start", "end", "volume_gib", "units")
 _IS_IT: Final = TABLE.c.reservation_id == bindparam("which")
 _VERSION: Final = cast(literal_column("xmin"), Text)
 """PostgreSQL's own mark of a row's version: another one after each change."""
@@ -31,20 +31,19 @@ class _Change:
 
     def __init__(self, *where: ColumnElement[bool]) -> None:
         self._state: Final = _update(_STATE, where)
-        self._all: Final = _update(_STATE + _CLAIM, where)
+        self._all: Final = _update(_ALL, where)
 
     def __call__(self, connection: Connection, before: Reservation, after: Reservation, **given: Any) -> bool:
         """Write what has changed; False if the conditions do not hold."""
         as_was = after.segments is before.segments and after.volume is before.volume and after.units is before.units
         if as_was:
-            told, columns, change = state_values(after), _STATE, self._state
-        else:
-            told, columns, change = values(after), _STATE + _CLAIM, self._all
-        return change.count(connection, which=after.reservation_id, **given, **_new(told, columns)) == 1
+            new = _new(state_values(after), _STATE)
+            return self._state.count(connection, which=after.reservation_id, **given, **new) == 1
+        return self._all.count(connection, which=after.reservation_id, **given, **_new(values(after), _ALL)) == 1
 
 
 def _update(columns: Sequence[str], where: Sequence[ColumnElement[bool]]) -> Prepared:
-    to = {k: bindparam(f"new_{k}") for k in columns}
+    to: dict[str, Any] = {k: bindparam(f"new_{k}") for k in columns}
     return Prepared(update(TABLE).where(_IS_IT, *where).values(to))
 
 

@@ -67,6 +67,8 @@ def test_a_change_is_part_of_its_transaction(database: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         half()
     with database.writing() as connection:
+        assert [CHANGE.count(connection, which=name, new_kept=True) for name in ("a", "b")] == [1, 0]
+    with database.writing() as connection:
         assert [r.volume_kept for r in FIND(connection, pool="p")] == [True]
 
 
