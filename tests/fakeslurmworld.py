@@ -16,6 +16,7 @@ from preprov.pools.slurm.boots import Boots
 from preprov.pools.slurm.options import slurm_groups
 from preprov.pools.slurm.power import PowerPrograms
 from preprov.pools.slurm.provider import SlurmProvider
+from preprov.pools.slurm.view import NODE_TAG
 from preprov.slurm.commands import SlurmCommands
 from preprov.testing.fake_slurm import FakeSlurm
 from preprov.testing.waiting import wait_until
@@ -25,7 +26,10 @@ KEEPS = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
 
 @dataclass
 class InstantVendor:
-    """Machines in memory that are ready at once; fits `PoolProvider`."""
+    """Machines in memory that are ready at once; fits `PoolProvider`.
+
+    `joins` is called with the node of Slurm whose machine has come up, for its image starts slurmd; None = it does not.
+    """
 
     name: str = "sim"
     clock: WallClock = field(default_factory=WallClock)
@@ -33,6 +37,7 @@ class InstantVendor:
     tokens: dict[str, list[str]] = field(default_factory=dict)
     refuses: bool = False
     spoils: bool = False
+    joins: Callable[[str], object] | None = None
     late: list[Node] = field(default_factory=list)
     """Shown, one a look, in the place of what they have become."""
 
@@ -65,6 +70,7 @@ class InstantVendor:
                     tags=dict(request.tags),
                     stages={"boot": 0.1},
                 )
+                self._join(i)
         return tuple(i for i in self.tokens[request.token] if i in self.machines)
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
@@ -74,6 +80,12 @@ class InstantVendor:
             if m.phase in (Phase.STOPPED, Phase.HIBERNATED):
                 came = Standby(m.phase.value)
                 self.machines[i] = replace(m, phase=Phase.READY, since=now, ready_at=now, came_from=came)
+                self._join(i)
+
+    def _join(self, node_id: str) -> None:
+        m = self.machines[node_id]
+        if self.joins is not None and m.phase is Phase.READY:
+            self.joins(m.tags.get(NODE_TAG, ""))
 
     def _put(self, node_ids: Sequence[str], phase: Phase) -> None:
         if missing := [i for i in node_ids if i not in self.machines]:
@@ -119,18 +131,12 @@ class FakeSlurmWorld:
         self.programs = PowerPrograms(
             [self.pool], self._vendors, lambda _: None, Boots(home / "boots"), connect=self.connect
         )
-        self.slurm.resume, self.slurm.suspend = self._resume, self.programs.suspend
+        self.slurm.resume, self.slurm.suspend = self.programs.resume, self.programs.suspend
+        self.vendor.joins = self.slurm.register
         self._tasks = 0
 
     def _vendors(self, name: str) -> InstantVendor:
         return {"sim": self.vendor}[name]
-
-    def _resume(self, hosts: str) -> None:
-        """As slurmctld does; whoever has a machine registers."""
-        self.programs.resume(hosts)
-        have = {m.tags.get("slurm-node") for m in self.vendor.machines.values() if m.phase is Phase.READY}
-        for name in {hosts} & have:
-            self.slurm.register(name)
 
     def connect(self, conf: Path | None = None) -> SlurmCommands:
         return SlurmCommands(self.slurm.run)

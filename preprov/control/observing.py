@@ -25,6 +25,7 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
     if not ctx.live:
         return PoolObservation(pool.name, ctx.clock.now(), ())
     nodes: list[Node] = []
+    failed: list[Node] = []
     problems: list[str] = []
     complete = True
     withheld: dict[str, int] = {}
@@ -40,11 +41,12 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
             problems.append(f"{name}: {e}")
             continue
         nodes.extend(seen.nodes)
+        failed.extend(seen.failed)
         problems.extend(seen.problems)
         withheld |= seen.withheld
         complete = complete and seen.complete
     shown = without_workers(ctx, pool, nodes)
-    return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems), withheld)
+    return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems), withheld, tuple(failed))
 
 
 def within_reach(pool: Pool, observation: PoolObservation) -> Pool:
@@ -94,11 +96,11 @@ def learn_leads(ctx: Context, pool: Pool, observation: PoolObservation, known: s
     Args:
         ctx: the context.
         pool: the pool.
-        observation: what exists now.
+        observation: what exists now, and what did not come.
         known: (node_id, ready_at) already kept, by this process; the store is idempotent anyway.
     """
     added = 0
-    for n in observation.nodes:
+    for n in (*observation.nodes, *observation.failed):
         failed = n.phase is Phase.FAILED and n.ready_at is None
         ended = n.since if failed else n.ready_at
         if ended is None or (n.node_id, ended) in known:

@@ -19,7 +19,7 @@ from preprov.model.pools import Node, Phase, Pool, Standby
 from preprov.pools.slurm import view
 from preprov.pools.slurm.boots import Boot, Boots
 from preprov.pools.slurm.joining import Joiner
-from preprov.pools.slurm.marks import Marks
+from preprov.pools.slurm.marks import Failed, Marks
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_groups
 from preprov.pools.slurm.touching import give_back
 from preprov.pools.slurm.view import NODE_TAG, Place
@@ -180,7 +180,10 @@ class PowerPrograms:
             out.failed[name] = "Slurm does not want it any more"
 
     def _bring_in(self, awaited: Sequence[_Awaited], out: Done) -> None:
-        """Wait for the machines, have each join as it is ready, and wait until Slurm hears of it."""
+        """Wait for the machines, have each join as it is ready, and wait until Slurm hears of it.
+
+        Until then no boot has come to anything, however well its machine looks.
+        """
         wait = _FIRST_LOOK_S
         while any(a.left for a in awaited):
             for a in awaited:
@@ -188,6 +191,8 @@ class PowerPrograms:
                 heard = self._heard_of(a)
                 for name in sorted(a.left):
                     if name in heard:
+                        with self._boots.of(a.group.where, name) as boot:
+                            boot.came()
                         out.done[name] = f"{a.joined[name]} joined"
                         a.left.discard(name)
                     elif self._settle(a, name, machines.get(name), out):
@@ -220,8 +225,8 @@ class PowerPrograms:
             self._end(a.group, machine, Standby.COLD)
             return True
         if not a.group.join:
-            out.done[name] = f"{machine.node_id} is on its way"
-            return True
+            a.joined[name] = machine.node_id  # its image has it join
+            return False
         if name in a.joined:
             if machine.running == ():
                 self._refuse(a.slurm, name, "what makes it join has ended: see the log of its task", out)
@@ -235,7 +240,6 @@ class PowerPrograms:
                 except PoolError as e:
                     log.warning("not joined yet", node=name, why=str(e))
                     return False
-                boot.came()
             a.joined[name] = machine.node_id
         return False
 
@@ -307,15 +311,15 @@ class PowerPrograms:
                 continue
             return f"{machine.node_id} {'ended' if to is Standby.COLD else to}"
 
-    def _unmark(self, slurm: SlurmCommands, place: Place, to: Standby) -> None:
-        """The order it warmed by is over; a token whose machine ends is past.
+    def _unmark(self, slurm: SlurmCommands, place: Place, to: Standby, failed: Failed | None = None) -> None:
+        """The order it warmed by is over, or came to nothing; a token whose machine ends is past.
 
         Before the machine ends, for then the name is free, and whoever powers it up anew leaves marks of his own.
         """
         marks = next((Marks.read(n.extra) for n in slurm.nodes() if n.name == place.name), place.marks)
         if marks.token != place.marks.token:
             return
-        after = replace(marks, asked_at=None, to=None)
+        after = replace(marks, asked_at=None, to=None, failed=failed)
         if to is Standby.COLD and marks.token:
             after = replace(after, token="", tags={}, past=(marks.token, *marks.past)[:8])
         if after != marks:
@@ -331,17 +335,26 @@ class PowerPrograms:
             found = self._places(group, slurm, names)
             for name in names:
                 self._clear(group, slurm, found[name], out)
+            give_back(group, slurm)
         return out
 
     def _clear(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
+        """What its vendor refused, Slurm was told at once: that is no boot that failed, and is given back in time."""
+        refused = place.slurm is not None and place.slurm.is_down and place.slurm.reason.startswith(view.REFUSED)
         try:
             with self._boots.of(group.where, place.name) as boot:
-                self._unmark(slurm, place, Standby.COLD)
-                for m in (place.machine, *place.older):
-                    if m is not None:
-                        self._end(group, m, Standby.COLD)
-                boot.failed()
+                self._unmark(slurm, place, Standby.COLD, None if refused else self._failure(slurm, place))
+                left = [m for m in (place.machine, *place.older) if m is not None]
+                for m in left:
+                    self._end(group, m, Standby.COLD)
+                if not refused:
+                    boot.failed()
+                elif left:
+                    boot.ended()
                 failures = boot.failures
+            if refused:
+                out.done[place.name] = f"refused by {group.vendor}: may be tried again after {group.retry_s:g} s"
+                return
             if failures >= _FAILURES:
                 why = (
                     f"{view.OURS}{failures} times in a row it did not come; `scontrol update state=resume` tries again"
@@ -355,6 +368,13 @@ class PowerPrograms:
             log.error("not cleared", node=place.name, why=str(e))
             return
         out.done[place.name] = f"cleared; failure {failures} in a row"
+
+    def _failure(self, slurm: SlurmCommands, place: Place) -> Failed:
+        """For whoever keeps lead times: this program opens no store."""
+        now, marks = time.time(), place.marks
+        began = marks.asked_at if marks.asked_at is not None else now - self._resume_s(slurm)
+        came_from = place.machine.came_from if place.machine is not None else Standby.COLD
+        return Failed(began, now, came_from, marks.token)
 
     # ---- which
 

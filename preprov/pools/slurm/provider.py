@@ -79,6 +79,7 @@ class SlurmProvider:
     def observe(self, pool: Pool) -> PoolObservation:
         """As the contract says; a group whose cluster or whose vendor does not answer makes it incomplete."""
         nodes: list[Node] = []
+        failed: list[Node] = []
         problems: list[str] = []
         complete = True
         withheld: dict[str, int] = {}
@@ -93,9 +94,12 @@ class SlurmProvider:
             complete = complete and whole
             shown = {place.name: self._shown(group, place) for place in found.values()}
             nodes.extend(n for some in shown.values() for n in some)
+            mine = (p for p in found.values() if _is_ours(group, p))
+            failed.extend(n for p in mine if (n := view.failed(group, p, self._scale)) is not None)
             kept = sum(bool(p.kept_for) and not shown[p.name] for p in found.values())
             withheld |= {group.group.name: kept} if kept else {}
-        return PoolObservation(pool.name, self._clock.now(), tuple(nodes), complete, tuple(problems), withheld)
+        now = self._clock.now()
+        return PoolObservation(pool.name, now, tuple(nodes), complete, tuple(problems), withheld, tuple(failed))
 
     def _look(self, group: SlurmGroup) -> tuple[dict[str, Place], tuple[str, ...], bool]:
         """(places by name, problems, whether everything was seen)."""
@@ -112,10 +116,12 @@ class SlurmProvider:
             [f"{group.group.name}: Slurm did not keep {', '.join(untouched)} from its idle timer"] if untouched else []
         )
         said += [f"{group.group.name}: {text}" for text in what_is_kept(found)]
+        down = (p.slurm for p in found.values() if p.slurm is not None and p.slurm.is_down)
+        said += [f"{group.group.name}: {n.name} is DOWN: {n.reason}" for n in down if n.reason.startswith(view.OURS)]
         return found, (*seen.problems, *said), seen.complete
 
     def _shown(self, group: SlurmGroup, place: Place) -> list[Node]:
-        if place.marks.pool not in ("", group.pool.name):
+        if not _is_ours(group, place):
             return []
         node = view.node(group, place, self._scale, self._clock.now())
         return [node] if node is not None else []
@@ -316,6 +322,11 @@ class SlurmProvider:
         if missing and not absent_is_fine:
             raise NotFoundError(f"no such node: {', '.join(sorted(missing))}", where=pool.name)
         return out
+
+
+def _is_ours(group: SlurmGroup, place: Place) -> bool:
+    """False if another pool has it."""
+    return place.marks.pool in ("", group.pool.name)
 
 
 def _can_be_forced(node: SlurmNode, jobs: Sequence[SlurmJob]) -> bool:
