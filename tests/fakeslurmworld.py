@@ -38,11 +38,13 @@ class InstantVendor:
     refuses: bool = False
     spoils: bool = False
     joins: Callable[[str], object] | None = None
+    can: dict[str, bool] = field(default_factory=dict)
+    """Capabilities that are not as usual."""
     late: list[Node] = field(default_factory=list)
     """Shown, one a look, in the place of what they have become."""
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        return Capabilities(standby_states=pool.group(group).standby_states)
+        return Capabilities(standby_states=pool.group(group).standby_states, **self.can)
 
     def observe(self, pool: Pool) -> PoolObservation:
         shown = self.machines | ({self.late[0].node_id: self.late.pop(0)} if self.late else {})

@@ -13,16 +13,16 @@ from typing import Final
 
 import structlog
 
-from preprov.contracts import LaunchRequest, Scheduler
-from preprov.model.errors import ConfigError, NodeBusyError, PoolError
+from preprov.contracts import Scheduler
+from preprov.model.errors import ConfigError, PoolError
 from preprov.model.pools import Node, Phase, Pool, Standby
 from preprov.pools.slurm import view
-from preprov.pools.slurm.boots import Boot, Boots
-from preprov.pools.slurm.joining import Joiner
+from preprov.pools.slurm.boots import Boots
+from preprov.pools.slurm.machines import ASLEEP, Machines
 from preprov.pools.slurm.marks import Failed, Marks
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_groups
 from preprov.pools.slurm.touching import give_back
-from preprov.pools.slurm.view import NODE_TAG, Place
+from preprov.pools.slurm.view import Place
 from preprov.slurm.commands import Connect, SlurmCommands, connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
@@ -35,9 +35,7 @@ _AT_ONCE: Final = 8
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.5, 5.0
 _SPARE_S: Final = 5.0
 """A program ends so long before Slurm would end it."""
-_LEAVE_S: Final = 30.0
 _FAILURES: Final = 3
-_ASLEEP: Final = (Phase.STOPPED, Phase.HIBERNATED)
 
 
 @dataclass
@@ -88,8 +86,7 @@ class PowerPrograms:
         connect: Connect = connect,
     ) -> None:
         self._groups = [g for p in pools for g in slurm_groups(p)]
-        self._vendor = vendor
-        self._joiner = Joiner(schedulers)
+        self._machines = Machines(vendor, schedulers, boots)
         self._boots = boots
         self._connect = connect
 
@@ -107,9 +104,13 @@ class PowerPrograms:
         for group, names in self._by_group(hosts, out):
             slurm = self._connect(group.conf)
             log.info("resume", group=group.where, nodes=names, jobs={n: list((jobs or {}).get(n, ())) for n in names})
+            if why := self._machines.unfit(group):
+                for name in names:
+                    self._refuse(slurm, name, why, out)
+                continue
             found = list(self._places(group, slurm, names).values())
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                refusals = list(pool.map(partial(self._provide, group), found))
+                refusals = list(pool.map(partial(self._machines.provide, group), found))
             for place, why in zip(found, refusals, strict=True):
                 if why:
                     self._refuse(slurm, place.name, why, out)
@@ -121,45 +122,6 @@ class PowerPrograms:
             give_back(a.group, a.slurm)
         return out
 
-    def _provide(self, group: SlurmGroup, place: Place) -> str:
-        """A machine for one node: there already, woken, or launched. Returns why not, "" if there is one."""
-        vendor = self._vendor(group.vendor)
-        with self._boots.of(group.where, place.name) as boot:
-            try:
-                # What was there when we looked may have been suspended while we waited for our turn.
-                machine = place.machine and self._machines(group).get(place.name)
-                if machine is not None and machine.phase in (Phase.FAILED, Phase.LOST):
-                    vendor.terminate(group.theirs, [machine.node_id])
-                    boot.ended()
-                    machine = None
-                if machine is None:
-                    return (
-                        "" if self._launch(group, place, boot.token) or self._anew(group, place, boot) else "none came"
-                    )
-                if machine.phase in _ASLEEP:
-                    vendor.start(group.theirs, [machine.node_id], group.pool.preload)
-            except PoolError as e:
-                return f"{e.kind}: {e.what}"
-        return ""
-
-    def _anew(self, group: SlurmGroup, place: Place, boot: Boot) -> bool:
-        """The machine of the last token has ended without Slurm knowing: another token."""
-        boot.ended()
-        return self._launch(group, place, boot.token)
-
-    def _launch(self, group: SlurmGroup, place: Place, token: str) -> bool:
-        offering = view.offering_of(group, place.slurm) if place.slurm else group.group.offerings[0]
-        request = LaunchRequest(
-            pool=group.theirs,
-            group=group.group.name,
-            offering=offering,
-            count=1,
-            token=token,
-            preload=group.pool.preload,
-            tags={**place.marks.tags, NODE_TAG: place.name},
-        )
-        return bool(self._vendor(group.vendor).launch(request))
-
     def _give_up(self, group: SlurmGroup, slurm: SlurmCommands, left: set[str], out: Done) -> None:
         """Give up what Slurm suspended before there was a machine: its SuspendProgram has found none to end."""
         try:
@@ -168,13 +130,13 @@ class PowerPrograms:
             return
         for name in unwanted:
             with self._boots.of(group.where, name) as boot:
-                machine = self._machines(group).get(name)
+                machine, to = self._machines.by_node(group).get(name), self._machines.rests_as(group)
                 try:
-                    if machine is not None and machine.phase not in _ASLEEP:
-                        self._end(group, machine, group.suspend_to)
+                    if machine is not None and machine.phase not in ASLEEP:
+                        self._machines.end(group, machine, to)
                 except PoolError as e:  # an observation shows that it is there without Slurm
                     log.error("not given up", node=name, why=str(e))
-                if group.suspend_to is Standby.COLD:
+                if to is Standby.COLD:
                     boot.ended()
             left.discard(name)
             out.failed[name] = "Slurm does not want it any more"
@@ -187,7 +149,7 @@ class PowerPrograms:
         wait = _FIRST_LOOK_S
         while any(a.left for a in awaited):
             for a in awaited:
-                machines = self._machines(a.group) if a.left else {}
+                machines = self._machines.by_node(a.group) if a.left else {}
                 heard = self._heard_of(a)
                 for name in sorted(a.left):
                     if name in heard:
@@ -215,14 +177,14 @@ class PowerPrograms:
 
     def _settle(self, a: _Awaited, name: str, machine: Node | None, out: Done) -> bool:
         """One step for one node; True if nothing more is to be waited for."""
-        if machine is None or machine.phase in _ASLEEP:
+        if machine is None or machine.phase in ASLEEP:
             if not self._is_wanted(a, name):
                 out.failed[name] = "it was suspended meanwhile"
                 return True
             return False  # what was just launched or woken may not be shown yet
         if machine.phase is Phase.FAILED:
             self._refuse(a.slurm, name, machine.reason or "its check failed", out)
-            self._end(a.group, machine, Standby.COLD)
+            self._machines.end(a.group, machine)
             return True
         if not a.group.join:
             a.joined[name] = machine.node_id  # its image has it join
@@ -230,13 +192,13 @@ class PowerPrograms:
         if name in a.joined:
             if machine.running == ():
                 self._refuse(a.slurm, name, "what makes it join has ended: see the log of its task", out)
-                self._end(a.group, machine, Standby.COLD)
+                self._machines.end(a.group, machine)
                 return True
             return False
         if machine.phase is Phase.READY:
             with self._boots.of(a.group.where, name) as boot:
                 try:
-                    self._joiner.join(a.group, name, machine, boot.serial)
+                    self._machines.joiner.join(a.group, name, machine, boot.serial)
                 except PoolError as e:
                     log.warning("not joined yet", node=name, why=str(e))
                     return False
@@ -280,36 +242,20 @@ class PowerPrograms:
         if s is not None and (s.is_coming or not (s.is_gone or s.is_going)):
             out.failed[place.name] = "Slurm does not hold it for powered down, or wants it again: left alone"
             return
-        to = place.marks.to or group.suspend_to
         try:
+            to = self._machines.rests_as(group, place.marks.to)
             with self._boots.of(group.where, place.name) as boot:
                 self._unmark(slurm, place, to)
-                ended = [self._end(group, m, Standby.COLD) for m in place.older]
+                ended = [self._machines.end(group, m) for m in place.older]
                 if place.machine is not None:
-                    ended.append(self._end(group, place.machine, to))
+                    ended.append(self._machines.end(group, place.machine, to))
                 if to is Standby.COLD or place.machine is None:
                     boot.ended()
-        except (PoolError, SlurmError) as e:
+        except (PoolError, ConfigError, SlurmError) as e:
             out.failed[place.name] = str(e)
             log.error("not suspended", node=place.name, why=str(e))
             return
         out.done[place.name] = "; ".join(ended) or "there was no machine"
-
-    def _end(self, group: SlurmGroup, machine: Node, to: Standby) -> str:
-        """Have it leave the cluster, then give it up; a task that is just ending is waited for."""
-        vendor = self._vendor(group.vendor)
-        self._joiner.leave(group, machine)
-        verbs = {Standby.COLD: vendor.terminate, Standby.STOPPED: vendor.stop, Standby.HIBERNATED: vendor.hibernate}
-        until = time.monotonic() + _LEAVE_S
-        while True:
-            try:
-                verbs[to](group.theirs, [machine.node_id])
-            except NodeBusyError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(_FIRST_LOOK_S)
-                continue
-            return f"{machine.node_id} {'ended' if to is Standby.COLD else to}"
 
     def _unmark(self, slurm: SlurmCommands, place: Place, to: Standby, failed: Failed | None = None) -> None:
         """The order it warmed by is over, or came to nothing; a token whose machine ends is past.
@@ -340,13 +286,16 @@ class PowerPrograms:
 
     def _clear(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
         """What its vendor refused, Slurm was told at once: that is no boot that failed, and is given back in time."""
+        if place.slurm is not None and not place.slurm.is_down:
+            out.failed[place.name] = "Slurm does not hold it for failed, or has tried it again: left alone"
+            return
         refused = place.slurm is not None and place.slurm.is_down and place.slurm.reason.startswith(view.REFUSED)
         try:
             with self._boots.of(group.where, place.name) as boot:
                 self._unmark(slurm, place, Standby.COLD, None if refused else self._failure(slurm, place))
                 left = [m for m in (place.machine, *place.older) if m is not None]
                 for m in left:
-                    self._end(group, m, Standby.COLD)
+                    self._machines.end(group, m)
                 if not refused:
                     boot.failed()
                 elif left:
@@ -397,13 +346,8 @@ class PowerPrograms:
         except SlurmError as e:
             log.warning("Slurm does not answer", said=e.said)
             nodes, jobs = (), ()
-        seen = self._vendor(group.vendor).observe(group.theirs)
+        seen = self._machines.observe(group)
         return {n: p for n, p in view.places(group, nodes, jobs, seen.nodes).items() if n in set(names)}
-
-    def _machines(self, group: SlurmGroup) -> dict[str, Node]:
-        seen = self._vendor(group.vendor).observe(group.theirs).nodes
-        newest = sorted(seen, key=lambda m: m.created_at)
-        return {m.tags[NODE_TAG]: m for m in newest if NODE_TAG in m.tags}
 
     def _resume_s(self, slurm: SlurmCommands) -> float:
         """Slurm's ResumeTimeout, seconds."""

@@ -29,6 +29,7 @@ from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_group, slurm_g
 from preprov.pools.slurm.recall import recall
 from preprov.pools.slurm.reserved import kept_apart, what_is_kept
 from preprov.pools.slurm.touching import Toucher, give_back
+from preprov.pools.slurm.vendors import keeps
 from preprov.pools.slurm.view import Place
 from preprov.slurm.commands import Connect, connect
 from preprov.slurm.errors import SlurmError
@@ -60,15 +61,16 @@ class SlurmProvider:
     # ---- what exists
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        """What the vendor can keep; nodes of one partition are alike.
+        """What the vendor can keep and give back by name; nodes of one partition are alike.
 
         Between plans Slurm itself wakes nodes for its jobs and suspends idle ones: two reactions would work against
         each other.
         """
         ours = slurm_group(pool, group)
-        theirs = self._vendor(ours.vendor).capabilities(ours.theirs, group)
+        vendor = self._vendor(ours.vendor)
+        theirs = vendor.capabilities(ours.theirs, group)
         return Capabilities(
-            standby_states=theirs.standby_states,
+            standby_states=keeps(ours, vendor),
             mixes_states=theirs.mixes_states,
             chooses_offering=False,
             preloads=False,

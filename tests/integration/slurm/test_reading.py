@@ -1,8 +1,10 @@
 """A real Slurm's queue and accounting, read as work: jobs that its own queue powers nodes up for."""
 
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 
 from preprov.clocks import WallClock
@@ -15,10 +17,19 @@ from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
 from preprov.testing.live_source_contract import POOL, held, read, unrouted
-from preprov.testing.slurm_cluster import slurmrestd
-from tests.slurmworld import SlurmWorld
+from preprov.testing.slurm_cluster import SlurmHost, slurmrestd
+from tests.integration.slurm.conftest import short_folder
+from tests.slurmworld import SlurmWorld, slurm_world
 
 COMMON = ("--partition=batch", "--mem=100M", "-n1", "-c1", "--output=/dev/null")
+
+
+@pytest.fixture(scope="module")
+def shared(host: SlurmHost) -> Iterator[SlurmWorld]:
+    """Only the backfill scheduler starts heterogeneous jobs, and by default it looks every 30 s."""
+    often = ("SchedulerParameters=bf_interval=1",)
+    with short_folder("psw-") as folder, slurm_world(host, folder, "reading", more=often) as world:
+        yield world
 
 
 class RealPlace:
@@ -75,6 +86,43 @@ def test_a_chain_and_an_array_are_read_from_the_queue_and_again_when_they_ended(
     chain = work.tasks[work.tasks["run"] == list(work.runs["run_id"]).index(str(first))].set_index("task_id")
     begins = {name.split("-")[0].split(":")[0]: row for name, row in chain.iterrows()}
     assert begins["load"]["started_at"] >= begins["extract"]["ended_at"]
+    again = read(place, ports)
+    assert (again.new, again.changed, again.gone) == (0, 0, 0)
+
+
+def test_a_heterogeneous_job_is_one_run_whose_components_count_once_each(world: SlurmWorld) -> None:
+    place, ports, cluster = RealPlace(world), memory_ports(), world.cluster
+    script = world.home / "two.sh"
+    script.write_text("#!/bin/sh\nexec sleep 2\n")
+    crew = ("--partition=batch", "--mem=300M", "-n1", "-c2", "--job-name=crew")
+    said = cluster.run("sbatch", "--parsable", *COMMON, "--job-name=lead", ":", *crew, str(script))
+    first = int(said.strip().split(";")[0])
+
+    def tasks() -> pd.DataFrame:
+        """Its own, the smaller component first."""
+        work = ports.work.work(POOL).with_waits()
+        run = work.runs["run_id"].to_numpy()[work.tasks["run"].to_numpy()]
+        assert not {*run} & {str(first + 1)}, "a component is no run of its own"
+        return work.tasks[run == str(first)].sort_values("cpu")
+
+    def asked() -> list[tuple[float, ...]]:
+        return [(t.instances, t.cpu, round(t.memory * 1024)) for t in tasks().itertuples()]
+
+    wanted = [(1, 1.0, 100), (1, 2.0, 300)]
+    read(place, ports)
+    assert asked() == wanted, "while it waits, as squeue tells it"
+    world.until(lambda: all(j.is_over for j in world.slurm.jobs()), "it to end")
+
+    def told() -> bool:
+        """The accounting comes after the queue."""
+        read(place, ports)
+        return bool(tasks()["ended_at"].notna().all())
+
+    world.until(told, "both to be over")
+    assert asked() == wanted, "when it is over, as sacct tells it"
+    assert len({row.node for row in tasks().itertuples()}) == 2, "each on the node that it had"
+    assert tasks()["runtime_s"].between(1.5, 30.0).all()
+    assert {j.het_offset for j in world.slurm.of_jobs([first])} == {0, 1}
     again = read(place, ports)
     assert (again.new, again.changed, again.gone) == (0, 0, 0)
 

@@ -259,6 +259,47 @@ def test_a_refusal_of_the_vendor_is_no_boot_that_failed(deaf: FakeSlurmWorld) ->
     assert node.state == "IDLE", "given back by the next program that Slurm calls"
 
 
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [("marks_launches", "do not tell for which node"), ("names_serving", "ends no machine by name")],
+)
+def test_a_vendor_that_knows_no_machine_by_name_is_refused_before_it_launches(
+    world: FakeSlurmWorld, lacks: str, said: str
+) -> None:
+    world.vendor.can[lacks] = False
+    assert said in world.programs.resume("cn1").failed["cn1"]
+    assert not world.vendor.machines
+    assert said in world.slurm.nodes["cn1"].reason
+    assert [f.found for f in world.provider.examine(world.pool) if f.state == "bad" and said in f.found]
+
+
+def test_what_a_vendor_would_not_give_back_by_name_is_ended(tmp_path: Path) -> None:
+    """A warm pool wakes whichever of its machines it likes, and that would be another node of Slurm."""
+    with fake_slurm_world(tmp_path, suspend_to="stopped") as world:
+        world.vendor.can["names_kept"] = False
+        assert world.provider.capabilities(world.pool, "g").standby_states == {Standby.RUNNING}
+        (warning,) = [f for f in world.provider.examine(world.pool) if f.state == "warn" and "chooses" in f.found]
+        assert "hibernated or stopped" in warning.found
+        (node,) = world.ready()
+        world.slurm.nodes[node.node_id].flags |= {"POWER_DOWN"}  # as its idle timer does
+        world.until(lambda: not world.nodes(), "it to be gone")
+        assert not world.vendor.machines
+
+
+def test_a_join_that_nothing_can_run_is_refused_before_anything_is_launched(tmp_path: Path) -> None:
+    with fake_slurm_world(tmp_path, join=["slurmd"]) as world:
+        assert "nothing runs `join` on machines of sim" in world.programs.resume("cn1").failed["cn1"]
+        assert not world.vendor.machines
+
+
+def test_a_resume_fail_that_comes_late_leaves_the_next_boot_alone(deaf: FakeSlurmWorld) -> None:
+    time_out(deaf)
+    deaf.slurm._to(deaf.slurm.nodes["cn1"], "power_up")
+    deaf.programs.resume("cn1")
+    assert "left alone" in deaf.programs.fail("cn1").failed["cn1"]
+    assert len(deaf.vendor.machines) == 1
+
+
 def test_a_name_of_nobody_is_said_and_a_list_that_is_none_refused(world: FakeSlurmWorld) -> None:
     assert "names it" in world.programs.resume("other1").failed["other1"]
     with pytest.raises(ConfigError):
