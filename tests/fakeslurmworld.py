@@ -9,6 +9,7 @@ from preprov.clocks import WallClock
 from preprov.contracts import Capabilities, LaunchRequest
 from preprov.launch.slurm import SlurmScheduler
 from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError
+from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, PoolObservation, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
@@ -16,7 +17,6 @@ from preprov.pools.slurm.boots import Boots
 from preprov.pools.slurm.options import slurm_groups
 from preprov.pools.slurm.power import PowerPrograms
 from preprov.pools.slurm.provider import SlurmProvider
-from preprov.pools.slurm.view import NODE_TAG
 from preprov.slurm.commands import SlurmCommands
 from preprov.testing.fake_slurm import FakeSlurm
 from preprov.testing.waiting import wait_until
@@ -87,7 +87,7 @@ class InstantVendor:
     def _join(self, node_id: str) -> None:
         m = self.machines[node_id]
         if self.joins is not None and m.phase is Phase.READY:
-            self.joins(m.tags.get(NODE_TAG, ""))
+            self.joins(m.tags.get(SLURM_NODE, ""))
 
     def _put(self, node_ids: Sequence[str], phase: Phase) -> None:
         if missing := [i for i in node_ids if i not in self.machines]:

@@ -6,13 +6,14 @@ from typing import Final
 
 from preprov.contracts import LaunchRequest, PoolProvider, Scheduler
 from preprov.model.errors import ConfigError, NodeBusyError, PoolError
+from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Node, Phase, PoolObservation, Standby
 from preprov.pools.slurm import view
 from preprov.pools.slurm.boots import Boot, Boots
 from preprov.pools.slurm.joining import Joiner
 from preprov.pools.slurm.options import SlurmGroup, Vendor
 from preprov.pools.slurm.vendors import gives_back, unfit
-from preprov.pools.slurm.view import NODE_TAG, Place
+from preprov.pools.slurm.view import Place
 
 ASLEEP: Final = (Phase.STOPPED, Phase.HIBERNATED)
 _LEAVE_S: Final = 30.0
@@ -49,7 +50,7 @@ class Machines:
     def by_node(self, group: SlurmGroup) -> Mapping[str, Node]:
         """Node of Slurm -> its machine, the newest."""
         newest = sorted(self.observe(group).nodes, key=lambda m: m.created_at)
-        return {m.tags[NODE_TAG]: m for m in newest if NODE_TAG in m.tags}
+        return {m.tags[SLURM_NODE]: m for m in newest if SLURM_NODE in m.tags}
 
     # ---- more
 
@@ -88,7 +89,7 @@ class Machines:
             count=1,
             token=token,
             preload=group.pool.preload,
-            tags={**place.marks.tags, NODE_TAG: place.name},
+            tags={**place.marks.tags, SLURM_NODE: place.name},
         )
         return bool(self._of(group).launch(request))
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Node, Offering, Phase, Standby
 from preprov.model.time import Timescale
 from preprov.pools.slurm.marks import Marks
@@ -15,8 +16,6 @@ from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
 from preprov.slurm.records import SlurmJob, SlurmNode
 
-NODE_TAG: Final = "slurm-node"
-"""Tag of a machine that says which node of Slurm it is."""
 CLAIM: Final = "preprov:"
 """A job whose comment begins so runs a task of ours: the claimant follows."""
 OURS: Final = "preprov: "
@@ -98,7 +97,7 @@ def places(
             holding.setdefault(name, []).append(job)
     behind: dict[str, list[Node]] = {}
     for m in sorted(machines, key=lambda m: m.created_at, reverse=True):
-        behind.setdefault(m.tags.get(NODE_TAG, ""), []).append(m)
+        behind.setdefault(m.tags.get(SLURM_NODE, ""), []).append(m)
     out = {}
     for name in group.names:
         mine = behind.get(name, [])

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from preprov.clocks import WallClock
+from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Phase, Standby
 from preprov.pools.slurm import machines
 from preprov.pools.slurm.marks import Marks
-from preprov.pools.slurm.view import NODE_TAG
 from preprov.slurm import commands
 from preprov.testing.fake_aws_nodes import FakeNode, Times
 from preprov.testing.fake_slurm import FakeSlurm
@@ -64,8 +64,8 @@ class Cloud:
         """Node -> its machine, of those that are paid for."""
         with self.aws.cloud.acting():
             alive = [n for n in self.aws.cloud.nodes.values() if n.state not in ("shutting-down", "terminated")]
-            assert max(Counter(n.tags[NODE_TAG] for n in alive).values(), default=1) == 1
-            return {n.tags[NODE_TAG]: n for n in alive}
+            assert max(Counter(n.tags[SLURM_NODE] for n in alive).values(), default=1) == 1
+            return {n.tags[SLURM_NODE]: n for n in alive}
 
     def calls(self, verb: str, hosts: str) -> dict[str, str]:
         """As slurmctld calls a program; node -> state."""
