@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from preprov.slurm.arrays import elements
 from preprov.slurm.errors import SlurmError, Trouble, trouble_of
 from preprov.slurm.hostlist import expand
 from preprov.testing import fake_slurm_wire as wire
@@ -282,6 +283,11 @@ class FakeSlurm:
         if "POWERING_UP" in node.flags:
             node.flags -= {"POWERING_UP", "NOT_RESPONDING"}
             node.started_at = node.last_busy = self.now()
+
+    def count(self, state: str) -> int:
+        """Jobs in that state, each element of an array that waits for one."""
+        there = [j for j in self.jobs.values() if j.state == state and j.job_id not in self.forgotten]
+        return sum(len(elements(j.elements)) if j.elements and j.element is None else 1 for j in there)
 
     def held(self, node: FakeNode) -> list[FakeJob]:
         """Jobs that run there."""

@@ -17,7 +17,7 @@ from preprov.model.errors import SourceError
 from preprov.model.time import from_epoch
 from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
-from preprov.slurm.commands import SlurmCommands
+from preprov.slurm.commands import SlurmCommands, run_command
 from preprov.slurm.errors import SlurmError, Trouble
 from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
@@ -480,6 +480,40 @@ def test_a_queue_that_hides_jobs_of_others_is_not_found_good(
     found = [f for f in w.reader.examine() if f.what == "jobs of others"]
     assert [(f.state, f.found.partition(":")[0]) for f in found] == ([("warn", said)] if said else [])
     assert all("adminlevel=Operator" in f.hint for f in found)
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_over_rest_jobs_that_are_hidden_are_counted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, newer: bool
+) -> None:
+    w = World(tmp_path, 0.0, newer=newer)
+    restd = FakeSlurmrestd(w.slurm)
+    monkeypatch.setattr(httpx, "get", restd.get)
+    reader = SlurmReader(SlurmRest("http://slurm", "ana", lambda: "token"), RequestBudget(1e6, w))
+    source = SlurmSource(SlurmSettings("cluster"), reader, w, wall=w.wall)
+
+    def said() -> list[tuple[str, str, str]]:
+        return [(f.what, f.state, f.found) for f in source.examine() if f.what in ("jobs of others", "arrays")]
+
+    w.slurm.add(user="ana", elements="0-4%2").array_id = 1
+    w.slurm.add(user="ben", state="RUNNING", node="cn1", start=w.slurm.now())
+    w.slurm.end(w.slurm.add(user="ben"), "COMPLETED")
+    assert said() == [], "all is shown"
+    restd.private = "ana"
+    ((what, state, found),) = said()
+    assert (what, state) == ("jobs of others", "warn")
+    assert "counts 6 jobs" in found
+    assert "shows this user 5" in found
+    w.slurm.jobs[1].elements = "0,2,4,6,8,..."
+    assert said() == [("arrays", "warn", "elements are missing of 1 arrays that wait")]
+
+
+def test_the_commands_are_asked_for_whole_lists_of_elements(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "squeue"
+    told.write_text("""#!/bin/sh\nprintf '{"said": "%s"}' "$SLURM_BITSTR_LEN"\n""")
+    told.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert json.loads(run_command()(["squeue"], None))["said"] == "0"
 
 
 def test_whether_what_running_jobs_use_can_be_asked_is_tried(tmp_path: Path) -> None:
