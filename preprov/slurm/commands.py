@@ -302,12 +302,14 @@ _RESERVATION: Final = {
     "PartitionName": "partition",
     "Users": "users",
     "Flags": "flags",
+    "TRES": "tres",
 }
 _PARTITION: Final = {
     "PartitionName": "name",
     "State": "state",
     "TotalNodes": "total_nodes",
     "TotalCPUs": "total_cpus",
+    "Nodes": "nodes",
 }
 
 

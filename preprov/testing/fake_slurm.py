@@ -91,13 +91,14 @@ class FakePartition:
 
 @dataclass
 class FakeReservation:
-    """Nodes that are kept for somebody; times in epoch seconds. cores: of all of them."""
+    """Nodes that are kept for somebody; times in epoch seconds. cores: of all of them, of one thread each."""
 
     name: str
     nodes: str
     start: float
     end: float
     cores: int
+    flags: str = "MAINT,SPEC_NODES"
 
 
 class FakeSlurm:

@@ -11,6 +11,7 @@ from preprov.clocks import WallClock
 from preprov.contracts import LaunchRequest
 from preprov.model.agent import Usage
 from preprov.sim.ports import memory_ports
+from preprov.slurm.arrays import elements
 from preprov.slurm.errors import SlurmError, Trouble
 from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
@@ -144,6 +145,8 @@ def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
     if shutil.which("slurmrestd") is None or not world.cluster.host.jwt:
         pytest.skip("slurmrestd or its plugin for tokens is not installed")
     held = world.cluster.submit(*COMMON, "--hold", "--job-name=rest", script="#!/bin/sh\nexit 0\n")
+    odd = f"--array={','.join(str(i) for i in range(1, 80, 2))}"
+    array = world.cluster.submit(*COMMON, "--hold", odd, "--job-name=odd", script="#!/bin/sh\nexit 0\n")
     token = world.cluster.run("scontrol", "token", "username=root", "lifespan=600").strip().partition("=")[2]
     now = WallClock().now()
     with slurmrestd(world.cluster) as url:
@@ -154,6 +157,10 @@ def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
         }
         (theirs,), (ours,) = ([j for j in jobs if j.job_id == held] for jobs in (rest.jobs(), commands.jobs()))
         assert theirs == ours
+        for told in (rest.jobs(), commands.jobs()):
+            (waits,) = [j for j in told if j.job_id == array]
+            assert elements(waits.array_tasks) == [*range(1, 80, 2)], "though they take more than 64 characters"
+        assert rest.counted() is not None
         assert {p.name for p in rest.partitions()} == {p.name for p in commands.partitions()}
         since = now - timedelta(hours=1)
         assert {j.job_id for j in rest.ended(since, now)} == {j.job_id for j in commands.ended(since, now)}
@@ -187,6 +194,9 @@ def test_reservations_and_features_of_a_real_slurm_are_known(world: SlurmWorld) 
         seen = world.provider.observe(world.pool)
         assert seen.withheld == {"cloud": 3}
         read(RealPlace(world), ports)
+        (limit,) = ports.sources.limits()
+        assert (limit.name, limit.slots) == ("batch", 8.0)
+        assert limit.reserved == ((pytest.approx(found.start, abs=2), pytest.approx(found.end, abs=2), 6.0),)
         work = ports.work.work(POOL)
         tasks = work.tasks.set_axis(work.runs["run_id"].to_numpy()[work.tasks["run"].to_numpy()], axis=0)
         assert tasks.loc[str(kept), "cpu"] == 0.0
