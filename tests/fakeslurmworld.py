@@ -8,7 +8,7 @@ from pathlib import Path
 from preprov.clocks import WallClock
 from preprov.contracts import Capabilities, LaunchRequest
 from preprov.launch.slurm import SlurmScheduler
-from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError
+from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError, ThrottledError
 from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, PoolObservation, Preload, Standby
 from preprov.model.resources import Resources
@@ -40,6 +40,8 @@ class InstantVendor:
     joins: Callable[[str], object] | None = None
     can: dict[str, bool] = field(default_factory=dict)
     """Capabilities that are not as usual."""
+    silent: int = 0
+    """So many looks get no answer."""
     late: list[Node] = field(default_factory=list)
     """Shown, one a look, in the place of what they have become."""
 
@@ -47,6 +49,9 @@ class InstantVendor:
         return Capabilities(standby_states=pool.group(group).standby_states, **self.can)
 
     def observe(self, pool: Pool) -> PoolObservation:
+        if self.silent:
+            self.silent -= 1
+            raise ThrottledError("rate exceeded", hint="later")
         shown = self.machines | ({self.late[0].node_id: self.late.pop(0)} if self.late else {})
         mine = tuple(m for m in shown.values() if m.pool == pool.name)
         return PoolObservation(pool.name, self.clock.now(), mine)

@@ -104,11 +104,14 @@ class PowerPrograms:
         for group, names in self._by_group(hosts, out):
             slurm = self._connect(group.conf)
             log.info("resume", group=group.where, nodes=names, jobs={n: list((jobs or {}).get(n, ())) for n in names})
-            if why := self._machines.unfit(group):
+            try:
+                why, found = self._machines.unfit(group), list(self._places(group, slurm, names).values())
+            except PoolError as e:
+                why, found = f"{e.kind}: {e.what}", []
+            if why:
                 for name in names:
                     self._refuse(slurm, name, why, out)
                 continue
-            found = list(self._places(group, slurm, names).values())
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 refusals = list(pool.map(partial(self._machines.provide, group), found))
             for place, why in zip(found, refusals, strict=True):
@@ -130,8 +133,10 @@ class PowerPrograms:
             return
         for name in unwanted:
             with self._boots.of(group.where, name) as boot:
-                machine, to = self._machines.by_node(group).get(name), self._machines.rests_as(group)
+                to = group.suspend_to
                 try:
+                    to = self._machines.rests_as(group)
+                    machine = self._machines.by_node(group).get(name)
                     if machine is not None and machine.phase not in ASLEEP:
                         self._machines.end(group, machine, to)
                 except PoolError as e:  # an observation shows that it is there without Slurm
@@ -149,7 +154,7 @@ class PowerPrograms:
         wait = _FIRST_LOOK_S
         while any(a.left for a in awaited):
             for a in awaited:
-                machines = self._machines.by_node(a.group) if a.left else {}
+                machines = self._seen(a.group) if a.left else {}
                 heard = self._heard_of(a)
                 for name in sorted(a.left):
                     if name in heard:
@@ -165,6 +170,14 @@ class PowerPrograms:
             if any(a.left for a in awaited):
                 time.sleep(wait)
                 wait = min(wait * 1.1, _LAST_LOOK_S)
+
+    def _seen(self, group: SlurmGroup) -> Mapping[str, Node]:
+        """Node -> its machine; none while the vendor does not say: the next look shows them."""
+        try:
+            return self._machines.by_node(group)
+        except PoolError as e:
+            log.warning("machines are not shown", group=group.where, why=str(e))
+            return {}
 
     def _heard_of(self, a: _Awaited) -> frozenset[str]:
         """Those that joined and that Slurm holds for up."""
@@ -183,17 +196,13 @@ class PowerPrograms:
                 return True
             return False  # what was just launched or woken may not be shown yet
         if machine.phase is Phase.FAILED:
-            self._refuse(a.slurm, name, machine.reason or "its check failed", out)
-            self._machines.end(a.group, machine)
-            return True
+            return self._turn_away(a, name, machine, machine.reason or "its check failed", out)
         if not a.group.join:
             a.joined[name] = machine.node_id  # its image has it join
             return False
         if name in a.joined:
             if machine.running == ():
-                self._refuse(a.slurm, name, "what makes it join has ended: see the log of its task", out)
-                self._machines.end(a.group, machine)
-                return True
+                return self._turn_away(a, name, machine, "what makes it join has ended: see the log of its task", out)
             return False
         if machine.phase is Phase.READY:
             with self._boots.of(a.group.where, name) as boot:
@@ -204,6 +213,15 @@ class PowerPrograms:
                     return False
             a.joined[name] = machine.node_id
         return False
+
+    def _turn_away(self, a: _Awaited, name: str, machine: Node, why: str, out: Done) -> bool:
+        """It will not do; True."""
+        self._refuse(a.slurm, name, why, out)
+        try:
+            self._machines.end(a.group, machine)
+        except PoolError as e:  # an observation shows that it is there without Slurm
+            log.error("not ended, and still paid for", node=name, machine=machine.node_id, why=str(e))
+        return True
 
     def _is_wanted(self, a: _Awaited, name: str) -> bool:
         """False if Slurm says that it is not."""

@@ -93,8 +93,8 @@ def _uncounted(counted: int, jobs: Sequence[SlurmJob]) -> Iterator[Finding]:
     unsplit = [j for j in jobs if j.array_tasks and j.array_task is None]
     shown = len(jobs) - len(unsplit) + sum(len(elements(j.array_tasks)) for j in unsplit)
     if counted > shown and not any(is_cut(j.array_tasks) for j in unsplit):
-        found = f"slurmctld counts {counted} jobs that wait or run, and shows this user {shown}: PrivateData hides others"
-        yield Finding("jobs of others", "warn", found, _SEES_ALL)
+        found = f"slurmctld counts {counted} jobs that wait or run, and shows this user {shown}"
+        yield Finding("jobs of others", "warn", f"{found}: PrivateData hides others", _SEES_ALL)
 
 
 def _cut(jobs: Sequence[SlurmJob]) -> Iterator[Finding]:

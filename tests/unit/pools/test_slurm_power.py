@@ -292,6 +292,26 @@ def test_a_join_that_nothing_can_run_is_refused_before_anything_is_launched(tmp_
         assert not world.vendor.machines
 
 
+def test_a_vendor_that_says_nothing_for_a_moment_loses_no_node(world: FakeSlurmWorld) -> None:
+    def joins(name: str) -> None:
+        world.slurm.register(name)
+        world.vendor.silent = 1
+
+    world.vendor.joins = joins
+    world.slurm.resume = None
+    world.slurm._to(world.slurm.nodes["cn1"], "power_up")
+    assert "joined" in world.programs.resume("cn1").done["cn1"]
+
+
+def test_where_the_vendor_does_not_answer_slurm_is_told_at_once(world: FakeSlurmWorld) -> None:
+    world.slurm.resume = None
+    world.slurm._to(world.slurm.nodes["cn1"], "power_up")
+    world.vendor.silent = 1
+    assert "rate exceeded" in world.programs.resume("cn1").failed["cn1"]
+    assert world.slurm.nodes["cn1"].state == "DOWN"
+    assert not world.vendor.machines
+
+
 def test_a_resume_fail_that_comes_late_leaves_the_next_boot_alone(deaf: FakeSlurmWorld) -> None:
     time_out(deaf)
     deaf.slurm._to(deaf.slurm.nodes["cn1"], "power_up")
