@@ -104,10 +104,11 @@ class PowerPrograms:
         for group, names in self._by_group(hosts, out):
             slurm = self._connect(group.conf)
             log.info("resume", group=group.where, nodes=names, jobs={n: list((jobs or {}).get(n, ())) for n in names})
+            why, found = self._machines.unfit(group), list[Place]()
             try:
-                why, found = self._machines.unfit(group), list(self._places(group, slurm, names).values())
+                found += () if why else self._places(group, slurm, names).values()
             except PoolError as e:
-                why, found = f"{e.kind}: {e.what}", []
+                why = f"{e.kind}: {e.what}"
             if why:
                 for name in names:
                     self._refuse(slurm, name, why, out)
