@@ -71,7 +71,7 @@ def observe_launched(ctx: Context, pool: Pool) -> PoolObservation:
 
 
 def _unlisted(ctx: Context, pool: Pool, seen: PoolObservation) -> Iterator[Node]:
-    """Nodes of launches that were done lately, less those that are listed and those that were ended since."""
+    """Nodes of launches that were done lately, less those that are listed, did not come, or were ended since."""
     launched: dict[str, ActionRecord] = {}
     for r in ctx.ports.audit.records(pool.name, since=seen.at - _LISTED_WITHIN) if ctx.live else ():
         if r.result == "done" and r.action.kind is ActionKind.LAUNCH:
@@ -79,7 +79,7 @@ def _unlisted(ctx: Context, pool: Pool, seen: PoolObservation) -> Iterator[Node]
         elif r.result == "done" and r.action.kind is ActionKind.TERMINATE:
             launched = {i: of for i, of in launched.items() if i not in r.node_ids}
     groups = {g.name: g for g in pool.groups}
-    for node_id in sorted(launched.keys() - {n.node_id for n in seen.nodes}):
+    for node_id in sorted(launched.keys() - {n.node_id for n in (*seen.nodes, *seen.failed)}):
         r = launched[node_id]
         group = groups.get(r.action.group)
         if group is not None:
