@@ -60,7 +60,8 @@ def test_a_node_that_does_not_come_is_cleared_up_learnt_from_and_comes_the_next_
         world.until(lambda: bool(learnt(world, app, name, "failed")), "Slurm to give it up")
         (failed,) = learnt(world, app, name, "failed")
         assert RESUME_S <= failed.seconds < 3 * RESUME_S
-        assert f"slurm resume-fail {name}: done: cleared; failure 1 in a row" in world.power_log()
+        said = f"slurm resume-fail {name}: done: cleared; failure 1 in a row"
+        world.until(lambda: said in world.power_log(), "the program that Slurm called to end")
         assert world.machines() == [], "nothing is paid for any more"
         seen = observe(app.ctx, world.pool)
         assert name not in {n.node_id for n in seen.nodes}
