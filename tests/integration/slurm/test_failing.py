@@ -48,6 +48,13 @@ def learnt(world: SlurmWorld, app: App, name: str, outcome: str) -> list[LeadObs
     return [o for o in found if (o.node_id, o.outcome) == (name, outcome)]
 
 
+def patient(world: SlurmWorld) -> None:
+    """Slurm waits longer from now on, so that what is slow here comes all the same."""
+    conf = world.cluster.conf
+    conf.write_text(conf.read_text().replace(f"ResumeTimeout={RESUME_S:.0f}", "ResumeTimeout=90"))
+    world.cluster.run("scontrol", "reconfigure")
+
+
 def of(world: SlurmWorld, name: str) -> SlurmNode:
     return {n.name: n for n in world.slurm.nodes()}[name]
 
@@ -70,6 +77,7 @@ def test_a_node_that_does_not_come_is_cleared_up_learnt_from_and_comes_the_next_
         assert of(world, refused).reason.startswith(REFUSED), "until `retry_s` have passed"
         assert [p for p in seen.problems if f"{refused} is DOWN" in p]
 
+        patient(world)
         (world.home / "comes").touch()
         job = world.cluster.submit(*COMMON, f"--nodelist={name}", script="#!/bin/sh\nexit 0\n")
         world.until(lambda: bool(learnt(world, app, name, "ready")), "it to come the next time")
