@@ -38,8 +38,10 @@ class FakeSlurmrestd:
         slurm = self.slurm
         match room, *path:
             case ["slurm", "jobs"]:
-                rows = json.loads(slurm.run(["squeue", "--json"]))["jobs"]
-                return wire.document("jobs", [r for r in rows if self.private in ("", r["user_name"])])
+                text = slurm.run(["squeue", "--json"])
+                if not self.private:
+                    return text
+                return wire.document("jobs", [r for r in json.loads(text)["jobs"] if r["user_name"] == self.private])
             case ["slurm", "partitions"]:
                 rows = [wire.partition(p, slurm.cpus, newer=slurm.newer) for p in slurm.partitions]
                 return wire.document("partitions", rows)
