@@ -35,6 +35,7 @@ class FakeNode:
     started_at: float = 0.0
     last_busy: float = 0.0
     extra: str = ""
+    weight: int = 1
 
 
 @dataclass
@@ -209,6 +210,7 @@ class FakeSlurm:
         for name in names:
             node = self.nodes[name]
             node.extra = fields.get("extra", node.extra)
+            node.weight = int(fields.get("weight", node.weight))
             if "reason" in fields:
                 node.reason, node.reason_at = fields["reason"], self.now()
             self._to(node, fields.get("state", ""))

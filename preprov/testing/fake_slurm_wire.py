@@ -42,7 +42,7 @@ def nodes(fake: "FakeSlurm") -> list[dict[str, Any]]:
                 "features": [] if fake.newer else "",
                 "reason": n.reason,
                 "extra": n.extra,
-                "weight": 1,
+                "weight": n.weight,
                 "tres": f"cpu={fake.cpus},mem={fake.memory}M,billing={fake.cpus}",
             }
         )

@@ -123,7 +123,7 @@ class PowerPrograms:
             awaited.append(_Awaited(group, slurm, left, began + self._resume_s(slurm) - _SPARE_S))
         self._bring_in(awaited, out)
         for a in awaited:
-            give_back(a.group, a.slurm)
+            give_back(a.group, a.slurm, a.slurm.nodes())
         return out
 
     def _give_up(self, group: SlurmGroup, slurm: SlurmCommands, left: set[str], out: Done) -> None:
@@ -250,7 +250,7 @@ class PowerPrograms:
             found = self._places(group, slurm, names)
             for name in names:
                 self._suspend(group, slurm, found[name], out)
-            give_back(group, slurm)
+            give_back(group, slurm, slurm.nodes())
         return out
 
     def _suspend(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
@@ -300,7 +300,7 @@ class PowerPrograms:
             found = self._places(group, slurm, names)
             for name in names:
                 self._clear(group, slurm, found[name], out)
-            give_back(group, slurm)
+            give_back(group, slurm, slurm.nodes())
         return out
 
     def _clear(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:

@@ -25,12 +25,14 @@ from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
 from preprov.model.time import Timescale, from_epoch
 from preprov.pools.slurm import view
 from preprov.pools.slurm.examining import examine
+from preprov.pools.slurm.marks import Marks
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_group, slurm_groups
 from preprov.pools.slurm.recall import recall
 from preprov.pools.slurm.reserved import kept_apart, what_is_kept
 from preprov.pools.slurm.touching import Toucher, give_back
 from preprov.pools.slurm.vendors import keeps
 from preprov.pools.slurm.view import Place
+from preprov.pools.slurm.weighing import behind, weigh
 from preprov.slurm.commands import Connect, connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.records import SlurmJob, SlurmNode
@@ -149,8 +151,13 @@ class SlurmProvider:
             at = time.time()
             for p in chosen:
                 marks = p.marks.launched(group.pool.name, request.token, at, request.tags)
-                self._connect(group.conf).update_nodes([p.name], extra=marks.write(), state="power_up")
+                self._order_up(group, p, marks)
         return (*alive, *(p.name for p in chosen))
+
+    def _order_up(self, group: SlurmGroup, place: Place, marks: Marks) -> None:
+        self._connect(group.conf).update_nodes(
+            [place.name], extra=marks.write(), state="power_up", **_weight(group, place)
+        )
 
     def _exists(self, place: Place) -> bool:
         s = place.slurm
@@ -192,7 +199,7 @@ class SlurmProvider:
             with as_pool_errors(group.where):
                 for p in asleep:
                     marks = p.marks.woken(pool.name, time.time())
-                    self._connect(group.conf).update_nodes([p.name], extra=marks.write(), state="power_up")
+                    self._order_up(group, p, marks)
             held = [p for p in chosen if p.kept is not None and p.kept_for]
             if held:
                 names = ", ".join(p.name for p in held)
@@ -255,7 +262,7 @@ class SlurmProvider:
         with as_pool_errors(group.where):
             for p in going:
                 marks = replace(p.marks, to=to)
-                slurm.update_nodes([p.name], extra=marks.write(), state="power_down_asap")
+                slurm.update_nodes([p.name], extra=marks.write(), state="power_down_asap", **_weight(group, p))
             # One that has not come yet waits for itself; now that it is drained no job can be given to it.
             names = {p.name for p in going}
             after = view.places(group, slurm.nodes(), slurm.jobs(), ())
@@ -277,11 +284,15 @@ class SlurmProvider:
     # ---- upkeep
 
     def tend(self, pool: Pool, held: Collection[str] = ()) -> tuple[str, ...]:
-        """Nodes whose vendor refused may be tried again once `retry_s` have passed."""
+        """Nodes whose vendor refused may be tried again once `retry_s` have passed; what is up is used first."""
         done = []
         for group in slurm_groups(pool):
+            slurm = self._connect(group.conf)
             with as_pool_errors(group.where):
-                done += [f"{n} may be tried again" for n in give_back(group, self._connect(group.conf))]
+                nodes = slurm.nodes()
+                done += [f"{n} may be tried again" for n in give_back(group, slurm, nodes)]
+                if group.weigh and (names := weigh(group, slurm, nodes)):
+                    done.append(f"{len(names)} weighed anew, so that what is up is used first: {', '.join(names)}")
         return tuple(done)
 
     def keep(self, pool: Pool, node_ids: Collection[str], until: datetime) -> tuple[str, ...]:
@@ -329,6 +340,11 @@ class SlurmProvider:
 def _is_ours(group: SlurmGroup, place: Place) -> bool:
     """False if another pool has it."""
     return place.marks.pool in ("", group.pool.name)
+
+
+def _weight(group: SlurmGroup, place: Place) -> dict[str, str]:
+    """Of one that is not up any more, or not yet."""
+    return {"weight": behind(place.slurm.weight)} if group.weigh and place.slurm is not None else {}
 
 
 def _can_be_forced(node: SlurmNode, jobs: Sequence[SlurmJob]) -> bool:
