@@ -32,7 +32,7 @@ from preprov.pools.slurm.reserved import kept_apart, what_is_kept
 from preprov.pools.slurm.touching import Toucher, give_back
 from preprov.pools.slurm.vendors import keeps
 from preprov.pools.slurm.view import Place
-from preprov.pools.slurm.weighing import behind, weigh
+from preprov.pools.slurm.weighing import behind, own, weigh
 from preprov.slurm.commands import Connect, connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.records import SlurmJob, SlurmNode
@@ -170,7 +170,7 @@ class SlurmProvider:
             QuotaExceededError, InsufficientCapacityError: there is none, and the token has none already.
         """
         free = [p for p in found.values() if p.is_free]
-        free.sort(key=lambda p: p.slurm.weight if p.slurm else 0)
+        free.sort(key=lambda p: own(p.slurm.weight) if p.slurm else 0)
         used = sum(self._exists(p) for p in found.values())
         limit = min(group.group.max_nodes, len(group.names))
         chosen = free[: max(min(wanted, limit - used), 0)]

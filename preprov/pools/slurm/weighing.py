@@ -18,9 +18,14 @@ BEHIND: Final = 1_000_000
 """So much more than in slurm.conf, where weights are to be below it."""
 
 
+def own(weight: int) -> int:
+    """Of slurm.conf."""
+    return weight % BEHIND
+
+
 def behind(weight: int) -> str:
     """Of a node that is not up, for `scontrol`."""
-    return str(weight % BEHIND + BEHIND)
+    return str(own(weight) + BEHIND)
 
 
 def weigh(group: SlurmGroup, slurm: SlurmCommands, nodes: Iterable[SlurmNode]) -> list[str]:
@@ -28,7 +33,7 @@ def weigh(group: SlurmGroup, slurm: SlurmCommands, nodes: Iterable[SlurmNode]) -
     due: dict[str, list[str]] = {}
     for n in nodes:
         if n.name in group.names:
-            to = behind(n.weight) if n.is_gone or n.is_coming or n.is_going else str(n.weight % BEHIND)
+            to = behind(n.weight) if n.is_gone or n.is_coming or n.is_going else str(own(n.weight))
             if to != str(n.weight):
                 due.setdefault(to, []).append(n.name)
     for weight, names in due.items():

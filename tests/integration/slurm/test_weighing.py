@@ -28,7 +28,7 @@ def launch(world: SlurmWorld, count: int, token: str) -> tuple[str, ...]:
 
 def given_to(world: SlurmWorld) -> str:
     """The node that a job of one core is given, at once or when that is up."""
-    job = world.slurm.submit(["--output=/dev/null", "--cpus-per-task=1"], SCRIPT)
+    job = world.slurm.submit(["--partition=batch", "--output=/dev/null", "--cpus-per-task=1"], SCRIPT)
     nodes: list[str] = []
 
     def given() -> bool:
