@@ -200,7 +200,7 @@ class AwsWorld:
 
 @contextmanager
 def aws_world(monkeypatch: pytest.MonkeyPatch, **how: Any) -> Iterator[AwsWorld]:
-    """With a home, the machines have real agents below it."""
+    """With a home, the machines have real agents below it; with a clock, all happens on that one."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "fake")
@@ -208,7 +208,7 @@ def aws_world(monkeypatch: pytest.MonkeyPatch, **how: Any) -> Iterator[AwsWorld]
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    clock = VirtualClock(T0)
+    clock = how.pop("clock", None) or VirtualClock(T0)
     home: Path | None = how.get("home")
     with ExitStack() as stack:
         agents = stack.enter_context(Agents(home / "rack", {"port": 9411})) if home else None

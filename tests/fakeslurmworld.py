@@ -8,7 +8,8 @@ from pathlib import Path
 from preprov.clocks import WallClock
 from preprov.contracts import Capabilities, LaunchRequest
 from preprov.launch.slurm import SlurmScheduler
-from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError
+from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError, ThrottledError
+from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, PoolObservation, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
@@ -25,7 +26,10 @@ KEEPS = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
 
 @dataclass
 class InstantVendor:
-    """Machines in memory that are ready at once; fits `PoolProvider`."""
+    """Machines in memory that are ready at once; fits `PoolProvider`.
+
+    `joins` is called with the node of Slurm whose machine has come up, for its image starts slurmd; None = it does not.
+    """
 
     name: str = "sim"
     clock: WallClock = field(default_factory=WallClock)
@@ -33,13 +37,21 @@ class InstantVendor:
     tokens: dict[str, list[str]] = field(default_factory=dict)
     refuses: bool = False
     spoils: bool = False
+    joins: Callable[[str], object] | None = None
+    can: dict[str, bool] = field(default_factory=dict)
+    """Capabilities that are not as usual."""
+    silent: int = 0
+    """So many looks get no answer."""
     late: list[Node] = field(default_factory=list)
     """Shown, one a look, in the place of what they have become."""
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        return Capabilities(standby_states=pool.group(group).standby_states)
+        return Capabilities(standby_states=pool.group(group).standby_states, **self.can)
 
     def observe(self, pool: Pool) -> PoolObservation:
+        if self.silent:
+            self.silent -= 1
+            raise ThrottledError("rate exceeded", hint="later")
         shown = self.machines | ({self.late[0].node_id: self.late.pop(0)} if self.late else {})
         mine = tuple(m for m in shown.values() if m.pool == pool.name)
         return PoolObservation(pool.name, self.clock.now(), mine)
@@ -65,6 +77,7 @@ class InstantVendor:
                     tags=dict(request.tags),
                     stages={"boot": 0.1},
                 )
+                self._join(i)
         return tuple(i for i in self.tokens[request.token] if i in self.machines)
 
     def start(self, pool: Pool, node_ids: Sequence[str], preload: Preload) -> None:
@@ -74,6 +87,12 @@ class InstantVendor:
             if m.phase in (Phase.STOPPED, Phase.HIBERNATED):
                 came = Standby(m.phase.value)
                 self.machines[i] = replace(m, phase=Phase.READY, since=now, ready_at=now, came_from=came)
+                self._join(i)
+
+    def _join(self, node_id: str) -> None:
+        m = self.machines[node_id]
+        if self.joins is not None and m.phase is Phase.READY:
+            self.joins(m.tags.get(SLURM_NODE, ""))
 
     def _put(self, node_ids: Sequence[str], phase: Phase) -> None:
         if missing := [i for i in node_ids if i not in self.machines]:
@@ -119,18 +138,12 @@ class FakeSlurmWorld:
         self.programs = PowerPrograms(
             [self.pool], self._vendors, lambda _: None, Boots(home / "boots"), connect=self.connect
         )
-        self.slurm.resume, self.slurm.suspend = self._resume, self.programs.suspend
+        self.slurm.resume, self.slurm.suspend = self.programs.resume, self.programs.suspend
+        self.vendor.joins = self.slurm.register
         self._tasks = 0
 
     def _vendors(self, name: str) -> InstantVendor:
         return {"sim": self.vendor}[name]
-
-    def _resume(self, hosts: str) -> None:
-        """As slurmctld does; whoever has a machine registers."""
-        self.programs.resume(hosts)
-        have = {m.tags.get("slurm-node") for m in self.vendor.machines.values() if m.phase is Phase.READY}
-        for name in {hosts} & have:
-            self.slurm.register(name)
 
     def connect(self, conf: Path | None = None) -> SlurmCommands:
         return SlurmCommands(self.slurm.run)

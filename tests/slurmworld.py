@@ -1,7 +1,8 @@
 """A real Slurm whose cloud nodes are real local nodes, for tests: a pool, its provider, its scheduler."""
 
+import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,6 +23,7 @@ from preprov.testing.local_nodes import cleared
 from preprov.testing.slurm_cluster import SlurmCluster, SlurmHost, free_ports, slurm_cluster
 from preprov.testing.waiting import REAL_S, wait_until
 
+JOIN = ("slurmd", "-D", "-b", "-N", "{node}", "-f", "{conf}")
 TOML = """
 [[pool]]
 name = "batch"
@@ -40,7 +42,7 @@ vendor = "local"
 nodes = "cn[1-{nodes}]"
 conf = "{conf}"
 partition = "batch"
-join = ["slurmd", "-D", "-b", "-N", "{{node}}", "-f", "{{conf}}"]
+join = {join}
 node_options = "NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}]"
 sample_s = 5.0
 retry_s = {retry_s}
@@ -181,6 +183,7 @@ def slurm_world(
     nodes: int = 4,
     pool: str = "",
     options: str = "",
+    join: Sequence[str] = JOIN,
     retry_s: float = 60.0,
     suspend_s: float = 600.0,
     suspend_timeout_s: float = 1.0,
@@ -199,6 +202,7 @@ def slurm_world(
             last=first + nodes - 1,
             pool=pool,
             options=options,
+            join=json.dumps([*join]),
             retry_s=retry_s,
         )
         config.write_text(text)

@@ -26,7 +26,7 @@ from preprov.agent.disk import Json
 from preprov.agent.setup import Setup
 from preprov.agent.spoken import Spoken
 from preprov.model.agent import Health, decode_health
-from preprov.model.notes import CONTROLLER, CREATED, DRAIN, NOTICE, PRELOAD, STARTED, Report, fenced, gather
+from preprov.model.notes import CONTROLLER, CREATED, DRAIN, NOTICE, PRELOAD, SLURM_NODE, STARTED, Report, fenced, gather
 
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _GAP_S: Final = 20.0
@@ -287,7 +287,7 @@ class Carrier:
         facts = node.facts()
         came_from = str(facts.get("warming", {}).get("from", "cold"))
         if health.phase == READY and self._in_service and DRAIN not in notes:
-            health = self._join(node, facts, health)
+            health = self._join(node, facts, health, notes)
         shown = _as_shown(
             health, float(facts.get("warming", {}).get("at", self._clocks.booted)), _asked(notes), self._clocks
         )
@@ -311,12 +311,16 @@ class Carrier:
             reason=failed or self._setup.reason() or "its agent does not answer",
         )
 
-    def _join(self, node: disk.NodeDir, facts: Json, health: Health) -> Health:
-        """Once per run: what makes the node join a cluster, now that it is verified and handed over."""
+    def _join(self, node: disk.NodeDir, facts: Json, health: Health, notes: Mapping[str, str]) -> Health:
+        """Once per run: what makes the node join a cluster, now that it is verified and handed over.
+
+        Where it is launched for a node of Slurm, the commands see which: PREPROV_SLURM_NODE.
+        """
         serial = int(facts["warming"]["serial"])
         if not self._settings.join or self._joined == serial:
             return health
-        problem = self._setup.run_all(self._settings.join, node.path)
+        who = {"PREPROV_SLURM_NODE": notes[SLURM_NODE]} if SLURM_NODE in notes else {}
+        problem = self._setup.run_all(self._settings.join, node.path, who)
         if problem:
             return replace(health, phase="failed", ready_at=None, reason=problem)
         self._joined = serial

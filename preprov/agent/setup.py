@@ -3,10 +3,11 @@
 `python -m preprov.agent setup SPEC FILE` does it, once for each disk; the carrier reads the file meanwhile.
 """
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -56,13 +57,17 @@ class Setup:
         steps = self._read().get("steps", ())
         return tuple(PreloadStatus(s["key"], s["kind"], s["state"], error=str(s.get("error", ""))) for s in steps)
 
-    def run_all(self, commands: Sequence[Sequence[str]], folder: Path) -> str:
-        """Run commands in order; what went wrong with the first that failed, "" = nothing."""
+    def run_all(self, commands: Sequence[Sequence[str]], folder: Path, env: Mapping[str, str]) -> str:
+        """Run commands in order, with these variables besides ours.
+
+        Returns what went wrong with the first that failed, "" = nothing.
+        """
         for command in commands:
             try:
                 done = subprocess.run(
                     list(command),
                     cwd=folder,
+                    env={**os.environ, **env},
                     capture_output=True,
                     stdin=subprocess.DEVNULL,
                     timeout=_JOIN_S,

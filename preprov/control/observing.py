@@ -25,6 +25,7 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
     if not ctx.live:
         return PoolObservation(pool.name, ctx.clock.now(), ())
     nodes: list[Node] = []
+    failed: list[Node] = []
     problems: list[str] = []
     complete = True
     withheld: dict[str, int] = {}
@@ -40,11 +41,12 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
             problems.append(f"{name}: {e}")
             continue
         nodes.extend(seen.nodes)
+        failed.extend(seen.failed)
         problems.extend(seen.problems)
         withheld |= seen.withheld
         complete = complete and seen.complete
     shown = without_workers(ctx, pool, nodes)
-    return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems), withheld)
+    return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems), withheld, tuple(failed))
 
 
 def within_reach(pool: Pool, observation: PoolObservation) -> Pool:
@@ -69,7 +71,7 @@ def observe_launched(ctx: Context, pool: Pool) -> PoolObservation:
 
 
 def _unlisted(ctx: Context, pool: Pool, seen: PoolObservation) -> Iterator[Node]:
-    """Nodes of launches that were done lately, less those that are listed and those that were ended since."""
+    """Nodes of launches that were done lately, less those that are listed, did not come, or were ended since."""
     launched: dict[str, ActionRecord] = {}
     for r in ctx.ports.audit.records(pool.name, since=seen.at - _LISTED_WITHIN) if ctx.live else ():
         if r.result == "done" and r.action.kind is ActionKind.LAUNCH:
@@ -77,7 +79,7 @@ def _unlisted(ctx: Context, pool: Pool, seen: PoolObservation) -> Iterator[Node]
         elif r.result == "done" and r.action.kind is ActionKind.TERMINATE:
             launched = {i: of for i, of in launched.items() if i not in r.node_ids}
     groups = {g.name: g for g in pool.groups}
-    for node_id in sorted(launched.keys() - {n.node_id for n in seen.nodes}):
+    for node_id in sorted(launched.keys() - {n.node_id for n in (*seen.nodes, *seen.failed)}):
         r = launched[node_id]
         group = groups.get(r.action.group)
         if group is not None:
@@ -94,11 +96,11 @@ def learn_leads(ctx: Context, pool: Pool, observation: PoolObservation, known: s
     Args:
         ctx: the context.
         pool: the pool.
-        observation: what exists now.
+        observation: what exists now, and what did not come.
         known: (node_id, ready_at) already kept, by this process; the store is idempotent anyway.
     """
     added = 0
-    for n in observation.nodes:
+    for n in (*observation.nodes, *observation.failed):
         failed = n.phase is Phase.FAILED and n.ready_at is None
         ended = n.since if failed else n.ready_at
         if ended is None or (n.node_id, ended) in known:

@@ -40,6 +40,8 @@ CONTROLLER: Final = "preprov:controller"
 """Certificate (DER) of whoever may hand tasks to the machine: a message, `{"certificate": base64}`."""
 CALLBACK: Final = "preprov:callback"
 """How the agent may tell once that it is ready: a message, `{"url": …, "pool": …, "token": …}`; empty = not at all."""
+SLURM_NODE: Final = "slurm-node"
+"""Which node of Slurm the machine is."""
 _LONGEST: Final = 250
 _MOST: Final = 18
 """Notes one message may take; a machine has room for 50 tags in all."""

@@ -448,6 +448,7 @@ class PoolObservation:
     Attributes:
         complete: False if a group could not be listed; absent nodes then prove nothing.
         withheld: group -> how many nodes it could have that do not exist and that somebody else keeps for himself.
+        failed: nodes that did not come and are gone already: no supply and no cost, but learnt from.
     """
 
     pool: str
@@ -456,6 +457,7 @@ class PoolObservation:
     complete: bool = True
     problems: tuple[str, ...] = ()
     withheld: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    failed: tuple[Node, ...] = ()
 
     def in_phase(self, *phases: Phase) -> tuple[Node, ...]:
         """The nodes in any of these phases."""

@@ -56,6 +56,7 @@ class SlotLimit:
     Attributes:
         cause: what waiting for it is called. name: as its owner calls it; for limits of a DAG, the DAG's id.
         slots: how many there are. per_run: each run of the DAG has so many. source: who keeps it.
+        reserved: (since, until, slots), epoch seconds: so many of them are kept for others meanwhile.
     """
 
     cause: Cause
@@ -63,6 +64,7 @@ class SlotLimit:
     slots: float
     per_run: bool = False
     source: str = ""
+    reserved: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def key(self) -> str:

@@ -39,6 +39,7 @@ def run_command(conf: Path | None = None, *, wait_s: float = _WAIT_S) -> Runner:
     """
     # Programs that slurmctld starts have an empty PATH.
     env = {**os.environ, "PATH": os.environ.get("PATH") or _PATHS, "LC_ALL": "C.UTF-8"}
+    env["SLURM_BITSTR_LEN"] = "0"  # else lists of an array's elements are cut after 64 characters
     env.pop("SLURM_TIME_FORMAT", None)  # sacct 22.05 cannot write JSON in another format of times
     if conf is not None:
         env["SLURM_CONF"] = str(conf)
@@ -200,6 +201,10 @@ class SlurmCommands:
             return ()
         return () if self._admin_level() in ("operator", "administrator") else kinds
 
+    def counted(self) -> int | None:
+        """None: `hidden` tells what this user does not see."""
+        return None
+
     def _admin_level(self) -> str:
         """Of this user; "" if the accounting does not say."""
         try:
@@ -297,12 +302,14 @@ _RESERVATION: Final = {
     "PartitionName": "partition",
     "Users": "users",
     "Flags": "flags",
+    "TRES": "tres",
 }
 _PARTITION: Final = {
     "PartitionName": "name",
     "State": "state",
     "TotalNodes": "total_nodes",
     "TotalCPUs": "total_cpus",
+    "Nodes": "nodes",
 }
 
 

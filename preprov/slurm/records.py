@@ -262,7 +262,8 @@ class Reservation:
     """A reservation of Slurm's own: nobody else's job starts there while it holds.
 
     Attributes:
-        start, end: epoch seconds. nodes: host list. cores, node_count: how much.
+        start, end: epoch seconds. nodes: host list. cores, node_count: how much; cpus: the same in threads, as
+            partitions count, 0 = not told. flags: such as MAINT, DAILY.
     """
 
     name: str
@@ -274,6 +275,7 @@ class Reservation:
     partition: str = ""
     users: str = ""
     flags: frozenset[str] = frozenset()
+    cpus: float = 0.0
 
     @classmethod
     def of(cls, raw: Json) -> "Reservation":
@@ -288,6 +290,7 @@ class Reservation:
             partition=text(raw.get("partition")),
             users=text(raw.get("users")),
             flags=frozenset(words(raw.get("flags"))),
+            cpus=tres(text(raw.get("tres"))).get("cpu", 0.0),
         )
 
 
@@ -297,13 +300,14 @@ class Partition:
 
     Attributes:
         state: UP, DOWN, DRAIN (no new jobs, but those it has may start) or INACTIVE.
-        total_nodes, total_cpus: of all its nodes, those that are powered down counted.
+        total_nodes, total_cpus: of all its nodes, those that are powered down counted. nodes: their host list.
     """
 
     name: str
     state: str
     total_nodes: int
     total_cpus: int
+    nodes: str = ""
 
     @property
     def starts_jobs(self) -> bool:
@@ -316,7 +320,8 @@ class Partition:
         state = raw.get("state") or _part(raw, "partition").get("state")
         nodes = _part(raw, "nodes").get("total", raw.get("total_nodes"))
         cpus = _part(raw, "cpus").get("total", raw.get("total_cpus"))
-        return cls(text(raw.get("name")), "+".join(words(state)), whole(nodes), whole(cpus))
+        listed = _part(raw, "nodes").get("configured", raw.get("nodes"))
+        return cls(text(raw.get("name")), "+".join(words(state)), whole(nodes), whole(cpus), text(listed))
 
 
 def _part(raw: Json, key: str) -> Json:

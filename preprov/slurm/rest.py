@@ -10,7 +10,7 @@ from preprov.slurm.accounting import AccountedJob
 from preprov.slurm.commands import listed
 from preprov.slurm.errors import SlurmError, Trouble, trouble_of
 from preprov.slurm.records import ENDED, Partition, Reservation, SlurmJob, SlurmNode
-from preprov.slurm.shapes import Json, instant
+from preprov.slurm.shapes import Json, instant, whole
 from preprov.slurm.stepstat import StepStat
 
 _WAIT_S: Final = 60.0
@@ -83,8 +83,18 @@ class SlurmRest:
         return ()
 
     def hidden(self) -> tuple[str, ...]:
-        """None: it does not tell its PrivateData."""
+        """None: it does not tell its PrivateData. What `counted` says shows some of it."""
         return ()
+
+    def counted(self) -> int | None:
+        """Jobs that wait or run, as the controller counts them every half minute for whoever asks; None = not told."""
+        try:
+            told = self._table("diag").get("statistics")
+        except SlurmError:  # `clock` says so
+            return None
+        if not isinstance(told, Mapping) or instant(told.get("job_states_ts")) is None:
+            return None
+        return whole(told.get("jobs_pending")) + whole(told.get("jobs_running"))
 
     def version(self) -> str:
         """Of Slurm."""

@@ -153,7 +153,7 @@ class SqlSourceStore:
         """Limits that all sources told of."""
         with self._db.read() as session:
             rows = session.exec(select(SourceLimitRow)).all()
-        found = (SlotLimit(Cause(r.cause), r.name, r.slots, r.per_run, r.source) for r in rows)
+        found = (SlotLimit(Cause(r.cause), r.name, r.slots, r.per_run, r.source, _spans(r.reserved)) for r in rows)
         return tuple(sorted(found, key=lambda f: f.key))
 
     def claimed(self, since: datetime) -> tuple[Claimed, ...]:
@@ -213,11 +213,18 @@ def _replace_schedules(session: Session, source: str, schedules: Iterable[Schedu
 def _replace_limits(session: Session, source: str, limits: Iterable[SlotLimit]) -> None:
     session.execute(delete(SourceLimitRow).where(col(SourceLimitRow.source) == source))
     rows = [
-        {"source": source, "cause": str(f.cause), "name": f.name, "slots": f.slots, "per_run": f.per_run}
+        {
+            **{"source": source, "cause": str(f.cause), "name": f.name, "slots": f.slots, "per_run": f.per_run},
+            "reserved": json.dumps(f.reserved),
+        }
         for f in limits
     ]
     if rows:
         session.execute(insert(SourceLimitRow), rows)
+
+
+def _spans(text: str) -> tuple[tuple[float, float, float], ...]:
+    return tuple((since, until, slots) for since, until, slots in json.loads(text))
 
 
 def _replace_shapes(session: Session, source: str, batch: RoutedBatch) -> None:

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from preprov.slurm.arrays import elements
 from preprov.slurm.errors import SlurmError, Trouble, trouble_of
 from preprov.slurm.hostlist import expand
 from preprov.testing import fake_slurm_wire as wire
@@ -34,6 +35,7 @@ class FakeNode:
     started_at: float = 0.0
     last_busy: float = 0.0
     extra: str = ""
+    weight: int = 1
 
 
 @dataclass
@@ -90,13 +92,14 @@ class FakePartition:
 
 @dataclass
 class FakeReservation:
-    """Nodes that are kept for somebody; times in epoch seconds. cores: of all of them."""
+    """Nodes that are kept for somebody; times in epoch seconds. cores: of all of them, of one thread each."""
 
     name: str
     nodes: str
     start: float
     end: float
     cores: int
+    flags: str = "MAINT,SPEC_NODES"
 
 
 class FakeSlurm:
@@ -207,6 +210,7 @@ class FakeSlurm:
         for name in names:
             node = self.nodes[name]
             node.extra = fields.get("extra", node.extra)
+            node.weight = int(fields.get("weight", node.weight))
             if "reason" in fields:
                 node.reason, node.reason_at = fields["reason"], self.now()
             self._to(node, fields.get("state", ""))
@@ -282,6 +286,11 @@ class FakeSlurm:
         if "POWERING_UP" in node.flags:
             node.flags -= {"POWERING_UP", "NOT_RESPONDING"}
             node.started_at = node.last_busy = self.now()
+
+    def count(self, state: str) -> int:
+        """Jobs in that state, each element of an array that waits for one."""
+        there = [j for j in self.jobs.values() if j.state == state and j.job_id not in self.forgotten]
+        return sum(len(elements(j.elements)) if j.elements and j.element is None else 1 for j in there)
 
     def held(self, node: FakeNode) -> list[FakeJob]:
         """Jobs that run there."""

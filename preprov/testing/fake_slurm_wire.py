@@ -42,7 +42,7 @@ def nodes(fake: "FakeSlurm") -> list[dict[str, Any]]:
                 "features": [] if fake.newer else "",
                 "reason": n.reason,
                 "extra": n.extra,
-                "weight": 1,
+                "weight": n.weight,
                 "tres": f"cpu={fake.cpus},mem={fake.memory}M,billing={fake.cpus}",
             }
         )
@@ -57,21 +57,23 @@ def reservation(r: "FakeReservation") -> dict[str, Any]:
         "end_time": number(r.end, True),
         "node_list": r.nodes,
         "core_count": r.cores,
-        "flags": ["MAINT", "SPEC_NODES"],
+        "tres": f"cpu={r.cores}",
+        "flags": r.flags.split(","),
     }
 
 
 def reservation_line(r: "FakeReservation") -> str:
     """As an older `scontrol -o` prints it."""
     start, end = (datetime.fromtimestamp(t).strftime("%Y-%m-%dT%H:%M:%S") for t in (r.start, r.end))  # noqa: DTZ006
-    what = f"Nodes={r.nodes} CoreCnt={r.cores} Features=(null) PartitionName=(null) Flags=MAINT,SPEC_NODES"
+    what = f"Nodes={r.nodes} CoreCnt={r.cores} Features=(null) PartitionName=(null) Flags={r.flags} TRES=cpu={r.cores}"
     return f"ReservationName={r.name} StartTime={start} EndTime={end} Duration=01:00:00 {what} State=ACTIVE"
 
 
 def partition(p: "FakePartition", cpus: int, *, newer: bool = True) -> dict[str, Any]:
     """As `scontrol` of 23.02 and newer writes it, and slurmrestd of all."""
     if not newer:
-        return {"name": p.name, "state": p.state, "total_nodes": p.nodes, "total_cpus": p.nodes * cpus}
+        size = {"nodes": f"cn[1-{p.nodes}]", "total_nodes": p.nodes, "total_cpus": p.nodes * cpus}
+        return {"name": p.name, "state": p.state, **size}
     return {
         "name": p.name,
         "nodes": {"configured": f"cn[1-{p.nodes}]", "total": p.nodes},

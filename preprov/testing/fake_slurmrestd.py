@@ -19,10 +19,11 @@ class FakeSlurmrestd:
 
     Args:
         slurm: the cluster. api: the one version that it has.
+        private: PrivateData=jobs, and whoever asks is this user; "" = everybody sees all.
     """
 
-    def __init__(self, slurm: FakeSlurm, api: str = "v0.0.38") -> None:
-        self.slurm, self.api = slurm, api
+    def __init__(self, slurm: FakeSlurm, api: str = "v0.0.38", *, private: str = "") -> None:
+        self.slurm, self.api, self.private = slurm, api, private
 
     def get(self, url: str, *, params: Mapping[str, str] | None = None, **_: object) -> httpx.Response:
         """As `httpx.get`."""
@@ -37,7 +38,10 @@ class FakeSlurmrestd:
         slurm = self.slurm
         match room, *path:
             case ["slurm", "jobs"]:
-                return slurm.run(["squeue", "--json"])
+                text = slurm.run(["squeue", "--json"])
+                if not self.private:
+                    return text
+                return wire.document("jobs", [r for r in json.loads(text)["jobs"] if r["user_name"] == self.private])
             case ["slurm", "partitions"]:
                 rows = [wire.partition(p, slurm.cpus, newer=slurm.newer) for p in slurm.partitions]
                 return wire.document("partitions", rows)
@@ -47,7 +51,9 @@ class FakeSlurmrestd:
                 return json.dumps({"meta": {"Slurm": {"release": slurm.conf["SLURM_VERSION"]}}, "pings": []})
             case ["slurm", "diag"]:
                 told: Any = wire.number(int(slurm.now()), slurm.newer)
-                return json.dumps({"errors": [], "statistics": {"req_time": told}})
+                counts = {"jobs_pending": slurm.count("PENDING"), "jobs_running": slurm.count("RUNNING")}
+                about = {"req_time": told, "job_states_ts": told, **counts}
+                return json.dumps({"errors": [], "statistics": about})
             case ["slurmdb", "jobs"]:
                 window = [f"--{_TIMES[k]}={_local(params[k])}" for k in _TIMES]
                 return slurm.run(["sacct", "--json", f"--state={params['state']}", *window])

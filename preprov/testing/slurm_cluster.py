@@ -347,7 +347,8 @@ def slurm_cluster(host: SlurmHost, name: str, lines: Sequence[str]) -> Iterator[
 def slurmrestd(cluster: SlurmCluster) -> Iterator[str]:
     """Its REST service, as nobody, for the time of the `with`; gives its address.
 
-    Whoever nobody is has to be able to read slurm.conf: the folders above it are opened for all.
+    Whoever nobody is has to be able to read slurm.conf: the folders above it are opened for all. Lists of an array's
+    elements are told whole.
     """
     for folder in (cluster.folder, *list(cluster.folder.parents)[:2]):
         folder.chmod(0o755)
@@ -358,7 +359,7 @@ def slurmrestd(cluster: SlurmCluster) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=cluster.host.env({"SLURM_CONF": str(cluster.conf), "SLURM_JWT": "daemon"}),
+            env=cluster.host.env({"SLURM_CONF": str(cluster.conf), "SLURM_JWT": "daemon", "SLURM_BITSTR_LEN": "0"}),
             cwd="/",
             start_new_session=True,
         )

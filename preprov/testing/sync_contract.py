@@ -253,7 +253,9 @@ class SyncContract(PortsContract):
 
     def test_limits_are_replaced_as_a_whole_and_told_with_their_source(self, ports: Ports) -> None:
         """None leaves them; each source has its own."""
-        pool, runs = SlotLimit(Cause.AIRFLOW_POOL, "dwh", 8.0), SlotLimit(Cause.MAX_ACTIVE_TASKS, "etl", 16.0, True)
+        spans = ((1.5e9, 1.6e9, 2.0), (1.7e9, 1.8e9, 8.0))
+        pool = SlotLimit(Cause.AIRFLOW_POOL, "dwh", 8.0, reserved=spans)
+        runs = SlotLimit(Cause.MAX_ACTIVE_TASKS, "etl", 16.0, True)
         assert ports.sources.limits() == ()
         ports.sources.apply(SOURCE, RoutedBatch(limits=(pool, runs)), T0)
         ports.sources.apply("test", RoutedBatch(limits=(replace(pool, slots=2.5),)), T0)

@@ -14,13 +14,13 @@ from urllib.parse import quote, urlencode
 from preprov.agent.clouds import Machine
 from preprov.agent.clouds.http import CloudError, Http
 from preprov.agent.clouds.sigv4 import Keys, signed
-from preprov.model.notes import CONTROLLER, CREATED, DRAIN, FENCE, PRELOAD, STARTED
+from preprov.model.notes import CONTROLLER, CREATED, DRAIN, FENCE, PRELOAD, SLURM_NODE, STARTED
 
 _METADATA: Final = "http://169.254.169.254"
 _TOKEN_S: Final = 21600
 _KEYS_S: Final = 600.0
 """Credentials are read anew this often; the service renews them long before they end."""
-_HEEDED: Final = (DRAIN, FENCE, STARTED, CREATED, f"{PRELOAD}.", f"{CONTROLLER}.")
+_HEEDED: Final = (DRAIN, FENCE, STARTED, CREATED, SLURM_NODE, f"{PRELOAD}.", f"{CONTROLLER}.")
 """Each tag is a reading of its own, so only those that an agent acts on are read."""
 _API_VERSION: Final = "2016-11-15"
 _SOON_S: Final = 120.0

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from preprov.agent.clouds import Machine
 from preprov.agent.clouds.http import CloudError, Http
-from preprov.model.notes import NOTICE, PREFIX, REPORT
+from preprov.model.notes import NOTICE, PREFIX, REPORT, SLURM_NODE
 
 _METADATA: Final = "http://169.254.169.254"
 _API: Final = "https://management.azure.com"
@@ -51,7 +51,7 @@ class Azure:
     def orders(self) -> Mapping[str, str]:
         """As the contract says: its tags, but for what it wrote itself."""
         tags = {str(t["name"]): str(t["value"]) for t in self._look().get("tagsList") or ()}
-        return {k: v for k, v in tags.items() if k.startswith(PREFIX) and not k.startswith(_OWN)}
+        return {k: v for k, v in tags.items() if k.startswith((PREFIX, SLURM_NODE)) and not k.startswith(_OWN)}
 
     def post(self, notes: Mapping[str, str]) -> None:
         """As the contract says; other tags stay, whoever writes them meanwhile."""

@@ -189,6 +189,7 @@ class _Night:
         self.runs: list[_Run] = []
         self._book = book
         self._free = {k: f.slots for k, f in book.items() if f.cause is not Cause.MAX_ACTIVE_TASKS}
+        self._spans = [(k, *span) for k, f in book.items() if k in self._free for span in f.reserved]
         self._queues: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
         self._aside: dict[tuple[object, ...], list[int]] = defaultdict(list)
         self._active: dict[tuple[object, ...], int] = defaultdict(int)
@@ -227,6 +228,7 @@ class _Night:
 
     def play(self) -> Mapping[str, Floats]:
         """All of it, up to the last hour."""
+        self._reserve()
         for number, run in enumerate(self.runs):
             running = [i for i in run.roots if self.items[i].held]
             if running:
@@ -250,6 +252,28 @@ class _Night:
 
     def _push(self, at: float, what: str, i: int) -> None:
         heapq.heappush(self._events, (at, len(self._events) + i, what, i))
+
+    # ------------------------------------------------------------------ slots that others have for a time
+
+    def _reserve(self) -> None:
+        """What runs as such a time begins goes on to its end."""
+        for number, (key, since, until, slots) in enumerate(self._spans):
+            if until <= self.now:
+                continue
+            if since <= self.now:
+                self._free[key] -= slots
+            else:
+                self._push(since, "reserved", number)
+            self._push(until, "given_back", number)
+
+    def _on_reserved(self, number: int, at: float) -> None:
+        key, _, _, slots = self._spans[number]
+        self._free[key] -= slots
+
+    def _on_given_back(self, number: int, at: float) -> None:
+        key, _, _, slots = self._spans[number]
+        self._free[key] += slots
+        self._serve(key, at)
 
     # ------------------------------------------------------------------ runs
 

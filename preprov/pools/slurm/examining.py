@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from preprov.contracts import Examined, Finding, PoolProvider
-from preprov.model.pools import Pool
+from preprov.model.errors import ConfigError, PoolError
+from preprov.model.pools import Pool, Standby
 from preprov.pools.slurm.config import PROGRAMS
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_groups
+from preprov.pools.slurm.vendors import gives_back, unfit
 from preprov.slurm.commands import Connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.records import SlurmNode
@@ -35,6 +37,7 @@ def examine(pool: Pool, connect: Connect, vendor: Vendor) -> tuple[Finding, ...]
         out += _programs(group, settings)
         out += _times(group, settings)
         machines: PoolProvider = vendor(group.vendor)
+        out += _machines(group, machines)
         out += machines.examine(group.theirs) if isinstance(machines, Examined) else ()
     return tuple(out)
 
@@ -93,6 +96,24 @@ def _times(group: SlurmGroup, settings: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(what, "warn", found, "raise ResumeTimeout, or correct the group's lead")
     if suspend is not None and (resume is None or resume > slow):
         yield Finding(what, "ok", f"a node that nobody keeps is powered down after {suspend:g} s")
+
+
+def _machines(group: SlurmGroup, vendor: PoolProvider) -> Iterator[Finding]:
+    what = f"{group.where}: machines"
+    try:
+        why, same = unfit(group, vendor), gives_back(group, vendor)
+    except (PoolError, ConfigError) as e:
+        yield Finding(what, "bad", e.what, e.hint)
+        return
+    kept = sorted(({group.suspend_to} | group.group.standby_states) - {Standby.COLD, Standby.RUNNING})
+    if why:
+        yield Finding(what, "bad", why, "name the provider that launches them, such as aws")
+    elif kept and not same:
+        found = (
+            f"of what is {' or '.join(kept)}, {group.vendor} itself chooses what it wakes: machines are ended instead"
+        )
+        hint = "on AWS name a launch_template in place of the asg, on Azure a scale set without a standby pool"
+        yield Finding(what, "warn", found, hint)
 
 
 def _seconds(value: str) -> float | None:

@@ -24,6 +24,12 @@ class Joiner:
     def __init__(self, schedulers: Callable[[str], Scheduler | None]) -> None:
         self._schedulers = schedulers
 
+    def cannot(self, group: SlurmGroup) -> str:
+        """Why its machines cannot be told to join; "" if they can, or if they do so by themselves."""
+        if not group.join or self._schedulers(group.vendor) is not None:
+            return ""
+        return f"nothing runs `join` on machines of {group.vendor}: leave it out, and have the image start slurmd"
+
     def join(self, group: SlurmGroup, name: str, machine: Node, serial: int) -> None:
         """Start it; a second time for the same waking does nothing.
 

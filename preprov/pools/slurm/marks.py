@@ -17,6 +17,37 @@ _PAST: Final = 8
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A boot that came to nothing.
+
+    Attributes:
+        began, at: epoch seconds: when it was called for, and when it was given up.
+        came_from: the state its machine was in. token: of the launch that asked for it; "" = Slurm did by itself.
+    """
+
+    began: float
+    at: float
+    came_from: Standby = Standby.COLD
+    token: str = ""
+
+    @classmethod
+    def read(cls, raw: object) -> "Failed | None":
+        """None of what is none of ours."""
+        if not isinstance(raw, Mapping):
+            return None
+        try:
+            came_from = Standby(raw.get("from", Standby.COLD))
+            return cls(float(raw["began"]), float(raw["at"]), came_from, str(raw.get("token", "")))
+        except (TypeError, ValueError, KeyError):
+            return None
+
+    def write(self) -> dict[str, Any]:
+        """For the field."""
+        told = {"began": round(self.began, 3), "at": round(self.at, 3), "from": str(self.came_from)}
+        return {**told, **({"token": self.token} if self.token else {})}
+
+
+@dataclass(frozen=True)
 class Marks:
     """Ours.
 
@@ -24,7 +55,8 @@ class Marks:
         pool: whose it is; "" = nobody's yet. token: of the launch that asked for it; "" = Slurm did by itself.
         past: tokens of earlier launches of this name, newest first: they never launch it again.
         asked_at: epoch seconds of the order it is warming by. to: the state it is suspended to; None = as configured.
-        tags: of the launch. others: what somebody else keeps in the field.
+        tags: of the launch. failed: its last boot, if that came to nothing.
+        others: what somebody else keeps in the field.
     """
 
     pool: str = ""
@@ -34,6 +66,7 @@ class Marks:
     to: Standby | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     others: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    failed: Failed | None = None
 
     @classmethod
     def read(cls, extra: str) -> "Marks":
@@ -57,6 +90,7 @@ class Marks:
             to=Standby(to) if to in set(Standby) else None,
             tags={str(k): str(v) for k, v in dict(raw.get("tags", {})).items()},
             others=others,
+            failed=Failed.read(raw.get("failed")),
         )
 
     def write(self) -> str:
@@ -70,6 +104,8 @@ class Marks:
             raw["to"] = str(self.to)
         if self.tags:
             raw["tags"] = dict(self.tags)
+        if self.failed is not None:
+            raw["failed"] = self.failed.write()
         return json.dumps({**self.others, _OURS: raw}, separators=(",", ":"))
 
     def launched(self, pool: str, token: str, at: float, tags: Mapping[str, str]) -> "Marks":
@@ -79,4 +115,4 @@ class Marks:
 
     def woken(self, pool: str, at: float) -> "Marks":
         """After an order to power up that keeps its token."""
-        return replace(self, pool=pool, asked_at=at, to=None)
+        return replace(self, pool=pool, asked_at=at, to=None, failed=None)

@@ -16,7 +16,7 @@ Vendor: TypeAlias = Callable[[str], PoolProvider]
 """The provider of a vendor by its name."""
 
 _OURS: Final = frozenset(
-    {"vendor", "nodes", "conf", "partition", "features", "suspend_to", "join", "retry_s", "node_options"}
+    {"vendor", "nodes", "conf", "partition", "features", "suspend_to", "join", "retry_s", "node_options", "weigh"}
 )
 
 
@@ -31,6 +31,7 @@ class SlurmGroup:
         suspend_to: what becomes of a machine that Slurm suspends by itself.
         join: command that is run on a ready machine so that it joins the cluster; () = its image does so by itself.
         retry_s: after a refusal of the vendor, Slurm may try a node again so many seconds later.
+        weigh: the weights of its nodes are set so that what is up is used first.
     """
 
     pool: Pool
@@ -44,6 +45,7 @@ class SlurmGroup:
     suspend_to: Standby
     join: tuple[str, ...]
     retry_s: float
+    weigh: bool
 
     @property
     def where(self) -> str:
@@ -94,6 +96,7 @@ def slurm_group(pool: Pool, name: str) -> SlurmGroup:
         suspend_to=Standby(to),
         join=_strings(options.get("join", ()), "join", where),
         retry_s=_seconds(options.get("retry_s", 60.0), where),
+        weigh=_switch(options.get("weigh", True), "weigh", where),
     )
 
 
@@ -108,6 +111,12 @@ def _seconds(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ConfigError("retry_s is a number of seconds", where=where)
     return float(value)
+
+
+def _switch(value: object, key: str, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} is true or false", where=where)
+    return value
 
 
 def _strings(value: object, key: str, where: str) -> tuple[str, ...]:

@@ -13,16 +13,16 @@ from typing import Final
 
 import structlog
 
-from preprov.contracts import LaunchRequest, Scheduler
-from preprov.model.errors import ConfigError, NodeBusyError, PoolError
+from preprov.contracts import Scheduler
+from preprov.model.errors import ConfigError, PoolError
 from preprov.model.pools import Node, Phase, Pool, Standby
 from preprov.pools.slurm import view
-from preprov.pools.slurm.boots import Boot, Boots
-from preprov.pools.slurm.joining import Joiner
-from preprov.pools.slurm.marks import Marks
+from preprov.pools.slurm.boots import Boots
+from preprov.pools.slurm.machines import ASLEEP, Machines
+from preprov.pools.slurm.marks import Failed, Marks
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_groups
 from preprov.pools.slurm.touching import give_back
-from preprov.pools.slurm.view import NODE_TAG, Place
+from preprov.pools.slurm.view import Place
 from preprov.slurm.commands import Connect, SlurmCommands, connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
@@ -35,9 +35,7 @@ _AT_ONCE: Final = 8
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.5, 5.0
 _SPARE_S: Final = 5.0
 """A program ends so long before Slurm would end it."""
-_LEAVE_S: Final = 30.0
 _FAILURES: Final = 3
-_ASLEEP: Final = (Phase.STOPPED, Phase.HIBERNATED)
 
 
 @dataclass
@@ -88,8 +86,7 @@ class PowerPrograms:
         connect: Connect = connect,
     ) -> None:
         self._groups = [g for p in pools for g in slurm_groups(p)]
-        self._vendor = vendor
-        self._joiner = Joiner(schedulers)
+        self._machines = Machines(vendor, schedulers, boots)
         self._boots = boots
         self._connect = connect
 
@@ -107,9 +104,17 @@ class PowerPrograms:
         for group, names in self._by_group(hosts, out):
             slurm = self._connect(group.conf)
             log.info("resume", group=group.where, nodes=names, jobs={n: list((jobs or {}).get(n, ())) for n in names})
-            found = list(self._places(group, slurm, names).values())
+            why, found = self._machines.unfit(group), list[Place]()
+            try:
+                found += () if why else self._places(group, slurm, names).values()
+            except PoolError as e:
+                why = f"{e.kind}: {e.what}"
+            if why:
+                for name in names:
+                    self._refuse(slurm, name, why, out)
+                continue
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                refusals = list(pool.map(partial(self._provide, group), found))
+                refusals = list(pool.map(partial(self._machines.provide, group), found))
             for place, why in zip(found, refusals, strict=True):
                 if why:
                     self._refuse(slurm, place.name, why, out)
@@ -118,47 +123,8 @@ class PowerPrograms:
             awaited.append(_Awaited(group, slurm, left, began + self._resume_s(slurm) - _SPARE_S))
         self._bring_in(awaited, out)
         for a in awaited:
-            give_back(a.group, a.slurm)
+            give_back(a.group, a.slurm, a.slurm.nodes())
         return out
-
-    def _provide(self, group: SlurmGroup, place: Place) -> str:
-        """A machine for one node: there already, woken, or launched. Returns why not, "" if there is one."""
-        vendor = self._vendor(group.vendor)
-        with self._boots.of(group.where, place.name) as boot:
-            try:
-                # What was there when we looked may have been suspended while we waited for our turn.
-                machine = place.machine and self._machines(group).get(place.name)
-                if machine is not None and machine.phase in (Phase.FAILED, Phase.LOST):
-                    vendor.terminate(group.theirs, [machine.node_id])
-                    boot.ended()
-                    machine = None
-                if machine is None:
-                    return (
-                        "" if self._launch(group, place, boot.token) or self._anew(group, place, boot) else "none came"
-                    )
-                if machine.phase in _ASLEEP:
-                    vendor.start(group.theirs, [machine.node_id], group.pool.preload)
-            except PoolError as e:
-                return f"{e.kind}: {e.what}"
-        return ""
-
-    def _anew(self, group: SlurmGroup, place: Place, boot: Boot) -> bool:
-        """The machine of the last token has ended without Slurm knowing: another token."""
-        boot.ended()
-        return self._launch(group, place, boot.token)
-
-    def _launch(self, group: SlurmGroup, place: Place, token: str) -> bool:
-        offering = view.offering_of(group, place.slurm) if place.slurm else group.group.offerings[0]
-        request = LaunchRequest(
-            pool=group.theirs,
-            group=group.group.name,
-            offering=offering,
-            count=1,
-            token=token,
-            preload=group.pool.preload,
-            tags={**place.marks.tags, NODE_TAG: place.name},
-        )
-        return bool(self._vendor(group.vendor).launch(request))
 
     def _give_up(self, group: SlurmGroup, slurm: SlurmCommands, left: set[str], out: Done) -> None:
         """Give up what Slurm suspended before there was a machine: its SuspendProgram has found none to end."""
@@ -168,26 +134,33 @@ class PowerPrograms:
             return
         for name in unwanted:
             with self._boots.of(group.where, name) as boot:
-                machine = self._machines(group).get(name)
+                to = group.suspend_to
                 try:
-                    if machine is not None and machine.phase not in _ASLEEP:
-                        self._end(group, machine, group.suspend_to)
+                    to = self._machines.rests_as(group)
+                    machine = self._machines.by_node(group).get(name)
+                    if machine is not None and machine.phase not in ASLEEP:
+                        self._machines.end(group, machine, to)
                 except PoolError as e:  # an observation shows that it is there without Slurm
                     log.error("not given up", node=name, why=str(e))
-                if group.suspend_to is Standby.COLD:
+                if to is Standby.COLD:
                     boot.ended()
             left.discard(name)
             out.failed[name] = "Slurm does not want it any more"
 
     def _bring_in(self, awaited: Sequence[_Awaited], out: Done) -> None:
-        """Wait for the machines, have each join as it is ready, and wait until Slurm hears of it."""
+        """Wait for the machines, have each join as it is ready, and wait until Slurm hears of it.
+
+        Until then no boot has come to anything, however well its machine looks.
+        """
         wait = _FIRST_LOOK_S
         while any(a.left for a in awaited):
             for a in awaited:
-                machines = self._machines(a.group) if a.left else {}
+                machines = self._seen(a.group) if a.left else {}
                 heard = self._heard_of(a)
                 for name in sorted(a.left):
                     if name in heard:
+                        with self._boots.of(a.group.where, name) as boot:
+                            boot.came()
                         out.done[name] = f"{a.joined[name]} joined"
                         a.left.discard(name)
                     elif self._settle(a, name, machines.get(name), out):
@@ -198,6 +171,14 @@ class PowerPrograms:
             if any(a.left for a in awaited):
                 time.sleep(wait)
                 wait = min(wait * 1.1, _LAST_LOOK_S)
+
+    def _seen(self, group: SlurmGroup) -> Mapping[str, Node]:
+        """Node -> its machine; none while the vendor does not say: the next look shows them."""
+        try:
+            return self._machines.by_node(group)
+        except PoolError as e:
+            log.warning("machines are not shown", group=group.where, why=str(e))
+            return {}
 
     def _heard_of(self, a: _Awaited) -> frozenset[str]:
         """Those that joined and that Slurm holds for up."""
@@ -210,34 +191,38 @@ class PowerPrograms:
 
     def _settle(self, a: _Awaited, name: str, machine: Node | None, out: Done) -> bool:
         """One step for one node; True if nothing more is to be waited for."""
-        if machine is None or machine.phase in _ASLEEP:
+        if machine is None or machine.phase in ASLEEP:
             if not self._is_wanted(a, name):
                 out.failed[name] = "it was suspended meanwhile"
                 return True
             return False  # what was just launched or woken may not be shown yet
         if machine.phase is Phase.FAILED:
-            self._refuse(a.slurm, name, machine.reason or "its check failed", out)
-            self._end(a.group, machine, Standby.COLD)
-            return True
+            return self._turn_away(a, name, machine, machine.reason or "its check failed", out)
         if not a.group.join:
-            out.done[name] = f"{machine.node_id} is on its way"
-            return True
+            a.joined[name] = machine.node_id  # its image has it join
+            return False
         if name in a.joined:
             if machine.running == ():
-                self._refuse(a.slurm, name, "what makes it join has ended: see the log of its task", out)
-                self._end(a.group, machine, Standby.COLD)
-                return True
+                return self._turn_away(a, name, machine, "what makes it join has ended: see the log of its task", out)
             return False
         if machine.phase is Phase.READY:
             with self._boots.of(a.group.where, name) as boot:
                 try:
-                    self._joiner.join(a.group, name, machine, boot.serial)
+                    self._machines.joiner.join(a.group, name, machine, boot.serial)
                 except PoolError as e:
                     log.warning("not joined yet", node=name, why=str(e))
                     return False
-                boot.came()
             a.joined[name] = machine.node_id
         return False
+
+    def _turn_away(self, a: _Awaited, name: str, machine: Node, why: str, out: Done) -> bool:
+        """It will not do; True."""
+        self._refuse(a.slurm, name, why, out)
+        try:
+            self._machines.end(a.group, machine)
+        except PoolError as e:  # an observation shows that it is there without Slurm
+            log.error("not ended, and still paid for", node=name, machine=machine.node_id, why=str(e))
+        return True
 
     def _is_wanted(self, a: _Awaited, name: str) -> bool:
         """False if Slurm says that it is not."""
@@ -265,7 +250,7 @@ class PowerPrograms:
             found = self._places(group, slurm, names)
             for name in names:
                 self._suspend(group, slurm, found[name], out)
-            give_back(group, slurm)
+            give_back(group, slurm, slurm.nodes())
         return out
 
     def _suspend(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
@@ -276,46 +261,30 @@ class PowerPrograms:
         if s is not None and (s.is_coming or not (s.is_gone or s.is_going)):
             out.failed[place.name] = "Slurm does not hold it for powered down, or wants it again: left alone"
             return
-        to = place.marks.to or group.suspend_to
         try:
+            to = self._machines.rests_as(group, place.marks.to)
             with self._boots.of(group.where, place.name) as boot:
                 self._unmark(slurm, place, to)
-                ended = [self._end(group, m, Standby.COLD) for m in place.older]
+                ended = [self._machines.end(group, m) for m in place.older]
                 if place.machine is not None:
-                    ended.append(self._end(group, place.machine, to))
+                    ended.append(self._machines.end(group, place.machine, to))
                 if to is Standby.COLD or place.machine is None:
                     boot.ended()
-        except (PoolError, SlurmError) as e:
+        except (PoolError, ConfigError, SlurmError) as e:
             out.failed[place.name] = str(e)
             log.error("not suspended", node=place.name, why=str(e))
             return
         out.done[place.name] = "; ".join(ended) or "there was no machine"
 
-    def _end(self, group: SlurmGroup, machine: Node, to: Standby) -> str:
-        """Have it leave the cluster, then give it up; a task that is just ending is waited for."""
-        vendor = self._vendor(group.vendor)
-        self._joiner.leave(group, machine)
-        verbs = {Standby.COLD: vendor.terminate, Standby.STOPPED: vendor.stop, Standby.HIBERNATED: vendor.hibernate}
-        until = time.monotonic() + _LEAVE_S
-        while True:
-            try:
-                verbs[to](group.theirs, [machine.node_id])
-            except NodeBusyError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(_FIRST_LOOK_S)
-                continue
-            return f"{machine.node_id} {'ended' if to is Standby.COLD else to}"
-
-    def _unmark(self, slurm: SlurmCommands, place: Place, to: Standby) -> None:
-        """The order it warmed by is over; a token whose machine ends is past.
+    def _unmark(self, slurm: SlurmCommands, place: Place, to: Standby, failed: Failed | None = None) -> None:
+        """The order it warmed by is over, or came to nothing; a token whose machine ends is past.
 
         Before the machine ends, for then the name is free, and whoever powers it up anew leaves marks of his own.
         """
         marks = next((Marks.read(n.extra) for n in slurm.nodes() if n.name == place.name), place.marks)
         if marks.token != place.marks.token:
             return
-        after = replace(marks, asked_at=None, to=None)
+        after = replace(marks, asked_at=None, to=None, failed=failed)
         if to is Standby.COLD and marks.token:
             after = replace(after, token="", tags={}, past=(marks.token, *marks.past)[:8])
         if after != marks:
@@ -331,17 +300,29 @@ class PowerPrograms:
             found = self._places(group, slurm, names)
             for name in names:
                 self._clear(group, slurm, found[name], out)
+            give_back(group, slurm, slurm.nodes())
         return out
 
     def _clear(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
+        """What its vendor refused, Slurm was told at once: that is no boot that failed, and is given back in time."""
+        if place.slurm is not None and not place.slurm.is_down:
+            out.failed[place.name] = "Slurm does not hold it for failed, or has tried it again: left alone"
+            return
+        refused = place.slurm is not None and place.slurm.is_down and place.slurm.reason.startswith(view.REFUSED)
         try:
             with self._boots.of(group.where, place.name) as boot:
-                self._unmark(slurm, place, Standby.COLD)
-                for m in (place.machine, *place.older):
-                    if m is not None:
-                        self._end(group, m, Standby.COLD)
-                boot.failed()
+                self._unmark(slurm, place, Standby.COLD, None if refused else self._failure(slurm, place))
+                left = [m for m in (place.machine, *place.older) if m is not None]
+                for m in left:
+                    self._machines.end(group, m)
+                if not refused:
+                    boot.failed()
+                elif left:
+                    boot.ended()
                 failures = boot.failures
+            if refused:
+                out.done[place.name] = f"refused by {group.vendor}: may be tried again after {group.retry_s:g} s"
+                return
             if failures >= _FAILURES:
                 why = (
                     f"{view.OURS}{failures} times in a row it did not come; `scontrol update state=resume` tries again"
@@ -355,6 +336,13 @@ class PowerPrograms:
             log.error("not cleared", node=place.name, why=str(e))
             return
         out.done[place.name] = f"cleared; failure {failures} in a row"
+
+    def _failure(self, slurm: SlurmCommands, place: Place) -> Failed:
+        """For whoever keeps lead times: this program opens no store."""
+        now, marks = time.time(), place.marks
+        began = marks.asked_at if marks.asked_at is not None else now - self._resume_s(slurm)
+        came_from = place.machine.came_from if place.machine is not None else Standby.COLD
+        return Failed(began, now, came_from, marks.token)
 
     # ---- which
 
@@ -377,13 +365,8 @@ class PowerPrograms:
         except SlurmError as e:
             log.warning("Slurm does not answer", said=e.said)
             nodes, jobs = (), ()
-        seen = self._vendor(group.vendor).observe(group.theirs)
+        seen = self._machines.observe(group)
         return {n: p for n, p in view.places(group, nodes, jobs, seen.nodes).items() if n in set(names)}
-
-    def _machines(self, group: SlurmGroup) -> dict[str, Node]:
-        seen = self._vendor(group.vendor).observe(group.theirs).nodes
-        newest = sorted(seen, key=lambda m: m.created_at)
-        return {m.tags[NODE_TAG]: m for m in newest if NODE_TAG in m.tags}
 
     def _resume_s(self, slurm: SlurmCommands) -> float:
         """Slurm's ResumeTimeout, seconds."""

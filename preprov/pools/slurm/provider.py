@@ -25,11 +25,14 @@ from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
 from preprov.model.time import Timescale, from_epoch
 from preprov.pools.slurm import view
 from preprov.pools.slurm.examining import examine
+from preprov.pools.slurm.marks import Marks
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_group, slurm_groups
 from preprov.pools.slurm.recall import recall
 from preprov.pools.slurm.reserved import kept_apart, what_is_kept
 from preprov.pools.slurm.touching import Toucher, give_back
+from preprov.pools.slurm.vendors import keeps
 from preprov.pools.slurm.view import Place
+from preprov.pools.slurm.weighing import behind, own, weigh
 from preprov.slurm.commands import Connect, connect
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.records import SlurmJob, SlurmNode
@@ -60,15 +63,16 @@ class SlurmProvider:
     # ---- what exists
 
     def capabilities(self, pool: Pool, group: str) -> Capabilities:
-        """What the vendor can keep; nodes of one partition are alike.
+        """What the vendor can keep and give back by name; nodes of one partition are alike.
 
         Between plans Slurm itself wakes nodes for its jobs and suspends idle ones: two reactions would work against
         each other.
         """
         ours = slurm_group(pool, group)
-        theirs = self._vendor(ours.vendor).capabilities(ours.theirs, group)
+        vendor = self._vendor(ours.vendor)
+        theirs = vendor.capabilities(ours.theirs, group)
         return Capabilities(
-            standby_states=theirs.standby_states,
+            standby_states=keeps(ours, vendor),
             mixes_states=theirs.mixes_states,
             chooses_offering=False,
             preloads=False,
@@ -79,6 +83,7 @@ class SlurmProvider:
     def observe(self, pool: Pool) -> PoolObservation:
         """As the contract says; a group whose cluster or whose vendor does not answer makes it incomplete."""
         nodes: list[Node] = []
+        failed: list[Node] = []
         problems: list[str] = []
         complete = True
         withheld: dict[str, int] = {}
@@ -93,9 +98,12 @@ class SlurmProvider:
             complete = complete and whole
             shown = {place.name: self._shown(group, place) for place in found.values()}
             nodes.extend(n for some in shown.values() for n in some)
+            mine = (p for p in found.values() if _is_ours(group, p))
+            failed.extend(n for p in mine if (n := view.failed(group, p, self._scale)) is not None)
             kept = sum(bool(p.kept_for) and not shown[p.name] for p in found.values())
             withheld |= {group.group.name: kept} if kept else {}
-        return PoolObservation(pool.name, self._clock.now(), tuple(nodes), complete, tuple(problems), withheld)
+        now = self._clock.now()
+        return PoolObservation(pool.name, now, tuple(nodes), complete, tuple(problems), withheld, tuple(failed))
 
     def _look(self, group: SlurmGroup) -> tuple[dict[str, Place], tuple[str, ...], bool]:
         """(places by name, problems, whether everything was seen)."""
@@ -112,10 +120,12 @@ class SlurmProvider:
             [f"{group.group.name}: Slurm did not keep {', '.join(untouched)} from its idle timer"] if untouched else []
         )
         said += [f"{group.group.name}: {text}" for text in what_is_kept(found)]
+        down = (p.slurm for p in found.values() if p.slurm is not None and p.slurm.is_down)
+        said += [f"{group.group.name}: {n.name} is DOWN: {n.reason}" for n in down if n.reason.startswith(view.OURS)]
         return found, (*seen.problems, *said), seen.complete
 
     def _shown(self, group: SlurmGroup, place: Place) -> list[Node]:
-        if place.marks.pool not in ("", group.pool.name):
+        if not _is_ours(group, place):
             return []
         node = view.node(group, place, self._scale, self._clock.now())
         return [node] if node is not None else []
@@ -141,8 +151,13 @@ class SlurmProvider:
             at = time.time()
             for p in chosen:
                 marks = p.marks.launched(group.pool.name, request.token, at, request.tags)
-                self._connect(group.conf).update_nodes([p.name], extra=marks.write(), state="power_up")
+                self._order_up(group, p, marks)
         return (*alive, *(p.name for p in chosen))
+
+    def _order_up(self, group: SlurmGroup, place: Place, marks: Marks) -> None:
+        self._connect(group.conf).update_nodes(
+            [place.name], extra=marks.write(), state="power_up", **_weight(group, place)
+        )
 
     def _exists(self, place: Place) -> bool:
         s = place.slurm
@@ -155,7 +170,7 @@ class SlurmProvider:
             QuotaExceededError, InsufficientCapacityError: there is none, and the token has none already.
         """
         free = [p for p in found.values() if p.is_free]
-        free.sort(key=lambda p: p.slurm.weight if p.slurm else 0)
+        free.sort(key=lambda p: own(p.slurm.weight) if p.slurm else 0)
         used = sum(self._exists(p) for p in found.values())
         limit = min(group.group.max_nodes, len(group.names))
         chosen = free[: max(min(wanted, limit - used), 0)]
@@ -184,7 +199,7 @@ class SlurmProvider:
             with as_pool_errors(group.where):
                 for p in asleep:
                     marks = p.marks.woken(pool.name, time.time())
-                    self._connect(group.conf).update_nodes([p.name], extra=marks.write(), state="power_up")
+                    self._order_up(group, p, marks)
             held = [p for p in chosen if p.kept is not None and p.kept_for]
             if held:
                 names = ", ".join(p.name for p in held)
@@ -247,7 +262,7 @@ class SlurmProvider:
         with as_pool_errors(group.where):
             for p in going:
                 marks = replace(p.marks, to=to)
-                slurm.update_nodes([p.name], extra=marks.write(), state="power_down_asap")
+                slurm.update_nodes([p.name], extra=marks.write(), state="power_down_asap", **_weight(group, p))
             # One that has not come yet waits for itself; now that it is drained no job can be given to it.
             names = {p.name for p in going}
             after = view.places(group, slurm.nodes(), slurm.jobs(), ())
@@ -269,11 +284,15 @@ class SlurmProvider:
     # ---- upkeep
 
     def tend(self, pool: Pool, held: Collection[str] = ()) -> tuple[str, ...]:
-        """Nodes whose vendor refused may be tried again once `retry_s` have passed."""
+        """Nodes whose vendor refused may be tried again once `retry_s` have passed; what is up is used first."""
         done = []
         for group in slurm_groups(pool):
+            slurm = self._connect(group.conf)
             with as_pool_errors(group.where):
-                done += [f"{n} may be tried again" for n in give_back(group, self._connect(group.conf))]
+                nodes = slurm.nodes()
+                done += [f"{n} may be tried again" for n in give_back(group, slurm, nodes)]
+                if group.weigh and (names := weigh(group, slurm, nodes)):
+                    done.append(f"{len(names)} weighed anew, so that what is up is used first: {', '.join(names)}")
         return tuple(done)
 
     def keep(self, pool: Pool, node_ids: Collection[str], until: datetime) -> tuple[str, ...]:
@@ -316,6 +335,16 @@ class SlurmProvider:
         if missing and not absent_is_fine:
             raise NotFoundError(f"no such node: {', '.join(sorted(missing))}", where=pool.name)
         return out
+
+
+def _is_ours(group: SlurmGroup, place: Place) -> bool:
+    """False if another pool has it."""
+    return place.marks.pool in ("", group.pool.name)
+
+
+def _weight(group: SlurmGroup, place: Place) -> dict[str, str]:
+    """Of one that is not up any more, or not yet."""
+    return {"weight": behind(place.slurm.weight)} if group.weigh and place.slurm is not None else {}
 
 
 def _can_be_forced(node: SlurmNode, jobs: Sequence[SlurmJob]) -> bool:

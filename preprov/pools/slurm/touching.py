@@ -87,13 +87,15 @@ def _is_idle(n: SlurmNode) -> bool:
     return n.state == "IDLE" and not flags and not n.is_used
 
 
-def give_back(group: SlurmGroup, slurm: SlurmCommands, at: float | None = None) -> list[str]:
-    """Let Slurm try nodes again whose vendor refused them `retry_s` ago or more; returns which."""
+def give_back(
+    group: SlurmGroup, slurm: SlurmCommands, nodes: Iterable[SlurmNode], at: float | None = None
+) -> list[str]:
+    """Let Slurm try those of `nodes` again whose vendor refused them `retry_s` ago or more; returns which."""
     now = time.time() if at is None else at
     due = [
         n.name
-        for n in slurm.nodes()
-        if n.name in set(group.names)
+        for n in nodes
+        if n.name in group.names
         and n.is_down
         and n.reason.startswith(REFUSED)
         and now - (n.reason_at or 0.0) >= group.retry_s

@@ -7,6 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Node, Offering, Phase, Standby
 from preprov.model.time import Timescale
 from preprov.pools.slurm.marks import Marks
@@ -15,8 +16,6 @@ from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
 from preprov.slurm.records import SlurmJob, SlurmNode
 
-NODE_TAG: Final = "slurm-node"
-"""Tag of a machine that says which node of Slurm it is."""
 CLAIM: Final = "preprov:"
 """A job whose comment begins so runs a task of ours: the claimant follows."""
 OURS: Final = "preprov: "
@@ -25,6 +24,10 @@ DRAINED: Final = f"{OURS}drain"
 REFUSED: Final = f"{OURS}no machine"
 _ASKED_ANEW_S: Final = 5.0
 """So long after it was kept from the idle timer Slurm may not have heard of a node again: it is there all the same."""
+_GIVEN_UP: Final = "ResumeTimeout"
+"""How the reason begins that Slurm itself gives a node that did not come in time."""
+_CLEARED_S: Final = 60.0
+"""So long after that its ResumeFailProgram has ended the machine, if it ever does."""
 _KEPT: Final = {Phase.STOPPED: Standby.STOPPED, Phase.HIBERNATED: Standby.HIBERNATED}
 
 
@@ -94,7 +97,7 @@ def places(
             holding.setdefault(name, []).append(job)
     behind: dict[str, list[Node]] = {}
     for m in sorted(machines, key=lambda m: m.created_at, reverse=True):
-        behind.setdefault(m.tags.get(NODE_TAG, ""), []).append(m)
+        behind.setdefault(m.tags.get(SLURM_NODE, ""), []).append(m)
     out = {}
     for name in group.names:
         mine = behind.get(name, [])
@@ -132,11 +135,33 @@ def node(group: SlurmGroup, place: Place, scale: Timescale, now: datetime) -> No
     return replace(bare, phase=phase, reason=why)
 
 
+def failed(group: SlurmGroup, place: Place, scale: Timescale) -> Node | None:
+    """A node that did not come, of which nothing is left; None if there was none since it was last called for."""
+    s, told = place.slurm, place.marks.failed
+    if s is None or told is None or not s.is_gone or s.is_coming or place.machine is not None:
+        return None
+    return Node(
+        node_id=place.name,
+        pool=group.pool.name,
+        group=group.group.name,
+        offering=offering_of(group, s),
+        phase=Phase.FAILED,
+        created_at=scale.instant(told.began),
+        since=scale.instant(told.at),
+        token=told.token,
+        reason="it did not come before Slurm's ResumeTimeout",
+        came_from=told.came_from,
+        address=f"slurm:{place.name}",
+    )
+
+
 def _phase(place: Place, s: SlurmNode) -> tuple[Phase, str]:
     """Phase, and why."""
     if place.kept is not None:
         return Phase(place.kept.value), ""
     if s.is_gone and not s.is_coming:
+        if _is_given_up(s):
+            return Phase.WARMING, "it did not come in time, and is being cleared up"
         return Phase.FAILED, "Slurm holds it for powered down, its machine is still there"
     if place.machine is not None and place.machine.phase is Phase.FAILED:
         return Phase.FAILED, place.machine.reason
@@ -181,6 +206,11 @@ def _bare(group: SlurmGroup, place: Place, s: SlurmNode, scale: Timescale, now: 
         address=f"slurm:{place.name}",
         machine=machine,
     )
+
+
+def _is_given_up(s: SlurmNode) -> bool:
+    """True if Slurm has just called, or is about to call, its ResumeFailProgram for it."""
+    return s.is_down and s.reason.startswith(_GIVEN_UP) and time.time() - (s.reason_at or 0.0) < _CLEARED_S
 
 
 def _left_alone(s: SlurmNode) -> bool:

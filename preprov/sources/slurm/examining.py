@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from preprov.contracts import Finding
 from preprov.model.time import epoch, from_epoch
+from preprov.slurm.arrays import elements, is_cut
 from preprov.slurm.errors import SlurmError, Trouble
 from preprov.slurm.records import Partition, SlurmJob
 from preprov.sources.releases import release_finding
@@ -27,6 +28,9 @@ _HINTS: Final = {
 }
 _RECENT: Final = timedelta(hours=1)
 _SETTLED_S: Final = 60.0
+_SEES_ALL: Final = (
+    "run as SlurmUser, or `sacctmgr modify user NAME set adminlevel=Operator`, else work of others is not seen"
+)
 _READ: Final = ("jobs", "usage", "partitions", "reservations")
 """What of PrivateData hides anything that is read here."""
 
@@ -48,6 +52,7 @@ def examine(
     if theirs is not None:
         heard.hear_at(theirs)
         out.append(clock_finding(heard.ahead_s))
+    counted = _tried(out, "jobs of others", reader.counted)  # before the queue, which has all that was there then
     jobs = _tried(out, "queue", reader.jobs)
     if jobs is not None:
         users = len({j.user for j in jobs})
@@ -57,6 +62,9 @@ def examine(
     hidden = _tried(out, "jobs of others", reader.hidden)
     if hidden is not None:
         out += _hidden(hidden)
+    if counted is not None and jobs is not None:
+        out += _uncounted(counted, jobs)
+    out += _cut(jobs or ())
     if usage and jobs is not None:
         out.append(_usage(reader, jobs, epoch(now)))
     ended = _tried(out, "accounting", lambda: reader.ended(now - _RECENT, now))
@@ -77,10 +85,23 @@ def _hidden(kinds: Sequence[str]) -> Iterator[Finding]:
     """A queue with one's own jobs only looks like any other."""
     found = [k for k in kinds if k in _READ]
     if found:
-        hint = (
-            "run as SlurmUser, or `sacctmgr modify user NAME set adminlevel=Operator`, else work of others is not seen"
-        )
-        yield Finding("jobs of others", "warn", f"PrivateData={','.join(found)}: this user sees but its own", hint)
+        yield Finding("jobs of others", "warn", f"PrivateData={','.join(found)}: this user sees but its own", _SEES_ALL)
+
+
+def _uncounted(counted: int, jobs: Sequence[SlurmJob]) -> Iterator[Finding]:
+    """Of those that were counted some may have ended since, but these are shown for a while."""
+    unsplit = [j for j in jobs if j.array_tasks and j.array_task is None]
+    shown = len(jobs) - len(unsplit) + sum(len(elements(j.array_tasks)) for j in unsplit)
+    if counted > shown and not any(is_cut(j.array_tasks) for j in unsplit):
+        found = f"slurmctld counts {counted} jobs that wait or run, and shows this user {shown}"
+        yield Finding("jobs of others", "warn", f"{found}: PrivateData hides others", _SEES_ALL)
+
+
+def _cut(jobs: Sequence[SlurmJob]) -> Iterator[Finding]:
+    cut = sum(is_cut(j.array_tasks) for j in jobs)
+    if cut:
+        hint = "start slurmrestd with SLURM_BITSTR_LEN=0 in its environment: it cuts these lists after 64 characters"
+        yield Finding("arrays", "warn", f"elements are missing of {cut} arrays that wait", hint)
 
 
 def _usage(reader: SlurmReader, jobs: Sequence[SlurmJob], now: float) -> Finding:

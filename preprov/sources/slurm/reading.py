@@ -57,6 +57,10 @@ class Answers(Protocol):
         """Kinds of things of which this user sees but its own, such as `jobs`, as far as that is told."""
         ...
 
+    def counted(self) -> int | None:
+        """Jobs that waited or ran a moment ago, those counted that this user does not see; None = not told."""
+        ...
+
     def version(self) -> str:
         """Of Slurm."""
         ...
@@ -121,6 +125,10 @@ class SlurmReader:
     def hidden(self) -> tuple[str, ...]:
         """Of what this user sees but its own."""
         return self._asked(self._answers.hidden)
+
+    def counted(self) -> int | None:
+        """Jobs that waited or ran a moment ago, whoever may see them."""
+        return self._asked(self._answers.counted)
 
     def version(self) -> str:
         """Of Slurm."""

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from preprov.contracts import Clock, Finding, Progress, Reject, SourceState, SyncBatch
 from preprov.model.agent import Usage
 from preprov.model.errors import SourceError, SourceUnavailableError
-from preprov.model.time import Timescale
+from preprov.model.time import Timescale, epoch
 from preprov.slurm.errors import SlurmError, Trouble
 from preprov.sources.skew import HeardClock
 from preprov.sources.slurm.chains import Chains
@@ -123,7 +123,7 @@ class SlurmSource:
         )
         seen = Sighting(self._reader, Chains.read(state.notebook), self._several)
         declared = turns.schedules(self._settings.tenant, now) if self._settings.crontabs else None
-        told = self._partitions.read(self._reader, wall)
+        told = self._partitions.read(self._reader, wall, lambda at: epoch(scale.instant(at)))
         yield replace(told, schedules=declared, dag_queues=turns.queues(), rejects=tuple(rejects), notebook=notebook)
         seen.queued, rejects = of_queue(self._ask(seen.queue), self._partitions.stopped)
         self._note_given(seen.queued)

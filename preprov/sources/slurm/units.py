@@ -4,7 +4,6 @@ A submission is what somebody typed once. Its tasks are what Slurm starts one by
 time they wait until they are history, whatever job numbers Slurm gives them on the way.
 """
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -12,15 +11,14 @@ from typing import Final
 from preprov.contracts import Reject
 from preprov.model.waits import Cause, limit_key
 from preprov.slurm.accounting import AccountedJob, Used
+from preprov.slurm.arrays import elements
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
 from preprov.slurm.naming import dag_of
 from preprov.slurm.records import SlurmJob, gib
 
-_MOST_ELEMENTS: Final = 100_000
 _NOTHING_KNOWN: Final = Used()
 _NO_LIMIT_S: Final = 30 * 86_400.0
-_RANGE: Final = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _NEVER: Final = frozenset(
     {
         *("JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied", "BadConstraints"),
@@ -329,15 +327,3 @@ def waits_for(reason: str, source: str, partition: str) -> str:
 def _hint(limit_s: float | None) -> float | None:
     """A time limit that somebody chose says something of the runtime; a partition's own does not."""
     return limit_s if limit_s is not None and 0 < limit_s < _NO_LIMIT_S else None
-
-
-def elements(text: str) -> list[int]:
-    """Indices of `0-9:2,15%4`; none of what is no such list."""
-    out: list[int] = []
-    for part in text.partition("%")[0].strip("[]").split(","):
-        found = _RANGE.fullmatch(part.strip())
-        if found is None:
-            continue
-        first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
-        out.extend(range(first, min(last, first + _MOST_ELEMENTS) + 1, max(step, 1)))
-    return out[:_MOST_ELEMENTS]

@@ -69,7 +69,7 @@ class SourceShapeRow(Row, table=True):
 
 
 class SourceLimitRow(Row, table=True):
-    """A limit that a source keeps; `cause` as of `model.waits`."""
+    """A limit that a source keeps; `cause` as of `model.waits`. `reserved` is JSON: [[since, until, slots], …]."""
 
     __tablename__ = "source_limit"
 
@@ -78,6 +78,7 @@ class SourceLimitRow(Row, table=True):
     name: str = Field(primary_key=True)
     slots: float
     per_run: bool
+    reserved: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
 
 
 class SourceNoteRow(Row, table=True):

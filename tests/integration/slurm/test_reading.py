@@ -1,24 +1,36 @@
 """A real Slurm's queue and accounting, read as work: jobs that its own queue powers nodes up for."""
 
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 
 from preprov.clocks import WallClock
 from preprov.contracts import LaunchRequest
 from preprov.model.agent import Usage
 from preprov.sim.ports import memory_ports
+from preprov.slurm.arrays import elements
 from preprov.slurm.errors import SlurmError, Trouble
 from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
 from preprov.testing.live_source_contract import POOL, held, read, unrouted
-from preprov.testing.slurm_cluster import slurmrestd
-from tests.slurmworld import SlurmWorld
+from preprov.testing.slurm_cluster import SlurmHost, slurmrestd
+from tests.integration.slurm.conftest import short_folder
+from tests.slurmworld import SlurmWorld, slurm_world
 
 COMMON = ("--partition=batch", "--mem=100M", "-n1", "-c1", "--output=/dev/null")
+
+
+@pytest.fixture(scope="module")
+def shared(host: SlurmHost) -> Iterator[SlurmWorld]:
+    """Only the backfill scheduler starts heterogeneous jobs, and by default it looks every 30 s."""
+    often = ("SchedulerParameters=bf_interval=1",)
+    with short_folder("psw-") as folder, slurm_world(host, folder, "reading", more=often) as world:
+        yield world
 
 
 class RealPlace:
@@ -79,6 +91,43 @@ def test_a_chain_and_an_array_are_read_from_the_queue_and_again_when_they_ended(
     assert (again.new, again.changed, again.gone) == (0, 0, 0)
 
 
+def test_a_heterogeneous_job_is_one_run_whose_components_count_once_each(world: SlurmWorld) -> None:
+    place, ports, cluster = RealPlace(world), memory_ports(), world.cluster
+    script = world.home / "two.sh"
+    script.write_text("#!/bin/sh\nexec sleep 2\n")
+    crew = ("--partition=batch", "--mem=300M", "-n1", "-c2", "--job-name=crew")
+    said = cluster.run("sbatch", "--parsable", *COMMON, "--job-name=lead", ":", *crew, str(script))
+    first = int(said.strip().split(";")[0])
+
+    def tasks() -> pd.DataFrame:
+        """Its own, the smaller component first."""
+        work = ports.work.work(POOL).with_waits()
+        run = work.runs["run_id"].to_numpy()[work.tasks["run"].to_numpy()]
+        assert not {*run} & {str(first + 1)}, "a component is no run of its own"
+        return work.tasks[run == str(first)].sort_values("cpu")
+
+    def asked() -> list[tuple[float, ...]]:
+        return [(t.instances, t.cpu, round(t.memory * 1024)) for t in tasks().itertuples()]
+
+    wanted = [(1, 1.0, 100), (1, 2.0, 300)]
+    read(place, ports)
+    assert asked() == wanted, "while it waits, as squeue tells it"
+    world.until(lambda: all(j.is_over for j in world.slurm.jobs()), "it to end")
+
+    def told() -> bool:
+        """The accounting comes after the queue."""
+        read(place, ports)
+        return bool(tasks()["ended_at"].notna().all())
+
+    world.until(told, "both to be over")
+    assert asked() == wanted, "when it is over, as sacct tells it"
+    assert len({row.node for row in tasks().itertuples()}) == 2, "each on the node that it had"
+    assert tasks()["runtime_s"].between(1.5, 30.0).all()
+    assert {j.het_offset for j in world.slurm.of_jobs([first])} == {0, 1}
+    again = read(place, ports)
+    assert (again.new, again.changed, again.gone) == (0, 0, 0)
+
+
 def test_what_can_be_seen_is_said(world: SlurmWorld) -> None:
     findings = {f.what: f for f in RealPlace(world).source().examine()}
     assert {f.state for f in findings.values()} == {"ok"}
@@ -96,6 +145,8 @@ def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
     if shutil.which("slurmrestd") is None or not world.cluster.host.jwt:
         pytest.skip("slurmrestd or its plugin for tokens is not installed")
     held = world.cluster.submit(*COMMON, "--hold", "--job-name=rest", script="#!/bin/sh\nexit 0\n")
+    odd = f"--array={','.join(str(i) for i in range(1, 80, 2))}"
+    array = world.cluster.submit(*COMMON, "--hold", odd, "--job-name=odd", script="#!/bin/sh\nexit 0\n")
     token = world.cluster.run("scontrol", "token", "username=root", "lifespan=600").strip().partition("=")[2]
     now = WallClock().now()
     with slurmrestd(world.cluster) as url:
@@ -106,6 +157,10 @@ def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
         }
         (theirs,), (ours,) = ([j for j in jobs if j.job_id == held] for jobs in (rest.jobs(), commands.jobs()))
         assert theirs == ours
+        for told in (rest.jobs(), commands.jobs()):
+            (waits,) = [j for j in told if j.job_id == array]
+            assert elements(waits.array_tasks) == [*range(1, 80, 2)], "though they take more than 64 characters"
+        assert rest.counted() is not None
         assert {p.name for p in rest.partitions()} == {p.name for p in commands.partitions()}
         since = now - timedelta(hours=1)
         assert {j.job_id for j in rest.ended(since, now)} == {j.job_id for j in commands.ended(since, now)}
@@ -139,6 +194,9 @@ def test_reservations_and_features_of_a_real_slurm_are_known(world: SlurmWorld) 
         seen = world.provider.observe(world.pool)
         assert seen.withheld == {"cloud": 3}
         read(RealPlace(world), ports)
+        (limit,) = ports.sources.limits()
+        assert (limit.name, limit.slots) == ("batch", 8.0)
+        assert limit.reserved == ((pytest.approx(found.start, abs=2), pytest.approx(found.end, abs=2), 6.0),)
         work = ports.work.work(POOL)
         tasks = work.tasks.set_axis(work.runs["run_id"].to_numpy()[work.tasks["run"].to_numpy()], axis=0)
         assert tasks.loc[str(kept), "cpu"] == 0.0

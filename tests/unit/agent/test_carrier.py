@@ -28,6 +28,7 @@ from preprov.model.notes import (
     FENCE,
     NOTICE,
     PRELOAD,
+    SLURM_NODE,
     STARTED,
     Report,
     fence,
@@ -329,6 +330,14 @@ def test_a_node_joins_when_it_is_verified_and_handed_over_and_not_before(home: P
     host.carrier.round()
     host.carrier.round()
     assert (home / "joined").exists()
+    host.carrier.close()
+
+
+def test_what_joins_a_node_is_told_which_node_it_is(home: Path) -> None:
+    host = Host(home, join=(("sh", "-c", f"echo $PREPROV_SLURM_NODE > {home}/joined"),))
+    host.box.notes[SLURM_NODE] = "cn7"
+    host.until("ready")
+    assert (home / "joined").read_text() == "cn7\n"
     host.carrier.close()
 
 

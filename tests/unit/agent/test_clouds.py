@@ -12,11 +12,16 @@ from botocore.credentials import Credentials
 from preprov.agent.clouds import CloudError, Letterbox, Machine, letterbox
 from preprov.agent.clouds.http import Http
 from preprov.agent.clouds.sigv4 import Keys, signed
-from preprov.model.notes import DRAIN, NOTICE, POOL, PRELOAD, REPORT, gather, spread
+from preprov.model.notes import DRAIN, NOTICE, POOL, PRELOAD, REPORT, SLURM_NODE, gather, spread
 from preprov.testing.fake_metadata import Asked, AwsMetadata, AzureMetadata, GcpMetadata, MetadataServer, Vm
 
 CLOUDS = ("aws", "gcp", "azure")
-NOTES = {POOL: "night", DRAIN: "yes", **spread(PRELOAD, {"images": [], "datasets": [{"key": "a@1"}]})}
+NOTES = {
+    POOL: "night",
+    DRAIN: "yes",
+    SLURM_NODE: "cn7",
+    **spread(PRELOAD, {"images": [], "datasets": [{"key": "a@1"}]}),
+}
 
 
 class Cloud:
@@ -69,6 +74,7 @@ def test_it_reads_what_the_controller_noted(cloud: Cloud) -> None:
     box.machine()
     notes = box.orders()
     assert notes[DRAIN] == "yes"
+    assert notes[SLURM_NODE] == "cn7"
     assert gather(PRELOAD, notes) == {"images": [], "datasets": [{"key": "a@1"}]}
     cloud.vm.notes = {}
     assert box.orders().get(DRAIN) is None

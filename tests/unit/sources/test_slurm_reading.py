@@ -17,13 +17,13 @@ from preprov.model.errors import SourceError
 from preprov.model.time import from_epoch
 from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
-from preprov.slurm.commands import SlurmCommands
+from preprov.slurm.commands import SlurmCommands, run_command
 from preprov.slurm.errors import SlurmError, Trouble
 from preprov.slurm.rest import SlurmRest
 from preprov.sources.budget import RequestBudget
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
-from preprov.testing.fake_slurm import FakeJob, FakePartition, FakeSlurm
+from preprov.testing.fake_slurm import FakeJob, FakePartition, FakeReservation, FakeSlurm
 from preprov.testing.fake_slurmrestd import FakeSlurmrestd
 from preprov.testing.live_source_contract import POOL, held, read, unrouted
 from preprov.testing.store_examples import T0
@@ -433,11 +433,55 @@ def test_partitions_are_asked_for_every_few_minutes_and_where_they_are_hidden_th
     assert all(b.limits is None for b in batches), "those that were told stay"
 
 
-def test_a_partition_that_tonights_jobs_fill_is_the_bottleneck(tmp_path: Path) -> None:
-    """A crontab's array of twelve, an hour each, where there is room for four."""
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_a_reservation_has_its_cores_of_a_partition_while_it_holds(tmp_path: Path, newer: bool) -> None:
+    w = World(tmp_path, 600.0, newer=newer)
+    w.slurm.partitions = [FakePartition("batch", 4), FakePartition("gone", 4, state="DOWN")]
+    now = float(int(w.slurm.now()))
+    w.slurm.reservations = [
+        FakeReservation("maint", "cn[1-3]", now + 3600, now + 7200, 6),
+        FakeReservation("half", "cn[4-5]", now - 60, now + 60, 2),  # one of its nodes is in another partition
+        FakeReservation("nightly", "cn1", now - 3600, now + 600, 2, "DAILY,SPEC_NODES"),
+        FakeReservation("over", "cn[1-4]", now - 7200, now - 10, 8),
+        FakeReservation("licences", "", now, now + 600, 0),
+    ]
+    w.read()
+    batch, gone = w.ports.sources.limits()
+    assert (batch.name, batch.slots, gone.slots, gone.reserved) == ("batch", 8.0, 0.0, ())
+    day = 86_400.0
+    assert [n for _, _, n in batch.reserved] == [2, 1, 6, 2, 2]
+    begins, ends = ([span[i] - now + 600.0 for span in batch.reserved] for i in (0, 1))
+    assert begins == pytest.approx([-3600, -60, 3600, day - 3600, 2 * day - 3600], abs=2.0), "by our clock"
+    assert ends == pytest.approx([600, 60, 7200, day + 600, 2 * day + 600], abs=2.0)
+
+
+def test_a_cluster_that_does_not_show_its_reservations_is_read_without(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+
+    def run(argv, stdin=None):
+        if "reservation" in argv:
+            raise SlurmError(Trouble.DENIED, "Access/permission denied", "scontrol show")
+        return w.slurm.run(argv, stdin)
+
+    source = SlurmSource(SlurmSettings("c"), SlurmReader(SlurmCommands(run), RequestBudget(1e6, w)), w, wall=w.wall)
+    batches = list(source.changes(SourceState(), w.now()))
+    assert [n for b in batches for n in b.notes] == [
+        "reservations are not known: scontrol show: Access/permission denied"
+    ]
+    assert [f.slots for b in batches for f in b.limits or ()] == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("kept_h", "waits_h"), [(0, 12), (24, 30), (1, 18)], ids=["all", "a node less", "an hour later all"]
+)
+def test_a_partition_that_tonights_jobs_fill_is_the_bottleneck(tmp_path: Path, kept_h: int, waits_h: int) -> None:
+    """A crontab's array of twelve, an hour each, where there is room for four, or for two while one node is kept."""
     w = World(tmp_path, 0.0)
     w.slurm.partitions = [FakePartition("batch", 2)]
     turn = datetime.fromtimestamp(w.wall(), UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+    if kept_h:
+        end = turn.timestamp() + kept_h * 3600.0
+        w.slurm.reservations = [FakeReservation("maint", "cn1", turn.timestamp() - 600.0, end, 2)]
     crontab = tmp_path / "root.cron"
     crontab.write_text(f"0 {turn.hour} * * * sbatch --job-name=wave --partition=batch wave.sh\n")
     yesterday = turn.timestamp() - 86_400.0
@@ -454,7 +498,7 @@ def test_a_partition_that_tonights_jobs_fill_is_the_bottleneck(tmp_path: Path) -
     found = foresee(w.ports.work.work(POOL), w.ports.work.schedules(POOL), w.ports.sources.limits(), w.now(), 8)
     assert found.keys() == {"slurm_partition/cluster/batch"}
     (waits,) = found.values()
-    assert waits.sum() == pytest.approx(4 * 3600.0 + 4 * 7200.0)
+    assert waits.sum() == pytest.approx(waits_h * 3600.0)
 
 
 @pytest.mark.parametrize(
@@ -480,6 +524,40 @@ def test_a_queue_that_hides_jobs_of_others_is_not_found_good(
     found = [f for f in w.reader.examine() if f.what == "jobs of others"]
     assert [(f.state, f.found.partition(":")[0]) for f in found] == ([("warn", said)] if said else [])
     assert all("adminlevel=Operator" in f.hint for f in found)
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
+def test_over_rest_jobs_that_are_hidden_are_counted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, newer: bool
+) -> None:
+    w = World(tmp_path, 0.0, newer=newer)
+    restd = FakeSlurmrestd(w.slurm)
+    monkeypatch.setattr(httpx, "get", restd.get)
+    reader = SlurmReader(SlurmRest("http://slurm", "ana", lambda: "token"), RequestBudget(1e6, w))
+    source = SlurmSource(SlurmSettings("cluster"), reader, w, wall=w.wall)
+
+    def said() -> list[tuple[str, str, str]]:
+        return [(f.what, f.state, f.found) for f in source.examine() if f.what in ("jobs of others", "arrays")]
+
+    w.slurm.add(user="ana", elements="0-4%2").array_id = 1
+    w.slurm.add(user="ben", state="RUNNING", node="cn1", start=w.slurm.now())
+    w.slurm.end(w.slurm.add(user="ben"), "COMPLETED")
+    assert said() == [], "all is shown"
+    restd.private = "ana"
+    ((what, state, found),) = said()
+    assert (what, state) == ("jobs of others", "warn")
+    assert "counts 6 jobs" in found
+    assert "shows this user 5" in found
+    w.slurm.jobs[1].elements = "0,2,4,6,8,..."
+    assert said() == [("arrays", "warn", "elements are missing of 1 arrays that wait")]
+
+
+def test_the_commands_are_asked_for_whole_lists_of_elements(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "squeue"
+    told.write_text("""#!/bin/sh\nprintf '{"said": "%s"}' "$SLURM_BITSTR_LEN"\n""")
+    told.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert json.loads(run_command()(["squeue"], None))["said"] == "0"
 
 
 def test_whether_what_running_jobs_use_can_be_asked_is_tried(tmp_path: Path) -> None:
