@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,12 +23,14 @@ class Boot:
 
     Attributes:
         serial: how many machines it had before. failures: boots in a row that did not come in time.
+        refused: why there was no machine for this boot; "" = there was. Slurm forgets it at its ResumeTimeout.
     """
 
     where: str
     name: str
     serial: int = 0
     failures: int = 0
+    refused: str = ""
 
     @property
     def token(self) -> str:
@@ -75,14 +77,14 @@ class Boots:
         with os.fdopen(file, "r+") as f:
             fcntl.flock(f, fcntl.LOCK_EX)
             boot = _read(f.read(), where, name)
-            before = (boot.serial, boot.failures)
+            before = replace(boot)
             try:
                 yield boot
             finally:
-                if (boot.serial, boot.failures) != before:
+                if boot != before:
                     f.seek(0)
                     f.truncate()
-                    json.dump({"serial": boot.serial, "failures": boot.failures}, f)
+                    json.dump({"serial": boot.serial, "failures": boot.failures, "refused": boot.refused}, f)
                     f.flush()
                     os.fsync(f.fileno())
 
@@ -94,6 +96,6 @@ def _read(text: str, where: str, name: str) -> Boot:
     """A file that a crash left empty or cut short counts as none: a token that was used makes nothing again."""
     try:
         raw = json.loads(text) if text else {}
-        return Boot(where, name, int(raw.get("serial", 0)), int(raw.get("failures", 0)))
+        return Boot(where, name, int(raw.get("serial", 0)), int(raw.get("failures", 0)), str(raw.get("refused", "")))
     except (ValueError, AttributeError, TypeError):
         return Boot(where, name)

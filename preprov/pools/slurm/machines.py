@@ -58,6 +58,7 @@ class Machines:
         """One for a node: there already, woken, or launched. Returns why not, "" if there is one."""
         vendor = self._of(group)
         with self._boots.of(group.where, place.name) as boot:
+            boot.refused = ""
             try:
                 # What was there when we looked may have been suspended while we waited for our turn.
                 machine = place.machine and self.by_node(group).get(place.name)

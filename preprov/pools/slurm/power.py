@@ -111,13 +111,13 @@ class PowerPrograms:
                 why = f"{e.kind}: {e.what}"
             if why:
                 for name in names:
-                    self._refuse(slurm, name, why, out)
+                    self._refuse(group, slurm, name, why, out)
                 continue
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 refusals = list(pool.map(partial(self._machines.provide, group), found))
             for place, why in zip(found, refusals, strict=True):
                 if why:
-                    self._refuse(slurm, place.name, why, out)
+                    self._refuse(group, slurm, place.name, why, out)
             left = {p.name for p, why in zip(found, refusals, strict=True) if not why}
             self._give_up(group, slurm, left, out)
             awaited.append(_Awaited(group, slurm, left, began + self._resume_s(slurm) - _SPARE_S))
@@ -217,7 +217,7 @@ class PowerPrograms:
 
     def _turn_away(self, a: _Awaited, name: str, machine: Node, why: str, out: Done) -> bool:
         """It will not do; True."""
-        self._refuse(a.slurm, name, why, out)
+        self._refuse(a.group, a.slurm, name, why, out)
         try:
             self._machines.end(a.group, machine)
         except PoolError as e:  # an observation shows that it is there without Slurm
@@ -231,12 +231,14 @@ class PowerPrograms:
         except SlurmError:
             return True
 
-    def _refuse(self, slurm: SlurmCommands, name: str, why: str, out: Done) -> None:
+    def _refuse(self, group: SlurmGroup, slurm: SlurmCommands, name: str, why: str, out: Done) -> None:
         """Tell Slurm at once, so that the job goes elsewhere instead of waiting for the ResumeTimeout."""
         out.failed[name] = why
         log.error("no machine", node=name, why=why)
+        with self._boots.of(group.where, name) as boot:
+            boot.refused = f"{view.REFUSED}: {why}"[:200]
         try:
-            slurm.update_nodes([name], state="down", reason=f"{view.REFUSED}: {why}"[:200])
+            slurm.update_nodes([name], state="down", reason=boot.refused)
         except SlurmError as e:
             log.error("Slurm was not told", node=name, said=e.said)
 
@@ -304,13 +306,13 @@ class PowerPrograms:
         return out
 
     def _clear(self, group: SlurmGroup, slurm: SlurmCommands, place: Place, out: Done) -> None:
-        """What its vendor refused, Slurm was told at once: that is no boot that failed, and is given back in time."""
+        """What its vendor refused, Slurm was told at once: no boot that failed, and it stays refused for a while."""
         if place.slurm is not None and not place.slurm.is_down:
             out.failed[place.name] = "Slurm does not hold it for failed, or has tried it again: left alone"
             return
-        refused = place.slurm is not None and place.slurm.is_down and place.slurm.reason.startswith(view.REFUSED)
         try:
             with self._boots.of(group.where, place.name) as boot:
+                refused, boot.refused = boot.refused, ""
                 self._unmark(slurm, place, Standby.COLD, None if refused else self._failure(slurm, place))
                 left = [m for m in (place.machine, *place.older) if m is not None]
                 for m in left:
@@ -321,6 +323,7 @@ class PowerPrograms:
                     boot.ended()
                 failures = boot.failures
             if refused:
+                slurm.update_nodes([place.name], state="down", reason=refused)
                 out.done[place.name] = f"refused by {group.vendor}: may be tried again after {group.retry_s:g} s"
                 return
             if failures >= _FAILURES:

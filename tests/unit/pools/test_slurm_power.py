@@ -170,8 +170,7 @@ def time_out(world: FakeSlurmWorld, name: str = "cn1") -> Done:
     world.slurm.nodes[name].flags -= {"_resume"}
     world.programs.resume(name)
     node.state, node.flags = "DOWN", {"CLOUD", "POWERED_DOWN"}
-    if not node.reason:
-        node.reason, node.reason_at = "ResumeTimeout reached", world.slurm.now()
+    node.reason, node.reason_at = "ResumeTimeout reached", world.slurm.now()
     return world.programs.fail(name)
 
 
