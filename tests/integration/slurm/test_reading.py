@@ -160,7 +160,7 @@ def test_over_its_rest_service_the_same_is_read(world: SlurmWorld) -> None:
         for told in (rest.jobs(), commands.jobs()):
             (waits,) = [j for j in told if j.job_id == array]
             assert elements(waits.array_tasks) == [*range(1, 80, 2)], "though they take more than 64 characters"
-        assert rest.counted() is not None
+        world.until(lambda: rest.counted() is not None, "the controller to count, as it does once it is up")
         assert {p.name for p in rest.partitions()} == {p.name for p in commands.partitions()}
         since = now - timedelta(hours=1)
         assert {j.job_id for j in rest.ended(since, now)} == {j.job_id for j in commands.ended(since, now)}
