@@ -36,7 +36,9 @@ class ForecastStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeadObservation:
-    """One warming, from decision to ready. `outcome`: "ready", "failed", "insufficient_capacity".
+    """One warming, from decision to ready. `outcome`: "ready", "failed", "insufficient_capacity", "partial".
+
+    "partial": it went well, but of its stages some are not known; `seconds` is the sum of those that are.
 
     Attributes:
         seconds: until ready, or until it was given up. stages: allocate, boot, image, data, join.
