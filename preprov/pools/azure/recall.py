@@ -2,8 +2,8 @@
 
 A virtual machine keeps `timeCreated`, and its instance view the time of the status it has now
 (https://learn.microsoft.com/rest/api/compute/virtual-machines/instance-view). That is the end of its provisioning,
-which waits for the agent of its system, until anything changes it: a start, a tag, an extension. Of what came before the
-last change, and of machines that are gone, Azure Resource Manager keeps nothing.
+which waits for the agent of its system, until anything changes it: a start, a tag, an extension. Of what came before
+the last change, and of machines that are gone, Azure Resource Manager keeps nothing.
 """
 
 from collections import Counter
