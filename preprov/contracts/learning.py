@@ -38,7 +38,7 @@ class ForecastStore(Protocol):
 class LeadObservation:
     """One warming, from decision to ready. `outcome`: "ready", "failed", "insufficient_capacity", "partial".
 
-    "partial": it went well, but of its stages some are not known; `seconds` is the sum of those that are.
+    "partial": it went well, but only parts of the way are known; `seconds` is what these took.
 
     Attributes:
         seconds: until ready, or until it was given up. stages: allocate, boot, image, data, join.

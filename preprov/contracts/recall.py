@@ -17,7 +17,8 @@ class Warmed:
         zone, instance_type: "" = the record does not tell.
         failed: it was never in service. lacked: because the vendor had no machine, which says nothing of this one.
         stages: as in `LeadObservation`, those that the record tells.
-        whole: False = the record tells these stages alone, and `seconds` is their sum.
+        whole: False = the record tells parts of the way alone, and `seconds` is what they took; an image that is pulled
+            later may stand in `stages` beside it.
     """
 
     node_id: str
