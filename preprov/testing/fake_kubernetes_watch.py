@@ -29,9 +29,9 @@ class Journal:
             before = seen.get(uid)
             if before is None or before[0] != hash(text):
                 self._note(resource, "ADDED" if before is None else "MODIFIED", json.loads(text))
-                seen[uid] = hash(text), thing["metadata"]
+                seen[uid] = hash(text), json.loads(text)
         for uid in seen.keys() - objects.keys():
-            self._note(resource, "DELETED", {"metadata": dict(seen.pop(uid)[1])})
+            self._note(resource, "DELETED", seen.pop(uid)[1])
         return self.version
 
     def forget(self) -> None:
