@@ -1,9 +1,9 @@
 """What Compute Engine's operations tell of machines that were asked for: when, and when each was there, or was not.
 
 `zoneOperations.list` has one operation for each machine that a managed instance group inserts, starts or resumes, with
-`insertTime` (asked for), `endTime` and, where it failed, `error` (https://cloud.google.com/compute/docs/reference/rest/
-v1/zoneOperations). "Completed Operation resources have a limited retention period": two weeks, as `gcloud compute
-operations list` has it. Nothing records when a machine had booted, so allocation is all that is told.
+`insertTime` (asked for), `endTime` and, where it failed, `error`. "Completed Operation resources have a limited
+retention period": two weeks, as `gcloud compute operations list` has it. Nothing records when a machine had booted, so
+allocation is all that is told. See https://cloud.google.com/compute/docs/reference/rest/v1/zoneOperations.
 """
 
 from collections import Counter

@@ -57,7 +57,7 @@ class KubernetesSource:
     An API server remembers nothing: what was deleted before anybody looked is not known, so passes should come more
     often than `ttlSecondsAfterFinished` is long. One pass in a quarter of an hour lists everything; those between read
     what changed, where that may be watched. So does the first of a process: the cursor has the version up to which each
-    kind was read (and when it was listed), unless Kueue holds work, or the priority classes are others.
+    kind was read (and when it was listed), unless Kueue holds work, or the address or the priority classes are others.
     """
 
     def __init__(self, settings: KubernetesSettings, client: KubernetesClient) -> None:
@@ -117,14 +117,18 @@ class KubernetesSource:
         mirror, told = self._mirror, {"seen": epoch(now)}
         if mirror.kueue or not mirror.followed:
             return json.dumps(told)
-        return json.dumps({**told, "stand": mirror.stand, "classes": _digest(known.priorities)})
+        return json.dumps({**told, "stand": mirror.stand, "terms": self._terms(known)})
 
     def _go_on(self, cursor: str, known: Known) -> None:
         """Where another process stopped, if its cursor says enough."""
         told = _read(cursor)
-        if told.get("classes") == _digest(known.priorities) and isinstance(told.get("stand"), dict):
+        if told.get("terms") == self._terms(known) and isinstance(told.get("stand"), dict):
             self._mirror.resume(told["stand"], self._client.namespaces)
             self._before = known
+
+    def _terms(self, known: Known) -> str:
+        """Of what a version is one, and by what else runs were told: a digest."""
+        return sha256(json.dumps([self._client.where, sorted(known.priorities.items())]).encode()).hexdigest()[:16]
 
     def _held(self, known: Known) -> Known:
         """With what Kueue has set aside; runs of which anything but their objects has changed are told again."""
@@ -243,10 +247,6 @@ def _each(items: Iterator[Any]) -> list[Json]:
 def _spec(of: Json) -> Json:
     spec = of.get("spec")
     return spec if isinstance(spec, Mapping) else {}
-
-
-def _digest(classes: Mapping[str, int]) -> str:
-    return sha256(json.dumps(sorted(classes.items())).encode()).hexdigest()[:16]
 
 
 def _read(cursor: str) -> Mapping[str, Any]:

@@ -202,6 +202,16 @@ def test_other_priority_classes_are_a_reason_to_list_everything(cluster: Cluster
     assert cluster.told() == WHOLE
 
 
+def test_another_address_is_a_reason_to_list_everything(cluster: Cluster, place: Make, tmp_path: Path) -> None:
+    made = place()
+    filled(cluster, made)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with cluster.served(elsewhere) as made.kubeconfig:
+        made.restart()
+        assert made.read() == Applied(same=12)
+        assert cluster.told() == WHOLE
+
+
 def test_everything_is_listed_again_after_a_quarter_of_an_hour(cluster: Cluster, place: Make) -> None:
     made = place()
     filled(cluster, made)
