@@ -36,7 +36,9 @@ class ForecastStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeadObservation:
-    """One warming, from decision to ready. `outcome`: "ready", "failed", "insufficient_capacity".
+    """One warming, from decision to ready. `outcome`: "ready", "failed", "insufficient_capacity", "partial".
+
+    "partial": it went well, but only parts of the way are known; `seconds` is what these took.
 
     Attributes:
         seconds: until ready, or until it was given up. stages: allocate, boot, image, data, join.

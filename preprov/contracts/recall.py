@@ -1,6 +1,7 @@
 """How long machines took before preprov was there, out of what a vendor or a scheduler has recorded."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +15,10 @@ class Warmed:
     Attributes:
         node_id: of the machine. at: when it was in service, or was given up. seconds: since it was asked for.
         zone, instance_type: "" = the record does not tell.
-        failed: it was never in service.
+        failed: it was never in service. lacked: because the vendor had no machine, which says nothing of this one.
+        stages: as in `LeadObservation`, those that the record tells.
+        whole: False = the record tells parts of the way alone, and `seconds` is what they took; an image that is pulled
+            later may stand in `stages` beside it.
     """
 
     node_id: str
@@ -24,6 +28,9 @@ class Warmed:
     instance_type: str = ""
     came_from: Standby = Standby.COLD
     failed: bool = False
+    lacked: bool = False
+    stages: Mapping[str, float] = field(default_factory=dict)
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from preprov.contracts import LeadObservation, RecallsLeads
+from preprov.contracts import LeadObservation, RecallsLeads, Warmed
 from preprov.control.context import Context
 from preprov.model.errors import PoolError
 from preprov.model.pools import Group, Pool
@@ -70,7 +70,8 @@ def _recall(ctx: Context, pool: Pool, group: Group, since: datetime) -> Recalled
             came_from=w.came_from,
             seconds=w.seconds,
             node_id=w.node_id,
-            outcome="failed" if w.failed else "ready",
+            stages=w.stages,
+            outcome=_outcome(w),
             recorded=group.provider,
         )
         for w in found.warmed
@@ -84,3 +85,11 @@ def _recall(ctx: Context, pool: Pool, group: Group, since: datetime) -> Recalled
     done = Recalled(group.name, len(told), len(new), len(told) - len(new), oldest, found.means, found.left_out)
     log.info("lead times on record", pool=pool.name, group=group.name, found=done.found, new=done.new)
     return done
+
+
+def _outcome(w: Warmed) -> str:
+    if w.lacked:
+        return "insufficient_capacity"
+    if w.failed:
+        return "failed"
+    return "ready" if w.whole else "partial"

@@ -16,6 +16,12 @@ from preprov.model.reservations import Reservation
 from preprov.model.work import State, TaskRun, task_of
 from preprov.planning.placement import why_nowhere
 
+_ENDED: Final = {
+    "ready": "ready",
+    "failed": "given up",
+    "partial": "had its machine, as far as is on record,",
+    "insufficient_capacity": "no machine was to be had",
+}
 _MOST_NODES: Final = 20
 
 
@@ -64,7 +70,7 @@ def why_node(ctx: Context, node_id: str) -> Story:
     events += [
         Event(
             o.at,
-            f"ready after {o.seconds:.1f} s from {o.came_from}",
+            f"{_ENDED.get(o.outcome, o.outcome)} after {o.seconds:.1f} s from {o.came_from}",
             why=", ".join(f"{k} {v:.1f} s" for k, v in o.stages.items()),
         )
         for o in leads

@@ -81,6 +81,13 @@ class Cluster:
 
         return self._pages(client.CoreV1Api(self._api).list_node, label_selector=selector)
 
+    def events(self, reason: str) -> list[Json]:
+        """Events of all namespaces that have this reason: a cluster keeps them for an hour, as a rule."""
+        from kubernetes import client
+
+        core: Any = client.CoreV1Api(self._api)
+        return self._pages(core.list_event_for_all_namespaces, field_selector=f"reason={reason}")
+
     def create_job(self, job: Json) -> bool:
         """Make a Job; False if one of that name is there, over or not."""
         from kubernetes import client

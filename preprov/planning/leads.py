@@ -28,6 +28,7 @@ FAILING_S: Final = 1800.0
 _FAILING: Final = 3
 SAME: Final = timedelta(hours=1)
 """Two observations of a node within this time, from the same state, are of one warming."""
+_APART: Final = ("insufficient_capacity", "partial")
 STAGES: Final = ("allocate", "boot", "image", "data", "join")
 _FAILURES_PRIOR: Final = (0.4, 20.0)
 _SIGMA: Final = (0.05, 1.5)
@@ -100,10 +101,10 @@ class Telling:
         kinds: dict[tuple[object, ...], list[LeadObservation]] = {}
         last: dict[str, dict[str, LeadObservation]] = {}
         for o in observations:
-            lack = o.outcome == "insufficient_capacity"
-            kinds.setdefault((o.provider, o.zone, o.instance_type, o.image, o.came_from, lack), []).append(o)
+            apart = o.outcome if o.outcome in _APART else ""
+            kinds.setdefault((o.provider, o.zone, o.instance_type, o.image, o.came_from, apart), []).append(o)
             mine = last.setdefault(o.pool, {})
-            if not lack and (o.group not in mine or o.at >= mine[o.group].at):
+            if not apart and (o.group not in mine or o.at >= mine[o.group].at):
                 mine[o.group] = o
         kept = (o for seen in kinds.values() for o in sorted(seen, key=lambda o: o.at)[-KEPT:])
         return cls(tuple(kept), {pool: tuple(groups.values()) for pool, groups in last.items()})
@@ -122,13 +123,13 @@ def once(observations: Iterable[LeadObservation]) -> list[LeadObservation]:
     every = list(observations)
     if not any(o.recorded for o in every):
         return every
-    seen: dict[tuple[str, str, Standby], list[datetime]] = {}
+    seen: dict[tuple[str, str, Standby, bool], list[datetime]] = {}
     for o in every:
         if not o.recorded:
-            seen.setdefault((o.provider, o.node_id, o.came_from), []).append(o.at)
+            seen.setdefault(_warming(o), []).append(o.at)
     out = []
     for o in every:
-        key = (o.provider, o.node_id, o.came_from)
+        key = _warming(o)
         if o.recorded and any(abs(at - o.at) <= SAME for at in seen.get(key, ())):
             continue
         out.append(o)
@@ -137,17 +138,23 @@ def once(observations: Iterable[LeadObservation]) -> list[LeadObservation]:
     return out
 
 
+def _warming(o: LeadObservation) -> tuple[str, str, Standby, bool]:
+    """What is one warming if it is of about the same time; that there was no machine for it is told beside it."""
+    return (o.provider, o.node_id, o.came_from, o.outcome == "insufficient_capacity")
+
+
 def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: datetime) -> Leads:
     """Fit a lognormal per (provider, zone, type, image, state).
 
     Location is the weighted median of the logarithms and spread their weighted MAD (robust to a stuck boot), both drawn
     to the next coarser level: image -> type and zone -> type -> provider -> as configured. Failures tell nothing about
-    the time and are counted apart; `insufficient_capacity` sets the offering back for a while.
+    the time and are counted apart; `insufficient_capacity` sets the offering back for a while. A warming of which only
+    parts are known was at least as long as these: what is configured is raised to that.
 
     Args:
         observations: in any order; those after `now` or of other providers are ignored.
     """
-    seen = [o for o in observations if o.at <= now and o.outcome in ("ready", "failed")]
+    seen = [o for o in observations if o.at <= now and o.outcome in ("ready", "failed", "partial")]
     table: dict[_Key, LeadTime] = {}
     failures: dict[_Key, float] = {}
     fitted_to: dict[_Key, Sequence[Ready]] = {}
@@ -159,9 +166,12 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
                 levels = _levels(own, offering, state, image.get(group.name, ""))
                 key = (group.name, offering.key, state)
                 ready = [Ready.of(level, now) for level in levels]
-                if any(r.seen for r in ready):
-                    table[key] = _fit([(r.seconds, r.weights) for r in ready], group.lead_time(state))
-                    fitted_to[key] = ready
+                parts = [Ready.of(level, now, "partial") for level in levels]
+                if any(r.seen for r in (*ready, *parts)):
+                    least = _at_least(group.lead_time(state), parts)
+                    seen_whole = any(r.seen for r in ready)
+                    table[key] = _fit([(r.seconds, r.weights) for r in ready], least) if seen_whole else least
+                    fitted_to[key] = [Ready.both(*two) for two in zip(ready, parts, strict=True)]
                 if any(levels):
                     failures[key] = _failure_rate(levels)
     return Leads(pool, table, failures, _set_back(pool, observations, now), fitted_to)
@@ -169,24 +179,40 @@ def learn_leads(pool: Pool, observations: Sequence[LeadObservation], now: dateti
 
 @dataclass(frozen=True)
 class Ready:
-    """Observations of one level that became ready: the seconds each took, and how much it counts."""
+    """Observations of one level that went well: the seconds each took, and how much it counts."""
 
     seen: list[LeadObservation]
     seconds: Floats
     weights: Floats
 
     @classmethod
-    def of(cls, level: list[LeadObservation], now: datetime) -> "Ready":
-        """Those of a level that did become ready."""
-        seen = [o for o in level if o.outcome == "ready"]
+    def of(cls, level: list[LeadObservation], now: datetime, outcome: str = "ready") -> "Ready":
+        """Those of a level that ended so."""
+        seen = [o for o in level if o.outcome == outcome]
         ages = np.array([(now - o.at).total_seconds() for o in seen], dtype=np.float64)
         return cls(seen, np.array([o.seconds for o in seen], dtype=np.float64), np.exp2(-ages / HALF_LIFE_S))
+
+    @classmethod
+    def both(cls, one: "Ready", other: "Ready") -> "Ready":
+        """The observations of two."""
+        seconds, weights = ((one.seconds, other.seconds), (one.weights, other.weights))
+        return cls([*one.seen, *other.seen], np.concatenate(seconds), np.concatenate(weights))
 
     def part(self, stage: str) -> tuple[Floats, Floats]:
         """Seconds of a stage and weights, of those in which it was seen."""
         seconds = np.array([o.stages.get(stage, np.nan) for o in self.seen], dtype=np.float64)
         known = ~np.isnan(seconds)
         return seconds[known], self.weights[known]
+
+
+def _at_least(configured: LeadTime, parts: Sequence[Ready]) -> LeadTime:
+    """What is configured, but no shorter than what parts of the way took alone."""
+    known = np.concatenate([p.seconds for p in parts] or [np.empty(0)])
+    if not len(known):
+        return configured
+    middle = max(float(np.median(known)), _SHORTEST_S)
+    alone = _fit([(p.seconds, p.weights) for p in parts], LeadTime(middle, 2 * middle))
+    return LeadTime(max(configured.median_s, alone.median_s), max(configured.p95_s, alone.p95_s))
 
 
 def _split(levels: Sequence[Ready]) -> Mapping[str, LeadTime]:
@@ -205,7 +231,7 @@ def _images(pool: Pool, seen: Iterable[LeadObservation]) -> dict[str, str]:
     """The image each group launches now: that of its latest warming."""
     latest: dict[str, LeadObservation] = {}
     for o in seen:
-        if o.pool == pool.name and (o.group not in latest or o.at >= latest[o.group].at):
+        if o.pool == pool.name and o.outcome != "partial" and (o.group not in latest or o.at >= latest[o.group].at):
             latest[o.group] = o
     return {g: o.image for g, o in latest.items()}
 
@@ -298,7 +324,7 @@ def _set_back(pool: Pool, observations: Iterable[LeadObservation], now: datetime
 
 def _lacks_until(lacks: list[LeadObservation], launches: list[LeadObservation]) -> datetime:
     last = max(o.at for o in lacks)
-    well = max((o.at for o in launches if o.outcome == "ready"), default=None)
+    well = max((o.at for o in launches if o.outcome in ("ready", "partial")), default=None)
     again = [o for o in lacks if (well is None or o.at > well) and last - o.at < timedelta(seconds=INSUFFICIENT_MOST_S)]
     return last + timedelta(seconds=min(INSUFFICIENT_S * 2 ** max(len(again) - 1, 0), INSUFFICIENT_MOST_S))
 

@@ -57,6 +57,8 @@ class FakeAzure(FakeCloud):
         self.account = FakeAzureAccount(self)
         self.gallery = FakeGallery(self)
         self._operations: dict[str, _Operation] = {}
+        self._changed: dict[str, datetime] = {}
+        """Machine -> when it was written to last: its provisioning was over anew then, as with the real one."""
 
     # ---- what a test does
 
@@ -264,7 +266,9 @@ class FakeAzure(FakeCloud):
     def _vm_body(self, g: FakeVmss | None, m: FakeMachine, at: datetime) -> Json:
         state, now = m.status(at), self.clock.now()
         provisioning = {"creating": "Creating", "deleting": "Deleting", "failed": "Failed"}.get(state, "Succeeded")
-        told: Json = {"code": f"ProvisioningState/{m.error or provisioning.lower()}", "time": since(m, at).isoformat()}
+        changed = max(since(m, at), self._changed.get(m.name, m.created_at))
+        code = f"failed/{m.error}" if m.error else provisioning.lower()
+        told: Json = {"code": f"ProvisioningState/{code}", "time": changed.isoformat()}
         statuses = [told | ({"message": "no capacity"} if m.error else {})]
         if provisioning == "Succeeded":
             power = "deallocated" if state == "hibernated" else state
@@ -310,6 +314,7 @@ class FakeAzure(FakeCloud):
         m.generation += 1
         mine = (f"{REPORT}.", *([NOTICE] if self.agents.real else []))
         m.notes = {k: v for k, v in call.body.get("tags", m.notes).items() if not k.startswith(mine)}
+        self._changed[m.name] = self.clock.now()
         return self._get_vm(call)
 
     def _merge_tags(self, call: Call) -> Answer:

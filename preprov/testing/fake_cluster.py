@@ -21,6 +21,7 @@ ROOTS: Final[Mapping[str, tuple[str, str]]] = {
     "jobs": ("/apis/batch/v1", "batch"),
     "pods": ("/api/v1", ""),
     "nodes": ("/api/v1", ""),
+    "events": ("/api/v1", ""),
     "poddisruptionbudgets": ("/apis/policy/v1", "policy"),
     "priorityclasses": ("/apis/scheduling.k8s.io/v1", "scheduling.k8s.io"),
 }
@@ -37,7 +38,7 @@ class FakeCluster(FakeKubernetes):
         granted: (verb, group, resource) that are allowed, with a fourth the namespace in which; None = everything.
         called: those that were used. scopes: the same, each with the namespace that it was used in; "" = everywhere.
         size: allocatable of a node that is made, as Kubernetes writes it. most: nodes. boot_s: until one is ready.
-        idle_s: an empty node is taken away after so long.
+        idle_s: an empty node is taken away after so long. pull_s: how long the images of a pod take.
         refuse: the next writes are answered so: (status, Retry-After seconds).
         meanwhile: done before the next write is looked at, once: what somebody else does at the same moment.
     """
@@ -52,6 +53,7 @@ class FakeCluster(FakeKubernetes):
     boot_s: float = 60.0
     idle_s: float = 600.0
     pulls: bool = True
+    pull_s: float = 12.3
     refuse: list[tuple[int, int]] = field(default_factory=list)
     meanwhile: Callable[[], object] | None = None
     roots: Mapping[str, tuple[str, str]] = field(default_factory=lambda: dict(ROOTS))
@@ -92,6 +94,13 @@ class FakeCluster(FakeKubernetes):
         self.bump(made)
         self.settle()
         return made
+
+    def event(self, about: Json, kind: str, reason: str, message: str) -> Json:
+        """What somebody tells of an object; kept here for as long as the cluster is, and not for an hour."""
+        meta = about["metadata"]
+        whom = {"kind": kind, "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
+        told = {"involvedObject": whom, "reason": reason, "message": message, "firstTimestamp": stamp(self.now())}
+        return self.add("events", f"{meta['name']}.{len(self.objects['events'])}", told, namespace=meta["namespace"])
 
     def finish(self, pod: Json) -> None:
         """A pod has done its work."""
@@ -173,8 +182,8 @@ class FakeCluster(FakeKubernetes):
         found = [o for o in found if labels.items() <= o["metadata"].get("labels", {}).items()]
         for key, value in _pairs(query.get("fieldSelector", [""])[0]).items():
             part, _, name = key.partition(".")
-            assert key in ("spec.nodeName", "metadata.name"), key
-            found = [o for o in found if o[part].get(name) == value]
+            assert key in ("spec.nodeName", "metadata.name", "reason"), key
+            found = [o for o in found if (o[part].get(name) if name else o.get(part)) == value]
         return self._page(resource, found, query)
 
     def _get(
@@ -326,6 +335,7 @@ class FakeCluster(FakeKubernetes):
         good = self._suits(pod, like) and self._fits(pod, like, [])
         if good and name not in taken and len(self.objects["nodes"]) < self.most and self._priority(pod) >= -10:
             self.node(ready_in=self.boot_s)["status"]["for"] = name
+            self.event(pod, "Pod", "TriggeredScaleUp", f"pod triggered scale-up: [{{nodes 0->1 (max: {self.most})}}]")
 
     def _scale_down(self) -> None:
         for uid, node in list(self.objects["nodes"].items()):
@@ -337,8 +347,14 @@ class FakeCluster(FakeKubernetes):
 
     def _bind(self, pod: Json, node: Json) -> None:
         pod["spec"]["nodeName"] = node["metadata"]["name"]
-        begun = {"startTime": stamp(self.now())}
+        begun: Json = {"startTime": stamp(self.now())}
         waiting = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}]
+        placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(self.now())}
+        begun |= {"conditions": [placed]}
+        if self.pulls:
+            image = pod["spec"]["containers"][0].get("image", "registry/etl:1")
+            took = f"{self.pull_s:g}s ({self.pull_s:g}s including waiting). Image size: 1234 bytes."
+            self.event(pod, "Pod", "Pulled", f'Successfully pulled image "{image}" in {took}')
         pod["status"] = (
             {"phase": "Running", **begun} if self.pulls else {"phase": "Pending", "containerStatuses": waiting, **begun}
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from preprov.testing.fake_cluster import ROOTS, FakeCluster
-from preprov.testing.fake_kubernetes import Json
+from preprov.testing.fake_kubernetes import Json, stamp
 
 _KARPENTER: Final = "karpenter.sh/nodepool"
 _PRIORITY: Final = "karpenter.sh/deprovisioning-priority"
@@ -114,6 +114,8 @@ class FakeScaling(FakeCluster):
         name = f"{pool}-{node['metadata']['name']}"
         claim = self.add("nodeclaims", name, {"spec": {}, "labels": {_KARPENTER: pool}}, namespace="")
         claim["status"]["nodeName"] = node["metadata"]["name"]
+        launched = {"type": "Launched", "status": "True", "lastTransitionTime": stamp(self.now())}
+        claim["status"]["conditions"] = [launched]
         self.bump(claim)
 
     def _order(self, claim: Json) -> tuple[bool, int, str]:

@@ -7,7 +7,7 @@ only, as they do in the real one.
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from preprov.model.pools import Standby
 from preprov.testing.fake_cloud import Answer, ApiError, Call, Json
@@ -27,6 +27,15 @@ from preprov.testing.fake_machines import FakeMachine
 
 if TYPE_CHECKING:
     from preprov.testing.fake_gcp import FakeGcp
+
+_DOES: Final = {
+    "SUSPENDING": "suspend",
+    "STOPPING": "stop",
+    "RESUMING": "resume",
+    "STARTING": "start",
+    "DELETING": "delete",
+}
+"""What a group does to its members -> the operation that this is on each of them."""
 
 
 class FakeGcpGroups:
@@ -143,6 +152,7 @@ class FakeGcpGroups:
         m = FakeMachine(name, g.machine_type, cloud.zone, now, g.spot, notes=notes)
         m.address, m.posted, m.lead_s = cloud.agents.next_address(), {} if cloud.agents.real else None, cloud.lead_s
         m.action, m.error = "CREATING", self._lack(g)
+        cloud.operations.begin("insert", f"instances/{name}", MAKING[-1][0], error=m.error)
         if not m.error:
             m.follow(now, "CREATING", MAKING)
             m.boots(Standby.COLD, MAKING[-1][0], now, "checksum differs" if cloud.spoiled and notes else "")
@@ -181,7 +191,9 @@ class FakeGcpGroups:
                 del g.members[n]
                 continue
             wakes = verb.action in ("RESUMING", "STARTING")
+            kind, over_s = _DOES[verb.action], verb.steps[-1][0]
             m.error = "ZONE_RESOURCE_POOL_EXHAUSTED" if wakes and g.machine_type in self._cloud.faults.short else ""
+            self._cloud.operations.begin(kind, f"instances/{n}", over_s, error=m.error)
             if m.error:
                 m.action = verb.action
                 continue

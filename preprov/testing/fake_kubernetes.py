@@ -253,6 +253,7 @@ class FakeKubernetes:
             if query.get("watch", [""])[0] in ("true", "True"):
                 return self._watch(name, namespace, query)
             found = [o for o in self.objects[name].values() if namespace in ("", o["metadata"]["namespace"])]
+            found = _selected(found, query)
             version = 0 if "continue" in query else self.journal.look(name, self.objects[name])
             return self._page(name, found, query, version)
         return 404, status(404, "NotFound")
@@ -310,6 +311,18 @@ class FakeKubernetes:
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+def _selected(found: list[Json], query: Mapping[str, list[str]]) -> list[Json]:
+    """Those with these labels, and of this name: more is not asked for."""
+    labels = [pair.split("=", 1) for pair in query.get("labelSelector", [""])[0].split(",") if pair]
+    field, _, name = query.get("fieldSelector", [""])[0].partition("=")
+    assert field in ("", "metadata.name"), field
+    return [
+        o
+        for o in found
+        if all(o["metadata"]["labels"].get(k) == v for k, v in labels) and (not field or o["metadata"]["name"] == name)
+    ]
 
 
 def pod_spec(cpu: str = "500m", memory: str = "1Gi", image: str = "registry/etl:1", **more: Any) -> Json:

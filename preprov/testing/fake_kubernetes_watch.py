@@ -18,7 +18,7 @@ class Journal:
 
     version: int = 1
     oldest: int = 0
-    _seen: dict[str, dict[str, tuple[int, Json]]] = field(default_factory=dict)
+    _seen: dict[str, dict[str, str]] = field(default_factory=dict)
     _changes: dict[str, list[tuple[int, str, Json]]] = field(default_factory=dict)
 
     def look(self, resource: str, objects: Mapping[str, Json]) -> int:
@@ -27,11 +27,11 @@ class Journal:
         for uid, thing in list(objects.items()):
             text = json.dumps(thing)
             before = seen.get(uid)
-            if before is None or before[0] != hash(text):
+            if before != text:
                 self._note(resource, "ADDED" if before is None else "MODIFIED", json.loads(text))
-                seen[uid] = hash(text), thing["metadata"]
+                seen[uid] = text
         for uid in seen.keys() - objects.keys():
-            self._note(resource, "DELETED", {"metadata": dict(seen.pop(uid)[1])})
+            self._note(resource, "DELETED", json.loads(seen.pop(uid)))
         return self.version
 
     def forget(self) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote
+from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote, Recollection
 from preprov.model.errors import PoolError
 from preprov.model.pools import Offering, Pool, Standby
-from preprov.pools.azure import doctor, limits, permissions, prices, settings
+from preprov.pools.azure import doctor, limits, permissions, prices, recall, settings
 from preprov.pools.azure.clients import Clients
 from preprov.pools.azure.group import ScaleSet, Tools
 from preprov.pools.azure.images import Gallery
@@ -92,6 +92,10 @@ class AzureProvider(MachineProvider):
     def disk_gib(self, pool: Pool, group: str) -> float | None:
         """As the contract says."""
         return limits.disk_gib(self._lender(pool, group))
+
+    def recall_leads(self, pool: Pool, group: str, since: datetime) -> Recollection:
+        """As the contract says: of machines that exist and were not changed since they were made."""
+        return recall.recall(self._lender(pool, group), since)
 
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
         """As the contract says."""

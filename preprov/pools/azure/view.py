@@ -41,22 +41,22 @@ def machine(vm: Json, now: datetime) -> Machine:
     )
 
 
-def _statuses(properties: Json) -> dict[str, Json]:
+def statuses(properties: Json) -> dict[str, Json]:
     """Statuses of the instance view by kind: "PowerState", "ProvisioningState", "HibernationState"."""
     found = properties.get("instanceView", {}).get("statuses") or ()
     return {str(s.get("code", "")).split("/")[0]: s for s in found}
 
 
 def _state(properties: Json) -> tuple[State, str]:
-    statuses = _statuses(properties)
-    power = str(statuses.get("PowerState", {}).get("code", "")).split("/")[-1]
-    hibernation = str(statuses.get("HibernationState", {}).get("code", "")).split("/")[-1].lower()
+    told = statuses(properties)
+    power = str(told.get("PowerState", {}).get("code", "")).split("/")[-1]
+    hibernation = str(told.get("HibernationState", {}).get("code", "")).split("/")[-1].lower()
     provisioning = str(properties.get("provisioningState", "")).lower()
     if provisioning == "deleting":
         return State.ENDING, ""
     if provisioning == "failed" and power not in ("running", "deallocated"):
-        told = statuses.get("ProvisioningState", {})
-        return State.BROKEN, f"{str(told.get('code', '')).split('/')[-1]}: {told.get('message', '')}".strip(": ")
+        why = told.get("ProvisioningState", {})
+        return State.BROKEN, f"{str(why.get('code', '')).split('/')[-1]}: {why.get('message', '')}".strip(": ")
     state = _POWER.get(power, State.STARTING)
     if state is State.STOPPED and hibernation == _HIBERNATED:
         state = State.HIBERNATED
@@ -64,4 +64,4 @@ def _state(properties: Json) -> tuple[State, str]:
 
 
 def _since(properties: Json) -> datetime | None:
-    return instant(_statuses(properties).get("ProvisioningState", {}).get("time"))
+    return instant(statuses(properties).get("ProvisioningState", {}).get("time"))

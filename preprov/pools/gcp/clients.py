@@ -49,6 +49,17 @@ class Clients:
         with calling(where):
             yield from found
 
+    def answers(self, place: Place, where: str, kind: str, method: str, **fields: Any) -> Iterator[list[Any]]:
+        """Items of a paginated call, page by page: each is asked for when it is wanted, and may be empty.
+
+        Raises:
+            PoolError: a call failed.
+        """
+        found = self.call(place, where, kind, method, **fields)
+        with calling(where):
+            for page in found.pages:
+                yield list(page.items)
+
     def done(self, place: Place, where: str, operation: Any, kind: str = "ZoneOperations") -> None:
         """Wait until an operation, of the zone or a global one, is over; the API does the waiting.
 

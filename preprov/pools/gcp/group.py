@@ -1,7 +1,7 @@
 """One zonal managed instance group: machines are made, put to sleep, woken and ended by name, never by a count."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -110,8 +110,7 @@ class ManagedGroup:
         there = [i for i, m in members.items() if m.instance_status]
         found: dict[str, Any] = {}
         if len(there) > _THREADS:
-            base = self.settings().base_instance_name.split("#")[0].rstrip("-")
-            listed = self._pages("Instances", "list", filter=f"name eq {base}.*", max_results=_AT_ONCE)
+            listed = self._pages("Instances", "list", filter=f"name eq {self.base}.*", max_results=_AT_ONCE)
             found = {i.name: i for i in listed if i.name in members}
         missing = [i for i in there if i not in found]
         asked = self._each(missing, self._instance)
@@ -144,7 +143,7 @@ class ManagedGroup:
             raise InsufficientCapacityError(
                 f"no {o.key} was to be had a moment ago", where=self.where, hint="another offering"
             )
-        base = self.settings().base_instance_name.split("#")[0].rstrip("-")
+        base = self.base
         names = [f"{base}-{launch_name(request)}-{i:03d}" for i in range(count)]
         preserved = {"metadata": {NOTES: json.dumps(dict(notes))}}
         instances = [{"name": n, "preserved_state": preserved} for n in names]
@@ -305,6 +304,15 @@ class ManagedGroup:
     def ask_all(self, kind: str, method: str, **fields: Any) -> list[Any]:
         """All items of a call that lists, for those who examine the group."""
         return list(self._pages(kind, method, **fields))
+
+    def ask_by_page(self, kind: str, method: str, **fields: Any) -> Iterator[list[Any]]:
+        """Items of a call that lists, page by page as they are wanted."""
+        return self._tools.clients.answers(self.options.place, self.where, kind, method, **fields)
+
+    @property
+    def base(self) -> str:
+        """What names of its machines begin with."""
+        return str(self.settings().base_instance_name).split("#")[0].rstrip("-")
 
     def _each(self, names: Sequence[str], do: Any) -> list[Any]:
         """`do` of each name, some at a time."""

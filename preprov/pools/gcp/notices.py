@@ -20,7 +20,7 @@ def read(group: ManagedGroup, machines: Iterable[Machine], now: datetime) -> Ite
     Raises:
         PoolError: the zone's operations cannot be listed.
     """
-    base = group.settings().base_instance_name.split("#")[0].rstrip("-")
+    base = group.base
     wanted = " OR ".join(f'(operationType = "{k}")' for k in _KINDS)
     for op in group.ask_all("ZoneOperations", "list", filter=wanted):
         at = instant(op.insert_time)

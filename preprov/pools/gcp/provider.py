@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote
+from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote, Recollection
 from preprov.model.pools import Offering, Pool, Standby
-from preprov.pools.gcp import doctor, images, limits, notices, permissions, prices, settings
+from preprov.pools.gcp import doctor, images, limits, notices, permissions, prices, recall, settings
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.group import ManagedGroup, Tools
 from preprov.pools.gcp.options import gcp_group
@@ -79,6 +79,10 @@ class GcpProvider(MachineProvider):
     def disk_gib(self, pool: Pool, group: str) -> float | None:
         """As the contract says."""
         return limits.disk_gib(self._lender(pool, group))
+
+    def recall_leads(self, pool: Pool, group: str, since: datetime) -> Recollection:
+        """As the contract says: how long machines were waited for, of the zone's operations of the last weeks."""
+        return recall.recall(self._lender(pool, group), since)
 
     def examine(self, pool: Pool) -> tuple[Finding, ...]:
         """As the contract says."""

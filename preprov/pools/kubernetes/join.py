@@ -21,6 +21,8 @@ from preprov.contracts import (
     LaunchRequest,
     LeasesRaises,
     PoolProvider,
+    RecallsLeads,
+    Recollection,
     Tended,
 )
 from preprov.kube.api import Json
@@ -133,6 +135,13 @@ class JoinWay:
             node = found[machine.node_id]
             out.append(JoinRoom(machine, node, work[node["metadata"]["name"]] if node is not None else ()))
         return out
+
+    def recall(self, since: datetime) -> Recollection:
+        """What its provider has on record of its machines."""
+        vendor: object = self._vendor
+        if not isinstance(vendor, RecallsLeads):
+            return Recollection(means=f"{self._group.vendor} has no record of past warmings")
+        return vendor.recall_leads(self._theirs, self._group.group.name, since)
 
     # ---- more, less
 

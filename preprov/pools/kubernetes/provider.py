@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest, PoolProvider
+from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest, PoolProvider, Recollection
 from preprov.kube.api import Cluster
 from preprov.kube.clusters import Clusters
 from preprov.model.errors import ConfigError, NodeBusyError, NotFoundError, PoolError
@@ -20,6 +20,7 @@ from preprov.pools.kubernetes.examining import examine
 from preprov.pools.kubernetes.join import JoinWay
 from preprov.pools.kubernetes.options import KubernetesGroup, kubernetes_group, kubernetes_groups
 from preprov.pools.kubernetes.placeholder import PlaceholderWay
+from preprov.pools.kubernetes.recall import recall
 from preprov.pools.kubernetes.rights import ADJUSTS, MOVES, TASKS, Rule, together
 from preprov.pools.kubernetes.units import is_cordoned_by_us
 from preprov.pools.kubernetes.ways import Opened, Room, Way
@@ -189,6 +190,14 @@ class KubernetesProvider:
             for name in self._uncordon(group):
                 done.append(f"{name} takes pods again: no unit is on it any more")
         return tuple(done)
+
+    def recall_leads(self, pool: Pool, group: str, since: datetime) -> Recollection:
+        """As the contract says: of nodes that exist; of those that join, what their own provider has on record."""
+        ours = kubernetes_group(pool, group)
+        way = self._way(ours)
+        if isinstance(way, JoinWay):
+            return way.recall(since)
+        return recall(ours, self._cluster(ours), since, self._had(ours))
 
     # ---- before anything is done, and after
 

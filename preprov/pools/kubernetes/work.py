@@ -12,7 +12,7 @@ _ONE_BY_ONE: Final = 5
 
 def work_on(cluster: Cluster, nodes: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     """Node -> pods of others on it, "namespace/name"."""
-    return {name: others(pods) for name, pods in _pods_on(cluster, nodes).items()}
+    return {name: others(pods) for name, pods in pods_on(cluster, nodes).items()}
 
 
 def refuse_work(cluster: Cluster, nodes: Sequence[str], where: str, hint: str) -> None:
@@ -27,7 +27,7 @@ def refuse_work(cluster: Cluster, nodes: Sequence[str], where: str, hint: str) -
         raise NodeBusyError(text, where=where, hint=hint)
 
 
-def _pods_on(cluster: Cluster, nodes: Sequence[str]) -> Mapping[str, list[Json]]:
+def pods_on(cluster: Cluster, nodes: Sequence[str]) -> Mapping[str, list[Json]]:
     """Node -> its pods: asked for one by one if they are few, else all pods of the cluster are looked through once."""
     if len(nodes) <= _ONE_BY_ONE:
         return {n: cluster.pods(fields=f"spec.nodeName={n}") for n in nodes}

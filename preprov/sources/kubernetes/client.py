@@ -94,6 +94,10 @@ class KubernetesClient:
             if told < PAGE:  # else more may be waiting
                 return
 
+    def some(self, kind: str, namespace: str, **selector: str) -> Iterator[Json]:
+        """Objects of a kind of a namespace, those that a selector takes (`label_selector`, `field_selector`)."""
+        yield from self._pages(partial(self._listing(kind, namespace), **selector))
+
     def priority_classes(self) -> Iterator[Json]:
         """All priority classes; none where they may not be read."""
         from kubernetes import client

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final
 
 from cronsim import CronSim, CronSimError
@@ -54,8 +55,9 @@ class KubernetesSource:
 
     A run is a Job with its pods, or the pods that another controller (Argo, Spark, Airflow's executor) runs to an end.
     An API server remembers nothing: what was deleted before anybody looked is not known, so passes should come more
-    often than `ttlSecondsAfterFinished` is long. The first pass of a process lists everything, and every quarter of an
-    hour one does; those between read what changed, where that may be watched.
+    often than `ttlSecondsAfterFinished` is long. One pass in a quarter of an hour lists everything; those between read
+    what changed, where that may be watched. So does the first of a process: the cursor has the version up to which each
+    kind was read (and when it was listed), unless Kueue holds work, or the address or the priority classes are others.
     """
 
     def __init__(self, settings: KubernetesSettings, client: KubernetesClient) -> None:
@@ -85,6 +87,8 @@ class KubernetesSource:
             self._mirror = Mirror()
         mirror = self._mirror
         known = Known(by_class(self._client.priority_classes()), self._settings.queue_key)
+        if mirror.is_new:
+            self._go_on(state.cursor, known)
         crons, first = self._crons(now, known)
         yield first
         mirror.look(self._client, epoch(now))
@@ -101,13 +105,30 @@ class KubernetesSource:
             yield SyncBatch(notebook={**skew, **notes, **more})
         found, rejects = _found(jobs, pods, replace(known, ungated=ungated, images=images))
         yield from self._told(found, rejects, crons, progress)
-        there = mirror.run_ids
-        yield SyncBatch(
-            gone=tuple(r.run_id for r in state.open if r.run_id not in there), cursor=json.dumps({"seen": epoch(now)})
-        )
-        mirror.touched, mirror.lost = set(), set()
+        there, ended = mirror.run_ids, mirror.ended
+        gone = (r.run_id for r in state.open if (r.run_id in ended if mirror.partial else r.run_id not in there))
+        yield SyncBatch(gone=tuple(gone), cursor=self._cursor(known, now))
+        mirror.touched, mirror.lost, mirror.ended = set(), set(), set()
 
     # ---- inside
+
+    def _cursor(self, known: Known, now: datetime) -> str:
+        """Where the next pass goes on, of this process or another."""
+        mirror, told = self._mirror, {"seen": epoch(now)}
+        if mirror.kueue or not mirror.followed:
+            return json.dumps(told)
+        return json.dumps({**told, "stand": mirror.stand, "terms": self._terms(known)})
+
+    def _go_on(self, cursor: str, known: Known) -> None:
+        """Where another process stopped, if its cursor says enough."""
+        told = _read(cursor)
+        if told.get("terms") == self._terms(known) and isinstance(told.get("stand"), dict):
+            self._mirror.resume(told["stand"], self._client.namespaces)
+            self._before = known
+
+    def _terms(self, known: Known) -> str:
+        """Of what a version is one, and by what else runs were told: a digest."""
+        return sha256(json.dumps([self._client.where, sorted(known.priorities.items())]).encode()).hexdigest()[:16]
 
     def _held(self, known: Known) -> Known:
         """With what Kueue has set aside; runs of which anything but their objects has changed are told again."""
@@ -226,3 +247,11 @@ def _each(items: Iterator[Any]) -> list[Json]:
 def _spec(of: Json) -> Json:
     spec = of.get("spec")
     return spec if isinstance(spec, Mapping) else {}
+
+
+def _read(cursor: str) -> Mapping[str, Any]:
+    try:
+        told = json.loads(cursor or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

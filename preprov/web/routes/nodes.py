@@ -57,7 +57,9 @@ def _warmed(caller: Caller, node_id: str, since: datetime, told: str) -> Said | 
     caller.still_good()
     after = _instant(told)
     for o in caller.ctx.ports.leads.observations(since=after or since):
-        if o.node_id == node_id and caller.token.sees_pool(o.pool) and (after is None or o.at > after):
+        if o.outcome == "partial" or (after is not None and o.at <= after):
+            continue
+        if o.node_id == node_id and caller.token.sees_pool(o.pool):
             return Said(o.at.isoformat(), "warmed", _part(o).model_dump_json())
     return None
 

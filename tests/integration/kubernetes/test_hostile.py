@@ -22,6 +22,7 @@ from preprov.planning.prices import TablePriceBook
 from preprov.sources.budget import RequestBudget
 from preprov.sources.kubernetes import client as kubernetes_client
 from preprov.sources.kubernetes.client import KubernetesClient
+from preprov.sources.kubernetes.mirror import WHOLE_S
 from preprov.sources.kubernetes.source import KubernetesSettings, KubernetesSource
 from preprov.sources.text import clean
 from preprov.store.database import open_store
@@ -177,6 +178,10 @@ def test_fifty_thousand_jobs_come_through_everything_that_goes_wrong(
             cluster.offset += 30.0
         cluster.quiet = True
         sync(ctx, reader, router)
+        asked = cluster.asked
+        goes_on = sync(ctx, started(), router)
+        asked = cluster.asked - asked
+        cluster.offset += WHOLE_S
         again = sync(ctx, started(), router)
     work = ports.work.work(POOL)
     with capsys.disabled():
@@ -190,6 +195,8 @@ def test_fifty_thousand_jobs_come_through_everything_that_goes_wrong(
     assert all(e.retryable and e.hint for e in errors)
     assert work.runs["run_id"].is_unique
     assert set(work.runs["run_id"]) == set(jobs), "nothing lost, nothing twice; what was deleted while it ran is gone"
+    assert (goes_on.new, goes_on.changed, goes_on.gone) == (0, 0, 0)
+    assert asked < 10, "a process that goes on where another one stopped lists nothing"
     assert (again.new, again.changed, again.gone) == (0, 0, 0)
     over = {r for r, j in jobs.items() if j["status"].get("completionTime")}
     assert {r.run_id for r in ports.sources.state("cluster").open} == set(jobs) - over

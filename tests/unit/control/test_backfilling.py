@@ -83,6 +83,24 @@ def test_a_failure_on_record_is_a_failure_and_no_time() -> None:
     assert leads.failure_rate("g", offering, Standby.COLD) > 0.1
 
 
+def test_a_part_of_the_way_is_kept_as_one_and_what_was_seen_whole_counts_in_its_place() -> None:
+    parts = [warmed(i, 11.0, whole=False, stages={"allocate": 11.0}) for i in range(8)]
+    w = remembering(*parts, warmed(9, 0.0, lacked=True))
+    (done,) = recall(w.ctx, w.pool, SINCE)
+    assert (done.found, done.new) == (9, 9)
+    kept = w.ctx.ports.leads.observations()
+    assert sorted({o.outcome for o in kept}) == ["insufficient_capacity", "partial"]
+    leads, group = current_leads(w.ctx, w.pool), w.pool.groups[0]
+    offering = group.offerings[0]
+    assert leads("g", offering, Standby.COLD) == group.lead_time(Standby.COLD)
+    assert leads.split("g", offering, Standby.COLD)["allocate"].observations == 8
+    whole = replace(kept[-1], at=kept[-1].at + timedelta(minutes=3), seconds=240.0, outcome="ready", recorded="")
+    assert kept[-1] not in once([*kept, whole])
+    lack = next(o for o in kept if o.outcome == "insufficient_capacity")
+    near = replace(whole, node_id=lack.node_id, at=lack.at)
+    assert lack in once([*kept, near]), "that there was none stands beside what came later"
+
+
 def test_a_group_that_cannot_be_asked_says_why_and_one_without_a_record_says_so() -> None:
     (failed,) = recall(remembering(fails=True).ctx, make_pool(), SINCE)
     assert "not now" in failed.error

@@ -114,3 +114,29 @@ def test_lead_times_are_split_into_stages():
     assert split["boot"].median_s == pytest.approx(50, rel=0.1)
     assert split["image"].median_s == pytest.approx(30, rel=0.1)
     assert learn_leads(POOL, [], NOW).split("g", M, Standby.COLD) == {}
+
+
+def test_parts_of_the_way_raise_what_is_configured_and_never_lower_it():
+    short = [replace(seen(12, outcome="partial"), stages={"allocate": 12.0}) for _ in range(40)]
+    leads = learn_leads(POOL, short, NOW)
+    assert leads("g", M, Standby.COLD) == LeadTime(180, 420)
+    assert leads.split("g", M, Standby.COLD)["allocate"].median_s == pytest.approx(12, rel=0.01)
+    assert leads.failure_rate("g", M, Standby.COLD) < Leads(POOL).failure_rate("g", M, Standby.COLD)
+    long = learn_leads(POOL, [seen(600, outcome="partial") for _ in range(40)], NOW)("g", M, Standby.COLD)
+    assert long.median_s == pytest.approx(600, rel=0.02)
+    assert (long.p95_s >= 600, long.observations) == (True, 0)
+
+
+def test_warmings_that_were_seen_whole_count_beside_parts():
+    whole = draws(60, 0.2, 60)
+    parts = [seen(12, outcome="partial") for _ in range(60)]
+    both, alone = learn_leads(POOL, [*whole, *parts], NOW), learn_leads(POOL, whole, NOW)
+    assert both("g", M, Standby.COLD) == alone("g", M, Standby.COLD)
+
+
+def test_a_machine_that_was_had_ends_a_row_of_lacks():
+    lacks = [seen(0, outcome="insufficient_capacity", age_s=a, node=f"a{a}") for a in (1200, 900, 600)]
+    had = seen(12, outcome="partial", age_s=700)
+    assert not learn_leads(POOL, lacks, NOW).available("g", M)
+    first = learn_leads(POOL, [*lacks, had], NOW).insufficient
+    assert first["g", M.key] < learn_leads(POOL, lacks, NOW).insufficient["g", M.key]

@@ -39,7 +39,7 @@ class Cluster(FakeKubernetes):
 
     def told(self) -> dict[str, int]:
         """How often Jobs and pods were asked for since the last time."""
-        out = {k: n for k, n in sorted(self.paths.items()) if k.split()[1] in ("jobs", "pods")}
+        out = {k: n for k, n in sorted(self.paths.items()) if k.split()[-1] in ("jobs", "pods")}
         self.paths.clear()
         return out
 
@@ -113,9 +113,103 @@ def test_between_whole_lists_only_what_changed_is_read(cluster: Cluster, place: 
     cluster.job("late")
     assert made.read() == Applied(new=1, changed=1, gone=1)
     assert cluster.told() == CHANGES
+
+
+def test_a_process_goes_on_where_another_one_stopped(cluster: Cluster, place: Make) -> None:
+    made = place()
+    jobs = filled(cluster, made)
+    made.restart()
+    assert made.read() == Applied()
+    assert cluster.told() == CHANGES
+    cluster.complete(jobs[0])
+    cluster.delete(jobs[1])
+    cluster.job("late")
+    made.restart()
+    assert made.read() == Applied(new=1, changed=1, gone=1)
+    assert cluster.told() == {"list jobs": 2, "list pods": 2, **CHANGES}, "the two Jobs that are there, and their pods"
+    assert made.read() == Applied(), "it goes on as any other"
+    cluster.complete(jobs[2])
+    assert made.read() == Applied(changed=1)
+    cluster.offset += 900
     made.restart()
     assert made.read() == Applied(same=12)
-    assert cluster.told() == WHOLE, "a process that begins knows nothing"
+    assert cluster.told()["list jobs"] > 3
+
+
+def test_a_process_for_which_the_server_knows_no_more_lists_everything(cluster: Cluster, place: Make) -> None:
+    made = place()
+    jobs = filled(cluster, made)
+    cluster.complete(jobs[0])
+    cluster.delete(jobs[1])
+    cluster.journal.look("jobs", cluster.objects["jobs"])
+    cluster.journal.forget()
+    made.restart()
+    assert made.read() == Applied(changed=1, same=10, gone=1)
+    assert cluster.told()["list jobs"] == 4
+    made.restart()
+    made.namespaces = ("default",)  # what was read before was of more than that
+    made.restart()
+    assert made.read().new == 0
+    assert cluster.told() == WHOLE
+
+
+def test_a_pass_that_broke_off_is_gone_on_with_by_another_process(cluster: Cluster, place: Make) -> None:
+    made = place()
+    jobs = filled(cluster, made)
+    for job in jobs[:6]:
+        cluster.complete(job)
+    for answers in range(3, 20):
+        made.restart()
+        cluster.answers = answers
+        try:
+            made.read()
+        except SourceUnavailableError:
+            continue
+        break
+    cluster.answers = None
+    assert answers > 3, "no pass broke off: this says nothing"
+    assert len(made.ports.sources.state("k").open) == 6
+
+
+def test_many_that_changed_at_once_are_listed_by_their_namespace(cluster: Cluster, place: Make) -> None:
+    made = place()
+    jobs = filled(cluster, made)
+    other = cluster.job("elsewhere", namespace="other")
+    for job in jobs:
+        cluster.complete(job)
+    made.restart()
+    assert made.read() == Applied(new=1, changed=12)
+    assert cluster.told() == {"list jobs": 4 + 1, "list pods": 4 + 1, **CHANGES}
+    assert other["metadata"]["uid"]
+
+
+def test_where_kueue_holds_work_a_process_begins_with_a_list(cluster: Cluster, place: Make) -> None:
+    made = place()
+    cluster.job("queued", spec={"suspend": True}, body={"labels": {QUEUE_LABEL: "gold"}})
+    made.read()
+    cluster.told()
+    made.restart()
+    made.read()
+    assert cluster.told() == {"list jobs": 1, "list pods": 1}
+
+
+def test_other_priority_classes_are_a_reason_to_list_everything(cluster: Cluster, place: Make) -> None:
+    made = place()
+    filled(cluster, made)
+    cluster.add("priorityclasses", "night", {"value": 7, "globalDefault": True}, namespace="")
+    made.restart()
+    assert made.read() == Applied(changed=12)
+    assert cluster.told() == WHOLE
+
+
+def test_another_address_is_a_reason_to_list_everything(cluster: Cluster, place: Make, tmp_path: Path) -> None:
+    made = place()
+    filled(cluster, made)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with cluster.served(elsewhere) as made.kubeconfig:
+        made.restart()
+        assert made.read() == Applied(same=12)
+        assert cluster.told() == WHOLE
 
 
 def test_everything_is_listed_again_after_a_quarter_of_an_hour(cluster: Cluster, place: Make) -> None:
@@ -226,6 +320,7 @@ def test_who_follows_holds_what_who_lists_everything_holds(
 ) -> None:
     cluster.page = 50
     rng, follows, lists = np.random.default_rng(seed), place(*namespaces), place(*namespaces)
+    resumes = place(*namespaces)
     for i in range(15):
         for _ in range(rng.integers(5)):
             night(cluster, rng)
@@ -233,10 +328,13 @@ def test_who_follows_holds_what_who_lists_everything_holds(
         if i % 5 == 4:
             cluster.journal.forget()
         lists.restart()
-        follows.read()
+        lists.made._mirror.followed = False
+        resumes.restart()
         lists.read()
-        pd.testing.assert_frame_equal(
-            follows.kept().reset_index(drop=True), lists.kept().reset_index(drop=True), check_dtype=False
-        )
-        assert follows.ports.sources.state("k").notebook == lists.ports.sources.state("k").notebook
+        for other in (follows, resumes):
+            other.read()
+            pd.testing.assert_frame_equal(
+                other.kept().reset_index(drop=True), lists.kept().reset_index(drop=True), check_dtype=False
+            )
+            assert other.ports.sources.state("k").notebook == lists.ports.sources.state("k").notebook
     assert cluster.paths["watch jobs"] > 10
