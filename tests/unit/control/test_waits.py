@@ -16,7 +16,8 @@ from preprov.model.time import epoch
 from preprov.model.waits import Cause
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag
 from tests.unit.control.world import START, World, make_world
 
 AGO = epoch(START) - 3600.0
