@@ -72,7 +72,7 @@ class FakeAirflow(AirflowWorld):
             return httpx.Response(200, json={"version": self.release})
         if request.headers.get("authorization") not in self._accepted():
             return httpx.Response(401, json={"detail": "Invalid JWT token"})
-        if parts[-1] in self.forbidden or (parts[-1] == "list" and parts[-2] in self.forbidden):
+        if self.forbidden.intersection(parts):
             return httpx.Response(403, json={"detail": "Forbidden"})
         found = self._answer(parts, request)
         return httpx.Response(404, json={"detail": "not found"}) if found is None else _json(found)
@@ -123,7 +123,23 @@ class FakeAirflow(AirflowWorld):
                 return {"tasks": [self._definition(*t) for t in dag.tasks]}
             case ["dagRuns", run_id] if (dag.dag_id, run_id) in self.runs:
                 return self._run(self.runs[dag.dag_id, run_id])
+            case ["dagRuns", run_id, "taskInstances", task_id, *mapped, "tries"] if self._keeps_tries():
+                run = self.runs.get((dag.dag_id, run_id))
+                task = run and run.tasks.get((task_id, int(mapped[0]) if mapped else -1))
+                return self._tries(run, task) if run and task else None
         return None
+
+    def _keeps_tries(self) -> bool:
+        return [int(n) for n in self.release.split(".")[:2]] >= [2, 10]
+
+    def _tries(self, run: FakeRun, task: FakeTask) -> Json:
+        """Those that are over, then the present one; of one that waits to be tried again 2.x tells twice."""
+        twice = task.state == "up_for_retry" and self.version == "v2"
+        found = [self._task((run, t)) for t in (*task.before, *(() if twice else (task,)))]
+        for told in found:
+            for name in ("id", "trigger", "rendered_fields"):
+                told.pop(name, None)
+        return {"task_instances": found, "total_entries": len(found)}
 
     def _page(self, key: str, items: Sequence[Any], params: Mapping[str, list[str]], tell: Any = None) -> Json:
         limit = min(int(params.get("limit", ["50"])[0]), self.page)

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 @dataclass
 class FakeTask:
-    """A task instance."""
+    """A task instance; `before`: its tries that are over, as they ended; `again`: another one is about to begin."""
 
     task_id: str
     map_index: int = -1
@@ -36,6 +36,8 @@ class FakeTask:
     slept: float | None = None
     updated: float = 0.0
     number: int = 0
+    again: bool = False
+    before: list["FakeTask"] = field(default_factory=list)
 
 
 @dataclass
@@ -148,6 +150,8 @@ class AirflowWorld:
         """A task comes to a state, with the times that go with it."""
         at = self.now() if at is None else at
         task = run.tasks[task_id, index]
+        if task.state == "up_for_retry" and state != task.state:
+            task.tries, task.again = task.tries + 1, True  # its times are those of the try before until it runs
         task.state = state
         task.slept = at if state == "deferred" else None
         if state == "scheduled":
@@ -156,20 +160,28 @@ class AirflowWorld:
             task.queued = at
             task.tries += task.start is None  # what comes back from where it slept is no further try
         elif state in ("running", "deferred"):
-            task.start = at if task.start is None else task.start
+            task.start = at if task.start is None or task.again else task.start
+            task.end, task.again = None if task.again else task.end, False
             if run.state == "queued":
                 run.state, run.start = "running", at
         elif state in ("success", "failed", "skipped", "upstream_failed"):
             task.start = at if task.start is None and state != "upstream_failed" else task.start
             task.end = at
+        elif state == "up_for_retry":
+            task.end = at
+            self._record(task, "failed")
         self.touch(run, task, at)
         return task
+
+    def _record(self, task: FakeTask, state: str | None) -> None:
+        """A try is over, and there will be another."""
+        task.before.append(replace(task, state=state, before=[]))
 
     def expand(self, run: FakeRun, task_id: str, width: int) -> None:
         """A mapped task gets its instances."""
         first = run.tasks.pop((task_id, -1))
         for i in range(width):
-            self._add_task(run, replace(first, map_index=i), self.now())
+            self._add_task(run, replace(first, map_index=i, before=[]), self.now())
 
     def end_run(self, run: FakeRun, state: str = "success", at: float | None = None) -> None:
         """A run is over."""
@@ -195,6 +207,8 @@ class AirflowWorld:
         self._open[run.number] = run
         for task in run.tasks.values():
             if task.task_id in task_ids:
+                if task.start is not None:
+                    self._record(task, task.state)
                 task.state = task.start = task.end = task.scheduled = task.queued = None
                 self.touch(run, task)
 
