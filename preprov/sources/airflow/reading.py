@@ -86,7 +86,9 @@ class Reading:
         self._broken = False
         yield from self._past(how, patience_s, progress)
         self._tries.keep(self._held, self._ended)
-        yield SyncBatch(notes=self._tries.notes(), more=bool(self._tries.owed))
+        notes, more = self._tries.notes(), bool(self._tries.owed)
+        if notes or more:
+            yield SyncBatch(notes=notes, more=more)
 
     def _begin(self, state: SourceState, now: float, history_s: float) -> Mapping[str, str | None]:
         """Set up what this pass rests on; returns what is to be kept of it."""

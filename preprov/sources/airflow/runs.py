@@ -219,6 +219,7 @@ def _waits(t: TaskFacts, started: float, how: Telling, *, keeps: bool) -> dict[s
         "priority": float(t.weight),
         "freed_at": NAN if keeps or t.state not in _ELSEWHERE else _slept(t, started, how),
         "images": "",
+        "known_as": "",
     }
 
 

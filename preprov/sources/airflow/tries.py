@@ -81,13 +81,17 @@ class Tries:
         return True
 
     def _missing(self, key: RunKey, task: TaskFacts) -> bool:
+        if task.tries < 2:
+            return False
         known, _ = self._known.get((key, task.task_id, task.map_index), (0, ()))
-        return task.tries > 1 and _earlier(task) > known
+        return _earlier(task) > known
 
     def of(self, key: RunKey, tasks: Tasks) -> tuple[TaskFacts, ...]:
         """Earlier tries of a run's tasks, as far as they are known."""
         out: list[TaskFacts] = []
         for task in tasks.values():
+            if task.tries < 2 and task.state != "up_for_retry":
+                continue
             _, found = self._known.get((key, task.task_id, task.map_index), (0, ()))
             out += [t for t in found if t.tries <= _earlier(task)]
             if task.state == "up_for_retry" and task.started == task.started and task.ended == task.ended:
