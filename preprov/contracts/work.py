@@ -126,6 +126,10 @@ class SampleStore(Protocol):
         """As `samples`, of many at once; those without any are left out."""
         ...
 
+    def latest(self, claimants: Collection[str], *, since: float) -> Mapping[str, Usage]:
+        """The last sample of each that is not before `since` (epoch seconds); those without any are left out."""
+        ...
+
     def summaries(self, claimants: Collection[str]) -> Mapping[str, UsageSummary]:
         """What each used, in short; those without any sample are left out."""
         ...

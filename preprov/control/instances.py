@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from preprov.control.context import Context
 from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
@@ -21,6 +24,8 @@ MOST_READ: Final = 20_000
 AT_ONCE: Final = 500
 _MAPPED: Final = r"\[\d+\]$"
 """Index of one of many like it: it is the same task again."""
+_TRY: Final = r"@(\d+)$"
+"""Number of a try before the last, where it is the attempt that the times are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Instance:
 
     Attributes:
         request: of it alone. input_bytes: see `input_bytes`. node: that served it, "" = nobody says.
+        known_as: names besides its claimant that samples of its use may bear.
     """
 
     run_id: str
@@ -43,6 +49,12 @@ class Instance:
     request: Resources
     input_bytes: float = math.nan
     node: str = ""
+    known_as: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that samples of its use may be named by."""
+        return self.claimant, *self.known_as
 
     @property
     def seconds(self) -> float:
@@ -107,18 +119,21 @@ def _elsewhere(read: WorkTable, served: Collection[str], dag: str | None, task: 
     if dag is not None:
         wanted &= (runs["dag_id"] == dag).to_numpy()
     seen = wanted[tasks["run"].to_numpy()] & (tasks["ended_at"] >= tasks["started_at"]).to_numpy()
+    tries = _tries(read)
+    seen &= ~(tries & np.isnan(tasks["runtime_s"].to_numpy()))  # those that failed did not end well
+    named = tasks["task_id"].mask(tries, tasks["task_id"].str.replace(_TRY, "", regex=True))
     if task is not None:
-        seen &= (
-            (tasks["task_id"] == task) | (tasks["task_id"].str.replace(_MAPPED, "", regex=True) == task)
-        ).to_numpy()
+        seen &= ((named == task) | (named.str.replace(_MAPPED, "", regex=True) == task)).to_numpy()
     rows = tasks[seen].iloc[-MOST_READ:]
     of_run = runs.iloc[rows["run"].to_numpy()]
     out = []
-    for t, r in zip(rows.to_dict("records"), of_run.to_dict("records"), strict=True):
+    for t, name, r in zip(
+        rows.to_dict("records"), named[seen].iloc[-MOST_READ:], of_run.to_dict("records"), strict=True
+    ):
         one = Instance(
             r["run_id"],
             r["dag_id"],
-            re.sub(_MAPPED, "", t["task_id"]),
+            re.sub(_MAPPED, "", name),
             r["tenant"],
             t["signature"],
             f"{r['run_id']}/{t['task_id']}",
@@ -127,8 +142,18 @@ def _elsewhere(read: WorkTable, served: Collection[str], dag: str | None, task: 
             from_epoch(t["ended_at"]),
             Resources.of([t[k] for k in KINDS]),
             node=t.get("node", ""),
+            known_as=tuple(t.get("known_as", "").split()) if t["instances"] == 1 else (),
         )
         out += [replace(one, claimant=f"{one.claimant}#{i}") for i in range(t["instances"])]
+    return out
+
+
+def _tries(read: WorkTable) -> NDArray[np.bool_]:
+    """(T,) tasks that are tries before the last one of theirs."""
+    if not read.tells_waits:
+        return np.zeros(len(read), dtype=bool)
+    number = read.tasks["task_id"].str.extract(_TRY, expand=False)
+    out: NDArray[np.bool_] = (number == read.tasks["attempt"].astype(str)).to_numpy(dtype=bool)
     return out
 
 

@@ -1,6 +1,6 @@
 """What tasks of a pool used, served here or read elsewhere, put together from their runs and samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -38,8 +38,8 @@ def executions(ctx: Context, pool: Pool, *, since: datetime, until: datetime, da
     rows = []
     machines = kinds_of_nodes(ctx)
     for part in instances(ctx, pool, since, until, dag, None):
-        told = ctx.ports.samples.summaries([i.claimant for i in part])
-        rows += [_row(i, told.get(i.claimant, UsageSummary(0)), machines.get(i.node, "")) for i in part]
+        told = ctx.ports.samples.summaries([name for i in part for name in i.names])
+        rows += [_row(i, _most_told(i, told), machines.get(i.node, "")) for i in part]
     rows.sort(key=lambda r: r["submitted"])
     return Executions(pd.DataFrame(rows, columns=list(EXECUTION_COLUMNS)).astype(EXECUTION_COLUMNS))
 
@@ -64,8 +64,8 @@ def usage_runs(
     every = (i for part in instances(ctx, pool, since, until, dag, task, elsewhere) for i in part)
     found = [i for i in every if is_under(i.signature, under)]
     found = sorted(found, key=lambda i: i.ended_at)[-MOST_CURVES:]
-    series, kinds = ctx.ports.samples.series([i.claimant for i in found]), kinds_of_nodes(ctx)
-    runs = ((i, usage_run(i, series.get(i.claimant, ()), kinds.get(i.node, ""))) for i in found)
+    series, kinds = _series(ctx, found), kinds_of_nodes(ctx)
+    runs = ((i, usage_run(i, series[i.claimant], kinds.get(i.node, ""))) for i in found)
     return [(i, run) for i, run in runs if run is not None]
 
 
@@ -106,12 +106,23 @@ def watched_runs(ctx: Context, pool: Pool, *, until: datetime) -> dict[str, list
     out: dict[str, list[tuple[Instance, UsageRun]]] = {}
     for first in range(0, len(newest), AT_ONCE):
         part = newest[first : first + AT_ONCE]
-        series, kinds = ctx.ports.samples.series([i.claimant for i in part]), kinds_of_nodes(ctx)
-        runs = ((i, usage_run(i, series.get(i.claimant, ()), kinds.get(i.node, ""))) for i in part)
+        series, kinds = _series(ctx, part), kinds_of_nodes(ctx)
+        runs = ((i, usage_run(i, series[i.claimant], kinds.get(i.node, ""))) for i in part)
         for instance, run in _as_on(ctx, pool, [(i, u) for i, u in runs if u is not None]):
             key = f"{instance.dag_id}/{instance.task_id}/{instance.signature}"
             out.setdefault(key, []).append((instance, run))
     return out
+
+
+def _series(ctx: Context, found: Sequence[Instance]) -> dict[str, Sequence[Usage]]:
+    """Claimant -> its samples, under whichever of its names there are most."""
+    told = ctx.ports.samples.series([name for i in found for name in i.names])
+    return {i.claimant: max((told.get(name, ()) for name in i.names), key=len) for i in found}
+
+
+def _most_told(of: Instance, told: Mapping[str, UsageSummary]) -> UsageSummary:
+    """What is told of it, under whichever of its names that is most."""
+    return max((told.get(name, UsageSummary(0)) for name in of.names), key=lambda s: s.samples)
 
 
 def usage_run(of: Instance, usage: Sequence[Any], machine: str = "") -> UsageRun | None:

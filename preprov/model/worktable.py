@@ -59,6 +59,7 @@ WAIT_COLUMNS: Final = {
     "freed_at": "float64",  # when it gave its slot back before its end, to go on elsewhere; NaN = it has it to its end
     "priority": "float64",  # among tasks that want the same slots, where these are given by task; NaN = as its run
     "images": "object",  # container images it runs in, as its place names them, a space between; "" = nobody says
+    "known_as": "object",  # what samples of its use may be named by, besides RUN/TASK#0, a space between; "" = nothing
 }
 """Further columns of tasks, all of them or none: what a task waits on, told by places that have their own limits."""
 NOT_TOLD: Final = {
@@ -72,6 +73,7 @@ NOT_TOLD: Final = {
     "freed_at": np.nan,
     "priority": np.nan,
     "images": "",
+    "known_as": "",
 }
 DONE, RUNNING, READY, PENDING = 3, 2, 1, 0
 

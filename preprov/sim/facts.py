@@ -184,6 +184,10 @@ class MemorySamples:
         """Of many at once."""
         return {c: self.samples(c) for c in claimants if c in self._rows}
 
+    def latest(self, claimants: Collection[str], *, since: float) -> Mapping[str, Usage]:
+        """The last of each."""
+        return {c: rows[-1] for c, rows in self.series(claimants).items() if rows[-1].at >= since}
+
     def summaries(self, claimants: Collection[str]) -> Mapping[str, UsageSummary]:
         """In short."""
         return {c: _summary(rows) for c, rows in self.series(claimants).items()}

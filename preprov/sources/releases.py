@@ -28,6 +28,12 @@ def release_finding(name: str, told: str, least: str) -> Finding:
     return Finding("version", "ok", f"{name} {is_told}")
 
 
+def is_at_least(told: str, least: str) -> bool:
+    """Whether the version that is told is `least` (such as `2.10`) or newer; one that cannot be compared is not."""
+    found = _RELEASE.match(clean(told, _LONGEST).strip())
+    return found is not None and (int(found[1]), int(found[2])) >= _parts(least)
+
+
 def _parts(release: str) -> tuple[int, int]:
     major, _, minor = release.partition(".")
     return int(major), int(minor)

@@ -128,4 +128,5 @@ def _waits(tasks: dict[str, Any], run: np.ndarray, runs: Sequence[LiveRunRow]) -
         "freed_at": np.full(len(run), np.nan),
         "priority": np.full(len(run), np.nan),
         "images": "",
+        "known_as": "",
     }

@@ -18,7 +18,7 @@ from preprov.model.worktable import NOT_TOLD, RUN_COLUMNS, TASK_COLUMNS, WAIT_CO
 
 _SHORT: Final = 6
 """Parts of a run of which nobody told what it waited on."""
-_SINCE: Final = {"placed_at": 6, "constraint": 7, "freed_at": 8, "priority": 9, "images": 10}
+_SINCE: Final = {"placed_at": 6, "constraint": 7, "freed_at": 8, "priority": 9, "images": 10, "known_as": 11}
 """Columns that an earlier preprov did not write, in the order in which they came, and how many there were with each."""
 _TASK_NAMES: Final = tuple(c for c in TASK_COLUMNS if c != "run")
 

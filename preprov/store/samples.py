@@ -79,6 +79,16 @@ class ParquetSampleStore:
             out.setdefault(claimant, []).append(Usage(*row))
         return {claimant: tuple(usage) for claimant, usage in out.items()}
 
+    def latest(self, claimants: Collection[str], *, since: float) -> Mapping[str, Usage]:
+        """The last sample of each that is not before `since`; those without any are left out."""
+
+        def recent(mine: Any) -> list[tuple[Any, ...]]:
+            from duckdb import ColumnExpression, ConstantExpression
+
+            return _in_order(mine.filter(ColumnExpression("ts") >= ConstantExpression(since)))
+
+        return {claimant: Usage(*row) for claimant, *row in self._read(claimants, recent)}
+
     def summaries(self, claimants: Collection[str]) -> Mapping[str, UsageSummary]:
         """What each used, in short; those without any sample are left out."""
         rows = self._read(claimants, _in_short)

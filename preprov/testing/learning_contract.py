@@ -181,3 +181,4 @@ class LearningContract(PortsContract):
         assert ports.samples.samples("run/b#0") == (Usage(1.0),)
         assert ports.samples.samples("run/c#0") == (Usage(2.0, gpu=1.0),)
         assert ports.samples.samples("none") == ()
+        assert ports.samples.latest(["run/a#0", "run/b#0", "none"], since=a[-1].at) == {"run/a#0": a[-1]}

@@ -56,6 +56,7 @@ def with_waits(work: WorkTable) -> WorkTable:
         "freed_at": np.where(np.arange(n) % 4, np.nan, work.tasks["ready_at"].to_numpy() + 0.3),
         "priority": np.where(np.arange(n) % 2, np.nan, np.arange(n) % 5),
         "images": np.array(["r/etl:1 proxy", "", "ü"] * n, dtype=object)[:n],
+        "known_as": np.array(["slurm/7", "", "ns/pöd ns/pod"] * n, dtype=object)[:n],
     }
     return replace(work, tasks=work.tasks.assign(**waits))
 

@@ -11,6 +11,8 @@ from preprov.cli.commands.trust import mode_of_pool, release_pool
 from preprov.cli.common import Output, OutputOption, TzOption, YesOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from preprov.control.context import Context
     from preprov.model.pools import Node, Pool, PoolObservation
 
@@ -97,8 +99,8 @@ def _able(ctx: "Context", pool: "Pool") -> list[tuple[str, ...]]:
     return rows
 
 
-def node_json(n: "Node") -> dict[str, object]:
-    """A node as JSON."""
+def node_json(n: "Node", used: "Mapping[str, float] | None") -> dict[str, object]:
+    """A node as JSON; `used`: what its machine uses, None = nobody says."""
     return {
         "node_id": n.node_id,
         "group": n.group,
@@ -108,6 +110,7 @@ def node_json(n: "Node") -> dict[str, object]:
         "since": n.since,
         "ready_at": n.ready_at,
         "running": None if n.running is None else list(n.running),
+        "used": None if used is None else dict(used),
         "preloaded": sorted(n.preloaded),
         "progress": n.progress,
         "stages": dict(n.stages),
@@ -116,20 +119,40 @@ def node_json(n: "Node") -> dict[str, object]:
     }
 
 
+def _machines(ctx: "Context", seen: "PoolObservation") -> "tuple[dict[str, dict[str, float]], list[str]]":
+    """(Node id -> what its machine uses, where somebody samples it; what went wrong in looking at either)."""
+    from preprov.control.node_use import amounts, in_use
+    from preprov.model.errors import StoreError
+    from preprov.model.time import epoch
+
+    try:
+        told = in_use(ctx.ports.samples, seen.nodes, epoch(ctx.clock.now()))
+    except StoreError as error:
+        return {}, [*seen.problems, error.what]
+    return {node_id: amounts(usage) for node_id, usage in told.items()}, list(seen.problems)
+
+
+def _used(n: "Node", used: "Mapping[str, float]") -> str:
+    """Of all that its machine has."""
+    of = {"cpu": (n.offering.capacity.cpu, "cores"), "memory": (n.offering.capacity.memory, "GiB")}
+    return ", ".join(f"{used[k]:.3g} of {has:g} {unit}" for k, (has, unit) in of.items() if k in used) or "?"
+
+
 @pool_app.command("show")
 def pool_show(pool: str, tz: TzOption = None, output: OutputOption = Output.TABLE) -> None:
     """The nodes of a pool, as they are now, and what each of its groups can do."""
     with common.opened("pool show", output) as app:
         target = app.ctx.pool(pool)
         seen = _observe(app.ctx, target)
+        used, problems = _machines(app.ctx, seen)
         if output is Output.JSON:
             body = {
                 "mode": str(app.ctx.mode(target, seen.at)),
                 "halted": app.ctx.ports.intent.halted(),
                 "complete": seen.complete,
-                "problems": list(seen.problems),
+                "problems": problems,
                 "groups": [capabilities_json(app.ctx, target, g.name) for g in target.groups],
-                "nodes": [node_json(n) for n in seen.nodes],
+                "nodes": [node_json(n, used.get(n.node_id)) for n in seen.nodes],
             }
             common.print_json(common.envelope("pool show", pool, seen.at, body))
             return
@@ -141,15 +164,16 @@ def pool_show(pool: str, tz: TzOption = None, output: OutputOption = Output.TABL
                 n.phase,
                 common.both_times(n.since, zone),
                 "?" if n.running is None else len(n.running),
+                *((_used(n, used.get(n.node_id, {})),) if used else ()),
                 len(n.preloaded),
                 n.reason,
             )
             for n in seen.nodes
         ]
-        columns = ("node", "group", "phase", "since", "tasks", "preloaded", "reason")
+        columns = ("node", "group", "phase", "since", "tasks", *(("in use",) if used else ()), "preloaded", "reason")
         common.print_table("", columns, rows, note="" if rows else "no nodes")
         common.print_table("", ("group", "provider", "keeps", "can", "cannot"), _able(app.ctx, target))
-        for problem in seen.problems:
+        for problem in problems:
             common.say(f"problem: {problem}")
 
 

@@ -80,6 +80,10 @@ class NodeRow(Part):
     since: datetime
     ready_at: datetime | None
     running: list[str] | None = Field(description="null = not observed.")
+    used: dict[str, float] | None = Field(
+        description="What its machine used when it was last sampled, within a quarter of an hour, by resource "
+        "(cores, GiB, MB/s); null = nobody samples it."
+    )
     preloaded: list[str]
     progress: float | None
     stages: dict[str, float]

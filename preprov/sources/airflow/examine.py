@@ -7,8 +7,8 @@ from preprov.contracts import Finding
 from preprov.model.errors import PreprovError
 from preprov.sources.airflow.assets import Assets
 from preprov.sources.airflow.client import AirflowClient
-from preprov.sources.airflow.fetching import quoted
-from preprov.sources.releases import release_finding
+from preprov.sources.airflow.fetching import TRIES_SINCE, quoted
+from preprov.sources.releases import is_at_least, release_finding
 from preprov.sources.skew import clock_finding
 
 _LEAST: Final = "2.9"
@@ -32,6 +32,7 @@ def examine(client: AirflowClient, variable: str) -> tuple[Finding, ...]:
     for what, path in (("DAG runs", "dags/~/dagRuns"), ("task instances", "dags/~/dagRuns/~/taskInstances")):
         found.append(_look(what, lambda path=path: Finding("", "ok", f"{client.count(path, {})} to be seen")))  # type: ignore[misc]
     found.append(_look("task definitions", lambda: _tasks(client)))
+    found.append(_tries(release))
     found.append(_look("pools", lambda: _pools(client), needed=False))
     found.append(_look("assets", lambda: _assets(client), needed=False))
     if variable:
@@ -69,6 +70,13 @@ def _tasks(client: AirflowClient) -> Finding:
     dag_id = str(listed[0].get("dag_id"))
     tasks = (client.get(f"dags/{quoted(dag_id)}/tasks") or {}).get("tasks") or []
     return Finding("", "ok", f"{dag_id} has {len(tasks)} tasks")
+
+
+def _tries(release: str) -> Finding:
+    if is_at_least(release, TRIES_SINCE):
+        return Finding("earlier tries", "ok", "of tasks that were tried again: told")
+    hint = f"Airflow {TRIES_SINCE} and newer tell: until then history lacks what tries before the last one used"
+    return Finding("earlier tries", "warn", "of a task that was tried again only the last try is told", hint)
 
 
 def _pools(client: AirflowClient) -> Finding:

@@ -84,6 +84,7 @@ class TaskFacts:
         cpu, memory, gpu: cores, GiB and devices that its executor config asks for; NaN = it does not say.
         looks: digest of what it runs as far as is told: whole once it has started, for only then is it told.
         slept: when it went to sleep, of one that sleeps outside of a worker; NaN otherwise.
+        earlier: it is a try of a task instance that was tried again since.
     """
 
     task_id: str
@@ -105,6 +106,13 @@ class TaskFacts:
     host: str = ""
     looks: str = ""
     slept: float = NAN
+    earlier: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called within its run; an earlier try by its number, as no task id can be."""
+        own = self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+        return f"{own}@{self.tries}" if self.earlier else own
 
     @classmethod
     def of(cls, j: Json) -> "TaskFacts":

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from preprov.contracts import Reject
 from preprov.sources.airflow.client import AirflowClient, Json
 from preprov.sources.airflow.facts import RunFacts, RunKey, TaskFacts
+from preprov.sources.releases import is_at_least
 
 Tasks = dict[tuple[str, int], TaskFacts]
 """(task id, map index) -> task."""
@@ -17,6 +18,7 @@ RUNS_AT_ONCE: Final = 1_000
 _TASKS_A_QUESTION: Final = 100  # a page of most servers, so that one answer holds them all
 _NAMES_A_QUESTION: Final = 100
 _ANY: Final = "dags/~/dagRuns"
+TRIES_SINCE: Final = "2.10"
 
 
 class Fetcher:
@@ -99,6 +101,18 @@ class Fetcher:
                     if key in found:
                         found[key][task.task_id, task.map_index] = task
             yield found
+
+    @property
+    def tells_tries(self) -> bool:
+        """Whether this Airflow keeps earlier tries of its tasks."""
+        return is_at_least(self._client.release, TRIES_SINCE)
+
+    def tries(self, key: RunKey, task: TaskFacts) -> list[TaskFacts]:
+        """All tries of a task instance that Airflow still knows, the present one among them; none if it is gone."""
+        mapped = f"/{task.map_index}" if task.map_index >= 0 else ""
+        place = f"dags/{quoted(key[0])}/dagRuns/{quoted(key[1])}/taskInstances/{quoted(task.task_id)}{mapped}/tries"
+        found = self._client.get(place)
+        return [] if found is None else list(self.understood(found.get("task_instances") or (), TaskFacts.of))
 
 
 def _task_of_run(j: Json) -> tuple[RunKey, TaskFacts]:

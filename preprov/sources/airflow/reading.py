@@ -13,6 +13,7 @@ from preprov.sources.airflow.dags import Dags
 from preprov.sources.airflow.facts import RunFacts, RunKey
 from preprov.sources.airflow.fetching import Fetcher, Tasks
 from preprov.sources.airflow.runs import Seen, Telling, run_name, table, widths
+from preprov.sources.airflow.tries import Tries
 from preprov.sources.instants import NAN
 
 _WHOLE_AGAIN_S: Final = 900.0
@@ -38,12 +39,13 @@ class _Held:
 class Reading:
     """Reads passes. Not safe for several threads."""
 
-    def __init__(self, client: AirflowClient, source: str, tenant: str, clock: Clock) -> None:
+    def __init__(self, client: AirflowClient, source: str, tenant: str, clock: Clock, tries_a_pass: int) -> None:
         """Remember nothing yet."""
         self._client, self._clock = client, clock
         self._source = source
         self._fetch = Fetcher(client)
         self._dags = Dags(client, self._fetch, tenant)
+        self._tries = Tries(self._fetch, tries_a_pass)
         self._held: dict[RunKey, _Held] = {}
         self._ended: dict[RunKey, RunFacts] = {}  # told as ended not long ago
         self._submits: dict[str, float] = {}
@@ -77,13 +79,22 @@ class Reading:
         yield from self._open(open_runs, how, server_now)
         yield from self._just_ended(how, server_now)
         yield self._vanished(state.open, open_runs, how, server_now)
+        yield from self._owed(open_runs, how)
+        self._tries.keep(self._held, self._ended)
+        if written := self._tries.written():
+            yield SyncBatch(notebook=written)
         self._broken = False
         yield from self._past(how, patience_s, progress)
+        self._tries.keep(self._held, self._ended)
+        notes, more = self._tries.notes(), bool(self._tries.owed)
+        if notes or more:
+            yield SyncBatch(notes=notes, more=more)
 
     def _begin(self, state: SourceState, now: float, history_s: float) -> Mapping[str, str | None]:
         """Set up what this pass rests on; returns what is to be kept of it."""
         self._client.connect()
         self._cursor = Cursor.load(state.cursor)
+        self._tries.begin(state.notebook)
         if not state.cursor:
             self._forget()
         elif self._broken:  # nobody knows what became of the batches of that pass
@@ -105,6 +116,7 @@ class Reading:
     def _forget(self) -> None:
         self._held.clear()
         self._ended.clear()
+        self._tries.forget()
         self._dags.forget()
         self._changed_at = NAN
 
@@ -148,6 +160,7 @@ class Reading:
         seen = []
         for key in keys:
             held = self._held[key]
+            self._tries.read(key, held.tasks, over=False)
             one = self._seen(held.run, held.tasks)
             if (looks := one.looks) != held.told:
                 held.told = looks
@@ -166,6 +179,7 @@ class Reading:
             tenant=self._dags.tenant(run.dag_id),
             submit=self._submits.get(run_name(run), NAN),
             keeping=self._dags.keeping,
+            earlier=self._tries.of(run.key, tasks),
         )
 
     # ------------------------------------------------------------------ what has ended
@@ -190,11 +204,15 @@ class Reading:
         for part in self._fetch.tasks(by_key, self._dags.sizes()):
             for key, tasks in part.items():
                 self._dags.saw_whole(key[0], widths(tasks), tasks.values(), past=past)
+                self._tries.settle(key, whole=self._tries.read(key, tasks, over=True))
             seen += [self._seen(by_key[key], tasks) for key, tasks in part.items()]
             left -= len(part)
             if len(seen) >= _TELL_AT_ONCE or not left:
-                yield SyncBatch(runs=table(seen, how), notebook=self._dags.written(), rejects=self._fetch.rejects())
+                yield SyncBatch(runs=table(seen, how), notebook=self._written(), rejects=self._fetch.rejects())
                 seen = []
+
+    def _written(self) -> dict[str, str | None]:
+        return {**self._dags.written(), **self._tries.written()}
 
     def _vanished(
         self, known: Sequence[OpenRun], found: Mapping[RunKey, RunFacts], how: Telling, server_now: float
@@ -210,11 +228,26 @@ class Reading:
                 gone.append(r.run_id)
             elif run.over:
                 late.append(run)
-        runs = [b.runs for b in self._told_whole(late, how)]
+        told = list(self._told_whole(late, how))
         self._ended.update((r.key, r) for r in late)
         return SyncBatch(
-            runs=_joined(runs), gone=tuple(gone), cursor=self._cursor.dump(), notebook=self._dags.written()
+            runs=_joined([b.runs for b in told]),
+            gone=tuple(gone),
+            cursor=self._cursor.dump(),
+            notebook={**{k: v for b in told for k, v in b.notebook.items()}, **self._written()},
+            rejects=tuple(r for b in told for r in b.rejects),
         )
+
+    def _owed(self, found: Mapping[RunKey, RunFacts], how: Telling) -> Iterator[SyncBatch]:
+        """Runs that were told without all tries of their tasks, for as long as this pass may ask about tries."""
+        for key in self._tries.owed:
+            if self._tries.spent:
+                break
+            run = None if key in found else self._fetch.run(key)
+            if run is not None and run.over:
+                yield from self._told_whole([run], how)
+            else:  # open again, and told whole at its end; or there no more
+                self._tries.settle(key, whole=True)
 
     # ------------------------------------------------------------------ the past
 

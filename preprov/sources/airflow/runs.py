@@ -44,6 +44,7 @@ class Seen:
         paused: its DAG is: what has not started does not start.
         submit: when it was first seen, for API v1, which does not say when a run was made; NaN = only now.
         keeping: Airflow pools in which a deferred task keeps its slots.
+        earlier: tries of its tasks before the present ones, as far as they are known.
     """
 
     run: RunFacts
@@ -55,6 +56,7 @@ class Seen:
     tenant: str
     submit: float
     keeping: frozenset[str] = frozenset()
+    earlier: tuple[TaskFacts, ...] = ()
 
     @property
     def looks(self) -> int:
@@ -64,7 +66,8 @@ class Seen:
         if shape is not None:
             seen = (tuple(sorted(shape.widths.items())), shape.asleep, tuple(sorted(shape.ran.items())))
             dag = (shape.read_at, *seen)
-        return hash((self.run, self.tasks, dag, self.paused, self.cron, self.zone, self.tenant, self.keeping))
+        rest = (self.paused, self.cron, self.zone, self.tenant, self.keeping)
+        return hash((self.run, self.tasks, self.earlier, dag, *rest))
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,9 @@ def table(seen: Sequence[Seen], how: Telling) -> SeenRuns:
 
 def _submit(one: Seen, how: Telling) -> float:
     """When the run was first there to be known, by our clock."""
-    run, began = one.run, [t.started for t in one.tasks if t.started == t.started]
-    first = min([x for x in (run.started, *began) if x == x], default=NAN)
+    run, began = one.run, [t.started for t in one.tasks]
+    waited = [x for t in one.earlier for x in (t.scheduled, t.queued, t.started)]
+    first = min([x for x in (run.started, *began, *waited) if x == x], default=NAN)
     if run.queued == run.queued:
         told = min(run.queued, first) if first == first else run.queued
         return told + how.shift_s
@@ -155,11 +159,12 @@ def _run(one: Seen, submit: float, how: Telling) -> tuple[Any, ...]:
 
 
 def _instances(one: Seen) -> list[TaskFacts]:
-    """The task instances of a run; those of its DAG where none were made yet."""
+    """The task instances of a run, each after its earlier tries; those of its DAG where none were made yet."""
     mapped = {t.task_id for t in one.tasks if t.map_index >= 0}
     found = [t for t in one.tasks if t.state != "removed" and (t.map_index >= 0 or t.task_id not in mapped)]
     if found or one.shape is None or one.run.over:
-        return sorted(found, key=lambda t: (t.task_id, t.map_index))
+        tries = (t for t in one.earlier if t.map_index >= 0 or t.task_id not in mapped)
+        return sorted((*tries, *found), key=lambda t: (t.task_id, t.map_index, not t.earlier, t.tries))
     return [_planned(one.shape, t) for t in one.shape.tasks]
 
 
@@ -177,7 +182,7 @@ def _task(one: Seen, t: TaskFacts, submit: float, how: Telling) -> dict[str, Any
     width = one.shape.widths.get(t.task_id, 1) if one.shape and t.map_index < 0 and t.state in _WAITING else 1
     ready = min((x for x in (t.scheduled, t.queued) if x == x), default=NAN) + how.shift_s
     return {
-        "task_id": t.task_id if t.map_index < 0 else f"{t.task_id}[{t.map_index}]",
+        "task_id": t.name,
         "signature": _signature(one, t, how.source),
         "operator": t.operator,
         "instances": width,
@@ -214,6 +219,7 @@ def _waits(t: TaskFacts, started: float, how: Telling, *, keeps: bool) -> dict[s
         "priority": float(t.weight),
         "freed_at": NAN if keeps or t.state not in _ELSEWHERE else _slept(t, started, how),
         "images": "",
+        "known_as": "",
     }
 
 
@@ -279,19 +285,36 @@ def shape_of(shape: DagShape, how: Telling, tenant: str, cron: str) -> Seen:
 def _edges(one: Seen, rows: Sequence[TaskFacts]) -> Iterator[tuple[int, int]]:
     """(parent, child) by position in the run.
 
-    An edge from a task that ended badly to one that may run all the same (its trigger rule says so) is left out.
+    An edge from a task that ended badly to one that may run all the same (its trigger rule says so) is left out. The
+    tries of a task follow one another, and the first of them what the task follows.
     """
-    if one.shape is None:
-        return
+    first = _first_tries(rows)
     place: dict[str, list[int]] = {}
     for i, t in enumerate(rows):
-        place.setdefault(t.task_id, []).append(i)
+        if not t.earlier:
+            place.setdefault(t.task_id, []).append(i)
+        if first[i] != i and t.state not in _WAITING | _STARTED:
+            yield i - 1, i
+    if one.shape is None:
+        return
     rules = {t.task_id: t.rule for t in one.shape.tasks}
     for p, c in edges(one.shape, list(place)):
         for a, b in _pairs(place[p], place[c]):
             bad = rows[a].state in ("failed", "skipped", "upstream_failed")
+            if first[b] != b:
+                yield a, first[b]
             if not (bad and rules.get(c, "") != "all_success" and rows[b].state in _WAITING | _STARTED):
                 yield a, b
+
+
+def _first_tries(rows: Sequence[TaskFacts]) -> list[int]:
+    """(T,) where the first try of each row's task stands."""
+    out: list[int] = []
+    for i, t in enumerate(rows):
+        before = rows[i - 1] if i else t
+        again = before.earlier and i > 0 and (before.task_id, before.map_index) == (t.task_id, t.map_index)
+        out.append(out[-1] if again else i)
+    return out
 
 
 def _pairs(parents: Sequence[int], children: Sequence[int]) -> Iterator[tuple[int, int]]:

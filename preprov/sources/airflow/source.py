@@ -34,6 +34,7 @@ class AirflowSettings:
         history_days: how far back the past is read.
         patience_s: seconds of a pass that go into the past.
         attempts: of a request, each of which may take `timeout_s` seconds.
+        tries_a_pass: task instances of which a pass asks for earlier tries.
         variable: Airflow variable that holds turns of timetables of one's own (see the provider); "" = none.
     """
 
@@ -49,6 +50,7 @@ class AirflowSettings:
     timeout_s: float = TIMEOUT_S
     verify: bool | Path = True
     zone: str = "UTC"
+    tries_a_pass: int = 100
     variable: str = "preprov_timetables"
 
 
@@ -79,7 +81,7 @@ class AirflowSource:
             timeout_s=settings.timeout_s,
             transport=transport,
         )
-        self._reading = Reading(self._client, settings.name, settings.tenant, clock)
+        self._reading = Reading(self._client, settings.name, settings.tenant, clock, settings.tries_a_pass)
         self._clock = clock
 
     @property

@@ -35,7 +35,7 @@ class Step:
         limit: (cause, name) of what it waits for, or waited for until then.
         placed_at: when it was given its node. attempt: which of its pods the times are of, 0 = none was seen.
         constraint: which nodes it may be on. lost: what of that a constraint cannot say.
-        images: of its containers, a space between.
+        images: of its containers, a space between. pod: NAMESPACE/POD that the times are of, "" = none was seen.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Step:
     constraint: str = ""
     lost: tuple[str, ...] = ()
     images: str = ""
+    pod: str = ""
 
 
 @dataclass(slots=True)
@@ -258,6 +259,7 @@ def _seen(step: Step, pod: Json, attempt: int, known: Known) -> None:
     if step.started_at is not None and step.ended_at is not None:
         step.ended_at = max(step.ended_at, step.started_at)
     step.node, step.attempt, step.placed_at = str(spec.get("nodeName") or ""), attempt, placed_at(pod)
+    step.pod = f"{_namespace(meta)}/{meta.get('name')}"
     if _gated(pod, known):
         step.limit = limit_of(meta, _BY_GATE)
         return

@@ -71,6 +71,7 @@ def table(
         "freed_at": np.full(len(steps), np.nan),
         "priority": np.full(len(steps), np.nan),
         "images": labels([clean(s.images) for _, s in steps]),
+        "known_as": labels([clean(s.pod) for _, s in steps]),
     }
     edges = np.array(_edges(found), dtype=np.int64).reshape(-1, 2)
     work = WorkTable(

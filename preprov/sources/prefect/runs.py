@@ -188,6 +188,7 @@ def _row(name: str, signature: str, **more: Any) -> dict[str, Any]:
         "attempt": 0,
         "constraint": "",
         "images": "",
+        "known_as": "",
     }
     return {**plain, **more}
 

@@ -90,6 +90,20 @@ class UsageQuery:
             return None
 
 
+_READERS: Final = (
+    (r".+/.+#.+", "task instances: sizing and curves of their tasks"),
+    (r"\{namespace\}/\{pod\}", "pods of a source of kind kubernetes: sizing and curves of their tasks"),
+    (r"slurm/[^/]+", "jobs on one node, of a source of kind slurm: sizing and curves of their tasks"),
+    (r"node/[^/]+", "machines: shown with their nodes by `pool show`; no task is sized by them"),
+)
+"""Claimant, as it is configured, and what becomes of samples that are named so."""
+
+
+def reader_of(claimant: str) -> str:
+    """Who looks for samples of such a claimant, and for what; "" = nobody."""
+    return next((text for pattern, text in _READERS if re.fullmatch(pattern, claimant)), "")
+
+
 def _of(resource: str, promql: str, unit: str) -> tuple[str, str, str]:
     return resource, promql, unit
 

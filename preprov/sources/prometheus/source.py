@@ -13,7 +13,7 @@ from preprov.model.errors import SourceError
 from preprov.model.time import epoch
 from preprov.sources.budget import RequestBudget
 from preprov.sources.prometheus.client import PrometheusClient, TooMuchError
-from preprov.sources.prometheus.queries import RESOURCES, UsageQuery
+from preprov.sources.prometheus.queries import RESOURCES, UsageQuery, reader_of
 
 _SKEW_S: Final = 30.0
 _TRIED_S: Final = 600.0
@@ -172,6 +172,7 @@ class PrometheusSource:
             out.append(Finding("clock", "warn", text, "let both machines follow a time server"))
         end = self._aligned(there - s.lag_s)
         out.extend(self._tried(q, max(end - _TRIED_S, 0.0), end) for q in s.queries)
+        out.extend(_read_by(c) for c in dict.fromkeys(q.claimant for q in s.queries))
         seen = {q.resource for q in s.queries}
         absent = [r for r in RESOURCES if r not in seen]
         if absent:
@@ -197,3 +198,12 @@ class PrometheusSource:
         text = f"{len(found.series)} series, {len(names)} claimants such as {names[0]}"
         text = "; ".join([text, *chunk.notes, *found.notes])
         return Finding(query.resource, "warn" if chunk.notes else "ok", text, "see the query" if chunk.notes else "")
+
+
+def _read_by(claimant: str) -> Finding:
+    """What becomes of samples that are named so."""
+    found = reader_of(claimant)
+    if found:
+        return Finding("used for", "ok", f"{claimant}: {found}")
+    hint = "name task instances RUN/TASK#0, pods {namespace}/{pod}, jobs of Slurm slurm/{job}, machines node/{host}"
+    return Finding("used for", "warn", f"{claimant}: kept, and looked for by nothing", hint)

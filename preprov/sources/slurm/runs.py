@@ -182,6 +182,7 @@ class RunBuilder:
             "freed_at": _NAN,
             "priority": _NAN,
             "images": "",
+            "known_as": f"slurm/{task.job_id}" if task.started_at else "",
         }
 
     def _signature(self, unit: Unit, task: UnitTask, place: int, dag: str) -> str:

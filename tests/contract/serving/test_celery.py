@@ -12,7 +12,8 @@ from preprov.model.resources import Resources
 from preprov.sim.clock import VirtualClock
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag
 from preprov.testing.serves_contract import ServesContract
 from preprov.testing.store_examples import T0
 from tests.servedway import ServedWay

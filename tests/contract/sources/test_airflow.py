@@ -9,7 +9,8 @@ from preprov.contracts import LiveSource
 from preprov.sim.clock import VirtualClock
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import basic, exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag, FakeRun
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag, FakeRun
 from preprov.testing.live_source_contract import LiveSourceContract
 from preprov.testing.store_examples import T0
 

@@ -8,7 +8,8 @@ import httpx
 import numpy as np
 
 from preprov.sim.clock import VirtualClock
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag, FakeRun
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag, FakeRun
 
 DAY = 86_400.0
 

@@ -42,6 +42,9 @@ ASKS = {"KubernetesExecutor": {"request_cpu": "1", "request_memory": "256Mi"}}
 with DAG("busy", schedule=None, start_date=START, max_active_runs=1) as busy:
     first = BashOperator(task_id="first", bash_command="sleep 20", executor_config=ASKS)
     first >> [BashOperator(task_id=f"then_{i}", bash_command="true", executor_config=ASKS) for i in range(3)]
+with DAG("again", schedule=None, start_date=START):
+    twice = 'test "$AIRFLOW_CTX_TRY_NUMBER" -gt 1'
+    BashOperator(task_id="twice", bash_command=twice, executor_config=ASKS, retries=1)
 with DAG("often", schedule="*/10 * * * *", start_date=START, catchup=False, max_active_runs=1):
     for i in range(4):
         BashOperator(task_id=f"beside_{i}", bash_command="true", executor_config=ASKS)

@@ -27,11 +27,12 @@ def test_a_dag_with_operator_and_sensor_runs_on_warm_nodes(airflow: Airflow, pre
 
 
 @pytest.fixture(scope="module")
-def read(airflow: Airflow, preprov: Preprov) -> None:
-    """This Airflow is a source of preprov's."""
+def read(airflow: Airflow, preprov: Preprov) -> str:
+    """This Airflow is a source of preprov; the id of a run of `again`, which goes on beside the tests."""
     words = ("prod", "airflow", f"url={airflow.url}", "pool=batch", "requests_per_second=20", "history_days=1")
     added = preprov("source", "add", *words)
     assert all(f["state"] != "bad" for f in added["findings"])
+    return airflow.trigger("again")
 
 
 def told(preprov: Preprov, run: str) -> list[tuple[str, str]]:
@@ -52,6 +53,22 @@ def test_what_is_queued_and_running_there_shows_here(airflow: Airflow, preprov: 
         shape = found[f"busy/{run}"]
         assert (shape["tasks"], shape["width"], shape["depth"]) == (4, 3, 2)
     assert max(p["demand"][-1] for p in queue["points"]) >= 3.0, "three tasks of one core follow the first"
+
+
+def test_the_try_that_failed_before_the_one_that_did_not_is_history_too(
+    airflow: Airflow, preprov: Preprov, read: str
+) -> None:
+    assert airflow.ended("again", read) == "success", airflow.log.read_text()[-3000:]
+    preprov("source", "sync")
+    with closing(open_store("", preprov.folder / "home")) as store:
+        work = store.ports().work.work("batch")
+    (number,) = work.runs.index[work.runs["run_id"] == f"again/{read}"]
+    tasks = work.tasks[work.tasks["run"] == number]
+    assert tasks[["task_id", "attempt"]].to_numpy().tolist() == [["twice@1", 1], ["twice", 2]]
+    begun, ended = tasks["started_at"].tolist(), tasks["ended_at"].tolist()
+    assert begun[0] < ended[0] < begun[1] < ended[1], "one after the other"
+    assert tasks["runtime_s"].notna().tolist() == [False, True]
+    assert all(tasks["node"])
 
 
 @pytest.fixture

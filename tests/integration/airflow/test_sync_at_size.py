@@ -25,7 +25,8 @@ from preprov.sim.clock import VirtualClock
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import basic, exchanged
 from preprov.store.database import open_store
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag
 from tests.integration.airflow.busy import BusyAirflow
 
 START = datetime(2025, 3, 4, 18, 0, tzinfo=UTC)

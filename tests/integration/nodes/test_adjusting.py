@@ -139,8 +139,13 @@ def test_a_leap_over_the_limit_waits_for_the_raise_and_is_not_killed(stage: Stag
     stage.until(lambda: stage.state(run) is State.RUNNING, "it to start")
     work = stage.work(run)
     stage.until(lambda: stage.bounds(run).memory, "its limit")
+    assert (stage.bounds(run).memory or 0) < 160 * MIB, "the leap is one over its limit"
     (work / "want").write_text("160")
     stage.until(lambda: _read(work / "has") == "160", "160 MiB")
+    stage.until(lambda: (stage.bounds(run).memory or 0) >= 160 * MIB, "a limit that it fits under")
+    assert stage.state(run) is State.RUNNING, "the first time it was started"
+    rows = [r for r in stage.app.ctx.ports.audit.records("batch") if r.action.kind is ActionKind.RESIZE]
+    assert {r.action.task for r in rows} == {f"{run.run_id}/t#0"}, "by raises, which are written down"
     stage.end(run)
 
 

@@ -16,7 +16,8 @@ from preprov.model.time import epoch
 from preprov.model.waits import Cause
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag
 from tests.unit.control.world import START, World, make_world
 
 AGO = epoch(START) - 3600.0
@@ -131,3 +132,22 @@ def test_a_limit_that_follows_warm_nodes_is_waiting_for_a_node(world: World, air
     moved = hours(after, Cause.ROOM) - hours(before, Cause.ROOM)
     assert moved >= hours(before, Cause.AIRFLOW_POOL) - 1e-9
     assert after.hours == pytest.approx(before.hours)
+
+
+def test_a_try_that_failed_waited_too_and_held_the_slot_that_others_waited_for(
+    world: World, airflow: FakeAirflow
+) -> None:
+    """`a` has the slot until its first try fails, `b` takes it, and `a` waits for it anew."""
+    run = airflow.start_run("etl", "r1", at=AGO)
+    goes(airflow, run, "extract", 1, 2, 3, 10)
+    for state, at in (("scheduled", 11), ("queued", 12), ("running", 13), ("up_for_retry", 113)):
+        airflow.set_task(run, "a", state, at=AGO + at)
+    goes(airflow, run, "b", 11, 114, 115, 214)
+    goes(airflow, run, "a", 150, 215, 216, 250)
+    airflow.end_run(run, at=AGO + 250)
+    found = read(world, airflow)
+    assert found.tasks == 4, "each try has begun once"
+    (slots,) = [c for c in found.causes if c.cause is Cause.AIRFLOW_POOL]
+    assert slots.hours * 3600 == pytest.approx((113 - 12) + (214 - 150))
+    assert found.hours * 3600 == pytest.approx(3 + 3 + 105 + 66)
+    assert found.unknown == 0

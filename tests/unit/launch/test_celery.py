@@ -20,7 +20,8 @@ from preprov.settings import Settings
 from preprov.sim.clock import VirtualClock
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag
 from preprov.testing.store_examples import T0
 
 PROVIDER = Path(__file__).resolve().parents[3] / "integrations" / "airflow" / "preprov_provider" / "celery.py"

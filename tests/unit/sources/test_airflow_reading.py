@@ -14,7 +14,8 @@ from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
 from preprov.sources.airflow import AirflowSettings, AirflowSource
 from preprov.sources.airflow.credentials import basic, exchanged
-from preprov.testing.fake_airflow import FakeAirflow, FakeAsset, FakeDag
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeAsset, FakeDag
 from preprov.testing.live_source_contract import POOL, read, unrouted
 from preprov.testing.store_examples import T0
 

@@ -256,6 +256,25 @@ def test_examining_says_what_is_there_and_what_is_missing() -> None:
     assert (found["memory"].state, "parse error" in found["memory"].found) == ("bad", True)
 
 
+@pytest.mark.parametrize(
+    ("claimant", "says"),
+    [
+        (PRESETS["cadvisor"][1], "source of kind kubernetes"),
+        (PRESETS["jobs"][1], "task instances"),
+        (PRESETS["slurm"][1], "source of kind slurm"),
+        (PRESETS["node"][1], "no task is sized by them"),
+        ("{namespace}/{run}/{task}#0", "task instances"),
+        ("{pod}", ""),
+        ("{cluster}/{namespace}/{pod}", ""),
+    ],
+)
+def test_examining_says_what_samples_are_for_and_where_nobody_looks_for_them(claimant: str, says: str) -> None:
+    w = World(queries=(UsageQuery("cpu", "cpu_rate", "millicores", claimant),))
+    (told,) = [f for f in w.source().examine() if f.what == "used for"]
+    assert (told.state, says in told.found) == ("ok" if says else "warn", True)
+    assert told.found.startswith(f"{claimant}: ")
+
+
 def test_examining_a_place_that_is_not_there() -> None:
     def handle(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")

@@ -21,7 +21,8 @@ from preprov.sources.prefect import PrefectSettings, PrefectSource
 from preprov.sources.prefect.runs import FLOW
 from preprov.sources.slurm.reading import SlurmReader
 from preprov.sources.slurm.source import SlurmSettings, SlurmSource
-from preprov.testing.fake_airflow import FakeAirflow, FakeDag, FakeRun
+from preprov.testing.fake_airflow import FakeAirflow
+from preprov.testing.fake_airflow_world import FakeDag, FakeRun
 from preprov.testing.fake_prefect import FakeFlowRun, FakePrefect
 from preprov.testing.fake_slurm import FakeJob, FakeSlurm
 from preprov.testing.live_source_contract import POOL, read

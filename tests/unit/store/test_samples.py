@@ -164,6 +164,9 @@ def test_many_tasks_are_asked_about_at_once(make: Callable[[Path], SampleStore],
     assert math.isnan(told["b"].memory_peak)
     assert store.series([]) == {}
     assert store.summaries(()) == {}
+    assert store.latest(["a", "b", "nobody"], since=2.5) == {"a": Usage(3.0, cpu=0.0, memory=1.0)}
+    assert store.latest(["a", "b"], since=1.0).keys() == {"a", "b"}
+    assert store.latest([], since=0.0) == {}
 
 
 def test_files_from_before_a_column_was_known_are_read_and_merged_with_newer_ones(

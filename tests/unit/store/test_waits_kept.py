@@ -33,7 +33,7 @@ def test_blocks_of_an_earlier_preprov_stand_beside_later_ones() -> None:
 def test_what_an_earlier_preprov_told_of_waits_is_read_without_what_it_did_not_know() -> None:
     told = with_waits(history(10))
     (block,) = columns.encode(told)
-    later = ["placed_at", "constraint", "freed_at", "priority", "images"]
+    later = ["placed_at", "constraint", "freed_at", "priority", "images", "known_as"]
     older = pq.read_table(io.BytesIO(block.tasks)).drop_columns(later)
     out = io.BytesIO()
     pq.write_table(older, out)
@@ -47,7 +47,9 @@ def test_what_an_earlier_preprov_told_of_waits_is_read_without_what_it_did_not_k
         del content[6][6:]
         del content[6][4]
         lines.append(json.dumps(content))
-    nothing = {"placed_at": np.nan, "constraint": "", "freed_at": np.nan, "priority": np.nan, "images": ""}
+    nothing = {"placed_at": np.nan, "constraint": "", "freed_at": np.nan, "priority": np.nan} | dict.fromkeys(
+        ("images", "known_as"), ""
+    )
     expected = replace(told, tasks=told.tasks.assign(**nothing))
     for found in (columns.decode([(block.runs, out.getvalue(), block.edges)]), load_runs(lines)):
         for name in WAIT_COLUMNS:

@@ -200,7 +200,7 @@ def _table(world: _Play) -> WorkTable:
                 **{"ready_at": at["ready"], "started_at": at["start"], "ended_at": at["end"], "slot_at": at["slot"]},
                 **{"slot_of": limit_key(Cause.AIRFLOW_POOL, SOURCE, t.pool), "slots": 1.0},
                 **{"node": t.node, "placed_at": np.nan, "attempt": 1, "constraint": "", "freed_at": np.nan},
-                **{"priority": np.nan, "images": ""},
+                **{"priority": np.nan, "images": "", "known_as": ""},
             }
         )
     runs = [
