@@ -9,11 +9,12 @@ from preprov.sources.prometheus import PrometheusSettings, PrometheusSource, Usa
 from preprov.testing.fake_prometheus import FakePrometheus
 from preprov.testing.usage_source_contract import UsageSourceContract
 
-QUERIES = (UsageQuery("cpu", "cpu", "cores", "{pod}#0"), UsageQuery("memory", "memory", "bytes", "{pod}#0"))
+NAMED = "{run}/{task}#0"
+QUERIES = (UsageQuery("cpu", "cpu", "cores", NAMED), UsageQuery("memory", "memory", "bytes", NAMED))
 
 
 class PrometheusPlace:
-    """Each task is a pod with two series, from its beginning to its end."""
+    """Each task has two series, named by its run and task, from its beginning to its end."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock(datetime(2026, 3, 2, 12, 0, 7, tzinfo=UTC))
@@ -36,19 +37,21 @@ class PrometheusPlace:
     def begin(self, count: int, *, names: tuple[str, ...] = ()) -> list[str]:
         began, made = self.now().timestamp(), []
         for i in range(count):
-            pod = names[i] if names else f"etl/{len(self.there.series['cpu'])}"
+            run = names[i] if names else "etl"
+            task = str(len(self.there.series["cpu"]))
+            claimant = f"{run}/{task}#0"
             for resource, amount in (("cpu", 0.5), ("memory", 2.0**30)):
                 self.there.series[resource].append(
                     (
-                        {"pod": pod},
-                        lambda t, pod=pod, amount=amount: amount if began <= t < self.ended.get(pod, t + 1) else None,
+                        {"run": run, "task": task},
+                        lambda t, c=claimant, amount=amount: amount if began <= t < self.ended.get(c, t + 1) else None,
                     )
                 )
-            made.append(f"{pod}#0")
+            made.append(claimant)
         return made
 
     def end(self, claimant: str) -> None:
-        self.ended[claimant.removesuffix("#0")] = self.now().timestamp()
+        self.ended[claimant] = self.now().timestamp()
 
     def fail_after(self, requests: int | None) -> None:
         self.there.answers = requests
