@@ -131,7 +131,7 @@ _CALLS = {
         gcp_actions.CALLS,
         # Names of methods are words in its code.
         r'"((?:cancel|get|list|patch|wait|set|create|delete|suspend|resume|start|stop|insert|update)_?\w*)"',
-        {"stopped"},
+        {"stopped", "resume"},  # a state, and a kind of operation
     ),
     "azure": (
         azure_actions.CALLS,
