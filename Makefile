@@ -45,7 +45,7 @@ docs: .venv/.synced-dev ## generate the reference
 dashboards: .venv/.synced-test ## write the Grafana dashboard that dashboards/build.py describes
 	$(BIN)/python -m dashboards.build $(ARGS)
 
-bench: .venv/.synced-bench ## every figure of the README, as JSON and pictures
+bench: .venv/.synced-bench ## the figures of the README but for replays and Slurm's nights, as JSON
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(ARGS)
 
 bench-replay: .venv/.synced-bench ## policies on the public traces (ARGS="nights --quick", --resume FOLDER, --pictures FOLDER)

@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: every figure, as JSON files in benchmarks/results (or --out)."""
+"""`python -m benchmarks`: the figures that take minutes, as JSON files in benchmarks/results (or --out).
+
+Those that take hours have commands of their own: `benchmarks.replay`, `benchmarks.launch_order`, `benchmarks.slurm`.
+"""
 
 import argparse
 import os

@@ -145,6 +145,8 @@ def play(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """One trace: speed, sweep, and what it says."""
     began = time.perf_counter()
     case = case_of(name, folder)
+    if args.most_cores is not None:
+        case = replace(case, most_cores=args.most_cores or None)
     if args.days:
         case = replace(case, judged_from=max(case.judged_from, case.until - timedelta(days=args.days)))
 
@@ -198,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lead-scale", type=scales, default=list(LEAD_SCALES))
     parser.add_argument("--knob", type=knob, action="append", default=[], help="POLICY=VALUE[,VALUE]; repeat it")
     parser.add_argument("--days", type=float, help="judge only the last so many of the judged days")
+    parser.add_argument("--most-cores", type=float, help="leave out rows that want more in all (2000; 0 = none is)")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--resume", type=Path, help="folder of replays already played")

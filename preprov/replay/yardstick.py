@@ -31,6 +31,8 @@ LEAD_SCALES: Final = (0.5, 1.0, 2.0)
 POLICIES: Final = (
     "reactive",
     "reactive-max",
+    "reactive-max-1h",
+    "reactive-max-3h",
     "static-running",
     "static-stopped",
     "schedule",
