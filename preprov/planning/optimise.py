@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from preprov.model.pools import CapacityType, Standby
 from preprov.planning.courses import Setting, terms_of
 from preprov.planning.inputs import SharedRoom
-from preprov.planning.levels import COLD, STATES, levels_of
-from preprov.planning.master import UNSERVED, Column, Problem, Row, Solution, Weights, solve
+from preprov.planning.levels import COLD, RUN, STATES, levels_of
+from preprov.planning.master import Problem, Solution, solve
 from preprov.planning.need import NO_PRICE_LEVEL, upper_quantile
 from preprov.planning.offers import Choice
 from preprov.planning.optimum import Optimum, Signals
 from preprov.planning.room import nodes_left
+from preprov.planning.rows import UNSERVED, Column, Row, Weights
 from preprov.planning.sharing import days_of, shared_rows
 from preprov.planning.situation import Situation
 
@@ -196,11 +197,12 @@ def _optimum(part: Part, solution: Solution, index: int, together: tuple[str, ..
     taken = solution.taken[index]
     steps = part.s.horizon.steps
     levels = {c.key: np.zeros((len(STATES), steps)) for c in part.choices}
-    unserved = 0
+    asked, short = part.problem.levels.must, np.zeros(steps, dtype=np.int64)
     for column, n in taken:
         if column.choice == UNSERVED:
-            unserved += n
+            short += n
             continue
+        short += n * (asked[column.band] & (column.states != RUN))
         _add(levels[part.choices[column.choice].key], column, n)
     out_of_reach = max(int(part.s.need.counts.max(initial=0)) - part.most, 0)
     nodes: dict[tuple[str, str], Mapping[Standby, Array]] = {}
@@ -214,11 +216,12 @@ def _optimum(part: Part, solution: Solution, index: int, together: tuple[str, ..
         kept=total[:COLD].sum(axis=0).astype(np.int64),
         nodes=nodes,
         solver=solution.solver,
-        cost_usd=sum(c.cost * n for c, n in taken),
+        cost_usd=sum((c.cost - c.fines) * n for c, n in taken),
         gap=solution.gap,
         seconds=solution.seconds,
         binding=solution.binding + (("max_nodes",) if out_of_reach else ()),
-        unserved=unserved + out_of_reach,
+        beyond=solution.beyond,
+        unserved=int(short.max(initial=0)) + out_of_reach,
         together=together,
     )
 

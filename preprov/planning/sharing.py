@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from preprov.model.limits import SharedLimit
 from preprov.planning.inputs import PlanInputs, SharedRoom, Use
-from preprov.planning.master import Row, Weights
 from preprov.planning.offers import Choice
+from preprov.planning.rows import Row, Weights
 from preprov.planning.situation import Situation
 
 Array: TypeAlias = NDArray[Any]

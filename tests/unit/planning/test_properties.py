@@ -174,11 +174,15 @@ def test_two_groups_with_two_tiers_carry_out_what_was_planned(levels, room, kept
     st.none() | st.floats(0, 20),
     st.integers(1, 4),
     st.booleans(),
+    st.none() | st.floats(0.05, 0.98),
 )
-def test_no_plan_ever_exceeds_quota_guard_or_budget_now_or_later(levels, most, per_hour, per_day, room, optimised):
+def test_no_plan_ever_exceeds_quota_guard_or_budget_now_or_later(
+    levels, most, per_hour, per_day, room, optimised, hit_rate
+):
     """Of everything a plan means to do until its horizon ends, in a pool that is empty now."""
     guards = Guards(max_nodes=most, max_usd_per_hour=per_hour, max_usd_per_day=per_day)
-    p = pool(on_sim("a", 0.5, TIERS, room), on_sim("b", 0.8064, TIERS, 6), guards=guards, horizon_s=86400)
+    groups = (on_sim("a", 0.5, TIERS, room), on_sim("b", 0.8064, TIERS, 6))
+    p = pool(*groups, guards=guards, objective=Objective(hit_rate=hit_rate), horizon_s=86400)
     plan = make_plan(inputs(certain(levels), pool_=p, optimise=optimised)).plan
     instants = sorted({t.at for t in plan.targets})
     held: dict[tuple[str, Standby], int] = {}
