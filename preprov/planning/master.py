@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from preprov.planning.courses import Courses, Prices, Terms, cheapest, usage
 from preprov.planning.levels import REFUSED, Levels
-from preprov.planning.rows import UNSERVED, Column, Row, Weights, amounts
+from preprov.planning.rows import EPS, UNSERVED, Column, Row, Weights, amounts
 
 Array: TypeAlias = NDArray[Any]
 
@@ -29,7 +29,6 @@ MIP_NODES: Final = 50
 """Work is bounded by counts, so that equal inputs make equal plans; the clock is the last resort."""
 MIP_GAP: Final = 2e-3
 """A plan that is made again in minutes need not be better than this."""
-_EPS: Final = 1e-7
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,14 @@ class Problem:
     """One pool's part.
 
     Attributes:
+        name: of the pool. group_names: of its groups.
         most_usd: (T,) to be spent within each step; None = no limit.
         groups: (G,) index of the group of each choice.
         most_launches: (groups,) launches within one step. least_running: (groups,) that always run.
     """
 
+    name: str
+    group_names: tuple[str, ...]
     terms: Terms
     levels: Levels
     most_usd: Array | None
@@ -56,7 +58,7 @@ class Solution:
 
     Attributes:
         taken: (column, levels) per pool. cost: USD in all, fines included. bound: no plan of these bands costs less.
-        binding: names of the rows that hold something back. beyond: names of rows that are not kept: the rounds or the
+        binding: names of the limits that hold something back. beyond: of those that are not kept: the rounds or the
         time ran out. solver: "highs", or "dynamic programme" where nothing is scarce and each level's own best course
         is the best of all.
     """
@@ -106,9 +108,22 @@ def solve(problems: Sequence[Problem], rows: Sequence[Row], *, time_limit_s: flo
         min(bound, cost),
         solver,
         perf_counter() - began,
-        tuple(r.name for r in master.rows),
-        tuple(r.name for r in broken),
+        _names(problems, master.rows),
+        _names(problems, broken),
     )
+
+
+def _names(problems: Sequence[Problem], rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of limits, each once: one of single steps by its pool or group."""
+    out = []
+    for row in rows:
+        name = row.name
+        if row.at is not None:
+            what, p, k = row.of_steps
+            pool = problems[p]
+            name = f"{what} of {pool.name}" + ("" if what == "max_usd_per_hour" else f"/{pool.group_names[k]}")
+        out.append(name)
+    return tuple(dict.fromkeys(out))
 
 
 def _by_pool(taken: list[tuple[Column, int]], pools: int) -> tuple[tuple[tuple[Column, int], ...], ...]:
@@ -135,7 +150,7 @@ class _Master:
         self._best: list[Column] = []
         self._use = np.zeros((0, 0))
         """(R, C) of the rows and columns there are."""
-        self._fractions = np.zeros(0)
+        self._fractions, self._short_usd = np.zeros(0), 0.0
         self._limits: set[tuple[str, int, int]] = set()
         """(what, pool, group) of the limits of single steps that were taken up."""
 
@@ -215,7 +230,7 @@ class _Master:
         names = {r.name for r in self.rows}
         asked = [r for r in self.asked if r.name not in names]
         total = amounts(asked, [c for c, _ in taken]) @ np.array([float(n) for _, n in taken])
-        out = [r for r, x in zip(asked, total.tolist(), strict=True) if _breaks(r, x)]
+        out = [r for r, x in zip(asked, total.tolist(), strict=True) if r.is_broken(x)]
         for p, problem in enumerate(self.problems):
             own = [(c, n) for c, n in taken if c.pool == p and c.choice != UNSERVED]
             out.extend(r for r in _steps_broken(p, problem, own) if r.name not in names)
@@ -228,13 +243,13 @@ class _Master:
         """
         self._note()
         new = {r.name: r for r in broken}
-        for what, p, k in sorted({_limit(r) for r in broken if r.at is not None} & self._limits):
+        for what, p, k in sorted({r.of_steps for r in broken if r.at is not None} & self._limits):
             problem = self.problems[p]
             for row in (_row_of_step(p, problem, what, k, t) for t in range(len(problem.terms.money))):
                 new.setdefault(row.name, row)
         names = {r.name for r in self.rows}
         rows = [r for name, r in new.items() if name not in names]
-        self._limits |= {_limit(r) for r in rows if r.at is not None}
+        self._limits |= {r.of_steps for r in rows if r.at is not None}
         self.rows.extend(rows)
         self._use = np.vstack([self._use, amounts(rows, self.columns)])
 
@@ -284,7 +299,8 @@ class _Master:
         )
         if got.x is None:
             raise SolverError(got.message)
-        self._fractions = np.asarray(got.x)[: len(self.columns)]
+        n = len(self.columns)
+        self._fractions, self._short_usd = np.asarray(got.x)[:n], _MINIMUM_USD * float(np.sum(got.x[n:]))
         return _Relaxed((-got.ineqlin.marginals).clip(0.0), np.asarray(got.eqlin.marginals))
 
     def whole(self, time_limit_s: float) -> tuple[list[tuple[Column, int]], float]:
@@ -307,8 +323,8 @@ class _Master:
         # What was rounded up by a hair takes no more than there is.
         room = np.where(self._signs() > 0, np.maximum(room, 0.0), room) + 1e-7
         fines = np.array([c.fines for c in self.columns])
-        loss, real = float(cost[:n][split] @ (fractions - sure)[split]), 0.0
-        real = loss - float(fines[split] @ (fractions - sure)[split])
+        real = max(float((cost[:n] - fines)[split] @ (fractions - sure)[split]), 0.0)
+        loss = real + float(fines[split] @ (fractions - sure)[split]) + self._short_usd
         got = milp(
             cost[open_],
             integrality=(open_ < n).astype(int),
@@ -316,7 +332,7 @@ class _Master:
             constraints=[LinearConstraint(a_ub[:, open_], ub=room), LinearConstraint(a_eq[:, open_], left, left)],
             options={
                 "time_limit": time_limit_s,
-                "mip_rel_gap": MIP_GAP * (real / loss if real < loss else 1.0),
+                "mip_rel_gap": MIP_GAP * (real / loss if loss > real else 1.0),
                 "node_limit": MIP_NODES,
             },
         )
@@ -349,16 +365,6 @@ class _Master:
         return cost, a_ub, b_ub, a_eq, np.concatenate(self.widths)
 
 
-def _limit(row: Row) -> tuple[str, int, int]:
-    """(what, pool, group) of a row of one step."""
-    what, pool, group, _ = row.name.split(" ")
-    return what, int(pool), int(group)
-
-
-def _breaks(row: Row, total: float) -> bool:
-    return total < row.limit - _EPS if row.least else total > row.limit + _EPS
-
-
 def _steps_broken(p: int, problem: Problem, taken: Sequence[tuple[Column, int]]) -> list[Row]:
     """Rows of single steps that are broken: money within it, launches and running nodes of a group."""
     steps = len(problem.terms.money)
@@ -371,9 +377,9 @@ def _steps_broken(p: int, problem: Problem, taken: Sequence[tuple[Column, int]])
         run[:, problem.groups[c.choice]] += nodes * c.run
     most_usd = np.inf if problem.most_usd is None else problem.most_usd
     broken = {
-        "max_usd_per_hour": (money > most_usd + _EPS)[:, None],
-        "max_step": launch > problem.most_launches + _EPS,
-        "min_nodes": run < problem.least_running - _EPS,
+        "max_usd_per_hour": (money > most_usd + EPS)[:, None],
+        "max_step": launch > problem.most_launches + EPS,
+        "min_nodes": run < problem.least_running - EPS,
     }
     return [_row_of_step(p, problem, what, k, t) for what, at in broken.items() for k, t in np.argwhere(at.T).tolist()]
 

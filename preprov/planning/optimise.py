@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import CapacityType, Standby
+from preprov.model.pools import Standby
 from preprov.planning.courses import Setting, terms_of
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.levels import COLD, RUN, STATES, levels_of
@@ -28,8 +28,6 @@ from preprov.planning.situation import Situation
 
 Array: TypeAlias = NDArray[Any]
 
-INTERRUPTIONS_PER_HOUR: Final = 0.002
-"""Of a spot node, where nobody says better."""
 _MOST_LEVELS: Final = 4096
 
 
@@ -87,7 +85,7 @@ def _part(s: Situation, index: int) -> Part:
         step_s=float(horizon.step_s),
         shortage=shortage,
         level=s.need.level,
-        risk=[_risk(s, c) for c in choices],
+        risk=[c.risk for c in choices],
         states=_states(s, choices),
     )
     groups = s.inputs.pool.groups
@@ -98,6 +96,8 @@ def _part(s: Situation, index: int) -> Part:
         min(g.max_step * passes, np.inf if per_minute is None else per_minute * horizon.step_s / 60) for g in groups
     ]
     problem = Problem(
+        name=_name(s),
+        group_names=tuple(g.name for g in groups),
         terms=terms_of(setting, levels),
         levels=levels,
         most_usd=_most_usd(s),
@@ -142,16 +142,6 @@ def _states(s: Situation, choices: Sequence[Choice]) -> list[frozenset[Standby]]
     return out
 
 
-def _risk(s: Situation, c: Choice) -> float:
-    """USD per running hour that interruptions are expected to cost: a way back, and the waiting of what ran there."""
-    if c.offering.capacity_type is not CapacityType.SPOT:
-        return 0.0
-    per_hour = s.inputs.interruptions.get(c.offering.key, INTERRUPTIONS_PER_HOUR)
-    back_h = c.lead.mean_s / 3600.0
-    price = s.inputs.pool.objective.shortage_usd_per_core_hour
-    return per_hour * (c.rate * back_h + c.cores * price * (back_h + s.inputs.rework_s / 3600.0))
-
-
 def _most_levels(s: Situation, choices: Sequence[Choice]) -> int:
     """Levels that all groups together can ever serve."""
     groups = {c.group.name: c.group for c in choices}
@@ -170,10 +160,14 @@ def _most_usd(s: Situation) -> Array | None:
     return out
 
 
+def _name(s: Situation) -> str:
+    return f"{s.inputs.pool.name} ({s.inputs.lane})" if s.inputs.lane else s.inputs.pool.name
+
+
 def _rows(s: Situation, choices: Sequence[Choice], of_group: Array, index: int) -> list[Row]:
     """Limits of this pool alone: nodes of each group, of all, and money of each day."""
     pool, guards = s.inputs.pool, s.inputs.pool.guards
-    name = f"{pool.name} ({s.inputs.lane})" if s.inputs.lane else pool.name
+    name = _name(s)
     there: dict[str, int] = {}
     for n in s.inputs.observation.nodes:
         there[n.group] = there.get(n.group, 0) + 1
@@ -245,6 +239,8 @@ def signals_of(s: Situation) -> Signals:
         fixed[f"price of {name}"] = c.rate if c.available else -1.0
         fixed[f"lead of {name}"] = c.lead.p95_s
         fixed[f"limit of {name}"] = c.group.max_nodes
+        if c.risk:
+            fixed[f"interruptions of {name}"] = c.rate + c.risk
         for state, lead in c.standby_lead.items():
             fixed[f"lead of {name} {state}"] = lead.p95_s
     lost = len(s.supply.lost) + len(s.supply.overdue) + len(s.supply.failed)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 
+EPS: Final = 1e-7
 UNSERVED: Final = -1
 """Choice of the column that leaves a level to its fate."""
 
@@ -40,6 +41,16 @@ class Row:
     parts: Mapping[int, Weights]
     least: bool = False
     at: int | None = None
+
+    @property
+    def of_steps(self) -> tuple[str, int, int]:
+        """(what, pool, group) of a row of one step, whose name has the step as well."""
+        what, pool, group, _ = self.name.split(" ")
+        return what, int(pool), int(group)
+
+    def is_broken(self, total: float) -> bool:
+        """True if so much of it is not allowed, or not enough."""
+        return total < self.limit - EPS if self.least else total > self.limit + EPS
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,10 @@ def _money(limit: SharedLimit, outside: Use, members: Sequence[tuple[Situation, 
 
 
 def days_of(s: Situation, cap: float, spent: float) -> list[tuple[str, Array, float]]:
-    """(date, (T,) 1 for its steps, money left) per local day of the horizon; a day cut off has its share."""
+    """(date, (T,) 1 for its steps, money left) per local day of the horizon.
+
+    Of a day that the horizon cuts off the whole cap is left: what comes after it has its turn when it comes into sight.
+    """
     zone = ZoneInfo(s.inputs.pool.zone)
     starts = [s.inputs.now + timedelta(seconds=s.horizon.seconds_to(i)) for i in range(s.horizon.steps)]
     dates = [x.astimezone(zone).date() for x in starts]

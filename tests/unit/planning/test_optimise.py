@@ -121,6 +121,25 @@ def test_spot_is_taken_while_it_is_seldom_taken_back():
     assert takes(1.0) == "firm"
 
 
+@pytest.mark.parametrize("optimised", [True, False])
+@pytest.mark.parametrize(("rework_s", "taken"), [(0.0, "spot"), (7200.0, "firm")])
+def test_plans_of_either_kind_launch_where_price_and_interruptions_together_cost_least(optimised, rework_s, taken):
+    spot = replace(M, capacity_type=CapacityType.SPOT, usd_per_hour=0.3871)
+    p = pool(group("spot", (spot,)), group("firm", (M,)))
+    given_inputs = inputs(steps([16.0] * 72), pool_=p, interruptions={spot.key: 0.05}, rework_s=rework_s)
+    plan = make_plan(replace(given_inputs, optimise=optimised)).plan
+    assert {a.group for a in plan.actions if a.kind is ActionKind.LAUNCH} == {taken}
+
+
+@pytest.mark.parametrize("hit_rate", [None, 0.9])
+def test_what_interruptions_cost_is_no_money_of_a_budget(hit_rate):
+    spot = replace(M, capacity_type=CapacityType.SPOT, usd_per_hour=0.4)
+    guards = Guards(max_usd_per_hour=2 * 0.4 + 1e-6)
+    p = pool(group("spot", (spot,)), guards=guards, objective=Objective(1.0, hit_rate))
+    given_inputs = inputs(steps([32.0] * 36), pool_=p, interruptions={spot.key: 0.05}, rework_s=3600.0)
+    assert solved(given_inputs).running[1:].tolist() == [2] * 35
+
+
 # --------------------------------------------------------------------------- limits
 
 
