@@ -112,6 +112,7 @@ def plan_inputs(
         reacts=reacts(ctx, pool),
         urgency=None if late is None else late.tolist(),
         interruptions=interruptions(ctx, pool, now),
+        rework_s=sizes.rework_s,
     )
 
 

@@ -36,10 +36,12 @@ class Sizes:
     Attributes:
         largest: of those that are not over and fit somewhere; None = there are none.
         kinds: of recent and open tasks, each with the instance-seconds that it holds.
+        rework_s: seconds that what runs on a node has run so far, on average: lost if the node is taken back.
     """
 
     largest: Resources | None
     kinds: tuple[Kind, ...]
+    rework_s: float = 0.0
 
 
 def task_sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
@@ -54,8 +56,8 @@ def task_sizes(ctx: Context, pool: Pool, now: datetime) -> Sizes:
     held = ctx.memo.get(key)
     if held is None or not timedelta(0) <= now - held[0] < held[1][0]:  # type: ignore[index]
         seen = recent().as_of(now)
-        ctx.memo[key] = held = (now, (_kinds_fresh(seen, now), kinds_of(seen)))
-    return Sizes(largest, held[1][1])  # type: ignore[index]
+        ctx.memo[key] = held = (now, (_kinds_fresh(seen, now), kinds_of(seen), rework_of(seen)))
+    return Sizes(largest, *held[1][1:])  # type: ignore[index]
 
 
 def _kinds_fresh(seen: WorkTable, now: datetime) -> timedelta:
@@ -82,6 +84,19 @@ def largest_open(seen: WorkTable, pool: Pool, now: datetime) -> Resources | None
         amount = wanted[KINDS.index(kind)]
         wanted = wanted[:, amount == amount.max()]
     return Resources.of(wanted[:, _alike(wanted)[1][-1]].tolist())
+
+
+def rework_of(seen: WorkTable) -> float:
+    """Seconds that a core in use has been at its task, seen at any moment; 0 where no runtime is known.
+
+    Long tasks are met more often than short ones, and on average half way: E[R^2] / 2 E[R], by cores.
+    """
+    of = seen.tasks
+    runtime, hint = (np.nan_to_num(of[k].to_numpy(dtype=np.float64)) for k in ("runtime_s", "hint_s"))
+    open_ = np.isnan(of["ended_at"].to_numpy(dtype=np.float64)) & ~(runtime > 0)
+    seconds = np.where(runtime > 0, runtime, np.where(open_, np.maximum(hint, 0.0), 0.0))
+    held = seconds * np.nan_to_num(of["cpu"].to_numpy(dtype=np.float64)) * of["instances"].to_numpy()
+    return float(held @ seconds / (2 * held.sum())) if held.sum() > 0 else 0.0
 
 
 def kinds_of(

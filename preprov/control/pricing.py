@@ -10,9 +10,12 @@ import structlog
 
 from preprov.contracts import Clock, ExplainsPrices, PriceStore, Quote, Quotes
 from preprov.control.context import Context
+from preprov.control.planning_facts import task_sizes
 from preprov.model.errors import ConfigError, PoolError
 from preprov.model.pools import CapacityType, Offering, Pool, Standby
 from preprov.model.prices import Commitment, Found, PriceRow
+from preprov.planning.leads import Leads
+from preprov.planning.offers import risk_usd
 from preprov.planning.prices import TablePriceBook
 from preprov.planning.pricetable import price_rows, shipped
 
@@ -99,11 +102,21 @@ class KeptPrices:
 
 def interruptions(ctx: Context, pool: Pool, now: datetime) -> Mapping[str, float]:
     """Offering key -> interruptions per running hour, of the pool's spot offerings whose rate is known."""
-    if not isinstance(ctx.prices, ExplainsPrices):
-        return {}
     spot = [o for g in pool.groups for o in g.offerings if o.capacity_type is CapacityType.SPOT]
+    if not spot or not isinstance(ctx.prices, ExplainsPrices):
+        return {}
     known = {o.key: ctx.prices.interruptions_per_hour(o, now) for o in spot}
     return {k: v for k, v in known.items() if v is not None}
+
+
+def risks(ctx: Context, pool: Pool, leads: Leads, now: datetime) -> Mapping[tuple[str, str], float]:
+    """(group, offering key) -> USD per running hour that interruptions cost, of the pool's spot offerings."""
+    spot = [(g.name, o) for g in pool.groups for o in g.offerings if o.capacity_type is CapacityType.SPOT]
+    if not spot:
+        return {}
+    known, rework_s = interruptions(ctx, pool, now), task_sizes(ctx, pool, now).rework_s
+    usd = {o.key: ctx.prices.usd_per_hour(o, now) for _, o in spot}
+    return {(g, o.key): risk_usd(pool, o, usd[o.key], leads(g, o, Standby.COLD), known, rework_s) for g, o in spot}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from preprov.control.guarding import within_guards
 from preprov.control.ingesting import source_age_s
 from preprov.control.observing import committed_by_node
 from preprov.control.planning_facts import held_optimum, task_sizes
+from preprov.control.pricing import risks
 from preprov.control.sharing import limits_held
 from preprov.control.soon import rises_soon
 from preprov.control.trust import in_force
@@ -150,6 +151,7 @@ def reaction(
         overrides=ctx.ports.intent.overrides(pool.name, now),
         committed=frozenset(held),
         optimum=held_optimum(ctx, pool),
+        risks=risks(ctx, pool, leads, now),
         idle=ctx.ports.votes.votes(pool.name),
         grain=_grain(ctx, pool),
         tick_s=tick_s,

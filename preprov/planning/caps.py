@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.model.pools import Mode
-from preprov.planning.inputs import PlanInputs
+from preprov.planning.inputs import PlanInputs, Use
 from preprov.planning.need import Horizon
 from preprov.planning.offers import Choice
 from preprov.planning.room import nodes_left
@@ -154,26 +154,45 @@ def running_cap(inputs: PlanInputs, choice: Choice) -> tuple[int, str]:
 
 def within_day(
     inputs: PlanInputs, horizon: Horizon, levels: NDArray[np.int64], choice: Choice
-) -> tuple[NDArray[np.int64], bool]:
-    """Running nodes per step that the daily budget lets be raised to, and whether it holds anything back.
+) -> tuple[NDArray[np.int64], str]:
+    """Running nodes per step that the budgets of the day let be raised to, and the one that holds something back; "".
 
-    Walks the days of the pool's zone: a rise needs money left for what it is committed to; what runs stays.
+    Walks the days of the pool's zone: a rise needs money left for what it is committed to; what runs stays. Of a budget
+    across pools, what the others run now is taken to run on.
     """
-    cap = inputs.pool.guards.max_usd_per_day
-    if cap is None or not choice.usd:
-        return levels, False
+    if not choice.usd:
+        return levels, ""
+    budgets = []
+    if inputs.pool.guards.max_usd_per_day is not None:
+        budgets.append(("max_usd_per_day", inputs.pool.guards.max_usd_per_day, Use()))
+    for room in inputs.shared:
+        if room.limit.max_usd_per_day is not None and inputs.pool.name in room.limit.pools:
+            budgets.append((f"max_usd_per_day of {room.limit.name}", room.limit.max_usd_per_day, room.outside()))
+    binding = ""
+    for name, cap, others in budgets:
+        within = _within(inputs, horizon, levels, choice, cap, others)
+        binding = name if (within < levels).any() else binding
+        levels = within
+    return levels, binding
+
+
+def _within(
+    inputs: PlanInputs, horizon: Horizon, levels: NDArray[np.int64], choice: Choice, cap: float, others: Use
+) -> NDArray[np.int64]:
     zone = ZoneInfo(inputs.pool.zone)
-    commitment = choice.usd * committed_hours(inputs, choice)
-    day, left, previous = inputs.now.astimezone(zone).date(), cap - inputs.spent_today_usd, int(levels[0])
+    usd = choice.usd or 0.0
+    commitment = usd * committed_hours(inputs, choice)
+    day, previous = inputs.now.astimezone(zone).date(), int(levels[0])
+    left = cap - inputs.spent_today_usd - others.spent_today_usd
     out = levels.copy()
     for i in range(1, len(levels)):
-        left -= previous * choice.usd * float(horizon.lengths_h[i - 1])
+        left -= (previous * usd + others.usd_per_hour) * float(horizon.lengths_h[i - 1])
         today = (horizon.start + timedelta(seconds=i * horizon.step_s)).astimezone(zone).date()
         if today != day:
             day, left = today, cap
         previous = min(int(levels[i]), max(previous, _fits(left, commitment)))
         out[i] = previous
-    return out, bool((out < levels).any())
+    return out
 
 
 def _fits(money: float, price: float) -> int:

@@ -10,7 +10,7 @@ All bands and choices are solved at once; the work is one small array operation 
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ Array: TypeAlias = NDArray[Any]
 
 HOLD_S: Final = 90.0
 """What was brought up for a rise stays about so long after it, before anybody lets it go."""
+FLOOR_USD: Final = 1e6
+"""Price of a level and step that a floor asks for and that does not run."""
+PROMISE_USD: Final = 1e4
+"""The same of a hit rate that was promised. An hour of the one outweighs a day of the other, and that any waiting."""
 _LATE_STEPS: Final = 12
 _TIE: Final = 1e-6
 """Between equals, what is wanted runs."""
@@ -37,9 +41,13 @@ class Terms:
     Money and waiting are kept apart: a budget is about money.
 
     Attributes:
-        money, wait: (T, G, B, 5) of a step in a state; waiting in USD. up_money, up_wait: (T, G, B, 5) of being ready
-        at that step, by the state that it comes from. stock: (G,) of a launch straight into standby.
+        money, wait: (T, G, B, 5) of a step in a state; waiting in USD, what interruptions cost and fines included.
+        up_money, up_wait: (T, G, B, 5) of being ready at that step, by the state that it comes from.
+        way_s: (T, G, 5) seconds of the way before that step. early: (T, G, 5) share of up_money that is paid on the
+        way; the rest is paid in the step. ends_s: (T,) seconds from now to the end of each step.
+        stock: (G,) of a launch straight into standby.
         allowed: (G, B, 5) states the band may be in with that choice, its present one included.
+        fines: (T, B) for a level that has to run and does not; in `wait`.
         unserved: (B,) USD of waiting if nobody ever serves a level of the band.
         size: (G,) levels that one node is.
     """
@@ -48,8 +56,12 @@ class Terms:
     wait: Array
     up_money: Array
     up_wait: Array
+    way_s: Array
+    early: Array
+    ends_s: Array
     stock: Array
     allowed: Array
+    fines: Array
     unserved: Array
     size: Array
 
@@ -74,7 +86,8 @@ class Setting:
         choices: of the levels. sizes: levels that one node of each is. cores: of a level.
         lengths_h: (T,) of the steps. begins_s: (T,) seconds from now. step_s: of a whole step.
         shortage: (T,) USD per core-hour of waiting. level: share of launches that are to be ready in time.
-        risk: choice -> USD per running hour that interruptions cost. states: choice -> standby states it may use.
+        risk: choice -> USD per running hour that interruptions cost: no budget's money, as there is never more billed
+        at once. states: choice -> standby states it may use.
     """
 
     choices: list[Choice]
@@ -93,6 +106,7 @@ def terms_of(setting: Setting, levels: Levels) -> Terms:
     """Price everything a course may do."""
     g, (b, t) = len(setting.choices), levels.needed.shape
     money, wait, up_money, up_wait = (np.zeros((t, g, b, REFUSED + 1)) for _ in range(4))
+    way_s, early = np.zeros((t, g, REFUSED + 1)), np.zeros((t, g, REFUSED + 1))
     stock = np.zeros(g)
     allowed = np.zeros((g, b, REFUSED + 1), dtype=bool)
     needed, rises = levels.needed.T, levels.rises.T
@@ -102,7 +116,8 @@ def terms_of(setting: Setting, levels: Levels) -> Terms:
     dt = setting.lengths_h[:, None]
     for i, (c, size) in enumerate(zip(setting.choices, setting.sizes, strict=True)):
         rate, risk = c.rate / size, setting.risk[i] / size
-        money[:, i, :, RUN] = dt * (rate + risk * needed)
+        money[:, i, :, RUN] = dt * rate
+        wait[:, i, :, RUN] = dt * (risk * needed)
         stock[i] = rate * max(c.lead.mean_s, c.offering.minimum_billing_s) / _HOUR
         for k, state in enumerate(STATES):
             if state is Standby.RUNNING:
@@ -113,21 +128,53 @@ def terms_of(setting: Setting, levels: Levels) -> Terms:
             minimum = c.offering.minimum_billing_s if state is Standby.COLD else 0.0
             extra_h = np.maximum(minimum - lead.mean_s - HOLD_S - span_s, 0.0) / _HOUR
             back = rate * ((lead.mean_s + HOLD_S) / _HOUR + extra_h)
-            money[:, i, :, k] = dt * (kept * (1 - needed) + (rate + risk) * needed) + rises * back
-            wait[:, i, :, k] = rises * price * (lead.mean_s / _HOUR) + dt * needed * rate * _TIE
+            money[:, i, :, k] = dt * (kept * (1 - needed) + rate * needed) + rises * back
+            wait[:, i, :, k] = rises * price * (lead.mean_s / _HOUR) + dt * needed * (rate * _TIE + risk)
             ahead_s = np.minimum(lead.quantile(min(max(setting.level, 0.5), 0.99)), setting.begins_s)
             billed_h = np.maximum(ahead_s, minimum - setting.step_s) / _HOUR
             up_money[:, i, :, k] = rate * billed_h[:, None] * (1 - before)
+            way_s[:, i, k], early[:, i, k] = ahead_s, ahead_s / np.maximum(billed_h * _HOUR, 1e-9)
             up_wait[:, i, :, k] = _late_h(lead, ahead_s, rises, setting.step_s) * price
             allowed[i, :, k] = state is Standby.COLD or state in setting.states[i]
         allowed[i, levels.owner == i, levels.state[levels.owner == i]] = True
         # Work that is refused waits, the longer the earlier, and has to be served at last.
-        longer = 1.0 + _EARLIER * np.linspace(1.0, 0.0, t)[:, None]
-        wait[:, i, :, REFUSED] = dt * needed * (price + 2 * rate) * longer
+        wait[:, i, :, REFUSED] = dt * needed * (price + 2 * rate) * _longer(t)
         up_money[:, i, :, REFUSED], up_wait[:, i, :, REFUSED] = up_money[:, i, :, COLD], up_wait[:, i, :, COLD]
-    wait[..., 1:] += np.where(levels.must.T[:, None, :, None], 1e6, 0.0)
+        way_s[:, i, REFUSED], early[:, i, REFUSED] = way_s[:, i, COLD], early[:, i, COLD]
+    fines = _fines(levels)
+    wait[..., 1:] += fines[:, None, :, None]
     unserved = wait[..., REFUSED].sum(axis=0).max(axis=0)
-    return Terms(money, wait, up_money, up_wait, stock, allowed, unserved, np.array(setting.sizes))
+    ends_s = setting.begins_s + setting.lengths_h * _HOUR
+    return Terms(
+        money,
+        wait,
+        up_money,
+        up_wait,
+        way_s,
+        early,
+        ends_s,
+        stock,
+        allowed,
+        fines,
+        unserved,
+        np.array(setting.sizes),
+    )
+
+
+def _longer(steps: int) -> Array:
+    """(T, 1) what is not served waits the longer the earlier."""
+    out: Array = 1.0 + _EARLIER * np.linspace(1.0, 0.0, steps)[:, None]
+    return out
+
+
+def _fines(levels: Levels) -> Array:
+    """(T, B) USD for a level that has to run and does not.
+
+    Of a promise, the levels that more futures want come first, and the lower ones: so pools with the same promise that
+    share a quota have about the same share of what they want. And what is sooner comes before what is later.
+    """
+    promised = PROMISE_USD * (1.0 + levels.needed.T * (1.0 - levels.depth.T)) * _longer(levels.must.shape[1])
+    return np.where(levels.floor.T, FLOOR_USD, np.where(levels.must.T, promised, 0.0))
 
 
 def _span_s(levels: Levels, setting: Setting) -> Array:
@@ -221,10 +268,22 @@ def _priced(terms: Terms, prices: Prices | None) -> tuple[Array, Array, Array]:
     factor = 1.0 + prices.spend
     stay = terms.money * factor[:, None, None, None] + terms.wait
     stay[..., RUN] += (prices.run / terms.size)[:, :, None]
-    up = terms.up_money * factor[:, None, None, None] + terms.up_wait
+    up = terms.up_money * (1.0 + _on_the_way(terms, prices.spend))[:, :, None, :] + terms.up_wait
     launch = prices.launch / terms.size
     up[..., COLD:] += launch[:, :, None, None]
     return stay, up, stock * factor[:, None] + launch
+
+
+def _on_the_way(terms: Terms, spend: Array) -> Array:
+    """(T, G, 5) price added to each dollar of being ready at a step: most of it is spent in the steps before."""
+    if not spend.any():
+        return np.zeros((len(spend), 1, 1))
+    edges = np.append(0.0, terms.ends_s)
+    paid = np.append(0.0, np.cumsum(spend * np.diff(edges)))
+    begins = edges[:-1, None, None]
+    way = paid[:-1, None, None] - np.interp(begins - terms.way_s, edges, paid)
+    out: Array = spend[:, None, None] * (1.0 - terms.early) + terms.early * way / np.maximum(terms.way_s, 1e-9)
+    return out
 
 
 def _moves(g: int, b: int) -> Array:
@@ -235,15 +294,42 @@ def _moves(g: int, b: int) -> Array:
     return moves
 
 
-def usage(terms: Terms, levels: Levels, choice: int, band: int, states: Array) -> tuple[Array, Array, Array, float]:
-    """(T,) money, (T,) 1 where it runs, (T,) 1 where it is launched, and the whole cost of a course, per level."""
+class Used(NamedTuple):
+    """What a course comes to, per level.
+
+    Attributes:
+        money: (T,) USD. run, launch: (T,) 1 where it runs, where it is launched. cost: USD, waiting and fines included.
+        fines: of that, for steps in which it has to run and does not.
+    """
+
+    money: Array
+    run: Array
+    launch: Array
+    cost: float
+    fines: float
+
+
+def usage(terms: Terms, levels: Levels, choice: int, band: int, states: Array) -> Used:
+    """What a course of states (T,) of one level of a band takes and costs with a choice."""
     t = np.arange(len(states))
     before = np.append(levels.state[band], states[:-1])
     into = (states == RUN) & (before != RUN)
     stocked = (before >= COLD) & (states < COLD) & (states != RUN)
     money = terms.money[t, choice, band, states] + stocked * terms.stock[choice]
     wait = terms.wait[t, choice, band, states].sum()
-    money = money + np.where(into, terms.up_money[t, choice, band, before], 0.0)
+    for i in np.flatnonzero(into).tolist():
+        money[: i + 1] += _paid(terms, choice, i, int(before[i])) * terms.up_money[i, choice, band, before[i]]
     wait += np.where(into, terms.up_wait[t, choice, band, before], 0.0).sum()
     launched = (into & (before >= COLD)) | stocked
-    return money, (states == RUN).astype(float), launched.astype(float), float(money.sum() + wait)
+    fines = float(terms.fines[states != RUN, band].sum())
+    return Used(money, (states == RUN).astype(float), launched.astype(float), float(money.sum() + wait), fines)
+
+
+def _paid(terms: Terms, choice: int, step: int, came: int) -> Array:
+    """(step + 1,) shares of what being ready at a step costs, by the step in which it is paid."""
+    edges = np.append(0.0, terms.ends_s[: step + 1])
+    way_s, early = terms.way_s[step, choice, came], terms.early[step, choice, came]
+    inside = np.diff(np.clip(edges, edges[-2] - way_s, edges[-2])) / max(way_s, 1e-9)
+    out: Array = early * inside
+    out[-1] += 1.0 - early
+    return out

@@ -14,6 +14,7 @@ from preprov.planning.caps import Allowance
 from preprov.planning.offers import Choice
 from preprov.planning.scaledown import Fate, disruption_budget, fate
 from preprov.planning.situation import LOWER, Decision, Move, Situation
+from preprov.planning.stock import PlannedStock
 from preprov.planning.supply import billing_start
 
 Array: TypeAlias = NDArray[Any]
@@ -185,7 +186,7 @@ def _end_running(s: Situation, d: Decision) -> None:
     """Vote on idle nodes beyond the target; give up those whose vote has held, to the cheapest state."""
     top = d.running
     left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
-    stock = Stock(s, d)
+    stock = _stock(s, d)
     most = disruption_budget(s.inputs.pool, s.inputs.now)
     unnamed: dict[str, int] = {}
     for node in _given_up_first(s):
@@ -208,42 +209,15 @@ def _end_running(s: Situation, d: Decision) -> None:
         d.notes.append(f"{n} idle in {group} beyond what is wanted: whoever owns its count has to lower it")
 
 
-class Stock:
-    """How many nodes the optimum wants in each standby state, and how many there are."""
-
-    def __init__(self, s: Situation, d: Decision) -> None:
-        self.s = s
-        self.have: dict[tuple[str, str, Standby], int] = {}
-        for n in d.standby:
-            key = (n.group, n.offering.key, n.standby)
-            self.have[key] = self.have.get(key, 0) + 1
-
-    def next_of(self, node: Node) -> Standby | None:
-        """The state in which one more of its kind is wanted, COLD if none; None = there is no optimum."""
-        if self.s.optimum is None:
-            return None
-        for state in (Standby.HIBERNATED, Standby.STOPPED):
-            key = (node.group, node.offering.key)
-            if self.s.planned(key, state) > self.have.get((*key, state), 0):
-                return state
-        return Standby.COLD
-
-    def spare(self, node: Node) -> bool:
-        """True if there are more of its kind in its state than wanted."""
-        key = (node.group, node.offering.key)
-        return self.have.get((*key, node.standby), 0) > self.s.planned(key, node.standby)
-
-    def take(self, node: Node, state: Standby, by: int = 1) -> None:
-        """Count a node into (or out of) a state."""
-        key = (node.group, node.offering.key, state)
-        self.have[key] = self.have.get(key, 0) + by
+def _stock(s: Situation, d: Decision) -> PlannedStock:
+    return PlannedStock(d.standby, s.optimum, s.inputs.now, s.horizon.window(s.tick_s))
 
 
 def _end_standby(s: Situation, d: Decision) -> None:
     """Give up standby nodes that cost more to keep than to launch anew, the slowest tier first."""
     target = s.existing(s.reference.lead)
     top = d.running + s.supply.sizes(d.standby)
-    stock = Stock(s, d)
+    stock = _stock(s, d)
     for node in reversed(list(d.standby)):
         size = s.supply.size[node.node_id]
         can_end = not (node.settling or node.node_id in s.supply.protected)

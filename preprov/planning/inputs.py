@@ -87,10 +87,8 @@ class PlanInputs:
         votes: node_id -> since when it has been found superfluous, as the last plan left them.
         drains: node ids a person asked to drain ("*" = all).
         committed: live reservations. A node named by a COMMITTED one is never ended. Bookings and windows add to the
-            demand; tasks' own claims are in it already.
-        foreseen: what reservations say they cover -> its mean demand: only what exceeds it is added.
-        committed: live reservations. A node named by a COMMITTED one is never ended. What people claim (any claimant
-            that is not a task instance) adds to the demand; tasks' own claims are in it already.
+            demand, as far as they exceed what is foreseen of whom they are for; tasks' own claims are in it already.
+        foreseen: what reservations say they cover -> its mean demand.
         busy_until: node -> when what runs on it should be over, of busy nodes of which that can be told.
         waiting: demand that is ready now, could run on some offering, and found no room on any ready node.
         source_age_s: age of the newest fact about work; older than guards.stale_source_s stops raises.
@@ -102,7 +100,7 @@ class PlanInputs:
         tick_s: until the next plan; None = the demand's step.
         urgency: (T,) USD per core-hour of waiting on top of the pool's price, by demand step: the cost of lateness.
         interruptions: offering key -> interruptions per running hour, of spot nodes.
-        rework_s: work that an interruption loses, expected.
+        rework_s: seconds of work that an interruption loses, expected.
         shared: limits across pools, with what the others have of them.
         held: the optimum that the last plan went by; it is found anew if the inputs moved.
         found: an optimum that was found just now, jointly with other pools, and why; comes before `held`.

@@ -40,6 +40,7 @@ class Levels:
         needed: (B, T) share of futures (and of the band's levels) in which the level is wanted.
         rises: (B, T) expected number of times a level becomes wanted at that step.
         must: (B, T) levels that have to run there, whatever it costs: floors, and a hit rate that was promised.
+        floor: (B, T) those of them that a floor asks for. depth: (B, T) share of what must run that lies below.
         state: (B,) index of the state they are in now. owner: (B,) index of the choice whose nodes they are; -1 = none.
         busy: (B,) share of the band that runs work now.
     """
@@ -48,6 +49,8 @@ class Levels:
     needed: Array
     rises: Array
     must: Array
+    floor: Array
+    depth: Array
     state: Array
     owner: Array
     busy: Array
@@ -74,8 +77,9 @@ def levels_of(s: Situation, owners: Mapping[tuple[str, str], int], most: int, pr
     counts = np.minimum(s.need.counts, most)
     there = _there(s, owners)
     size = max(int(counts.max(initial=0)), len(there.state))
-    must = s.need.floor if promised is None else np.maximum(s.need.floor, upper_quantile(counts, promised))
-    cuts = _cuts(counts, there, size, np.minimum(must, most))
+    floor = np.minimum(s.need.floor, most)
+    must = floor if promised is None else np.minimum(np.maximum(floor, upper_quantile(counts, promised)), most)
+    cuts = _cuts(counts, there, size, must)
     width, low = np.diff(cuts), cuts[:-1]
     needed, rises = np.empty((len(width), s.horizon.steps)), np.empty((len(width), s.horizon.steps))
     busy = np.append(there.busy, np.zeros(max(size - len(there.busy), 0)))
@@ -91,7 +95,9 @@ def levels_of(s: Situation, owners: Mapping[tuple[str, str], int], most: int, pr
         width=width,
         needed=needed,
         rises=_evened(rises, counts.shape[0]),
-        must=np.minimum(must, most)[None, :] > low[:, None],
+        must=must[None, :] > low[:, None],
+        floor=floor[None, :] > low[:, None],
+        depth=np.minimum(low[:, None] / np.maximum(must[None, :], 1), 1.0),
         state=np.append(there.state, np.full(max(size - len(there.state), 0), COLD))[low],
         owner=np.append(there.owner, np.full(max(size - len(there.owner), 0), -1))[low],
         busy=np.clip((before - low) / width, 0.0, 1.0),

@@ -3,10 +3,12 @@
 A column is a course of one level of a band with one offering. How many levels of each band take which column is chosen
 at least cost within the rows (quotas, budgets, ramps, minima), of one pool or of several that share them. New columns
 are priced out by the dynamic programme until none is worth having (Dantzig and Wolfe), then counts are made whole.
+
+Caps are kept whatever they cost: a level may always be left to its fate, which takes nothing of any row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
@@ -15,64 +17,18 @@ from numpy.typing import NDArray
 
 from preprov.planning.courses import Courses, Prices, Terms, cheapest, usage
 from preprov.planning.levels import REFUSED, Levels
+from preprov.planning.rows import EPS, UNSERVED, Column, Row, Weights, amounts
 
 Array: TypeAlias = NDArray[Any]
 
 ROUNDS: Final = 8
-CUTS: Final = 4
-_CUTS_AT_ONCE: Final = 60
-UNSERVED: Final = -1
-"""Choice of the column that leaves a level to its fate."""
-_ROW_USD: Final = 1e4
-"""Price of going beyond a row that cannot be kept: it has been broken already."""
+CUTS: Final = 8
+_MINIMUM_USD: Final = 1e6
+"""Price of a node and step that a group is short of its minimum, where a cap leaves no room for it: a floor's."""
 MIP_NODES: Final = 50
 """Work is bounded by counts, so that equal inputs make equal plans; the clock is the last resort."""
 MIP_GAP: Final = 2e-3
 """A plan that is made again in minutes need not be better than this."""
-_EPS: Final = 1e-7
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How much of a row one unit of a course of a pool takes; what is None takes nothing.
-
-    Attributes:
-        spend: (T,) per dollar. run: (T, G) per running node. launch: (T, G) per launch. levels: (G,) per node.
-    """
-
-    spend: Array | None = None
-    run: Array | None = None
-    launch: Array | None = None
-    levels: Array | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """At most (or, with `least`, at least) `limit` of something. parts: index of the pool -> its weights."""
-
-    name: str
-    limit: float
-    parts: Mapping[int, Weights]
-    least: bool = False
-
-
-@dataclass
-class Column:
-    """A course of one level.
-
-    Attributes:
-        use: row name -> amount.
-    """
-
-    pool: int
-    band: int
-    choice: int
-    states: Array
-    cost: float
-    money: Array
-    run: Array
-    launch: Array
-    use: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,11 +36,14 @@ class Problem:
     """One pool's part.
 
     Attributes:
+        name: of the pool. group_names: of its groups.
         most_usd: (T,) to be spent within each step; None = no limit.
         groups: (G,) index of the group of each choice.
         most_launches: (groups,) launches within one step. least_running: (groups,) that always run.
     """
 
+    name: str
+    group_names: tuple[str, ...]
     terms: Terms
     levels: Levels
     most_usd: Array | None
@@ -98,9 +57,10 @@ class Solution:
     """What was chosen.
 
     Attributes:
-        taken: (column, levels) per pool. cost: USD in all. bound: no plan of these bands costs less.
-        binding: names of the rows that hold something back. solver: "highs", or "dynamic programme" where nothing is
-        scarce and each level's own best course is the best of all.
+        taken: (column, levels) per pool. cost: USD in all, fines included. bound: no plan of these bands costs less.
+        binding: names of the limits that hold something back. beyond: of those that are not kept: the rounds or the
+        time ran out. solver: "highs", or "dynamic programme" where nothing is scarce and each level's own best course
+        is the best of all.
     """
 
     taken: tuple[tuple[tuple[Column, int], ...], ...]
@@ -109,6 +69,7 @@ class Solution:
     solver: str
     seconds: float
     binding: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -132,16 +93,37 @@ def solve(problems: Sequence[Problem], rows: Sequence[Row], *, time_limit_s: flo
     taken = master.own_best()
     cost = bound = sum(c.cost * n for c, n in taken)
     solver = "dynamic programme"
+    broken = master.broken(taken)
     for _ in range(CUTS):
-        broken = master.cut(taken)
         if not broken or perf_counter() - began > time_limit_s:
             break
         solver = "highs"
-        bound = master.converge(began + time_limit_s / 2)
+        master.take_up(broken)
+        bound = max(master.converge(began + time_limit_s / 2), 0.0)
         taken, cost = master.whole(max(time_limit_s - (perf_counter() - began), 0.2))
+        broken = master.broken(taken)
     return Solution(
-        _by_pool(taken, len(problems)), cost, min(bound, cost), solver, perf_counter() - began, tuple(master.rows)
+        _by_pool(taken, len(problems)),
+        cost,
+        min(bound, cost),
+        solver,
+        perf_counter() - began,
+        _names(problems, master.rows),
+        _names(problems, broken),
     )
+
+
+def _names(problems: Sequence[Problem], rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of limits, each once: one of single steps by its pool or group."""
+    out = []
+    for row in rows:
+        name = row.name
+        if row.at is not None:
+            what, p, k = row.of_steps
+            pool = problems[p]
+            name = f"{what} of {pool.name}" + ("" if what == "max_usd_per_hour" else f"/{pool.group_names[k]}")
+        out.append(name)
+    return tuple(dict.fromkeys(out))
 
 
 def _by_pool(taken: list[tuple[Column, int]], pools: int) -> tuple[tuple[tuple[Column, int], ...], ...]:
@@ -150,24 +132,27 @@ def _by_pool(taken: list[tuple[Column, int]], pools: int) -> tuple[tuple[tuple[C
 
 @dataclass(frozen=True)
 class _Relaxed:
-    """Value and duals of the linear programme: per row (>= 0, a price) and per band."""
+    """Duals of the linear programme: (R,) per row (>= 0, a price) and per band."""
 
-    value: float
-    rows: dict[str, float]
+    rows: Array
     bands: Array
 
 
 class _Master:
     def __init__(self, problems: Sequence[Problem], rows: Sequence[Row]) -> None:
         self.problems = problems
-        self.asked = {r.name: r for r in rows}
-        self.rows: dict[str, Row] = {}
+        self.asked = list(rows)
+        self.rows: list[Row] = []
         self.columns: list[Column] = []
-        self._known: set[tuple[int, int, int, bytes]] = set()
         self.widths = [np.asarray(p.levels.width, dtype=float) for p in problems]
         self.offset = np.cumsum([0, *(len(w) for w in self.widths)])
+        self._known: set[tuple[int, int, int, bytes]] = set()
         self._best: list[Column] = []
-        self._fractions = np.zeros(0)
+        self._use = np.zeros((0, 0))
+        """(R, C) of the rows and columns there are."""
+        self._fractions, self._short_usd = np.zeros(0), 0.0
+        self._limits: set[tuple[str, int, int]] = set()
+        """(what, pool, group) of the limits of single steps that were taken up."""
 
     # ------------------------------------------------------------------ columns
 
@@ -176,30 +161,30 @@ class _Master:
         found, bound = 0, 0.0
         for p, problem in enumerate(self.problems):
             courses = cheapest(problem.terms, problem.levels, self._prices(p, relaxed))
-            cost = courses.cost if relaxed is None else courses.cost + self._per_level(p, relaxed)
             if relaxed is None:
                 self._first(p, problem, courses)
                 continue
+            cost = courses.cost + self._per_level(p, relaxed)
             dual = relaxed.bands[self.offset[p] : self.offset[p + 1]]
             best = np.minimum(cost.min(axis=0), problem.terms.unserved)
             bound += float(best @ self.widths[p])
             for g, b in zip(*np.nonzero(cost < dual - 1e-6 * (1 + abs(dual))), strict=True):
                 found += self._add(p, int(b), int(g), courses.states[g, b])
         if relaxed is not None:
-            signed = sum((1 if r.least else -1) * relaxed.rows[n] * r.limit for n, r in self.rows.items())
-            bound += signed
+            bound -= float((self._signs() * relaxed.rows) @ np.array([r.limit for r in self.rows]))
         return found, bound
 
     def _first(self, p: int, problem: Problem, courses: Courses) -> None:
         finite = np.isfinite(courses.cost)
-        unserved = problem.terms.unserved
+        terms = problem.terms
         steps = courses.states.shape[2]
+        fines = terms.fines.sum(axis=0)
         for b in range(courses.cost.shape[1]):
             for g in np.flatnonzero(finite[:, b]).tolist():
                 self._add(p, b, g, courses.states[g, b])
             nothing = np.zeros(steps)
             gone = np.full(steps, REFUSED, dtype=np.int8)
-            left = Column(p, b, UNSERVED, gone, float(unserved[b]), nothing, nothing, nothing)
+            left = Column(p, b, UNSERVED, 1.0, gone, float(terms.unserved[b]), float(fines[b]), *[nothing] * 3)
             self.columns.append(left)
             g = int(courses.cost[:, b].argmin()) if finite[:, b].any() else UNSERVED
             self._best.append(self._column(p, b, g) if g >= 0 else left)
@@ -213,11 +198,9 @@ class _Master:
             return 0
         self._known.add(key)
         problem = self.problems[p]
-        money, run, launch, cost = usage(problem.terms, problem.levels, g, b, states)
-        column = Column(p, b, g, states, cost, money, run, launch)
-        for row in self.rows.values():
-            self._note(column, row)
-        self.columns.append(column)
+        used = usage(problem.terms, problem.levels, g, b, states)
+        size = float(problem.terms.size[g])
+        self.columns.append(Column(p, b, g, size, states, used.cost, used.fines, used.money, used.run, used.launch))
         return 1
 
     def own_best(self) -> list[tuple[Column, int]]:
@@ -228,7 +211,12 @@ class _Master:
         """Price out columns until none is worth having; the best bound seen."""
         bound = -np.inf
         for _ in range(ROUNDS):
-            relaxed = self.relax(max(until - perf_counter(), 0.1))
+            try:
+                relaxed = self.relax(max(until - perf_counter(), 0.1))
+            except SolverError:
+                if not np.isfinite(bound):
+                    raise
+                break  # what was found in the round before is good enough
             found, lagrangian = self.price_out(relaxed)
             bound = max(bound, lagrangian)
             if not found or perf_counter() > until:
@@ -237,53 +225,66 @@ class _Master:
 
     # ------------------------------------------------------------------ rows
 
-    def cut(self, taken: Sequence[tuple[Column, int]]) -> int:
-        """Take up the rows that these counts break; how many there were."""
-        broken = [r for n, r in self.asked.items() if n not in self.rows and self._breaks(r, taken)]
+    def broken(self, taken: Sequence[tuple[Column, int]]) -> list[Row]:
+        """Rows not taken up yet that these counts break."""
+        names = {r.name for r in self.rows}
+        asked = [r for r in self.asked if r.name not in names]
+        total = amounts(asked, [c for c, _ in taken]) @ np.array([float(n) for _, n in taken])
+        out = [r for r, x in zip(asked, total.tolist(), strict=True) if r.is_broken(x)]
         for p, problem in enumerate(self.problems):
             own = [(c, n) for c, n in taken if c.pool == p and c.choice != UNSERVED]
-            broken.extend(r for r in _steps_broken(p, problem, own) if r.name not in self.rows)
-        for row in broken[: max(_CUTS_AT_ONCE, len(self.asked))]:
-            self.rows[row.name] = row
-            for c in self.columns:
-                self._note(c, row)
-        return len(broken)
+            out.extend(r for r in _steps_broken(p, problem, own) if r.name not in names)
+        return out
 
-    def _breaks(self, row: Row, taken: Sequence[tuple[Column, int]]) -> bool:
-        total = sum(
-            n * _use(row.parts[c.pool], c, float(self.problems[c.pool].terms.size[c.choice]))
-            for c, n in taken
-            if c.choice != UNSERVED and c.pool in row.parts
-        )
-        return total < row.limit - _EPS if row.least else total > row.limit + _EPS
+    def take_up(self, broken: Sequence[Row]) -> None:
+        """Keep to these rows from now on.
 
-    def _note(self, c: Column, row: Row) -> None:
-        if c.choice != UNSERVED and c.pool in row.parts:
-            c.use[row.name] = _use(row.parts[c.pool], c, float(self.problems[c.pool].terms.size[c.choice]))
+        What breaks a limit of single steps once more has gone to where no row was: then all its steps are taken up.
+        """
+        self._note()
+        new = {r.name: r for r in broken}
+        for what, p, k in sorted({r.of_steps for r in broken if r.at is not None} & self._limits):
+            problem = self.problems[p]
+            for row in (_row_of_step(p, problem, what, k, t) for t in range(len(problem.terms.money))):
+                new.setdefault(row.name, row)
+        names = {r.name for r in self.rows}
+        rows = [r for name, r in new.items() if name not in names]
+        self._limits |= {r.of_steps for r in rows if r.at is not None}
+        self.rows.extend(rows)
+        self._use = np.vstack([self._use, amounts(rows, self.columns)])
+
+    def _note(self) -> None:
+        """Fill in what the newest columns take."""
+        new = self.columns[self._use.shape[1] :]
+        if new:
+            self._use = np.hstack([self._use, amounts(self.rows, new)])
+
+    def _signs(self) -> Array:
+        return np.array([-1.0 if r.least else 1.0 for r in self.rows])
 
     def _prices(self, p: int, relaxed: _Relaxed | None) -> Prices | None:
         if relaxed is None:
             return None
         t, g = self.problems[p].terms.money.shape[:2]
         spend, run, launch = np.zeros(t), np.zeros((t, g)), np.zeros((t, g))
-        for name, row in self.rows.items():
-            dual = relaxed.rows[name] * (-1 if row.least else 1)
+        for row, dual in zip(self.rows, (relaxed.rows * self._signs()).tolist(), strict=True):
             w = row.parts.get(p)
             if w is None or dual == 0:
                 continue
-            spend += 0 if w.spend is None else dual * w.spend
-            run += 0 if w.run is None else dual * w.run
-            launch += 0 if w.launch is None else dual * w.launch
+            at = slice(None) if row.at is None else row.at
+            for total, weight in ((spend, w.spend), (run, w.run), (launch, w.launch)):
+                if weight is not None:
+                    total[at] += dual * weight
         return Prices(spend, run, launch)
 
     def _per_level(self, p: int, relaxed: _Relaxed) -> Array:
         """(G, 1) price of a level with each choice, from rows that count nodes."""
-        terms = self.problems[p].terms
-        out = np.zeros(len(terms.size))
-        for name, row in self.rows.items():
+        size = self.problems[p].terms.size
+        out = np.zeros(len(size))
+        for row, dual in zip(self.rows, (relaxed.rows * self._signs()).tolist(), strict=True):
             w = row.parts.get(p)
             if w is not None and w.levels is not None:
-                out += relaxed.rows[name] * (-1 if row.least else 1) * w.levels / terms.size
+                out += dual * w.levels / size
         return out[:, None]
 
     # ------------------------------------------------------------------ programmes
@@ -298,12 +299,9 @@ class _Master:
         )
         if got.x is None:
             raise SolverError(got.message)
-        self._fractions = np.asarray(got.x)[: len(self.columns)]
-        return _Relaxed(
-            float(got.fun),
-            dict(zip(self.rows, (-got.ineqlin.marginals).clip(0.0).tolist(), strict=True)),
-            np.asarray(got.eqlin.marginals),
-        )
+        n = len(self.columns)
+        self._fractions, self._short_usd = np.asarray(got.x)[:n], _MINIMUM_USD * float(np.sum(got.x[n:]))
+        return _Relaxed((-got.ineqlin.marginals).clip(0.0), np.asarray(got.eqlin.marginals))
 
     def whole(self, time_limit_s: float) -> tuple[list[tuple[Column, int]], float]:
         """Whole counts of the columns there are: what is taken, and its cost.
@@ -313,47 +311,57 @@ class _Master:
         from scipy.optimize import Bounds, LinearConstraint, milp
 
         n = len(self.columns)
-        sure = np.floor(np.append(self._fractions, np.zeros(n - len(self._fractions))) + 1e-7)
+        fractions = np.append(self._fractions, np.zeros(n - len(self._fractions)))
+        sure = np.floor(fractions + 1e-7)
         cost, a_ub, b_ub, a_eq, b_eq = self._matrices()
         left = b_eq - a_eq[:, :n] @ sure
-        open_ = np.flatnonzero(
-            np.isin([int(self.offset[c.pool]) + c.band for c in self.columns], np.flatnonzero(left > 0.5))
-        )
-        if not len(open_):
+        split = np.isin([int(self.offset[c.pool]) + c.band for c in self.columns], np.flatnonzero(left > 0.5))
+        if not split.any():
             return self._taken(sure)
+        open_ = np.flatnonzero(np.append(split, np.ones(len(cost) - n, dtype=bool)))
+        room = b_ub - a_ub[:, :n] @ sure
+        # What was rounded up by a hair takes no more than there is.
+        room = np.where(self._signs() > 0, np.maximum(room, 0.0), room) + 1e-7
+        fines = np.array([c.fines for c in self.columns])
+        real = max(float((cost[:n] - fines)[split] @ (fractions - sure)[split]), 0.0)
+        loss = real + float(fines[split] @ (fractions - sure)[split]) + self._short_usd
         got = milp(
             cost[open_],
-            integrality=np.ones(len(open_)),
+            integrality=(open_ < n).astype(int),
             bounds=Bounds(0, np.inf),
-            constraints=[
-                LinearConstraint(a_ub[:, open_], ub=b_ub - a_ub[:, :n] @ sure + 1e-7),
-                LinearConstraint(a_eq[:, open_], left, left),
-            ],
-            options={"time_limit": time_limit_s, "mip_rel_gap": MIP_GAP, "node_limit": MIP_NODES},
+            constraints=[LinearConstraint(a_ub[:, open_], ub=room), LinearConstraint(a_eq[:, open_], left, left)],
+            options={
+                "time_limit": time_limit_s,
+                "mip_rel_gap": MIP_GAP * (real / loss if loss > real else 1.0),
+                "node_limit": MIP_NODES,
+            },
         )
         if got.x is None:
             raise SolverError(got.message)
-        sure[open_] += np.rint(got.x)
+        chosen = open_ < n
+        sure[open_[chosen]] += np.rint(got.x[chosen])
         return self._taken(sure)
 
     def _taken(self, counts: Array) -> tuple[list[tuple[Column, int]], float]:
         taken = [(c, int(n)) for c, n in zip(self.columns, counts.tolist(), strict=True) if n > 0]
-        return taken, sum(c.cost * n for c, n in taken)
+        short = np.maximum([r.limit if r.least else 0.0 for r in self.rows] - self._use @ counts, 0.0)
+        fine = _MINIMUM_USD * float(short[[r.least for r in self.rows]].sum())
+        return taken, sum(c.cost * n for c, n in taken) + fine
 
     def _matrices(self) -> tuple[Array, Any, Array, Any, Array]:
-        """Costs, rows (<=) and widths (=) over the columns and one slack a row."""
+        """Costs, rows (<=) and widths (=) over the columns and one slack for each minimum."""
         from scipy.sparse import csr_matrix
 
-        n, names = len(self.columns), list(self.rows)
-        place = {name: i for i, name in enumerate(names)}
-        cost = np.array([c.cost for c in self.columns] + [_ROW_USD] * len(names))
-        sign = [-1.0 if self.rows[name].least else 1.0 for name in names]
-        at = [(place[k], j, v * sign[place[k]]) for j, c in enumerate(self.columns) for k, v in c.use.items() if v]
-        at += [(i, n + i, -1.0) for i in range(len(names))]
-        a_ub = _sparse(at, (len(names), n + len(names)), csr_matrix)
-        b_ub = np.array([self.rows[name].limit * sign[place[name]] for name in names])
-        bands = [(int(self.offset[c.pool]) + c.band, j, 1.0) for j, c in enumerate(self.columns)]
-        a_eq = _sparse(bands, (int(self.offset[-1]), n + len(names)), csr_matrix)
+        self._note()
+        n, signs = len(self.columns), self._signs()
+        minima = np.flatnonzero(signs < 0)
+        cost = np.array([c.cost for c in self.columns] + [_MINIMUM_USD] * len(minima))
+        slack = np.zeros((len(self.rows), len(minima)))
+        slack[minima, np.arange(len(minima))] = -1.0
+        a_ub = csr_matrix(np.hstack([self._use * signs[:, None], slack]))
+        b_ub = np.array([r.limit for r in self.rows]) * signs
+        bands = [int(self.offset[c.pool]) + c.band for c in self.columns]
+        a_eq = csr_matrix((np.ones(n), (bands, np.arange(n))), shape=(int(self.offset[-1]), len(cost)))
         return cost, a_ub, b_ub, a_eq, np.concatenate(self.widths)
 
 
@@ -363,45 +371,25 @@ def _steps_broken(p: int, problem: Problem, taken: Sequence[tuple[Column, int]])
     money = np.zeros(steps)
     launch, run = np.zeros((steps, len(problem.most_launches))), np.zeros((steps, len(problem.most_launches)))
     for c, n in taken:
-        nodes = n / float(problem.terms.size[c.choice])
+        nodes = n / c.size
         money += n * c.money
         launch[:, problem.groups[c.choice]] += nodes * c.launch
         run[:, problem.groups[c.choice]] += nodes * c.run
-    out = []
-    if problem.most_usd is not None:
-        for t in np.flatnonzero(money > problem.most_usd + _EPS).tolist():
-            one = np.zeros(steps)
-            one[t] = 1.0
-            out.append(Row(f"max_usd_per_hour {p} {t}", float(problem.most_usd[t]), {p: Weights(spend=one)}))
-    for t, k in np.argwhere(launch > problem.most_launches + _EPS).tolist():
-        one = _one(steps, problem.groups, t, k)
-        out.append(Row(f"max_step {p} {k} {t}", float(problem.most_launches[k]), {p: Weights(launch=one)}))
-    for t, k in np.argwhere(run < problem.least_running - _EPS).tolist():
-        one = _one(steps, problem.groups, t, k)
-        out.append(Row(f"min_nodes {p} {k} {t}", float(problem.least_running[k]), {p: Weights(run=one)}, least=True))
-    return out
+    most_usd = np.inf if problem.most_usd is None else problem.most_usd
+    broken = {
+        "max_usd_per_hour": (money > most_usd + EPS)[:, None],
+        "max_step": launch > problem.most_launches + EPS,
+        "min_nodes": run < problem.least_running - EPS,
+    }
+    return [_row_of_step(p, problem, what, k, t) for what, at in broken.items() for k, t in np.argwhere(at.T).tolist()]
 
 
-def _one(steps: int, groups: Array, t: int, k: int) -> Array:
-    """(T, G) 1 at one step for the choices of one group."""
-    out = np.zeros((steps, len(groups)))
-    out[t, groups == k] = 1.0
-    return out
-
-
-def _sparse(at: list[tuple[int, int, float]], shape: tuple[int, int], make: Callable[..., Any]) -> Any:
-    rows, columns, values = zip(*at, strict=True) if at else ((), (), ())
-    return make((values, (rows, columns)), shape=shape)
-
-
-def _use(w: Weights, c: Column, size: float) -> float:
-    total = 0.0
-    if w.spend is not None:
-        total += float(w.spend @ c.money)
-    if w.run is not None:
-        total += float(w.run[:, c.choice] @ c.run) / size
-    if w.launch is not None:
-        total += float(w.launch[:, c.choice] @ c.launch) / size
-    if w.levels is not None:
-        total += float(w.levels[c.choice]) / size
-    return total
+def _row_of_step(p: int, problem: Problem, what: str, k: int, t: int) -> Row:
+    """What a step allows: the whole pool's money, or launches, or running nodes of its k-th group."""
+    if what == "max_usd_per_hour":
+        money = np.inf if problem.most_usd is None else float(problem.most_usd[t])
+        return Row(f"{what} {p} {k} {t}", money, {p: Weights(spend=np.ones(()))}, at=t)
+    mine = (problem.groups == k).astype(float)
+    if what == "max_step":
+        return Row(f"{what} {p} {k} {t}", float(problem.most_launches[k]), {p: Weights(launch=mine)}, at=t)
+    return Row(f"{what} {p} {k} {t}", float(problem.least_running[k]), {p: Weights(run=mine)}, least=True, at=t)

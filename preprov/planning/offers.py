@@ -1,16 +1,18 @@
 """Which offering a node is launched as: the cheapest per unit of what binds, among those that hold the largest task."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from preprov.contracts import PriceBook
-from preprov.model.pools import Group, LeadTime, Offering, Standby
+from preprov.model.pools import CapacityType, Group, LeadTime, Offering, Pool, Standby
 from preprov.model.resources import KINDS, Resources
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.placement import misfit, usable_capacity
 
+INTERRUPTIONS_PER_HOUR: Final = 0.002
+"""Of a spot node, where nobody says better."""
 STANDBY_SHARE: Final = {Standby.HIBERNATED: 0.025, Standby.STOPPED: 0.015}
 """Price of a kept node as a share of a running one where none is known: 100 GiB of disk beside 16 cores."""
 _EPS: Final = 1e-9
@@ -24,7 +26,7 @@ class Choice:
         usd: per running node-hour; None = not known. lead: from cold.
         standby_usd: state -> USD per kept node-hour. standby_lead: state -> lead time back to ready.
         share: of the typical demand that one node holds (larger = fewer nodes). cores: allocatable.
-        holds_largest: the largest known task fits on it.
+        holds_largest: the largest known task fits on it. risk: USD per running node-hour that interruptions cost.
     """
 
     group: Group
@@ -37,6 +39,7 @@ class Choice:
     cores: float
     available: bool
     holds_largest: bool
+    risk: float = 0.0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -64,8 +67,9 @@ def choices(inputs: PlanInputs, typical: Resources) -> tuple[list[Choice], list[
     Args:
         typical: demand whose proportions decide which resource binds.
 
-    Order: holds the largest task; available lately; priced; price per unit of the binding resource (nodes per unit if
-    no price is known); shorter lead; then as configured. All are returned: a node of a poor one may exist.
+    Order: holds the largest task; available lately; priced; price per unit of the binding resource, what interruptions
+    cost included (nodes per unit if no price is known); shorter lead; then as configured. All are returned: a node of a
+    poor one may exist.
     """
     found = [c for g in inputs.pool.groups for c in _launchable(inputs, g, typical)]
     notes = []
@@ -104,18 +108,44 @@ def choice_of(inputs: PlanInputs, group: Group, offering: Offering, typical: Res
     wanted = typical.as_tuple()
     shares = [usable[KINDS.index(k)] / wanted[KINDS.index(k)] for k in pool.binding if wanted[KINDS.index(k)] > 0]
     kept = sorted(group.standby_states & {Standby.HIBERNATED, Standby.STOPPED})
+    usd, lead = inputs.prices.usd_per_hour(offering, inputs.now), leads(group.name, offering, Standby.COLD)
     return Choice(
         group=group,
         offering=offering,
-        usd=inputs.prices.usd_per_hour(offering, inputs.now),
-        lead=leads(group.name, offering, Standby.COLD),
+        usd=usd,
+        lead=lead,
         standby_usd={s: _standby_price(inputs.prices, group, offering, s, inputs) for s in kept},
         standby_lead={s: leads(group.name, offering, s) for s in kept},
         share=min(shares) if shares else usable[0],
         cores=offering.allocatable.cpu,
         available=leads.available(group.name, offering),
         holds_largest=inputs.largest is None or inputs.largest.fits_in(offering.allocatable, pool.binding),
+        risk=risk_usd(pool, offering, usd, lead, inputs.interruptions, inputs.rework_s),
     )
+
+
+def risk_usd(
+    pool: Pool,
+    offering: Offering,
+    usd: float | None,
+    lead: LeadTime,
+    interruptions: Mapping[str, float],
+    rework_s: float,
+) -> float:
+    """USD per running hour that interruptions of a spot node are expected to cost; 0 for what is not taken back.
+
+    After each, a node is paid for the way back and for what has to be done anew, and the work of its cores waits so
+    long.
+
+    Args:
+        usd: price of a running hour; None = not known, costs are node-hours.
+        interruptions: offering key -> times per running hour. rework_s: work that one loses, expected.
+    """
+    if offering.capacity_type is not CapacityType.SPOT:
+        return 0.0
+    per_hour = interruptions.get(offering.key, INTERRUPTIONS_PER_HOUR)
+    waiting = offering.allocatable.cpu * pool.objective.shortage_usd_per_core_hour
+    return per_hour * ((1.0 if usd is None else usd) + waiting) * (lead.mean_s + rework_s) / 3600.0
 
 
 def _standby_price(prices: PriceBook, group: Group, offering: Offering, state: Standby, inputs: PlanInputs) -> float:
@@ -129,6 +159,5 @@ def _standby_price(prices: PriceBook, group: Group, offering: Offering, state: S
 
 
 def _rank(c: Choice, position: int) -> tuple[bool, bool, bool, float, float, int]:
-    unit = 1.0 if c.usd is None else c.usd
-    cost = unit / c.share if c.share > _EPS else math.inf
+    cost = (c.rate + c.risk) / c.share if c.share > _EPS else math.inf
     return (not c.holds_largest, not c.available, c.usd is None, cost, c.lead.median_s, position)

@@ -13,22 +13,21 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import CapacityType, Standby
+from preprov.model.pools import Standby
 from preprov.planning.courses import Setting, terms_of
 from preprov.planning.inputs import SharedRoom
-from preprov.planning.levels import COLD, STATES, levels_of
-from preprov.planning.master import UNSERVED, Column, Problem, Row, Solution, Weights, solve
+from preprov.planning.levels import COLD, RUN, STATES, levels_of
+from preprov.planning.master import Problem, Solution, solve
 from preprov.planning.need import NO_PRICE_LEVEL, upper_quantile
 from preprov.planning.offers import Choice
 from preprov.planning.optimum import Optimum, Signals
 from preprov.planning.room import nodes_left
+from preprov.planning.rows import UNSERVED, Column, Row, Weights
 from preprov.planning.sharing import days_of, shared_rows
 from preprov.planning.situation import Situation
 
 Array: TypeAlias = NDArray[Any]
 
-INTERRUPTIONS_PER_HOUR: Final = 0.002
-"""Of a spot node, where nobody says better."""
 _MOST_LEVELS: Final = 4096
 
 
@@ -86,7 +85,7 @@ def _part(s: Situation, index: int) -> Part:
         step_s=float(horizon.step_s),
         shortage=shortage,
         level=s.need.level,
-        risk=[_risk(s, c) for c in choices],
+        risk=[c.risk for c in choices],
         states=_states(s, choices),
     )
     groups = s.inputs.pool.groups
@@ -97,6 +96,8 @@ def _part(s: Situation, index: int) -> Part:
         min(g.max_step * passes, np.inf if per_minute is None else per_minute * horizon.step_s / 60) for g in groups
     ]
     problem = Problem(
+        name=_name(s),
+        group_names=tuple(g.name for g in groups),
         terms=terms_of(setting, levels),
         levels=levels,
         most_usd=_most_usd(s),
@@ -141,16 +142,6 @@ def _states(s: Situation, choices: Sequence[Choice]) -> list[frozenset[Standby]]
     return out
 
 
-def _risk(s: Situation, c: Choice) -> float:
-    """USD per running hour that interruptions are expected to cost: a way back, and the waiting of what ran there."""
-    if c.offering.capacity_type is not CapacityType.SPOT:
-        return 0.0
-    per_hour = s.inputs.interruptions.get(c.offering.key, INTERRUPTIONS_PER_HOUR)
-    back_h = c.lead.mean_s / 3600.0
-    price = s.inputs.pool.objective.shortage_usd_per_core_hour
-    return per_hour * (c.rate * back_h + c.cores * price * (back_h + s.inputs.rework_s / 3600.0))
-
-
 def _most_levels(s: Situation, choices: Sequence[Choice]) -> int:
     """Levels that all groups together can ever serve."""
     groups = {c.group.name: c.group for c in choices}
@@ -169,10 +160,14 @@ def _most_usd(s: Situation) -> Array | None:
     return out
 
 
+def _name(s: Situation) -> str:
+    return f"{s.inputs.pool.name} ({s.inputs.lane})" if s.inputs.lane else s.inputs.pool.name
+
+
 def _rows(s: Situation, choices: Sequence[Choice], of_group: Array, index: int) -> list[Row]:
     """Limits of this pool alone: nodes of each group, of all, and money of each day."""
     pool, guards = s.inputs.pool, s.inputs.pool.guards
-    name = f"{pool.name} ({s.inputs.lane})" if s.inputs.lane else pool.name
+    name = _name(s)
     there: dict[str, int] = {}
     for n in s.inputs.observation.nodes:
         there[n.group] = there.get(n.group, 0) + 1
@@ -196,11 +191,12 @@ def _optimum(part: Part, solution: Solution, index: int, together: tuple[str, ..
     taken = solution.taken[index]
     steps = part.s.horizon.steps
     levels = {c.key: np.zeros((len(STATES), steps)) for c in part.choices}
-    unserved = 0
+    asked, short = part.problem.levels.must, np.zeros(steps, dtype=np.int64)
     for column, n in taken:
         if column.choice == UNSERVED:
-            unserved += n
+            short += n
             continue
+        short += n * (asked[column.band] & (column.states != RUN))
         _add(levels[part.choices[column.choice].key], column, n)
     out_of_reach = max(int(part.s.need.counts.max(initial=0)) - part.most, 0)
     nodes: dict[tuple[str, str], Mapping[Standby, Array]] = {}
@@ -214,11 +210,12 @@ def _optimum(part: Part, solution: Solution, index: int, together: tuple[str, ..
         kept=total[:COLD].sum(axis=0).astype(np.int64),
         nodes=nodes,
         solver=solution.solver,
-        cost_usd=sum(c.cost * n for c, n in taken),
+        cost_usd=sum((c.cost - c.fines) * n for c, n in taken),
         gap=solution.gap,
         seconds=solution.seconds,
         binding=solution.binding + (("max_nodes",) if out_of_reach else ()),
-        unserved=unserved + out_of_reach,
+        beyond=solution.beyond,
+        unserved=int(short.max(initial=0)) + out_of_reach,
         together=together,
     )
 
@@ -242,6 +239,8 @@ def signals_of(s: Situation) -> Signals:
         fixed[f"price of {name}"] = c.rate if c.available else -1.0
         fixed[f"lead of {name}"] = c.lead.p95_s
         fixed[f"limit of {name}"] = c.group.max_nodes
+        if c.risk:
+            fixed[f"interruptions of {name}"] = c.rate + c.risk
         for state, lead in c.standby_lead.items():
             fixed[f"lead of {name} {state}"] = lead.p95_s
     lost = len(s.supply.lost) + len(s.supply.overdue) + len(s.supply.failed)

@@ -84,7 +84,8 @@ class Optimum:
         running, kept: (T,) in nodes of the reference: to run; to exist at all.
         nodes: (group, offering key) -> state -> (T,) nodes.
         cost_usd: expected, waiting included (node-hours where no price is known). gap: share that a better plan could
-        save at most. seconds: it took. binding: what holds it back. unserved: levels nobody may serve.
+        save at most. seconds: it took. binding: what holds it back. beyond: limits that it does not keep, for want of
+        time. unserved: levels nobody may serve, or that have to run and may not, where most are.
         together: pools that it was found with. others: lane of the same pool -> its optimum.
     """
 
@@ -97,6 +98,7 @@ class Optimum:
     gap: float
     seconds: float
     binding: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
     unserved: int = 0
     together: tuple[str, ...] = ()
     others: "Mapping[str, Optimum]" = field(default_factory=lambda: MappingProxyType({}))
@@ -116,6 +118,7 @@ class Optimum:
             "because": why or "held: nothing moved beyond the tolerance",
             "optimum_usd": round(self.cost_usd, 4),
             "binding": list(self.binding),
+            "beyond": list(self.beyond),
             "together": list(self.together),
             "solved_for": self.signals.start.isoformat(),
         }

@@ -122,8 +122,16 @@ def _held_back(s: Situation) -> tuple[str, ...]:
     optimum = s.optimum
     if optimum is None or not optimum.binding:
         return ()
-    limits = ", ".join(dict.fromkeys(_short(name) for name in optimum.binding))
-    return (f"held back by {limits}" + (f"; {optimum.unserved} nodes short" if optimum.unserved else ""),)
+    short = f"; {optimum.unserved} nodes short" if optimum.unserved else ""
+    notes = [f"held back by {_limits(optimum.binding)}{short}"]
+    if optimum.beyond:
+        why = "the solver's time ran out, and the guards hold it then"
+        notes.append(f"goes beyond {_limits(optimum.beyond)} later: {why}")
+    return tuple(notes)
+
+
+def _limits(rows: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(_short(name) for name in rows))
 
 
 def _short(row: str) -> str:
@@ -187,6 +195,7 @@ def _basis(parts: Sequence[Situation], optimum: Optimum, why: str) -> dict[str, 
         every = [_of(optimum, s) for s in parts]
         basis["optimum_usd"] = round(sum(o.cost_usd for o in every), 4)
         basis["binding"] = list(dict.fromkeys(name for o in every for name in o.binding))
+        basis["beyond"] = list(dict.fromkeys(name for o in every for name in o.beyond))
         basis["lanes"] = [
             {"lane": s.inputs.lane or "main", "offerings": ["/".join(c.key) for c in s.choices]} for s in parts
         ]

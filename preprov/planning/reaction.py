@@ -66,6 +66,7 @@ class ReactionInputs:
         overrides: floors that people asked for.
         committed: nodes that committed reservations name. optimum: of the last plan: how many nodes exist, in which
             state; None = there is none, then nothing is put away.
+        risks: (group, offering key) -> USD per running hour that interruptions cost.
         idle: node -> since when it has been found superfluous. tick_s: until the next reaction.
         blocked: why nothing may be raised; "" if it may.
     """
@@ -82,6 +83,7 @@ class ReactionInputs:
     overrides: tuple[Override, ...] = ()
     committed: frozenset[str] = frozenset()
     optimum: Optimum | None = None
+    risks: Mapping[tuple[str, str], float] = field(default_factory=lambda: MappingProxyType({}))
     idle: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     grain: Mix | None = None
     tick_s: float = 5.0
@@ -420,6 +422,7 @@ def _reference(i: ReactionInputs) -> Offering:
 
     def price(of: tuple[Any, Offering]) -> float:
         usd = i.prices.usd_per_hour(of[1], i.now)
-        return float("inf") if usd is None else usd / max(of[1].allocatable.cpu, _EPS)
+        risk = i.risks.get((of[0].name, of[1].key), 0.0)
+        return float("inf") if usd is None else (usd + risk) / max(of[1].allocatable.cpu, _EPS)
 
     return min(good, key=price)[1]

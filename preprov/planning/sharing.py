@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from preprov.model.limits import SharedLimit
 from preprov.planning.inputs import PlanInputs, SharedRoom, Use
-from preprov.planning.master import Row, Weights
 from preprov.planning.offers import Choice
+from preprov.planning.rows import Row, Weights
 from preprov.planning.situation import Situation
 
 Array: TypeAlias = NDArray[Any]
@@ -86,7 +86,10 @@ def _money(limit: SharedLimit, outside: Use, members: Sequence[tuple[Situation, 
 
 
 def days_of(s: Situation, cap: float, spent: float) -> list[tuple[str, Array, float]]:
-    """(date, (T,) 1 for its steps, money left) per local day of the horizon; a day cut off has its share."""
+    """(date, (T,) 1 for its steps, money left) per local day of the horizon.
+
+    Of a day that the horizon cuts off the whole cap is left: what comes after it has its turn when it comes into sight.
+    """
     zone = ZoneInfo(s.inputs.pool.zone)
     starts = [s.inputs.now + timedelta(seconds=s.horizon.seconds_to(i)) for i in range(s.horizon.steps)]
     dates = [x.astimezone(zone).date() for x in starts]

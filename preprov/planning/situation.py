@@ -85,13 +85,12 @@ class Situation:
         """(T,) nodes that should run, be kept, or be on the way."""
         return self.target(lead) if self.optimum is None else self._ahead(self.optimum, self.optimum.kept, lead)
 
-    def planned(self, key: tuple[str, str], state: Standby, lead: LeadTime | None = None) -> int:
-        """Nodes of a choice that the optimum keeps in a state now or within the next tick, or a lead window."""
+    def planned(self, key: tuple[str, str], state: Standby, lead: LeadTime) -> int:
+        """Nodes of a choice that the optimum keeps in a state now or within a lead window."""
         if self.optimum is None or key not in self.optimum.nodes:
             return 0
         first = self.optimum.index(self.inputs.now)
-        window = self.horizon.window(self.tick_s) if lead is None else self.window(lead)
-        counts = self.optimum.nodes[key][state][first : first + window]
+        counts = self.optimum.nodes[key][state][first : first + self.window(lead)]
         return int(counts.max(initial=0))
 
     def _ahead(self, optimum: Optimum, counts: Array, lead: LeadTime) -> Array:

@@ -124,7 +124,7 @@ def _within_guards(s: Situation, d: Decision, start: int) -> Array:
         d.notes.append(f"{guard} holds the pool at {cap} nodes; {int(wanted.max())} would be needed")
     levels, short = within_day(s.inputs, s.horizon, np.minimum(wanted, max(cap, start)), s.reference)
     if short:
-        d.notes.append("max_usd_per_day holds back what would be raised later")
+        d.notes.append(f"{short} holds back what would be raised later")
     return levels
 
 

@@ -101,6 +101,9 @@ class PlanBasis(Part):
     seconds: float | None = None
     optimum_usd: float | None = None
     binding: list[str] = Field(default_factory=list, description="Limits that hold something back.")
+    beyond: list[str] = Field(
+        default_factory=list, description="Limits that it would go beyond later, as the solver's time ran out."
+    )
     together: list[str] = Field(default_factory=list, description="Pools that it was found with, as they share limits.")
     solved_for: datetime | None = None
     lanes: list[dict[str, Any]] = Field(

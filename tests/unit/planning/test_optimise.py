@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from preprov.contracts import LaunchRequest
 from preprov.model.limits import SharedLimit
 from preprov.model.plans import ActionKind
-from preprov.model.pools import CapacityType, Guards, LeadTime, Objective, Phase, Preload, Standby
+from preprov.model.pools import CapacityType, Guards, LeadTime, Objective, Override, Phase, Preload, Standby
+from preprov.planning import master
 from preprov.planning import plan as planning
 from preprov.planning.courses import cheapest, usage
 from preprov.planning.inputs import SharedRoom, Use
@@ -34,6 +35,7 @@ def nodes_at(optimum, *states):
 
 
 ALL = (Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED)
+objectives = st.sampled_from([Objective(1.0), Objective(hit_rate=0.5), Objective(hit_rate=0.95)])
 
 
 # --------------------------------------------------------------------------- what is best
@@ -119,6 +121,25 @@ def test_spot_is_taken_while_it_is_seldom_taken_back():
     assert takes(1.0) == "firm"
 
 
+@pytest.mark.parametrize("optimised", [True, False])
+@pytest.mark.parametrize(("rework_s", "taken"), [(0.0, "spot"), (7200.0, "firm")])
+def test_plans_of_either_kind_launch_where_price_and_interruptions_together_cost_least(optimised, rework_s, taken):
+    spot = replace(M, capacity_type=CapacityType.SPOT, usd_per_hour=0.3871)
+    p = pool(group("spot", (spot,)), group("firm", (M,)))
+    given_inputs = inputs(steps([16.0] * 72), pool_=p, interruptions={spot.key: 0.05}, rework_s=rework_s)
+    plan = make_plan(replace(given_inputs, optimise=optimised)).plan
+    assert {a.group for a in plan.actions if a.kind is ActionKind.LAUNCH} == {taken}
+
+
+@pytest.mark.parametrize("hit_rate", [None, 0.9])
+def test_what_interruptions_cost_is_no_money_of_a_budget(hit_rate):
+    spot = replace(M, capacity_type=CapacityType.SPOT, usd_per_hour=0.4)
+    guards = Guards(max_usd_per_hour=2 * 0.4 + 1e-6)
+    p = pool(group("spot", (spot,)), guards=guards, objective=Objective(1.0, hit_rate))
+    given_inputs = inputs(steps([32.0] * 36), pool_=p, interruptions={spot.key: 0.05}, rework_s=3600.0)
+    assert solved(given_inputs).running[1:].tolist() == [2] * 35
+
+
 # --------------------------------------------------------------------------- limits
 
 
@@ -128,11 +149,15 @@ def test_spot_is_taken_while_it_is_seldom_taken_back():
     st.integers(0, 8),
     st.none() | st.floats(1, 6),
     st.none() | st.floats(2, 30),
+    objectives,
+    st.integers(0, 3),
 )
-def test_no_optimum_exceeds_a_quota_or_a_budget(levels, most, per_hour, per_day):
+def test_no_optimum_exceeds_a_quota_or_a_budget(levels, most, per_hour, per_day, objective, least):
     guards = Guards(max_nodes=most, max_usd_per_hour=per_hour, max_usd_per_day=per_day)
-    p = pool(group("a", states=LADDER, max_nodes=5), group("b", max_nodes=4), guards=guards)
+    groups = (group("a", states=LADDER, max_nodes=5), group("b", max_nodes=4, min_nodes=least))
+    p = pool(*groups, guards=guards, objective=objective)
     optimum = solved(inputs(steps([x for x in levels for _ in range(6)], samples=10), pool_=p))
+    assert not optimum.beyond
     running = nodes_at(optimum, Standby.RUNNING)
     assert nodes_at(optimum, *ALL).max() <= most
     for key, by_state in optimum.nodes.items():
@@ -154,9 +179,9 @@ def test_a_higher_hit_rate_never_plans_less(levels, spread, low):
     assert (running(low + 0.09) >= running(low)).all()
 
 
-def sharing(name, price, limit, *, others=None, **more):
+def sharing(name, price, limit, *, others=None, hit_rate=None, **more):
     """A pool that wants four nodes and shares a limit."""
-    p = replace(pool(group(states=LADDER), objective=Objective(shortage_usd_per_core_hour=price)), name=name)
+    p = replace(pool(group(states=LADDER), objective=Objective(price, hit_rate)), name=name)
     return situation(inputs(steps([64.0] * 36), pool_=p, shared=(SharedRoom(limit, others or {}),), **more))
 
 
@@ -186,14 +211,100 @@ def test_pools_share_a_budget_of_the_day():
     assert hours[0] < 6
 
 
-def test_what_other_pools_have_is_not_there_for_this_one():
+@pytest.mark.parametrize("hit_rate", [None, 0.9])
+def test_what_other_pools_have_is_not_there_for_this_one(hit_rate):
     account = SharedLimit("account", BOTH, max_nodes=5)
-    (alone,) = optimise([sharing("low", 5.0, account, others={"high": Use(nodes=4, cpu=64.0)})])
+    (alone,) = optimise([sharing("low", 5.0, account, others={"high": Use(nodes=4, cpu=64.0)}, hit_rate=hit_rate)])
     assert nodes_at(alone, *ALL).max() == 1
     purse = SharedLimit("purse", pools=frozenset({"low", "high"}), max_usd_per_day=12.0)
     spent = Use(spent_today_usd=8.0, usd_per_hour=1.0)
-    (alone,) = optimise([sharing("low", 5.0, purse, others={"high": spent})])
-    assert nodes_at(alone, Standby.RUNNING).sum() / 12 * 0.8064 <= 12.0 - 8.0 - 3.0 + 1e-6
+    (alone,) = optimise([sharing("low", 5.0, purse, others={"high": spent}, hit_rate=hit_rate)])
+    assert 0.3 < nodes_at(alone, Standby.RUNNING).sum() / 12 * 0.8064 <= 12.0 - 8.0 - 3.0 + 1e-6
+
+
+# --------------------------------------------------------------------------- caps over floors over promises over price
+
+
+def test_pools_with_the_same_promise_share_a_quota_and_say_what_is_short():
+    account = SharedLimit("account", BOTH, max_nodes=5)
+    found = optimise([sharing("low", 1.0, account, hit_rate=0.9), sharing("high", 1.0, account, hit_rate=0.9)])
+    assert sorted(nodes_at(x, *ALL).max() for x in found) == [2, 3]
+    assert sorted(x.unserved for x in found) == [1, 2]
+
+
+def test_a_promise_comes_before_the_price_of_waiting_and_a_floor_before_a_promise():
+    account = SharedLimit("account", BOTH, max_nodes=5)
+    promised = sharing("low", 1.0, account, hit_rate=0.9)
+    found = optimise([promised, sharing("high", 50.0, account)])
+    assert [nodes_at(x, *ALL).max() for x in found] == [4, 1]
+    asked = (Override("high", 4, NOW, NOW + timedelta(hours=1), "a demonstration"),)
+    floor, promise = optimise([sharing("high", 1.0, account, overrides=asked), promised])
+    assert floor.running[:12].min() == 4
+    assert promise.running[:12].max() == 1
+
+
+@pytest.mark.parametrize("objective", [Objective(1.0), Objective(hit_rate=0.9)])
+def test_a_cap_on_money_comes_before_a_groups_minimum(objective):
+    guards = Guards(max_usd_per_hour=2.0)
+    cheap, firm = group("a", (replace(M, usd_per_hour=0.5),)), group("b", min_nodes=3)
+    optimum = solved(inputs(steps(wave()), pool_=pool(cheap, firm, guards=guards, objective=objective)))
+    at = {key[0]: by_state[Standby.RUNNING] for key, by_state in optimum.nodes.items()}
+    assert at["b"].min() == 2
+    assert (at["a"] * 0.5 + at["b"] * 0.8064).max() <= 2.0
+
+
+@pytest.mark.parametrize("objective", [Objective(1.0), Objective(hit_rate=0.9)])
+def test_money_spent_is_no_money_for_a_promise(objective):
+    guards = Guards(max_usd_per_day=6.0)
+    optimum = solved(inputs(steps([64.0] * 36), pool_=pool(guards=guards, objective=objective), spent_today_usd=4.0))
+    assert 1.5 < nodes_at(optimum, Standby.RUNNING).sum() / 12 * 0.8064 <= 2.0 + 1e-6
+    assert optimum.cost_usd < 1e3, "fines are no money"
+
+
+@pytest.mark.parametrize("objective", [Objective(1.0), Objective(hit_rate=0.9)])
+def test_what_a_cap_lets_run_may_also_be_launched(objective):
+    """The way to ready is paid before the step that wants the node, not in it."""
+    guards = Guards(max_usd_per_hour=4 * 0.8064 + 0.01)
+    optimum = solved(inputs(steps(wave()), pool_=pool(guards=guards, objective=objective)))
+    assert optimum.running[24:36].tolist() == [4] * 12
+    assert not optimum.binding
+
+
+@pytest.mark.parametrize("objective", [Objective(1.0), Objective(hit_rate=0.9)])
+def test_a_cap_holds_in_each_step_of_a_long_horizon(objective):
+    guards = Guards(max_usd_per_hour=1.7)
+    p = pool(group(states=LADDER), guards=guards, objective=objective, horizon_s=86400)
+    optimum = solved(inputs(steps([64.0] * 288), pool_=p))
+    assert not optimum.beyond
+    assert optimum.running[1:].tolist() == [2] * 287
+
+
+@pytest.mark.parametrize("objective", [Objective(1.0), Objective(hit_rate=0.9)])
+def test_a_ramp_holds_in_each_step_of_a_long_horizon(objective):
+    p = pool(group(max_step=1), objective=objective, horizon_s=86400)
+    optimum = solved(inputs(steps(np.linspace(0, 32 * 288, 288), samples=4), pool_=p))
+    assert not optimum.beyond
+    assert np.diff(optimum.running, prepend=0).max() == 1
+    assert optimum.running[-1] > 250
+
+
+def test_a_limit_that_is_not_kept_for_want_of_time_is_named(monkeypatch):
+    monkeypatch.setattr(master, "CUTS", 1)
+    p = pool(group(max_step=1), horizon_s=86400)
+    outcome = make_plan(inputs(steps(np.linspace(0, 32 * 288, 288), samples=4), pool_=p))
+    assert any("max_step" in name for name in outcome.optimum.beyond)
+    assert outcome.plan.basis["beyond"] == list(outcome.optimum.beyond)
+    assert any("goes beyond max_step" in note for note in outcome.plan.notes)
+
+
+def test_what_comes_later_keeps_to_a_budget_across_pools():
+    purse = SharedLimit("purse", pools=frozenset({"p", "other"}), max_usd_per_day=12.0)
+    room = SharedRoom(purse, {"other": Use(spent_today_usd=11.0, usd_per_hour=0.25)})
+    given_inputs = inputs(steps(wave(begin=12, length=60)), shared=(room,), optimise=False)
+    plan = make_plan(given_inputs).plan
+    later = [a for a in plan.actions if a.kind is ActionKind.LAUNCH and a.at > NOW]
+    assert 0 < sum(a.count for a in later) < 4
+    assert any("purse holds back what would be raised later" in note for note in plan.notes)
 
 
 def test_a_launch_never_goes_beyond_what_others_leave():

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprov.contracts import LaunchRequest
+from preprov.model.limits import SharedLimit
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Guards, LeadTime, Objective, Phase, Preload, Standby
-from preprov.planning.plan import make_plan
+from preprov.model.pools import Group, Guards, LeadTime, Objective, Override, Phase, Preload, Standby
+from preprov.planning.inputs import SharedRoom
+from preprov.planning.plan import make_plan, optimise_together
 from preprov.sim.clock import VirtualClock
 from preprov.sim.cloud import SimCloud
-from tests.unit.planning.pools import LADDER, LEADS, NOW, M, group, inputs, pool, steps
+from tests.unit.planning.pools import LADDER, LEADS, NOW, M, group, inputs, node, pool, steps
 
 STEP = timedelta(seconds=300)
 SURE = {Standby.COLD: LeadTime(180, 180), Standby.STOPPED: LeadTime(45, 45), Standby.HIBERNATED: LeadTime(20, 20)}
@@ -174,11 +176,15 @@ def test_two_groups_with_two_tiers_carry_out_what_was_planned(levels, room, kept
     st.none() | st.floats(0, 20),
     st.integers(1, 4),
     st.booleans(),
+    st.none() | st.floats(0.05, 0.98),
 )
-def test_no_plan_ever_exceeds_quota_guard_or_budget_now_or_later(levels, most, per_hour, per_day, room, optimised):
+def test_no_plan_ever_exceeds_quota_guard_or_budget_now_or_later(
+    levels, most, per_hour, per_day, room, optimised, hit_rate
+):
     """Of everything a plan means to do until its horizon ends, in a pool that is empty now."""
     guards = Guards(max_nodes=most, max_usd_per_hour=per_hour, max_usd_per_day=per_day)
-    p = pool(on_sim("a", 0.5, TIERS, room), on_sim("b", 0.8064, TIERS, 6), guards=guards, horizon_s=86400)
+    groups = (on_sim("a", 0.5, TIERS, room), on_sim("b", 0.8064, TIERS, 6))
+    p = pool(*groups, guards=guards, objective=Objective(hit_rate=hit_rate), horizon_s=86400)
     plan = make_plan(inputs(certain(levels), pool_=p, optimise=optimised)).plan
     instants = sorted({t.at for t in plan.targets})
     held: dict[tuple[str, Standby], int] = {}
@@ -198,3 +204,62 @@ def test_no_plan_ever_exceeds_quota_guard_or_budget_now_or_later(levels, most, p
         usd += rate * max((end - since).total_seconds(), 0.0) / 3600
         # What runs is never ended for money: the last raise may outlast what it was committed to.
         assert usd <= per_day + np.ceil(max(levels)) * 0.8064 + 1e-6
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(nodes_wanted, nodes_wanted),
+    st.tuples(*[st.none() | st.floats(0.05, 0.98)] * 2),
+    st.none() | st.integers(0, 6),
+    st.none() | st.floats(0, 12),
+    st.integers(0, 3),
+    st.none() | st.floats(0.5, 4),
+)
+def test_pools_planned_together_never_exceed_what_they_share(wanted, rates, quota, budget, floor, per_hour):
+    """Whatever they promise, and whatever floors they have: these come first, as far as the caps leave room."""
+    names = ("low", "high")
+    usd = {"low": 0.5, "high": 0.8064}
+    groups = frozenset((name, "g") for name in names)
+    money = frozenset(names) if budget is not None else frozenset()
+    free = quota is None and budget is None
+    shared = () if free else (SharedRoom(SharedLimit("account", groups, quota, None, money, budget)),)
+    asked = (Override("low", floor, NOW, NOW + timedelta(hours=1), "a demonstration"),)
+    given_inputs = []
+    for name, levels, rate in zip(names, wanted, rates, strict=True):
+        guards = Guards(max_usd_per_hour=per_hour if name == "low" else None)
+        p = pool(on_sim("g", usd[name], TIERS, 9), objective=Objective(hit_rate=rate), guards=guards, horizon_s=86400)
+        more = {"overrides": asked} if name == "low" else {}
+        given_inputs.append(inputs(certain(levels, 6), pool_=replace(p, name=name), shared=shared, **more))
+    found = optimise_together(given_inputs)
+    assert not isinstance(found, str), found
+    assert not any(x.beyond for x in found)
+    steps_ = min(len(x.running) for x in found)
+    running = [sum(s[Standby.RUNNING] for s in x.nodes.values()) for x in found]
+    if quota is not None:
+        assert (found[0].kept[:steps_] + found[1].kept[:steps_]).max() <= quota
+    if budget is not None:
+        assert sum(r.sum() / 12 * usd[name] for name, r in zip(names, running, strict=True)) <= budget + 1e-6
+    if per_hour is not None:
+        assert running[0].max() * usd["low"] <= per_hour + 1e-6
+    room = min(floor, 9 if quota is None else quota, 9 if per_hour is None else int(per_hour / usd["low"] + 1e-9))
+    if budget is None:
+        assert running[0][1:12].min() >= room
+
+
+@settings(max_examples=25, deadline=None)
+@given(nodes_wanted, st.integers(0, 4), st.integers(0, 4), st.floats(0.05, 0.98), st.floats(0, 6), st.booleans())
+def test_a_promise_neither_ends_work_nor_raises_beyond_what_is_left(levels, busy, idle, rate, left_usd, optimised):
+    """In a pool that has nodes, with most of its money spent: what runs work stays, and launches keep to the caps."""
+    guards = Guards(max_nodes=5, max_usd_per_hour=3.0, max_usd_per_day=20.0)
+    p = pool(on_sim("g", 0.8064, TIERS, 6), guards=guards, objective=Objective(hit_rate=rate), horizon_s=86400)
+    offering = p.groups[0].offerings[0]
+    work = [node(f"b{i}", running=("r/t#0",), offering=offering) for i in range(busy)]
+    there = [*work, *(node(f"i{i}", offering=offering) for i in range(idle))]
+    more = {"spent_today_usd": 20.0 - left_usd, "optimise": optimised}
+    plan = make_plan(inputs(certain(levels), *there, pool_=p, **more)).plan
+    raised = sum(a.count for a in plan.due(NOW) if a.kind.raises)
+    assert not {n.node_id for n in work} & {i for a in plan.actions for i in a.node_ids if not a.kind.raises}
+    if raised:
+        assert len(there) + raised <= 5
+        assert (len(there) + raised) * 0.8064 <= 3.0
+        assert (len(there) + raised) * 0.8064 * p.lease_s / 3600 <= left_usd
