@@ -21,6 +21,8 @@ from preprov.model.time import epoch, from_epoch
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable, nominal_ready
 from preprov.replay.frontier import OURS
+from preprov.replay.installation import installed, within_limits
+from preprov.replay.pace import Pace, pace_of
 from preprov.replay.sweep import Played, Run, play
 from preprov.replay.yardstick import POLICIES, Case
 
@@ -56,7 +58,7 @@ class WhatIf:
 
     Attributes:
         options: the pool's own objective first among ours. bound: the clairvoyant one, rows mean_wait_s and cost_usd.
-        promise: what the pool's own objective would have brought.
+        promise: what the pool's own objective would have brought. pace: how ours was played, and what that leaves out.
     """
 
     pool: str
@@ -65,6 +67,7 @@ class WhatIf:
     judged: Mapping[str, Any]
     options: Sequence[Option]
     bound: Sequence[Mapping[str, float]]
+    pace: Pace
     promise: Promise | None = field(default=None)
 
     @property
@@ -172,7 +175,7 @@ def what_if(
             progress(len(played) / len(jobs), jobs[i][1].policy)
     options = [Option(run.policy, words, rate, played[i]) for i, (_, run, words, rate) in enumerate(jobs)]
     judged = options[0].played.judged if options else {}
-    out = WhatIf(pool.name, case.judged_from, case.until, judged, options, case.bound())
+    out = WhatIf(pool.name, case.judged_from, case.until, judged, options, case.bound(), pace_of(case))
     own = next((o for o in options if o.policy == OURS), None)
     return out if own is None else replace(out, promise=_promise(ctx, out, own))
 
@@ -195,7 +198,8 @@ def case_of(ctx: Context, pool: Pool, days: float, land_by: Mapping[str, timedel
         )
     since = max(since, from_epoch(float(submit.min())))
     schedules: tuple[Schedule, ...] = ctx.ports.work.schedules(pool.name)
-    seen = as_seen(ctx, pool)
+    own = installed(ctx, pool)
+    seen = within_limits(as_seen(ctx, pool), own.limits, own.account)
     return Case(
         pool.name,
         _landing(work, land_by),
@@ -206,6 +210,7 @@ def case_of(ctx: Context, pool: Pool, days: float, land_by: Mapping[str, timedel
         most_cores=None,
         warm_up_s=WARM_UP_S,
         seed=ctx.seed,
+        installation=own,
     )
 
 

@@ -18,6 +18,7 @@ from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 from preprov.replay.bound import lower_bound
 from preprov.replay.engine import WARM_UP_S, history_of, replay, scaled
+from preprov.replay.installation import ALONE, Installation
 from preprov.replay.policy import DemandHistory
 from preprov.replay.registry import make_policy
 from preprov.replay.result import ReplayResult
@@ -127,6 +128,7 @@ class Case:
     Attributes:
         work: by submit. schedules: declared ones a policy may know; none = recurrence is hidden.
         most_cores: rows that want more are left out; None = all are in.
+        installation: what else binds ours.
         memo: what replays of this case need not work out again.
     """
 
@@ -139,6 +141,7 @@ class Case:
     most_cores: float | None = MOST_CORES
     warm_up_s: float = WARM_UP_S
     seed: int = 0
+    installation: Installation = ALONE
     history: DemandHistory = field(init=False)
     memo: dict[tuple[object, ...], object] = field(init=False, default_factory=dict, repr=False)
 
@@ -172,6 +175,7 @@ class Case:
             most_cores=self.most_cores,
             history=self.history,
             memo=self.memo,
+            installation=self.installation,
         )
 
     def bound(self, lead_scale: float = 1.0) -> list[dict[str, float]]:

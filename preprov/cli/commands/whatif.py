@@ -154,6 +154,7 @@ def _document(found: "WhatIf") -> dict[str, Any]:
         "slo": found.slo_prices(),
         "land_by": found.land_by_price(),
         "sentences": found.sentences(),
+        "played": asdict(found.pace),
         "promise": asdict(found.promise) if found.promise else None,
     }
 
@@ -188,6 +189,8 @@ def _draw(found: "WhatIf", file: Path) -> None:
 
 
 def _print(found: "WhatIf", zone: str) -> None:
+    from preprov.replay.frontier import OURS
+
     def seconds(value: float | None) -> str:
         return "" if value is None or value != value else f"{value:.1f} s"
 
@@ -216,6 +219,8 @@ def _print(found: "WhatIf", zone: str) -> None:
         typer.echo(sentence)
     if found.promise is not None:
         typer.echo(f"promise {found.promise.promise_id} is kept: preprov scorecard --pool {found.pool} --last 7d")
+    for note in (found.pace.words(), *found.pace.notes) if any(o.policy == OURS for o in found.options) else ():
+        typer.echo(note)
 
 
 def _print_card(card: "Scorecard", zone: str) -> None:

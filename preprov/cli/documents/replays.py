@@ -119,6 +119,16 @@ class LandByPrice(Part):
     more_usd_per_day: float = Field(description="Than the cheapest of ours.")
 
 
+class Played(Part):
+    """How the policy preprov was played, which is what its promise rests on."""
+
+    plan_every_s: float = Field(description="`preprov up` plans every minute, and when runs come.")
+    react_every_s: float | None = Field(description="null = the pool goes by plans alone.")
+    look_ahead_s: int = Field(description="How far a plan looks.")
+    samples: int = Field(description="Of demand, that a plan is made from.")
+    notes: list[str] = Field(description="What else is not as where the pool is run.")
+
+
 class WhatIf(Envelope):
     """whatif."""
 
@@ -132,6 +142,7 @@ class WhatIf(Envelope):
     slo: list[SloPrice]
     land_by: LandByPrice | None
     sentences: list[str]
+    played: Played
     promise: PromiseMade | None
 
 
