@@ -11,7 +11,8 @@ from preprov.demo.report import PAGE, inline
 from preprov.replay.frontier import OURS, base_wait_s, cheapest, compared
 
 if TYPE_CHECKING:
-    from preprov.replay.sweep import Played, Run, Sweep
+    from preprov.replay.played import Played, Run
+    from preprov.replay.sweep import Sweep
 
 SETTING_COLUMNS: Final = (
     "policy",

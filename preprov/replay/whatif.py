@@ -23,7 +23,8 @@ from preprov.model.worktable import WorkTable, nominal_ready
 from preprov.replay.frontier import OURS
 from preprov.replay.installation import installed, within_limits
 from preprov.replay.pace import Pace, pace_of
-from preprov.replay.sweep import Played, Run, play
+from preprov.replay.played import Played, Run
+from preprov.replay.sweep import play
 from preprov.replay.yardstick import POLICIES, Case
 
 SLOS: Final = (0.95, 0.99)

@@ -1,12 +1,22 @@
 """A sweep over policies, knobs and lead times: resumed, in processes, and what it says when compared."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from preprov.model.pools import Guards, Within
+from preprov.model.worktable import WorkTable
+from preprov.replay import shelf
 from preprov.replay.frontier import beaten_somewhere, cheapest, compared, dominates, frontier
-from preprov.replay.sweep import Run, sweep, wanted_runs
+from preprov.replay.installation import Installation
+from preprov.replay.played import Played, Run
+from preprov.replay.sweep import sweep, wanted_runs
 from preprov.replay.yardstick import Case
 
 from .test_yardstick import case
@@ -51,6 +61,86 @@ def test_a_sweep_is_taken_up_where_it_stopped(tmp_path: Path):
     other = Case("nightly", over.work, over.pool, T0, over.until, warm_up_s=3600.0)
     sweep(other, runs(other), resume=tmp_path, progress=lambda share, what: told.append(what))
     assert len(told) == 4, "what was judged otherwise is played anew"
+
+
+def tasks_with(**columns) -> Callable[[Case], Case]:
+    def change(over: Case) -> Case:
+        w = over.work
+        return replace(over, work=WorkTable(w.runs, w.tasks.assign(**columns), w.parents, w.children))
+
+    return change
+
+
+def runs_with(**columns) -> Callable[[Case], Case]:
+    def change(over: Case) -> Case:
+        w = over.work
+        return replace(over, work=WorkTable(w.runs.assign(**columns), w.tasks, w.parents, w.children))
+
+    return change
+
+
+def pool_with(**parts) -> Callable[[Case], Case]:
+    return lambda over: replace(over, pool=replace(over.pool, **parts))
+
+
+def without_parents(over: Case) -> Case:
+    return replace(
+        over, work=WorkTable(over.work.runs, over.work.tasks, over.work.parents[:-1], over.work.children[:-1])
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(tasks_with(memory=2.0), tasks_with(gpu=0.5), tasks_with(gang=True), tasks_with(signature="other")),
+        *(runs_with(land_by=T0.timestamp()), runs_with(tenant="other"), runs_with(priority=3)),
+        *(runs_with(schedule="0 2 * * *"), without_parents),
+        *(pool_with(guards=Guards(max_nodes=7)), pool_with(binding=("cpu",)), pool_with(horizon_s=3600)),
+        pool_with(floors=(Within(1),)),
+        lambda over: replace(over, installation=Installation(look_ahead_s=3600)),
+    ],
+    ids=lambda c: c.__qualname__.split(".")[0],
+)
+def test_what_a_replay_hangs_on_is_played_anew(tmp_path: Path, change: Callable[[Case], Case]):
+    told: list[str] = []
+    over = case()
+    asked = runs(over, (1.0,))[:1]
+    sweep(over, asked, resume=tmp_path)
+    sweep(over, asked, resume=tmp_path, progress=lambda share, what: told.append(what))
+    assert not told
+    sweep(change(over), asked, resume=tmp_path, progress=lambda share, what: told.append(what))
+    assert told == [asked[0].key]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "lost"),
+    [
+        ("__version__", "0.2", {"preprov", "reactive"}),
+        ("ENGINE", shelf.ENGINE + 1, {"preprov", "reactive"}),
+        ("DECISIONS", shelf.DECISIONS + 1, {"preprov"}),
+        ("version_of", lambda policy: "theirs 2" if policy == "reactive" else "", {"reactive"}),
+    ],
+)
+def test_what_decides_otherwise_now_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object, lost: set[str]
+):
+    over = case()
+    kept = [Run(1.0, policy, 1.0) for policy in ("preprov", "reactive")]
+    for run in kept:
+        shelf.Shelf(tmp_path, over, False).put(run, Played({"knob": 1.0}, {}))
+    assert all(shelf.Shelf(tmp_path, over, False).take(run) for run in kept)
+    monkeypatch.setattr(shelf, name, value)
+    assert {run.policy for run in kept if shelf.Shelf(tmp_path, over, False).take(run) is None} == lost
+
+
+@pytest.mark.slow
+def test_another_process_takes_what_one_has_kept(tmp_path: Path):
+    """Sets have another order in each process."""
+    text = "from tests.unit.replay.test_sweep import *; sweep(case(), runs(case())[:1], resume=Path(sys.argv[1]))"
+    for seed in "12":
+        words = [sys.executable, "-c", text, str(tmp_path)]
+        subprocess.run(words, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=Path(__file__).parents[3])
+    assert len(list(tmp_path.glob("*.json"))) == 1
 
 
 def test_tenants_and_nodes_are_kept_with_the_figures(tmp_path: Path):
