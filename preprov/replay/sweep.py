@@ -23,7 +23,7 @@ _POINTS: Final = 1_500
 
 @dataclass(frozen=True)
 class Sweep:
-    """All replays of a sweep, and the clairvoyant bound (rows mean_wait_s, cost_usd) by lead scale."""
+    """All replays of a sweep, and the clairvoyant bound (rows of `LowerBound.curve`) by lead scale."""
 
     trace: str
     judged: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Sweep:
         return out
 
     def document(self) -> dict[str, Any]:
-        """trace, judged, lead_scale -> {policies: {name: [row, …]}, clairvoyant: [{mean_wait_s, cost_usd}, …]}."""
+        """trace, judged, lead_scale -> {policies: {name: [row, …]}, clairvoyant: [row of the bound, …]}."""
         return {
             "trace": self.trace,
             "judged": dict(self.judged),

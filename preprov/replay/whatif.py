@@ -58,7 +58,7 @@ class WhatIf:
     """Options side by side.
 
     Attributes:
-        options: the pool's own objective first among ours. bound: the clairvoyant one, rows mean_wait_s and cost_usd.
+        options: the pool's own objective first among ours. bound: the clairvoyant one, rows of its curve.
         promise: what the pool's own objective would have brought. pace: how ours was played, and what that leaves out.
     """
 

@@ -179,7 +179,7 @@ class Case:
         )
 
     def bound(self, lead_scale: float = 1.0) -> list[dict[str, float]]:
-        """The clairvoyant bound, rows mean_wait_s, cost_usd."""
+        """The clairvoyant bound, rows mean_wait_s, mean_delay_s, cost_usd."""
         made = lower_bound(
             self.work,
             scaled(self.pool, lead_scale),

@@ -183,7 +183,7 @@ def _draw(found: "WhatIf", file: Path) -> None:
     policies: dict[str, list[dict[str, Any]]] = {}
     for o in found.options:
         policies.setdefault(o.policy, []).append({**o.row, "cost_usd": found.per_day(o.row["cost_usd"])})
-    bound = [{"mean_wait_s": b["mean_wait_s"], "cost_usd": b["cost_usd"] / found.days} for b in found.bound]
+    bound = [{**b, "cost_usd": b["cost_usd"] / found.days} for b in found.bound]
     title = f"Pool {found.pool}, {found.days:.1f} days: cost a day against provision wait"
     file.write_bytes(frontiers(policies, bound, fmt=fmt, title=title))
 

@@ -40,9 +40,13 @@ class SettingFigures(Part):
 
 
 class BoundPoint(Part):
-    """What nobody with this mean wait pays less than."""
+    """Nobody with no longer a mean wait, or no longer a mean delay, pays less; the last one holds beyond it too."""
 
-    mean_wait_s: float
+    mean_wait_s: float = Field(description="Of ready work for room on a node; what a limit of nodes causes is in it.")
+    mean_delay_s: float = Field(
+        description="Start less the start there would have been had nothing in the run waited (`delay_mean_s`). Never "
+        "less than the wait, and equal to it where nothing depends on anything else."
+    )
     cost_usd: float
 
 
@@ -138,7 +142,7 @@ class WhatIf(Envelope):
     instances: int
     left_out: dict[str, int]
     options: list[OptionFigures]
-    bound: list[BoundPoint] = Field(description="Per day: what nobody with this mean wait pays less than.")
+    bound: list[BoundPoint] = Field(description="Costs are per day.")
     slo: list[SloPrice]
     land_by: LandByPrice | None
     sentences: list[str]

@@ -169,6 +169,10 @@ def row(knob: float, wait: float, cost: float, **more: float) -> dict[str, float
     return {"knob": knob, "wait_mean_s": wait, "cost_usd": cost, "idle_cost_usd": cost - 10, **more}
 
 
+def at(delay: float, cost: float) -> dict[str, float]:
+    return {"mean_wait_s": delay / 2, "mean_delay_s": delay, "cost_usd": cost}
+
+
 OURS = [row(1, 30, 40), row(2, 10, 50), row(3, 0, 70), row(4, 20, 90)]
 REACTIVE = [row(60, 90, 35), row(600, 80, 45), row(3600, 60, 100)]
 STATIC = [row(1, 40, 60), row(2, 5, 60), row(3, 0, 200)]
@@ -191,7 +195,7 @@ def test_what_a_comparison_says():
     rival = [row(0, 70, 61, warm_hit_ratio_scheduled=0.5)]
     ours = [{**r, "warm_hit_ratio_scheduled": h} for r, h in zip(OURS, (0.7, 0.9, 1.0, 0.8), strict=True)]
     policies = {"reactive": REACTIVE, "static-running": STATIC, "reactive-max": rival, "preprov": ours}
-    said = compared(policies, [{"mean_wait_s": 0.0, "cost_usd": 35.0}, {"mean_wait_s": 60.0, "cost_usd": 20.0}])
+    said = compared(policies, [at(0.0, 35.0), at(60.0, 20.0)])
     assert said["reactive_wait_s"] == 80
     assert said["overhead_at_quarter_usd"] == {
         "reactive": None,
@@ -203,5 +207,7 @@ def test_what_a_comparison_says():
     assert said["scheduled_hits"] == 0.9
     assert said["dominates"] == ["reactive-max"]
     assert said["over_bound"] == [pytest.approx(2.0), pytest.approx(2.5)]
+    late = {"preprov": [row(1, 0, 40, delay_mean_s=1e6)]}
+    assert compared(late, [at(0.0, 35.0), at(60.0, 20.0)])["over_bound"] == [2.0, 2.0], "the last point holds beyond it"
     empty = compared({"preprov": []})
     assert empty["reactive_wait_s"] is empty["over_bound"] is None
