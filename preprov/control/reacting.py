@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import structlog
 
+from preprov.control.ahead import late_within
 from preprov.control.apply import apply_plan
 from preprov.control.context import Context
 from preprov.control.guarding import within_guards
@@ -167,6 +168,7 @@ def reaction(
         grain=_grain(ctx, pool),
         tick_s=tick_s,
         blocked=blocked,
+        late_usd=late_within(ctx, pool, float(looked.offsets[-1])),
     )
     found = react(inputs)
     seen.note(now, found.needed, found.foreseen, found.lead_s)

@@ -121,7 +121,7 @@ class LowerBound:
             if self.cost_of_wait(0.0) >= self.cost(s):
                 rows.append((_last(self.cost_of_wait, self.cost(s), ends[0]), s, self.cost(s)))
         if seconds is None:
-            rows.append((*ends, self.cost(ends[1])))
+            rows.append((ends[0], ends[1], self.cost(ends[1])))
         rows.sort(key=lambda r: (-r[2], r[0]))
         return [{"mean_wait_s": w, "mean_delay_s": d, "cost_usd": usd} for w, d, usd in rows]
 

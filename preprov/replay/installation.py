@@ -40,8 +40,8 @@ def installed(ctx: Context, pool: Pool) -> Installation:
     """
     providers = [(g, ctx.providers.get(g.provider)) for g in pool.groups]
     reacts = reacts_in(pool) and all(p is None or p.capabilities(pool, g.name).reacts for g, p in providers)
-    look = (pool.horizon_s, ctx.n_samples) if reacts else (None, None)
-    return Installation(limits_of(ctx, pool), ctx.account, *look, reacts=reacts)
+    alone = Installation(limits_of(ctx, pool), ctx.account, reacts=reacts)
+    return replace(alone, look_ahead_s=pool.horizon_s, samples=ctx.n_samples) if reacts else alone
 
 
 def within_limits(pool: Pool, limits: tuple[SharedLimit, ...], account: Account | None) -> Pool:

@@ -51,6 +51,10 @@ def _notes(case: Case) -> Iterator[str]:
     for name, others in sorted(shared.items()):
         if others:
             yield f"limit {name} is shared with {', '.join(others)}: played as if these had nothing of it"
+    for g in pool.groups:
+        if len(g.offerings) > 1:
+            first = g.offerings[0].instance_type
+            yield f"group {g.name}: lead times and standby prices of {first} stand for all its offerings"
     if own.account is not None:
         yield "what the account limits is played as if other pools had nothing of it"
     guards, account = pool.guards, own.account

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from preprov.model.errors import SourceError
+from preprov.model.limits import Deadline
 from preprov.model.pools import Mode, Objective, Pool
 from preprov.model.reference import reference_pool
 from preprov.model.time import aware, from_epoch
@@ -149,9 +150,10 @@ class Case:
         object.__setattr__(self, "work", by_submit(self.work))
         object.__setattr__(self, "history", history_of(self.work, self.pool, self.most_cores))
 
-    def aiming_at(self, objective: Objective) -> "Case":
-        """The same for a pool that is to reach something else."""
-        other = replace(self, pool=replace(self.pool, objective=objective))
+    def aiming_at(self, objective: Objective, deadlines: tuple[Deadline, ...] | None = None) -> "Case":
+        """The same for a pool that is to reach something else; deadlines None = as they are."""
+        rules = self.pool.deadlines if deadlines is None else deadlines
+        other = replace(self, pool=replace(self.pool, objective=objective, deadlines=rules))
         object.__setattr__(other, "memo", self.memo)  # nothing in it hangs on what is to be reached
         return other
 

@@ -99,6 +99,7 @@ def scorecard(
                 "until": card.until,
                 "watched_days": card.realised.watched_days,
                 "instances": card.realised.instances,
+                "attributed": card.realised.attributed,
                 "promise": asdict(card.promise) if card.promise else None,
                 "rows": card.rows(),
             }
@@ -164,6 +165,7 @@ def _option(found: "WhatIf", o: "Option") -> dict[str, Any]:
     return {
         "policy": o.policy,
         "objective": o.objective,
+        "late_usd_per_minute": o.late_usd_per_minute,
         "knob": row["knob"],
         "usd_per_day": found.per_day(row["cost_usd"]),
         "idle_usd_per_day": found.per_day(row["idle_cost_usd"]),
@@ -231,7 +233,10 @@ def _print_card(card: "Scorecard", zone: str) -> None:
         typer.echo(
             f"promised {common.both_times(p.at, zone)}: {p.policy}, {p.objective}; from {p.instances} task instances"
         )
-    typer.echo(f"realised: {card.realised.watched_days:.2f} watched days, {card.realised.instances} task instances")
+    came = card.realised
+    typer.echo(f"realised: {came.watched_days:.2f} watched days, {came.instances} task instances")
+    if came.attributed:
+        typer.echo(f"{came.attributed} of them were started by others: waits as `preprov waits` takes them apart")
     rows = [(r["measure"], *(_figure(r[k]) for k in ("promised", "realised", "difference"))) for r in card.rows()]
     common.print_table("", ("measure", "promised", "realised", "difference"), rows)
 

@@ -83,6 +83,7 @@ class PromiseMade(Part):
     warm_hit_ratio: float | None
     wait_mean_s: float | None
     wait_p95_s: float | None
+    land_by_met: float | None = Field(default=None, description="Of the runs with a time to land by.")
 
 
 class OptionFigures(Part):
@@ -90,6 +91,7 @@ class OptionFigures(Part):
 
     policy: str
     objective: str = Field(description="What it is to reach, in words; empty for policies that have none.")
+    late_usd_per_minute: float | None = Field(description="A price on lateness that the pool does not have itself.")
     knob: float | None
     usd_per_day: float | None
     idle_usd_per_day: float | None
@@ -113,14 +115,15 @@ class SloPrice(Part):
 
 
 class LandByPrice(Part):
-    """What landing in time costs."""
+    """What landing in time costs, of the pool's own objective and of that with a price on lateness."""
 
     runs: int
     met: float
     objective: str
+    late_usd_per_minute: float | None = Field(description="The price on lateness; null = what the pool says itself.")
     usd_per_day: float
-    cheapest_met: float
-    more_usd_per_day: float = Field(description="Than the cheapest of ours.")
+    own_met: float = Field(description="Share that the pool's own objective lands.")
+    more_usd_per_day: float = Field(description="Than the pool's own objective.")
 
 
 class Played(Part):
@@ -166,5 +169,6 @@ class Scorecard(Envelope):
     until: datetime
     watched_days: float = Field(description="How much of the time somebody watched; figures are per watched day.")
     instances: int
+    attributed: int = Field(description="Instances that others started; waits as `preprov waits` takes them apart.")
     promise: PromiseMade | None
     rows: list[Measure]

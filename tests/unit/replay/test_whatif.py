@@ -10,10 +10,12 @@ import pytest
 from preprov.contracts import Capabilities
 from preprov.control.context import Context, FixedClock
 from preprov.model.adoption import Gate
-from preprov.model.limits import Account, SharedLimit
-from preprov.model.pools import Pool
+from preprov.model.limits import Account, Deadline, SharedLimit
+from preprov.model.pools import Objective, Pool
 from preprov.planning.prices import TablePriceBook
-from preprov.replay import registry, whatif
+from preprov.replay import past, registry
+from preprov.replay.pace import pace_of
+from preprov.replay.past import case_of
 from preprov.replay.policy import Setting
 from preprov.replay.whatif import WhatIf, what_if
 from preprov.sim.cloud import SimCloud
@@ -44,7 +46,7 @@ def small_pool(**more) -> Pool:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch):
     """Ask about the last three hours, with few samples and no nightly fit."""
-    monkeypatch.setattr(whatif, "WARM_UP_S", 1800.0)
+    monkeypatch.setattr(past, "WARM_UP_S", 1800.0)
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "preprov": lambda knob: Small(knob or 5.0)})
 
     def ask(ctx: Context, policies: Sequence[str] = ("preprov",), **more) -> WhatIf:
@@ -110,6 +112,16 @@ def test_it_is_played_as_the_pool_is_run_and_says_what_is_not(asked):
     assert (slow.pace.plan_every_s, slow.pace.react_every_s) == (300, None)
     assert slow.options[0].row["solves"] >= 3.5 * 12
     assert "every 5 min" in slow.pace.words()
+    assert slow.pace.notes == ()
+
+
+def test_what_one_offering_stands_for_is_said():
+    pool = small_pool()
+    group = pool.groups[0]
+    large = replace(group.offerings[0], instance_type="large")
+    pool = replace(pool, groups=(replace(group, offerings=(*group.offerings, large)),))
+    (note,) = pace_of(case_of(context(pool), pool, 1.0, {})).notes
+    assert note == "group reference: lead times and standby prices of m7i.4xlarge stand for all its offerings"
 
 
 class Looks(Small):
@@ -130,3 +142,33 @@ def test_plans_look_as_far_as_the_pools_own(asked, monkeypatch: pytest.MonkeyPat
     asked(context(replace(pool, horizon_s=48 * 3600)))
     asked(context(pool))
     assert Looks.seen == {(48 * 3600, 20), (4 * 3600, 20)}
+
+
+@pytest.mark.slow
+def test_what_the_pool_says_of_landing_counts_for_its_past(asked):
+    """The runs were read before their route had a land_by; one and a half minutes are spare, a launch takes four."""
+    pool = small_pool(deadlines=(Deadline("d", land_by="02:26"),))
+    found = asked(context(pool), ("reactive", "static-running"))
+    assert [o.row["land_by_runs"] for o in found.options] == [1, 1]
+    assert [o.row["land_by_met"] for o in found.options] == [0, 1]
+    assert found.land_by_price() is None, "that is about ours"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("spans", [{}, {"d": timedelta(minutes=26)}], ids=["as routes say", "as asked"])
+def test_lateness_is_priced_until_runs_land(asked, spans):
+    """Waiting is worth next to nothing: without a price on lateness nothing is there in time."""
+    cheap = Objective(shortage_usd_per_core_hour=0.001)
+    pool = small_pool(objective=cheap, deadlines=() if spans else (Deadline("d", land_by="02:26"),))
+    found = asked(context(pool), land_by=spans)
+    own, *priced = found.options
+    assert (own.row["land_by_runs"], own.row["land_by_met"], own.late_usd_per_minute) == (1, 0, None)
+    assert [o.late_usd_per_minute for o in priced] == [1.0, 10.0, 100.0][: len(priced)]
+    assert "per minute late" in priced[0].objective
+    price = found.land_by_price()
+    assert price is not None
+    assert (price["met"], price["own_met"]) == (1, 0)
+    assert price["late_usd_per_minute"] == priced[-1].late_usd_per_minute
+    assert price["more_usd_per_day"] * found.days == pytest.approx(priced[-1].row["cost_usd"] - own.row["cost_usd"])
+    assert "landing 1 of 1 runs in time costs" in found.sentences()[-1]
