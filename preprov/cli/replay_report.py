@@ -11,7 +11,8 @@ from preprov.demo.report import PAGE, inline
 from preprov.replay.frontier import OURS, base_wait_s, cheapest, compared
 
 if TYPE_CHECKING:
-    from preprov.replay.sweep import Played, Run, Sweep
+    from preprov.replay.played import Played, Run
+    from preprov.replay.sweep import Sweep
 
 SETTING_COLUMNS: Final = (
     "policy",
@@ -172,8 +173,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], strong: str = "
 _HOW: Final = (
     "<h2>How to read this</h2><p>Wait is provision wait: ready to run, and no node. Overhead is the bill less price "
     "times the used share of ready nodes, so that booting, standby storage, minimum billing and half-empty nodes are "
-    "in it. Each dot is one setting of a policy's knob. Nobody, whatever he knows beforehand, gets into the grey area. "
-    "The policy preprov is the production code on a virtual clock; nothing after an instant is known to it then.</p>"
+    "in it. Each dot is one setting of a policy's knob. Nobody, whatever he knows beforehand, gets into the grey "
+    "area: it is proven in waits, one of which may delay all that come after it in a run, so that it lies low where "
+    "runs have many tasks. By mean delay (start less the start there would have been had nothing waited) the bound is "
+    "higher; figures against it compare delays. The policy preprov is the production code on a virtual clock; nothing "
+    "after an instant is known to it then.</p>"
 )
 
 

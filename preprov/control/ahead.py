@@ -71,6 +71,14 @@ class Proposal:
     first_come: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class _Late:
+    """(T,) USD per core-hour of waiting, by steps of so many seconds."""
+
+    step_s: float
+    usd: Array
+
+
 def runs_ahead(
     ctx: Context, pool: Pool, *, samples: int = SAMPLES, within: timedelta | None = None
 ) -> tuple[Ahead, ...]:
@@ -115,7 +123,11 @@ def _as_planned(pool: Pool, c: ComingRun) -> RunAhead:
 
 
 def lateness(ctx: Context, pool: Pool, demand: DemandCurve, leads: Leads) -> Array | None:
-    """(T,) USD per core-hour of waiting by step from now on, where it makes runs late; None if that has no price."""
+    """(T,) USD per core-hour of waiting by step from now on, where it makes runs late; None if that has no price.
+
+    It is kept for what is decided before the next plan (`late_within`).
+    """
+    ctx.memo.pop((pool.name, "lateness"), None)
     priced = pool.objective.late_usd_per_minute or any(d.late_usd_per_minute for d in pool.deadlines)
     if not priced or not demand.steps:
         return None
@@ -128,7 +140,19 @@ def lateness(ctx: Context, pool: Pool, demand: DemandCurve, leads: Leads) -> Arr
     steps = max(min(int(demand.steps - first), pool.horizon_s // demand.step_seconds), 1)
     group = pool.groups[0]
     lead = leads(group.name, group.offerings[0], Standby.COLD)
-    return urgency(runs, Capacity(begins, demand.step_seconds, np.zeros(steps)), lead.mean_s)
+    late = urgency(runs, Capacity(begins, demand.step_seconds, np.zeros(steps)), lead.mean_s)
+    ctx.memo[(pool.name, "lateness")] = (begins, _Late(float(demand.step_seconds), late))
+    return late
+
+
+def late_within(ctx: Context, pool: Pool, seconds: float) -> float:
+    """The most of what `lateness` last found, in the steps from now until then; 0 without any."""
+    held = ctx.memo.get((pool.name, "lateness"))
+    if held is None or not isinstance(held[1], _Late):
+        return 0.0
+    past_s, late = (ctx.clock.now() - held[0]).total_seconds(), held[1]
+    first, last = (int(s // late.step_s) for s in (past_s, past_s + seconds))
+    return float(late.usd[max(first, 0) : max(last + 1, 0)].max(initial=0.0))
 
 
 def capacity_ahead(

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
+import structlog
 
+from preprov.control.ahead import late_within
 from preprov.control.apply import apply_plan
 from preprov.control.context import Context
 from preprov.control.guarding import within_guards
@@ -18,6 +20,7 @@ from preprov.control.pricing import risks
 from preprov.control.sharing import limits_held
 from preprov.control.soon import rises_soon
 from preprov.control.trust import in_force
+from preprov.model.errors import ForecastError
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Standby
 from preprov.model.reservations import Reservation
@@ -27,6 +30,8 @@ from preprov.planning.leads import Leads
 from preprov.planning.packing import Mix
 from preprov.planning.reaction import Reaction, ReactionInputs, Soon, react, service_level
 from preprov.planning.supply import fingerprint
+
+log = structlog.get_logger(__name__)
 
 FRESH_S: Final = 30.0
 """What the next minutes want is worked out anew after so long, or when a run came."""
@@ -106,9 +111,18 @@ def look_ahead(ctx: Context, pool: Pool, leads: Leads, wanted: Resources, *, ane
     cold = max(leads(g.name, o, Standby.COLD).p95_s for g in pool.groups for o in g.offerings)
     end = max(cold + 2 * FRESH_S, _LEAST_S)
     offsets = np.concatenate([np.arange(_FINE_S, _NEAR_S, _FINE_S), np.arange(_NEAR_S, end + _COARSE_S, _COARSE_S)])
-    looked = Looked(now, offsets, rises_soon(ctx, pool, offsets), np.array(wanted.as_tuple()))
+    looked = Looked(now, offsets, _rises(ctx, pool, offsets), np.array(wanted.as_tuple()))
     ctx.memo[key] = (now, looked)
     return looked
+
+
+def _rises(ctx: Context, pool: Pool, offsets: Array) -> Array:
+    """What is known to come; nothing where that cannot be said: what waits and runs is seen all the same."""
+    try:
+        return rises_soon(ctx, pool, offsets)
+    except ForecastError as error:
+        log.error("nothing_foreseen", pool=pool.name, why=error.what)
+        return np.zeros((1, len(offsets), len(KINDS)))
 
 
 def reaction(
@@ -156,6 +170,7 @@ def reaction(
         grain=_grain(ctx, pool),
         tick_s=tick_s,
         blocked=blocked,
+        late_usd=late_within(ctx, pool, float(looked.offsets[-1])),
     )
     found = react(inputs)
     seen.note(now, found.needed, found.foreseen, found.lead_s)

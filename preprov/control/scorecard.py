@@ -10,6 +10,8 @@ import numpy as np
 
 from preprov.contracts import PoolSnapshot
 from preprov.control.context import Context
+from preprov.control.landing import landed_share
+from preprov.control.waits import for_nodes
 from preprov.model.errors import ConfigError
 from preprov.model.pools import Phase, Pool
 from preprov.model.promises import Promise
@@ -17,6 +19,8 @@ from preprov.model.promises import Promise
 _DAY: Final = timedelta(days=1)
 _SILENT: Final = timedelta(minutes=15)
 """A longer gap between two snapshots is time in which nobody looked: it counts for nothing."""
+_NO_WAIT_S: Final = 1e-3
+"""What is taken apart is so exact."""
 _RUNNING: Final = frozenset(map(str, (Phase.WARMING, Phase.READY, Phase.DRAINING, Phase.FAILED, Phase.LOST)))
 
 
@@ -26,17 +30,22 @@ class Realised:
 
     Attributes:
         watched_days: how much of the time was watched; all "per day" figures are per watched day.
-        instances: task instances that started. usd_per_day, idle_usd_per_day: None if a price is not known.
+        instances: task instances that started. attributed: those of them that somebody else than preprov started, whose
+            wait is taken apart afterwards.
+        land_by_met: share of the runs with a time to land by that had ended; None = there were none.
+        usd_per_day, idle_usd_per_day: None if a price is not known.
     """
 
     watched_days: float
     instances: int
+    attributed: int
     node_hours_per_day: float | None
     usd_per_day: float | None
     idle_usd_per_day: float | None
     warm_hit_ratio: float | None
     wait_mean_s: float | None
     wait_p95_s: float | None
+    land_by_met: float | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Scorecard:
         """measure, promised, realised, difference."""
         names = (
             *("usd_per_day", "idle_usd_per_day", "node_hours_per_day"),
-            *("warm_hit_ratio", "wait_mean_s", "wait_p95_s"),
+            *("warm_hit_ratio", "wait_mean_s", "wait_p95_s", "land_by_met"),
         )
         out: list[dict[str, float | str | None]] = []
         for name in names:
@@ -88,19 +97,21 @@ def realised(ctx: Context, pool: Pool, since: datetime, until: datetime) -> Real
     rates = np.array([np.nan if r.usd_per_hour is None else r.usd_per_hour for r in rows[: len(hours)]])
     shares = np.array([idle_share(r, pool) for r in rows[: len(hours)]])
     nodes = np.array([_nodes(r) for r in rows[: len(hours)]])
-    waits, weights = _waits(ctx, pool, since, until)
+    waits, weights, attributed = _waits(ctx, pool, since, until)
     count = float(weights.sum())
     order = np.argsort(waits)
     at = np.searchsorted(np.cumsum(weights[order]), 0.95 * count * (1 - 1e-12)) if count else 0
     return Realised(
         watched_days=days,
         instances=int(count),
+        attributed=attributed,
         node_hours_per_day=_per_day(hours * nodes, days),
         usd_per_day=_per_day(hours * rates, days),
         idle_usd_per_day=_per_day(hours * rates * shares, days),
         warm_hit_ratio=float(weights[waits <= 0].sum() / count) if count else None,
         wait_mean_s=float((waits * weights).sum() / count) if count else None,
         wait_p95_s=float(waits[order[at]]) if count else None,
+        land_by_met=landed_share(ctx, pool, since, until),
     )
 
 
@@ -127,12 +138,19 @@ def idle_share(row: PoolSnapshot, pool: Pool) -> float:
     return 1.0 - min(share, 1.0) * (ready / total if total else 0.0)
 
 
-def _waits(ctx: Context, pool: Pool, since: datetime, until: datetime) -> tuple[np.ndarray, np.ndarray]:
-    """(provision wait, instances) of the tasks of runs served here that started in [since, until)."""
+def _waits(ctx: Context, pool: Pool, since: datetime, until: datetime) -> tuple[np.ndarray, np.ndarray, int]:
+    """(provision wait, instances) of the tasks that started in [since, until); instances that others started.
+
+    Who starts a task itself knows whether it waited for a node. Of others' the wait is taken apart, as `preprov waits`
+    does it.
+    """
     started = ctx.ports.work.started(pool.name, since=since, until=until)
-    tasks = [t for t in started if t.provision_wait_s is not None]
-    waits = np.array([t.provision_wait_s for t in tasks], dtype=np.float64)
-    return waits, np.array([t.spec.instances for t in tasks], dtype=np.float64)
+    ours = {(t.run_id, t.task_id): t for t in started if t.provision_wait_s is not None}
+    theirs = [w for name, w in for_nodes(ctx, pool.name, since, until).items() if name not in ours]
+    waits = [t.provision_wait_s for t in ours.values()] + [s if s > _NO_WAIT_S else 0.0 for s, _ in theirs]
+    weights = [t.spec.instances for t in ours.values()] + [n for _, n in theirs]
+    attributed = sum(n for _, n in theirs)
+    return np.array(waits, dtype=np.float64), np.array(weights, dtype=np.float64), attributed
 
 
 def _per_day(amounts: np.ndarray, days: float) -> float | None:

@@ -160,6 +160,27 @@ def report(ctx: Context, pools: Sequence[str], since: datetime, *, zone: str = "
     )
 
 
+def for_nodes(ctx: Context, pool: str, since: datetime, until: datetime) -> Mapping[tuple[str, str], tuple[float, int]]:
+    """What tasks of a pool that started in [since, until] waited for a node that was warm, and their instances.
+
+    Whoever started them: by what is known of it afterwards, as in `report`. What nothing explains is none of it.
+
+    Returns:
+        (run, task) -> (seconds, instances).
+    """
+    work, pool_of = _gathered(ctx, {pool}, since - _MARGIN, until)
+    limits, served = _limits(ctx)
+    warmings = _warmings(ctx, since - _MARGIN)
+    found = _for_nodes(attribute(work, (*limits, *served), warmings, epoch(since), epoch(until)), served)
+    helped = [i for i, c in enumerate(CAUSES) if FAMILY[c] in NODES_HELP]
+    seconds = found.seconds[:, helped].sum(axis=1)
+    runs, t = work.runs["run_id"].to_numpy(dtype=object), work.tasks
+    names = zip(runs[t["run"].to_numpy()[found.task]], t["task_id"].to_numpy(dtype=object)[found.task], strict=True)
+    counts = t["instances"].to_numpy()[found.task].tolist()
+    rows = zip(names, found.task.tolist(), seconds.tolist(), counts, strict=True)
+    return {(str(run), str(task)): (s, n) for (run, task), at, s, n in rows if pool_of[at] == pool}
+
+
 # --------------------------------------------------------------------------- what is known
 
 

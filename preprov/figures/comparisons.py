@@ -117,7 +117,8 @@ def frontiers(
     """Cost against mean provision wait, a line a policy through its settings; below, what nobody can pay less than.
 
     Args:
-        policies: policy -> rows with wait_mean_s and cost_usd. bound: rows mean_wait_s, cost_usd.
+        policies: policy -> rows with wait_mean_s and cost_usd, and queue_wait_mean_s where a limit makes work wait.
+        bound: rows mean_wait_s (waits for limits among it), cost_usd, by rising wait.
         fmt: "png" or "svg". title: of the picture.
     """
     with drawing("frontiers", fmt, (9.0, 4.6)) as (figure, done):
@@ -133,8 +134,8 @@ def frontiers(
                     zorder=3 if ours else 2,
                 )  # fmt: skip
         if bound:
-            x, y = [b["mean_wait_s"] for b in bound], [b["cost_usd"] for b in bound]
-            ax.fill_between(x, 0, y, color=QUIET, alpha=0.18, lw=0, label="below the bound")
+            x, y = _out_of_reach(bound, policies)
+            ax.fill_between(x, 0, y, step="pre", color=QUIET, alpha=0.18, lw=0, label="below the bound")
         waits = [float(r["wait_mean_s"]) for rows in policies.values() for r in rows if r["wait_mean_s"] is not None]
         ax.set_xlim(0, max(waits, default=1.0) * 1.04 + 1e-3)
         ax.set_ylim(bottom=0)
@@ -143,6 +144,20 @@ def frontiers(
         ax.set_title(title)
         legend(ax)
     return done()
+
+
+def _out_of_reach(
+    bound: Sequence[Mapping[str, float]], policies: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> tuple[list[float], list[float]]:
+    """The bound at each provision wait, true for all that are drawn: those that wait longest for a limit may do best.
+
+    Between two points the later one's cost holds, and the last one's beyond it.
+    """
+    limits = max((float(r.get("queue_wait_mean_s") or 0.0) for rows in policies.values() for r in rows), default=0.0)
+    rows = [b for b in bound if b["mean_wait_s"] >= limits] or list(bound[-1:])
+    x = [0.0, *(max(float(b["mean_wait_s"]) - limits, 0.0) for b in rows)]
+    y = [float(b["cost_usd"]) for b in (rows[0], *rows)]
+    return [*x, max(x[-1], 1e9)], [*y, y[-1]]
 
 
 def _over(theirs: float | None, ours: float | None) -> float:

@@ -13,6 +13,7 @@ class Promise:
         since, until: the past days it was played on. instances: task instances judged in them.
         usd_per_day, idle_usd_per_day: None if a price is not known.
         warm_hit_ratio: share of instances with no provision wait. wait_*: provision wait, seconds.
+        land_by_met: share of the runs with a time to land by that had ended; None = there were none.
     """
 
     promise_id: str
@@ -29,3 +30,4 @@ class Promise:
     warm_hit_ratio: float | None
     wait_mean_s: float | None
     wait_p95_s: float | None
+    land_by_met: float | None = None

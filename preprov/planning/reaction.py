@@ -69,6 +69,7 @@ class ReactionInputs:
         risks: (group, offering key) -> USD per running hour that interruptions cost.
         idle: node -> since when it has been found superfluous. tick_s: until the next reaction.
         blocked: why nothing may be raised; "" if it may.
+        late_usd: USD that a core-hour of waiting in the next minutes costs on top, because runs are late then.
     """
 
     pool: Pool
@@ -88,6 +89,7 @@ class ReactionInputs:
     grain: Mix | None = None
     tick_s: float = 5.0
     blocked: str = ""
+    late_usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,16 @@ def reacts_in(pool: Pool) -> bool:
     return len(kinds) == 1
 
 
-def service_level(pool: Pool, usd: float | None, cores: float) -> float:
-    """Chance of being wanted, less than one, above which a node runs early: the newsvendor's ratio, or the hit rate."""
+def service_level(pool: Pool, usd: float | None, cores: float, late_usd: float = 0.0) -> float:
+    """Chance of being wanted, less than one, above which a node runs early: the newsvendor's ratio, or the hit rate.
+
+    Args:
+        late_usd: USD that a core-hour of waiting costs beside what the objective says.
+    """
     objective = pool.objective
     if objective.hit_rate is not None:
         return objective.hit_rate
-    under = objective.shortage_usd_per_core_hour * cores
+    under = (objective.shortage_usd_per_core_hour + late_usd) * cores
     over = 1.0 if usd is None else usd
     return min(max(under / (under + over), _LEVELS[0]), _LEVELS[1])
 
@@ -147,7 +153,7 @@ class _Reacting:
         pool = inputs.pool
         self.reference = _reference(inputs)
         self.usd = inputs.prices.usd_per_hour(self.reference, inputs.now)
-        self.level = service_level(pool, self.usd, self.reference.allocatable.cpu)
+        self.level = service_level(pool, self.usd, self.reference.allocatable.cpu, inputs.late_usd)
         # Who does not mind waiting need not pay for being early.
         self.in_time = min(max(self.level, 0.5), 0.95)
         self._ways: dict[tuple[str, int, Standby], tuple[LeadTime, float]] = {}

@@ -1,7 +1,8 @@
-"""A lower bound on what any policy can pay for a given mean delay, lead times and billing included.
+"""A lower bound on what any policy can pay for a given mean delay or wait, lead times and billing included.
 
 *Delay* of an instance = its start less the instant at which it would have started had nothing in its run waited; for
-tasks without parents it is their wait. How it comes about:
+tasks without parents it is their wait. *Wait* = its start less the instant at which its own parents had ended. How the
+bound comes about:
 
 1. **No delay.** n(t), the nodes that the demand at t fills if tasks could be cut to fit, must be ready at t. Seen level
    by level (level j is wanted while n(t) >= j), what lies between two uses of a level costs at least the cheapest of:
@@ -15,7 +16,12 @@ tasks without parents it is their wait. How it comes about:
 3. **Much delay.** All work must run at some time, at the price of the room it fills, less what delay can push past the
    end.
 
-The larger of 2 and 3 is the bound. Precedence and fragmentation are taken in the policy's favour. With random lead
+The larger of 2 and 3 is the bound. One in waits follows, and is lower, for one instance that waits delays all that come
+after it in its run: an instance's delay is at most the waits on one path to it, so that a second's wait takes away no
+more demand than the shares of the instance and of all that descend from it together (`replay.reach`). In 2 and 3 a
+second then counts for as much instead of the instance's own share.
+
+Precedence and fragmentation are taken in the policy's favour. With random lead
 times it bounds the expected cost; a launch then counts with the least expected time that gets one node ready, giving up
 slow ones included.
 """
@@ -32,49 +38,108 @@ import numpy as np
 from preprov.model.pools import LeadTime, Pool, Standby
 from preprov.model.time import epoch
 from preprov.model.worktable import Array, WorkTable
-from preprov.replay.load import make_load, screen
+from preprov.replay.load import Load, make_load, screen
+from preprov.replay.reach import reach_of
 
 _HOUR: Final = 3600.0
 _SIZES: Final = 8
 _LEVELS: Final = 24
 _DUST: Final = 1e-9
+_LEAST: Final = 1e-300
 _NORMAL: Final = NormalDist()
+
+
+_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
+_HALVINGS: Final = 60
+
+
+@dataclass(frozen=True)
+class Saved:
+    """seconds: (K,) in all, ascending; usd: (K,) the most that so many can save."""
+
+    seconds: Array
+    usd: Array
+
+    def at(self, seconds: float) -> float:
+        """The most that so many seconds save."""
+        # What saves at no seconds at all stands at the same abscissa several times: the last of these counts.
+        i = int(np.searchsorted(self.seconds, seconds, side="right"))
+        if i == len(self.seconds):
+            return float(self.usd[-1])
+        x, y = self.seconds[i - 1 : i + 1], self.usd[i - 1 : i + 1]
+        return float(y[0] + (y[1] - y[0]) * (seconds - x[0]) / (x[1] - x[0]))
 
 
 @dataclass(frozen=True)
 class LowerBound:
-    """Least cost by mean delay.
+    """Least cost by mean delay, and by mean wait.
 
     Attributes:
         instances: judged ones. no_delay_usd: the least cost of serving all at once.
-        delay_s: (K,) total delay, ascending. saved_usd: (K,) the most it can save.
-        work_usd: price of the room that the work fills. out_s: (M,) total delay. out_usd: (M,) work it can push out.
+        work_usd: price of the room that the work fills.
+        by_delay: what seconds of delay save of either: fewer nodes, work pushed past the end. by_wait: seconds of wait,
+            those that a limit of nodes causes among them.
     """
 
     instances: int
     no_delay_usd: float
-    delay_s: Array
-    saved_usd: Array
     work_usd: float
-    out_s: Array
-    out_usd: Array
+    by_delay: tuple[Saved, Saved]
+    by_wait: tuple[Saved, Saved]
 
     def cost(self, mean_delay_s: float) -> float:
         """USD that no policy with this mean delay stays under."""
-        total = mean_delay_s * self.instances
-        saved = float(np.interp(total, self.delay_s, self.saved_usd))
-        out = float(np.interp(total, self.out_s, self.out_usd))
-        return max(self.no_delay_usd - saved, self.work_usd - out, 0.0)
+        return self._cost(self.by_delay, mean_delay_s)
 
-    def curve(self, delays: Sequence[float] | None = None) -> list[dict[str, float]]:
-        """Rows mean_wait_s, cost_usd."""
-        given = delays or (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 600.0)
-        return [{"mean_wait_s": float(d), "cost_usd": self.cost(d)} for d in given]
+    def cost_of_wait(self, mean_wait_s: float) -> float:
+        """USD that no policy with this mean wait stays under."""
+        return self._cost(self.by_wait, mean_wait_s)
+
+    def _cost(self, saved: tuple[Saved, Saved], mean_s: float) -> float:
+        nodes, out = (part.at(mean_s * self.instances) for part in saved)
+        return max(self.no_delay_usd - nodes, self.work_usd - out, 0.0)
+
+    def curve(self, seconds: Sequence[float] | None = None) -> list[dict[str, float]]:
+        """Rows mean_wait_s, mean_delay_s, cost_usd, by falling cost; between two of them the later one's cost holds.
+
+        Nobody who waits no longer, or is delayed no longer, pays less. What the last row says holds for whatever is
+        beyond it too.
+
+        Args:
+            seconds: of which there is a row for the wait, and one for the delay; None = some up to half an hour, and
+                where no more can be saved.
+        """
+        ends = [
+            max(float(s.seconds[-1]) for s in saved) / max(self.instances, 1) for saved in (self.by_wait, self.by_delay)
+        ]
+        rows: list[tuple[float, float, float]] = []
+        for s in seconds or _SECONDS:
+            if abs(self.cost_of_wait(s) - self.cost(s)) <= _DUST:
+                rows.append((s, s, self.cost_of_wait(s)))
+                continue
+            rows.append((s, _last(self.cost, self.cost_of_wait(s), ends[1]), self.cost_of_wait(s)))
+            if self.cost_of_wait(0.0) >= self.cost(s):
+                rows.append((_last(self.cost_of_wait, self.cost(s), ends[0]), s, self.cost(s)))
+        if seconds is None:
+            rows.append((ends[0], ends[1], self.cost(ends[1])))
+        rows.sort(key=lambda r: (-r[2], r[0]))
+        return [{"mean_wait_s": w, "mean_delay_s": d, "cost_usd": usd} for w, d, usd in rows]
+
+
+def _last(cost: Callable[[float], float], usd: float, end: float) -> float:
+    """The most seconds at which a falling cost is still so much; `end` if it falls no lower."""
+    if cost(end) >= usd - _DUST:
+        return end
+    low, high = 0.0, end
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) >= usd else (low, middle)
+    return low
 
 
 @dataclass(frozen=True)
 class _Demand:
-    """Judged work as if nothing waited: (N,) start, end (epoch s), node share of one instance, instances.
+    """Judged work as if nothing waited: (N,) start, end (epoch s), node share of one instance, instances, row of load.
 
     The instances of a gang wait together and each of them counts, so that they are no different here.
     """
@@ -83,6 +148,7 @@ class _Demand:
     end: Array
     share: Array
     instances: Array
+    rows: Array
 
 
 def lower_bound(
@@ -106,11 +172,17 @@ def lower_bound(
     times, level = _steps(demand)
     uses = _uses(times, np.ceil(level - _DUST).astype(np.int64), first, gap)
     no_delay = float(((uses[:, 2] - uses[:, 1]) * usd_s + uses[:, 3]).sum()) if len(uses) else 0.0
-    delay, saved = _savings(demand, times, level, uses, usd_s)
-    seconds = demand.end - demand.start
-    out_s, out_usd = _pushed_out(demand, last, usd_s)
-    work_usd = float((seconds * demand.share * demand.instances).sum()) * usd_s
-    return LowerBound(int(load.weight[load.judged].sum()), no_delay, delay, saved, work_usd, out_s, out_usd)
+    work_usd = float(((demand.end - demand.start) * demand.share * demand.instances).sum()) * usd_s
+    pushed = (demand.end - demand.start) * demand.share * usd_s / np.maximum(last - demand.start, _DUST)
+    free = ~load.judged & (load.ready < first) & (np.array(load.shape) >= 0)
+    by_delay, by_wait = (
+        (_savings(demand, times, level, uses, usd_s, per_s), _pushed_out(demand, usd_s, out_per_s))
+        for per_s, out_per_s in (
+            (demand.share, pushed),
+            (_held_up(load, demand, demand.share, free), _held_up(load, demand, pushed, free)),
+        )
+    )
+    return LowerBound(int(load.weight[load.judged].sum()), no_delay, work_usd, by_delay, by_wait)
 
 
 def _demand(
@@ -126,7 +198,17 @@ def _demand(
             share = np.maximum(share, t[name].to_numpy(dtype=np.float64) / most)
     keep = judged & (runtime > 0) & (share > 0)
     end = np.minimum(ready + runtime, last)
-    return _Demand(ready[keep], end[keep], share[keep], weight[keep].astype(float))
+    return _Demand(ready[keep], end[keep], share[keep], weight[keep].astype(float), np.flatnonzero(keep))
+
+
+def _held_up(load: Load, demand: _Demand, worth: Array, free: Array) -> Array:
+    """(N,) what a second of waiting takes away at most, of `worth` (N,) of an instance that is delayed by one."""
+    every, count = np.zeros(len(load.rows)), np.zeros(len(load.rows))
+    every[demand.rows], count[demand.rows] = worth, demand.instances
+    work = load.work
+    reach = reach_of(every, count, work.tasks["run"].to_numpy(), work.parents, work.children, free)
+    mine: Array = reach[demand.rows]
+    return mine
 
 
 def _steps(demand: _Demand) -> tuple[Array, Array]:
@@ -191,37 +273,42 @@ def _uses(times: Array, nodes: Array, first: float, gap: Callable[[float], float
     return np.array(out).reshape(-1, 4)
 
 
-def _savings(demand: _Demand, times: Array, level: Array, uses: Array, usd_s: float) -> tuple[Array, Array]:
-    """(delay seconds, USD saved), both cumulative, the best savings first."""
+def _savings(demand: _Demand, times: Array, level: Array, uses: Array, usd_s: float, per_s: Array) -> Saved:
+    """The best savings first; `per_s`: (N,) nodes' worth that one second takes away."""
     if not len(uses):
-        return np.zeros(1), np.zeros(1)
+        return Saved(np.zeros(1), np.zeros(1))
     rates = _rates(times, np.ceil(level - _DUST).astype(np.int64), uses, usd_s)
     widths, prices = _pieces(level, rates)
     pieces_s, pieces_usd = [], []
     taken = np.zeros(len(level))
     length = np.diff(times)
-    for share, amount in _sizes(demand, times):
+    for size, amount in _sizes(demand, times, per_s):
         # This size is taken off after the bigger ones, down through the levels, the dearest first.
         upper, depth = taken + amount, np.zeros(len(level))
         for width, rate in zip(widths, prices, strict=True):
             overlap = np.clip(np.minimum(upper, depth + width) - np.maximum(taken, depth), 0.0, None)
             some = overlap > 0
-            pieces_s.append((overlap * length)[some] / share)
+            pieces_s.append((overlap * length)[some] / size)
             pieces_usd.append((overlap * length * rate)[some])
             depth = depth + width
         taken = upper
-    seconds, usd = np.concatenate(pieces_s), np.concatenate(pieces_usd)
-    order = np.argsort(-usd / seconds, kind="stable")
-    return np.append(0.0, np.cumsum(seconds[order])), np.append(0.0, np.cumsum(usd[order]))
+    return _best_first(np.concatenate(pieces_s), np.concatenate(pieces_usd))
 
 
-def _sizes(demand: _Demand, times: Array) -> list[tuple[float, Array]]:
-    """(nodes' worth that one second of delay takes away, (K,) nodes' worth of that size running), biggest first.
+def _best_first(seconds: Array, usd: Array) -> Saved:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        order = np.argsort(-np.nan_to_num(usd / seconds, nan=np.inf), kind="stable")
+    return Saved(np.append(0.0, np.cumsum(seconds[order])), np.append(0.0, np.cumsum(usd[order])))
 
-    Sizes are rounded up to a few: a bigger piece saves more per second of delay, never less.
+
+def _sizes(demand: _Demand, times: Array, per_s: Array) -> list[tuple[float, Array]]:
+    """(nodes' worth that one second takes away, (K,) nodes' worth of that size running), biggest first.
+
+    Sizes are rounded up to a few: a bigger piece saves more per second, never less.
     """
-    bounds = np.unique(np.quantile(demand.share, np.linspace(0, 1, _SIZES + 1)[1:], method="higher"))
-    size = np.searchsorted(bounds, demand.share)
+    ranks = np.ceil(np.linspace(0, 1, _SIZES + 1)[1:] * (len(per_s) - 1)).astype(np.int64)
+    bounds = np.unique(np.sort(per_s)[ranks])
+    size = np.searchsorted(bounds, per_s)
     out = []
     for s in range(len(bounds) - 1, -1, -1):
         mine = size == s
@@ -278,11 +365,9 @@ def _pieces(level: Array, rates: Array) -> tuple[list[Array], list[Array]]:
     return widths, prices
 
 
-def _pushed_out(demand: _Demand, last: float, usd_s: float) -> tuple[Array, Array]:
-    """(delay seconds, USD of work that ran past the end), cumulative, the most per second first."""
+def _pushed_out(demand: _Demand, usd_s: float, per_s: Array) -> Saved:
+    """Work that runs past the end, the most per second first; `per_s`: (N,) USD of it that one second pushes out."""
     if not len(demand.start):
-        return np.zeros(1), np.zeros(1)
-    delay = (last - demand.start) * demand.instances
+        return Saved(np.zeros(1), np.zeros(1))
     usd = (demand.end - demand.start) * demand.share * demand.instances * usd_s
-    order = np.argsort(-usd / np.maximum(delay, _DUST), kind="stable")
-    return np.append(0.0, np.cumsum(delay[order])), np.append(0.0, np.cumsum(usd[order]))
+    return _best_first(usd / np.maximum(per_s, _LEAST), usd)

@@ -20,6 +20,7 @@ from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 from preprov.replay.books import Books, CountedRooms
 from preprov.replay.core import NEVER, Core, Occupied
+from preprov.replay.installation import ALONE, Installation
 from preprov.replay.lanes import Lane, Place, lanes_for
 from preprov.replay.load import US, Load, capacities, make_load, most_nodes, screen
 from preprov.replay.policy import DemandHistory, Order, Policy, Setting, demand_history
@@ -188,6 +189,7 @@ def replay(
     faults: Faults | None = None,
     history: DemandHistory | None = None,
     memo: dict[tuple[object, ...], object] | None = None,
+    installation: Installation = ALONE,
     progress: Progress | None = None,
 ) -> ReplayResult:
     """Play the runs of a trace under a policy; event-exact.
@@ -206,6 +208,7 @@ def replay(
         faults: what goes wrong in the cloud.
         history: `history_of(work, pool, most_cores)`, if it is at hand already.
         memo: of other replays of this very trace and seed; what a policy finds there it need not work out again.
+        installation: what else binds the policy `preprov`.
         progress: told how far play is.
 
     Returns:
@@ -220,7 +223,7 @@ def replay(
     policies = [policy, *(deepcopy(policy) for _ in lanes[1:])]
     stage = Stage(load, pool, policies, lanes, seed=seed, faults=faults)
     shared = {} if memo is None else memo
-    binding = Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core, shared)
+    binding = Binding(work, pool, load, tuple(schedules), stage.cloud, stage.clock, stage.core, shared, installation)
     if sum(len(g.offerings) for g in pool.groups) > 1 and lanes:
         for mine, lane in zip(policies, lanes, strict=True):
             seen = lane.of(work)
@@ -284,6 +287,7 @@ class Binding:
     clock: CoreClock
     core: Core
     memo: dict[tuple[object, ...], object]
+    installation: Installation = ALONE
 
 
 def history_of(
@@ -294,8 +298,12 @@ def history_of(
 
 
 def scaled(pool: Pool, lead_scale: float) -> Pool:
-    """The pool with its lead times scaled, its groups served by the simulated cloud, in mode full."""
-    return replace(pool, mode=Mode.FULL, groups=tuple(_scaled_group(g, lead_scale) for g in pool.groups))
+    """The pool with its lead times scaled, its groups served by the simulated cloud, in mode full and without a gate.
+
+    A gate asks for nights that were watched before anything may be done; played is what comes after them.
+    """
+    groups = tuple(_scaled_group(g, lead_scale) for g in pool.groups)
+    return replace(pool, mode=Mode.FULL, gate=None, groups=groups)
 
 
 def _scaled_group(group: Group, lead_scale: float) -> Group:

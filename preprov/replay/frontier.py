@@ -107,13 +107,17 @@ def _over_bound(rows: Sequence[Row], bound: Sequence[Mapping[str, float]]) -> li
     """Least and greatest cost over the bound at the same mean delay, along the frontier."""
     ratios = []
     for row in frontier(rows):
-        least = _at(bound, float(row.get("delay_mean_s") or row["wait_mean_s"]))
+        delay = row.get("delay_mean_s")
+        least = _at(bound, float(row["wait_mean_s"] if delay is None else delay))
         if least:
             ratios.append(float(row["cost_usd"]) / least)
     return [min(ratios), max(ratios)] if ratios else None
 
 
-def _at(bound: Sequence[Mapping[str, float]], wait_s: float) -> float | None:
-    """The bound at a mean delay: between two of its points the higher delay's, so that it stays a bound."""
-    beyond = [b for b in bound if b["mean_wait_s"] >= wait_s]
-    return float(beyond[0]["cost_usd"]) if beyond else None
+def _at(bound: Sequence[Mapping[str, float]], delay_s: float) -> float | None:
+    """The bound at a mean delay: between two of its points the higher delay's, so that it stays one; None without any.
+
+    What its last point says holds beyond it too.
+    """
+    beyond = next((b for b in bound if b["mean_delay_s"] >= delay_s), bound[-1] if bound else None)
+    return None if beyond is None else float(beyond["cost_usd"])

@@ -33,17 +33,21 @@ from preprov.sim.workstore import MemoryWorkStore
 DAY: Final = timedelta(days=1)
 SAMPLES: Final = 60
 HORIZON_S: Final = 6 * 3600
+PLAN_S: Final = 1800.0
+ALONE_S: Final = 300.0
+"""Between plans where nothing moves in between."""
+REACT_S: Final = 5.0
 _KEEP_PLANS: Final = 1000
 _SLOT_S: Final = 300.0
-_ALONE_S: Final = 300.0
 _MINUTE_S: Final = 60.0
 
 
 class Preprov:
     """Plans and reactions as `preprov up` makes them; what it may know is what the store shows at that instant.
 
-    A plan is made every `every_s`; it looks six hours ahead: longer than keeping a node pays at the reference prices.
-    A reaction may be made every `tick_s`; a pool of unlike nodes goes by plans alone, five minutes apart. Forecasts are
+    A plan is made every `every_s`; it looks six hours ahead: longer than keeping a node pays at the reference prices,
+    unless the installation says otherwise. A reaction may be made every `tick_s`; a pool of unlike nodes, or one that
+    does not react where it is run, goes by plans alone, five minutes apart. Forecasts are
     issued at the start and every day. While all nodes that there may be exist, what waits goes in launch order, unless
     `in_turn`. Knob: USD that a core-hour of waiting is worth.
 
@@ -60,8 +64,8 @@ class Preprov:
         self,
         knob: float | None = None,
         *,
-        every_s: float = 1800.0,
-        tick_s: float = 5.0,
+        every_s: float = PLAN_S,
+        tick_s: float = REACT_S,
         samples: int = SAMPLES,
         horizon_s: int = HORIZON_S,
         in_turn: bool = False,
@@ -89,6 +93,8 @@ class Preprov:
         self._store = MemoryWorkStore()
         self._work, self._memo = binding.work, binding.memo
         self._schedules = tuple(binding.schedules)
+        self._own = binding.installation
+        self._horizon_s, self._samples = self._own.look_ahead_s or self._horizon_s, self._own.samples or self._samples
 
     def prepare(self, setting: Setting) -> None:
         """Fill the store and wire the production context."""
@@ -108,6 +114,8 @@ class Preprov:
             prices=TablePriceBook.from_pools([self._pool]),
             clock=self._clock,
             pools={self._pool.name: self._pool},
+            limits=self._own.limits,
+            account=self._own.account,
             actor="replay",
             n_samples=self._samples,
             seed=setting.seed,
@@ -125,8 +133,8 @@ class Preprov:
             self._slot, self._used_s = slot, used
         if self._full() and view.waiting > 0:
             self._order.apply(now)
-        alone = not reacts(self.ctx, self._pool)
-        every_s = min(self._every_s, _ALONE_S) if alone else self._every_s
+        alone = not (self._own.reacts and reacts(self.ctx, self._pool))
+        every_s = min(self._every_s, ALONE_S) if alone else self._every_s
         planned = now - self._last >= every_s - 1e-3 or (alone and self._unforeseen(now, view))
         if not planned and (alone or not self._wakes(now, view)):
             return []

@@ -54,3 +54,11 @@ def make_policy(name: str, knob: float | None = None) -> Policy:
             raise ConfigError(f"policy {name} cannot be loaded: {e}", where=entry.value) from e
         return loaded
     raise ConfigError(f"there is no policy {name!r}", hint=f"policies: {', '.join(names())}")
+
+
+def version_of(name: str) -> str:
+    """Which distribution an installed policy is of, with its version; "" for a built-in one, and where nobody says."""
+    if name in BUILT_IN:
+        return ""
+    dists = [e.dist for e in entry_points(group=ENTRY_POINTS, name=name)]
+    return " ".join(f"{d.name} {d.version}" for d in dists if d is not None)

@@ -1,10 +1,8 @@
 """Every policy at every setting and lead time over one trace: in parallel, and taken up where it stopped."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +11,9 @@ import pandas as pd
 
 from preprov.contracts import Progress
 from preprov.model.worktable import Array
+from preprov.replay.played import Played, Run
 from preprov.replay.result import ReplayResult, weighted_quantiles
+from preprov.replay.shelf import Shelf
 from preprov.replay.yardstick import LEAD_SCALES, POLICIES, Case, judged_of, knobs
 
 _SLOW: Final = "preprov"
@@ -21,41 +21,9 @@ _TENANTS: Final = 12
 _POINTS: Final = 1_500
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One replay of a sweep."""
-
-    lead_scale: float
-    policy: str
-    knob: float
-
-    @property
-    def key(self) -> str:
-        """Its name."""
-        return f"{self.lead_scale:g}/{self.policy}/{self.knob:g}"
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a replay left.
-
-    Attributes:
-        row: figures. judged: window, instances, what was left out.
-        tenants: the largest by core-hours: tenant, instances, core_hours, wait_mean_s, wait_p95_s, warm_hit_ratio.
-        nodes: at (epoch s), then nodes by phase from each instant on: a picture's worth of points.
-        capacity: the rows of `capacity.COLUMNS`, if they were wanted.
-    """
-
-    row: Mapping[str, Any]
-    judged: Mapping[str, Any]
-    tenants: Sequence[Mapping[str, Any]] = ()
-    nodes: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    capacity: pd.DataFrame | None = None
-
-
 @dataclass(frozen=True)
 class Sweep:
-    """All replays of a sweep, and the clairvoyant bound (rows mean_wait_s, cost_usd) by lead scale."""
+    """All replays of a sweep, and the clairvoyant bound (rows of `LowerBound.curve`) by lead scale."""
 
     trace: str
     judged: Mapping[str, Any]
@@ -71,7 +39,7 @@ class Sweep:
         return out
 
     def document(self) -> dict[str, Any]:
-        """trace, judged, lead_scale -> {policies: {name: [row, …]}, clairvoyant: [{mean_wait_s, cost_usd}, …]}."""
+        """trace, judged, lead_scale -> {policies: {name: [row, …]}, clairvoyant: [row of the bound, …]}."""
         return {
             "trace": self.trace,
             "judged": dict(self.judged),
@@ -233,60 +201,3 @@ def _most(start: Array, end: Array, at: Array) -> Array:
     edges = np.searchsorted(times, at)
     most: Array = np.maximum.reduceat(level, edges[:-1])
     return most
-
-
-class Shelf:
-    """Finished replays in a folder. Names change with the trace and with how it is judged: stale ones are not taken."""
-
-    def __init__(self, folder: Path, case: Case, capacity: bool) -> None:
-        self._folder, self._capacity = folder, capacity
-        self._digest = _digest(case)
-
-    def _file(self, run: Run) -> Path:
-        return self._folder / f"{run.policy}-{run.knob:g}-{run.lead_scale:g}-{self._digest}.json"
-
-    def take(self, run: Run) -> Played | None:
-        """The replay, if all that is wanted of it is there."""
-        file = self._file(run)
-        table = file.with_suffix(".parquet")
-        if self._capacity and not table.exists():
-            return None
-        try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return Played(**kept, capacity=pd.read_parquet(table) if self._capacity else None)
-
-    def put(self, run: Run, played: Played) -> None:
-        """Keep it; a half-written one is never seen."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(run)
-        if played.capacity is not None:
-            _whole(file.with_suffix(".parquet"), played.capacity)
-        part = file.with_suffix(".part")
-        body = {"row": played.row, "judged": played.judged, "tenants": played.tenants, "nodes": played.nodes}
-        part.write_text(json.dumps(body), encoding="utf-8")
-        part.replace(file)
-
-
-def _whole(file: Path, frame: pd.DataFrame) -> None:
-    part = file.with_suffix(".part")
-    frame.to_parquet(part)
-    part.replace(file)
-
-
-def _digest(case: Case) -> str:
-    """Of everything that a replay's outcome hangs on, but the run."""
-    total = sha256()
-    for column in ("ready_at", "runtime_s", "cpu", "memory", "instances"):
-        total.update(np.nan_to_num(case.work.tasks[column].to_numpy(dtype=np.float64), nan=-1.0).tobytes())
-    said = (
-        *(case.name, case.judged_from.isoformat(), case.until.isoformat(), case.most_cores, case.warm_up_s, case.seed),
-        *(asdict(s) for s in case.schedules),
-        repr(case.pool.objective),
-        *((g.name, g.max_nodes, [asdict(o) for o in g.offerings]) for g in case.pool.groups),
-        *(sorted((str(k), v.median_s, v.p95_s) for k, v in g.lead.items()) for g in case.pool.groups),
-        *(sorted((str(k), v) for k, v in g.standby_usd_per_hour.items()) for g in case.pool.groups),
-    )
-    total.update(repr(said).encode())
-    return total.hexdigest()[:12]

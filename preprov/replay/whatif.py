@@ -4,30 +4,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
-from types import MappingProxyType
+from itertools import count, pairwise
 from typing import Any, Final
 
 import numpy as np
 
 from preprov.contracts import Progress
 from preprov.control.context import Context
-from preprov.control.gathering import current_leads
-from preprov.model.errors import ConfigError
 from preprov.model.plans import stable_id
-from preprov.model.pools import Objective, Pool, Standby
+from preprov.model.pools import Objective, Pool
 from preprov.model.promises import Promise
-from preprov.model.time import epoch, from_epoch
-from preprov.model.work import Schedule
-from preprov.model.worktable import WorkTable, nominal_ready
 from preprov.replay.frontier import OURS
-from preprov.replay.sweep import Played, Run, play
+from preprov.replay.pace import Pace, pace_of
+from preprov.replay.past import case_of
+from preprov.replay.played import Played, Run
+from preprov.replay.sweep import play
 from preprov.replay.yardstick import POLICIES, Case
 
 SLOS: Final = (0.95, 0.99)
 DAYS: Final = 7.0
-WARM_UP_S: Final = 6 * 3600.0
-"""Play begins so long before the days, so that no policy starts them from nothing."""
+LATE_USD: Final = (1.0, 10.0, 100.0)
+"""Prices of a minute's lateness that are tried, until all runs land or two in a row land no more."""
 _DAY: Final = timedelta(days=1)
 
 
@@ -37,12 +34,14 @@ class Option:
 
     Attributes:
         objective: in words, "" for policies that have none. hit_rate: if that is what was asked for.
+        late_usd_per_minute: if lateness was given a price that the pool does not give it.
     """
 
     policy: str
     objective: str
     hit_rate: float | None
     played: Played
+    late_usd_per_minute: float | None = None
 
     @property
     def row(self) -> Mapping[str, Any]:
@@ -55,8 +54,8 @@ class WhatIf:
     """Options side by side.
 
     Attributes:
-        options: the pool's own objective first among ours. bound: the clairvoyant one, rows mean_wait_s and cost_usd.
-        promise: what the pool's own objective would have brought.
+        options: the pool's own objective first among ours. bound: the clairvoyant one, rows of its curve.
+        promise: what the pool's own objective would have brought. pace: how ours was played, and what that leaves out.
     """
 
     pool: str
@@ -65,6 +64,7 @@ class WhatIf:
     judged: Mapping[str, Any]
     options: Sequence[Option]
     bound: Sequence[Mapping[str, float]]
+    pace: Pace
     promise: Promise | None = field(default=None)
 
     @property
@@ -94,22 +94,23 @@ class WhatIf:
         return out
 
     def land_by_price(self) -> dict[str, Any] | None:
-        """What landing in time costs: ours that lands most at least cost, against ours that costs least.
+        """What landing in time costs: ours that lands most at least cost, against the pool's own objective.
 
-        None if no run has a time to land by.
+        Tried are that one, and the same with a price on lateness. None if no run has a time to land by.
         """
-        ours = [o for o in self.options if o.policy == OURS and o.row["land_by_runs"] and o.row["cost_usd"] is not None]
-        if not ours:
+        own = next((o for o in self.options if o.policy == OURS), None)
+        if own is None or not own.row["land_by_runs"] or own.row["cost_usd"] is None:
             return None
-        best = min(ours, key=lambda o: (-o.row["land_by_met"], o.row["cost_usd"]))
-        least = min(ours, key=lambda o: (o.row["cost_usd"], -o.row["land_by_met"]))
+        tried = [own, *(o for o in self.options if o.late_usd_per_minute is not None)]
+        best = min(tried, key=lambda o: (-o.row["land_by_met"], o.row["cost_usd"]))
         return {
             "runs": best.row["land_by_runs"],
             "met": best.row["land_by_met"],
             "objective": best.objective,
+            "late_usd_per_minute": best.late_usd_per_minute,
             "usd_per_day": self.per_day(best.row["cost_usd"]),
-            "cheapest_met": least.row["land_by_met"],
-            "more_usd_per_day": self.per_day(best.row["cost_usd"] - least.row["cost_usd"]),
+            "own_met": own.row["land_by_met"],
+            "more_usd_per_day": self.per_day(best.row["cost_usd"] - own.row["cost_usd"]),
         }
 
     def sentences(self) -> list[str]:
@@ -125,11 +126,16 @@ class WhatIf:
                 )
         landing = self.land_by_price()
         if landing is not None:
-            n, met, less = landing["runs"], landing["met"], landing["cheapest_met"]
-            out.append(
-                f"landing {round(met * n)} of {n} runs in time costs {_difference(landing['more_usd_per_day'])} than "
-                f"the cheapest, which lands {round(less * n)}"
-            )
+            n, met, own = landing["runs"], landing["met"], landing["own_met"]
+            more = "; no price of lateness that was tried lands more" if met < 1 else ""
+            if met == own:
+                out.append(f"{round(own * n)} of {n} runs land in time as it is{more}")
+            else:
+                out.append(
+                    f"landing {round(met * n)} of {n} runs in time costs {_difference(landing['more_usd_per_day'])} "
+                    f"than as it is, which lands {round(own * n)}: {landing['late_usd_per_minute']:g} USD for each "
+                    f"minute late{more}"
+                )
         return out
 
 
@@ -165,92 +171,26 @@ def what_if(
     """
     case = case_of(ctx, pool, days, land_by or {})
     jobs = list(_jobs(case, pool, policies, slos))
+    told, most = count(1), len(jobs) + (len(LATE_USD) if OURS in policies else 0)
+
+    def tell(policy: str) -> None:
+        if progress is not None:
+            progress(next(told) / most, policy)
+
     played: dict[int, Played] = {}
     for i, result in _all_played([(c, r) for c, r, _, _ in jobs], workers):
         played[i] = result
-        if progress is not None:
-            progress(len(played) / len(jobs), jobs[i][1].policy)
+        tell(jobs[i][1].policy)
     options = [Option(run.policy, words, rate, played[i]) for i, (_, run, words, rate) in enumerate(jobs)]
     judged = options[0].played.judged if options else {}
-    out = WhatIf(pool.name, case.judged_from, case.until, judged, options, case.bound())
+    for option in _landing_options(case, pool, options):
+        options.append(option)
+        tell(option.policy)
+    if progress is not None:
+        progress(1.0, "done")
+    out = WhatIf(pool.name, case.judged_from, case.until, judged, options, case.bound(), pace_of(case))
     own = next((o for o in options if o.policy == OURS), None)
     return out if own is None else replace(out, promise=_promise(ctx, out, own))
-
-
-def case_of(ctx: Context, pool: Pool, days: float, land_by: Mapping[str, timedelta]) -> Case:
-    """The pool's history as a trace.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    now = ctx.clock.now()
-    work = as_if_nothing_waited(ctx.ports.work.work(pool.name, until=now), now)
-    submit = work.runs["submit"].to_numpy(dtype=np.float64)
-    since = now - timedelta(days=days)
-    if not (submit >= epoch(since)).any():
-        raise ConfigError(
-            f"pool {pool.name} has no run submitted in the {days:g} days before {now:%Y-%m-%dT%H:%MZ}",
-            where=pool.name,
-            hint="--at an instant with history before it, or more --days",
-        )
-    since = max(since, from_epoch(float(submit.min())))
-    schedules: tuple[Schedule, ...] = ctx.ports.work.schedules(pool.name)
-    seen = as_seen(ctx, pool)
-    return Case(
-        pool.name,
-        _landing(work, land_by),
-        seen,
-        since,
-        now,
-        schedules,
-        most_cores=None,
-        warm_up_s=WARM_UP_S,
-        seed=ctx.seed,
-    )
-
-
-def as_seen(ctx: Context, pool: Pool) -> Pool:
-    """The pool with the lead times that were learnt, and with the prices in force now."""
-    leads, now = current_leads(ctx, pool), ctx.clock.now()
-    groups = []
-    for g in pool.groups:
-        kept = {s for s in g.standby_states if s is not Standby.RUNNING} | {Standby.COLD}
-        lead = {s: leads(g.name, g.offerings[0], s) for s in kept}
-        offerings = tuple(replace(o, usd_per_hour=ctx.prices.usd_per_hour(o, now)) for o in g.offerings)
-        usd = {s: ctx.prices.standby_usd_per_hour(g.offerings[0], s, now) for s in kept - {Standby.COLD}}
-        standby = {**{s: u for s, u in usd.items() if u is not None}, **g.standby_usd_per_hour}
-        groups.append(
-            replace(g, lead=MappingProxyType(lead), offerings=offerings, standby_usd_per_hour=MappingProxyType(standby))
-        )
-    return replace(pool, groups=tuple(groups))
-
-
-def as_if_nothing_waited(work: WorkTable, now: datetime) -> WorkTable:
-    """Runs that were observed, with the times they would have had: ready at due or when the last parent ended."""
-    known = work.as_of(now)
-    observed = (known.runs["timing"] != "nominal").to_numpy()
-    if not observed.any():
-        return known
-    t, run = known.tasks, known.tasks["run"].to_numpy()
-    took = (t["ended_at"] - t["started_at"]).to_numpy(dtype=np.float64)
-    runtime = np.where(observed[run], took, t["runtime_s"].to_numpy(dtype=np.float64))
-    due = known.runs["due"].fillna(known.runs["submit"]).to_numpy(dtype=np.float64)
-    ready = nominal_ready(due, np.nan_to_num(runtime), run, known.parents, known.children)
-    tasks = t.assign(
-        runtime_s=runtime, ready_at=np.where(observed[run], ready, t["ready_at"]), started_at=np.nan, ended_at=np.nan
-    )
-    return WorkTable(known.runs.assign(timing="nominal"), tasks, known.parents, known.children)
-
-
-def _landing(work: WorkTable, land_by: Mapping[str, timedelta]) -> WorkTable:
-    if not land_by:
-        return work
-    other = land_by.get("*")
-    spans = [land_by.get(d, other) for d in work.runs["dag_id"].astype(str)]
-    seconds = np.array([np.nan if s is None else s.total_seconds() for s in spans])
-    due = work.runs["due"].to_numpy(dtype=np.float64) + seconds
-    said = np.where(np.isfinite(seconds), due, work.runs["land_by"].to_numpy(dtype=np.float64))
-    return WorkTable(work.runs.assign(land_by=said), work.tasks, work.parents, work.children)
 
 
 def _jobs(
@@ -269,11 +209,31 @@ def _jobs(
             yield case.aiming_at(wanted), Run(1.0, OURS, own.shortage_usd_per_core_hour), in_words(wanted), rate
 
 
+def _landing_options(case: Case, pool: Pool, options: Sequence[Option]) -> Iterator[Option]:
+    """Ours with a rising price of lateness, until all runs land or two prices in a row land no more."""
+    own = next((o for o in options if o.policy == OURS), None)
+    if own is None or not own.row["land_by_runs"]:
+        return
+    objective, met, in_vain = pool.objective, own.row["land_by_met"], 0
+    said = max(objective.late_usd_per_minute, *(d.late_usd_per_minute or 0.0 for d in pool.deadlines), 0.0)
+    for usd in (p for p in LATE_USD if p > said):
+        if met == 1 or in_vain == 2:
+            return
+        wanted = replace(objective, late_usd_per_minute=usd)
+        rules = tuple(replace(d, late_usd_per_minute=None) for d in pool.deadlines)
+        run = Run(1.0, OURS, objective.shortage_usd_per_core_hour)
+        played = play(case.aiming_at(wanted, rules), run)
+        yield Option(OURS, in_words(wanted), None, played, usd)
+        in_vain = 0 if played.row["land_by_met"] > met else in_vain + 1
+        met = max(met, played.row["land_by_met"])
+
+
 def in_words(objective: Objective) -> str:
     """What is to be reached."""
+    late = f", {objective.late_usd_per_minute:g} per minute late" if objective.late_usd_per_minute else ""
     if objective.hit_rate is not None:
-        return f"hit rate {objective.hit_rate:g}"
-    return f"{objective.shortage_usd_per_core_hour:g} USD per core-hour of waiting"
+        return f"hit rate {objective.hit_rate:g}{late}"
+    return f"{objective.shortage_usd_per_core_hour:g} USD per core-hour of waiting{late}"
 
 
 def _all_played(jobs: Sequence[tuple[Case, Run]], workers: int) -> Iterator[tuple[int, Played]]:
@@ -304,6 +264,7 @@ def _promise(ctx: Context, found: WhatIf, own: Option) -> Promise:
         warm_hit_ratio=_known(row["warm_hit_ratio"]),
         wait_mean_s=_known(row["wait_mean_s"]),
         wait_p95_s=_known(row["wait_p95_s"]),
+        land_by_met=row["land_by_met"],
     )
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from preprov.model.errors import SourceError
+from preprov.model.limits import Deadline
 from preprov.model.pools import Mode, Objective, Pool
 from preprov.model.reference import reference_pool
 from preprov.model.time import aware, from_epoch
@@ -18,6 +19,7 @@ from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
 from preprov.replay.bound import lower_bound
 from preprov.replay.engine import WARM_UP_S, history_of, replay, scaled
+from preprov.replay.installation import ALONE, Installation
 from preprov.replay.policy import DemandHistory
 from preprov.replay.registry import make_policy
 from preprov.replay.result import ReplayResult
@@ -129,6 +131,7 @@ class Case:
     Attributes:
         work: by submit. schedules: declared ones a policy may know; none = recurrence is hidden.
         most_cores: rows that want more are left out; None = all are in.
+        installation: what else binds ours.
         memo: what replays of this case need not work out again.
     """
 
@@ -141,6 +144,7 @@ class Case:
     most_cores: float | None = MOST_CORES
     warm_up_s: float = WARM_UP_S
     seed: int = 0
+    installation: Installation = ALONE
     history: DemandHistory = field(init=False)
     memo: dict[tuple[object, ...], object] = field(init=False, default_factory=dict, repr=False)
 
@@ -148,9 +152,10 @@ class Case:
         object.__setattr__(self, "work", by_submit(self.work))
         object.__setattr__(self, "history", history_of(self.work, self.pool, self.most_cores))
 
-    def aiming_at(self, objective: Objective) -> "Case":
-        """The same for a pool that is to reach something else."""
-        other = replace(self, pool=replace(self.pool, objective=objective))
+    def aiming_at(self, objective: Objective, deadlines: tuple[Deadline, ...] | None = None) -> "Case":
+        """The same for a pool that is to reach something else; deadlines None = as they are."""
+        rules = self.pool.deadlines if deadlines is None else deadlines
+        other = replace(self, pool=replace(self.pool, objective=objective, deadlines=rules))
         object.__setattr__(other, "memo", self.memo)  # nothing in it hangs on what is to be reached
         return other
 
@@ -174,10 +179,11 @@ class Case:
             most_cores=self.most_cores,
             history=self.history,
             memo=self.memo,
+            installation=self.installation,
         )
 
     def bound(self, lead_scale: float = 1.0) -> list[dict[str, float]]:
-        """The clairvoyant bound, rows mean_wait_s, cost_usd."""
+        """The clairvoyant bound, rows mean_wait_s, mean_delay_s, cost_usd."""
         made = lower_bound(
             self.work,
             scaled(self.pool, lead_scale),

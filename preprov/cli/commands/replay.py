@@ -13,7 +13,8 @@ from preprov.cli.common import Output, OutputOption
 
 if TYPE_CHECKING:
     from preprov.contracts import WorkSource
-    from preprov.replay.sweep import Run, Sweep
+    from preprov.replay.played import Run
+    from preprov.replay.sweep import Sweep
     from preprov.replay.yardstick import Case
 
 

@@ -99,6 +99,7 @@ def scorecard(
                 "until": card.until,
                 "watched_days": card.realised.watched_days,
                 "instances": card.realised.instances,
+                "attributed": card.realised.attributed,
                 "promise": asdict(card.promise) if card.promise else None,
                 "rows": card.rows(),
             }
@@ -154,6 +155,7 @@ def _document(found: "WhatIf") -> dict[str, Any]:
         "slo": found.slo_prices(),
         "land_by": found.land_by_price(),
         "sentences": found.sentences(),
+        "played": asdict(found.pace),
         "promise": asdict(found.promise) if found.promise else None,
     }
 
@@ -163,6 +165,7 @@ def _option(found: "WhatIf", o: "Option") -> dict[str, Any]:
     return {
         "policy": o.policy,
         "objective": o.objective,
+        "late_usd_per_minute": o.late_usd_per_minute,
         "knob": row["knob"],
         "usd_per_day": found.per_day(row["cost_usd"]),
         "idle_usd_per_day": found.per_day(row["idle_cost_usd"]),
@@ -182,12 +185,14 @@ def _draw(found: "WhatIf", file: Path) -> None:
     policies: dict[str, list[dict[str, Any]]] = {}
     for o in found.options:
         policies.setdefault(o.policy, []).append({**o.row, "cost_usd": found.per_day(o.row["cost_usd"])})
-    bound = [{"mean_wait_s": b["mean_wait_s"], "cost_usd": b["cost_usd"] / found.days} for b in found.bound]
+    bound = [{**b, "cost_usd": b["cost_usd"] / found.days} for b in found.bound]
     title = f"Pool {found.pool}, {found.days:.1f} days: cost a day against provision wait"
     file.write_bytes(frontiers(policies, bound, fmt=fmt, title=title))
 
 
 def _print(found: "WhatIf", zone: str) -> None:
+    from preprov.replay.frontier import OURS
+
     def seconds(value: float | None) -> str:
         return "" if value is None or value != value else f"{value:.1f} s"
 
@@ -216,6 +221,8 @@ def _print(found: "WhatIf", zone: str) -> None:
         typer.echo(sentence)
     if found.promise is not None:
         typer.echo(f"promise {found.promise.promise_id} is kept: preprov scorecard --pool {found.pool} --last 7d")
+    for note in (found.pace.words(), *found.pace.notes) if any(o.policy == OURS for o in found.options) else ():
+        typer.echo(note)
 
 
 def _print_card(card: "Scorecard", zone: str) -> None:
@@ -226,7 +233,10 @@ def _print_card(card: "Scorecard", zone: str) -> None:
         typer.echo(
             f"promised {common.both_times(p.at, zone)}: {p.policy}, {p.objective}; from {p.instances} task instances"
         )
-    typer.echo(f"realised: {card.realised.watched_days:.2f} watched days, {card.realised.instances} task instances")
+    came = card.realised
+    typer.echo(f"realised: {came.watched_days:.2f} watched days, {came.instances} task instances")
+    if came.attributed:
+        typer.echo(f"{came.attributed} of them were started by others: waits as `preprov waits` takes them apart")
     rows = [(r["measure"], *(_figure(r[k]) for k in ("promised", "realised", "difference"))) for r in card.rows()]
     common.print_table("", ("measure", "promised", "realised", "difference"), rows)
 

@@ -40,9 +40,13 @@ class SettingFigures(Part):
 
 
 class BoundPoint(Part):
-    """What nobody with this mean wait pays less than."""
+    """Nobody with no longer a mean wait, or no longer a mean delay, pays less; the last one holds beyond it too."""
 
-    mean_wait_s: float
+    mean_wait_s: float = Field(description="Of ready work for room on a node; what a limit of nodes causes is in it.")
+    mean_delay_s: float = Field(
+        description="Start less the start there would have been had nothing in the run waited (`delay_mean_s`). Never "
+        "less than the wait, and equal to it where nothing depends on anything else."
+    )
     cost_usd: float
 
 
@@ -79,6 +83,7 @@ class PromiseMade(Part):
     warm_hit_ratio: float | None
     wait_mean_s: float | None
     wait_p95_s: float | None
+    land_by_met: float | None = Field(default=None, description="Of the runs with a time to land by.")
 
 
 class OptionFigures(Part):
@@ -86,6 +91,7 @@ class OptionFigures(Part):
 
     policy: str
     objective: str = Field(description="What it is to reach, in words; empty for policies that have none.")
+    late_usd_per_minute: float | None = Field(description="A price on lateness that the pool does not have itself.")
     knob: float | None
     usd_per_day: float | None
     idle_usd_per_day: float | None
@@ -109,14 +115,25 @@ class SloPrice(Part):
 
 
 class LandByPrice(Part):
-    """What landing in time costs."""
+    """What landing in time costs, of the pool's own objective and of that with a price on lateness."""
 
     runs: int
     met: float
     objective: str
+    late_usd_per_minute: float | None = Field(description="The price on lateness; null = what the pool says itself.")
     usd_per_day: float
-    cheapest_met: float
-    more_usd_per_day: float = Field(description="Than the cheapest of ours.")
+    own_met: float = Field(description="Share that the pool's own objective lands.")
+    more_usd_per_day: float = Field(description="Than the pool's own objective.")
+
+
+class Played(Part):
+    """How the policy preprov was played, which is what its promise rests on."""
+
+    plan_every_s: float = Field(description="`preprov up` plans every minute, and when runs come.")
+    react_every_s: float | None = Field(description="null = the pool goes by plans alone.")
+    look_ahead_s: int = Field(description="How far a plan looks.")
+    samples: int = Field(description="Of demand, that a plan is made from.")
+    notes: list[str] = Field(description="What else is not as where the pool is run.")
 
 
 class WhatIf(Envelope):
@@ -128,10 +145,11 @@ class WhatIf(Envelope):
     instances: int
     left_out: dict[str, int]
     options: list[OptionFigures]
-    bound: list[BoundPoint] = Field(description="Per day: what nobody with this mean wait pays less than.")
+    bound: list[BoundPoint] = Field(description="Costs are per day.")
     slo: list[SloPrice]
     land_by: LandByPrice | None
     sentences: list[str]
+    played: Played
     promise: PromiseMade | None
 
 
@@ -151,5 +169,6 @@ class Scorecard(Envelope):
     until: datetime
     watched_days: float = Field(description="How much of the time somebody watched; figures are per watched day.")
     instances: int
+    attributed: int = Field(description="Instances that others started; waits as `preprov waits` takes them apart.")
     promise: PromiseMade | None
     rows: list[Measure]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprov.replay import whatif
+from preprov.replay import past
 from preprov.replay.production import Preprov
 from tests.unit.cli.test_commands import valid
 from tests.unit.cli.test_replay import nights
@@ -46,7 +46,7 @@ def test_policies_on_the_own_history(stored: Callable, tmp_path: Path):
 @pytest.mark.timeout(300)
 def test_the_price_of_an_slo_is_told_and_the_promise_kept(stored: Callable, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Preprov, "_forecast", lambda self, now: None)  # no nightly fit: that is tested elsewhere
-    monkeypatch.setattr(whatif, "WARM_UP_S", 600.0)
+    monkeypatch.setattr(past, "WARM_UP_S", 600.0)
     words = ["--policies", "preprov", "--days", "0.14", "--slo", "0.5,0.99", "--land-by", "*=2h"]
     document = valid(stored(*WORDS, *words, "-o", "json").json)
     assert [o["objective"] for o in document["options"]] == [
@@ -58,7 +58,7 @@ def test_the_price_of_an_slo_is_told_and_the_promise_kept(stored: Callable, monk
     assert high["more_usd_per_day"] == pytest.approx(high["usd_per_day"] - low["usd_per_day"])
     assert high["warm_hit_ratio"] >= low["warm_hit_ratio"]
     assert document["sentences"][0].startswith("99% warm costs ")
-    assert "runs in time" in document["sentences"][1]
+    assert "in time" in document["sentences"][1]
     card = valid(stored("scorecard", "--pool", "bi", "--last", "3d", "-o", "json").json)
     assert card["promise"] == document["promise"]
     rows = {r["measure"]: r for r in card["rows"]}

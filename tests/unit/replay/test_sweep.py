@@ -1,12 +1,22 @@
 """A sweep over policies, knobs and lead times: resumed, in processes, and what it says when compared."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from preprov.model.pools import Guards, Within
+from preprov.model.worktable import WorkTable
+from preprov.replay import shelf
 from preprov.replay.frontier import beaten_somewhere, cheapest, compared, dominates, frontier
-from preprov.replay.sweep import Run, sweep, wanted_runs
+from preprov.replay.installation import Installation
+from preprov.replay.played import Played, Run
+from preprov.replay.sweep import sweep, wanted_runs
 from preprov.replay.yardstick import Case
 
 from .test_yardstick import case
@@ -53,6 +63,86 @@ def test_a_sweep_is_taken_up_where_it_stopped(tmp_path: Path):
     assert len(told) == 4, "what was judged otherwise is played anew"
 
 
+def tasks_with(**columns) -> Callable[[Case], Case]:
+    def change(over: Case) -> Case:
+        w = over.work
+        return replace(over, work=WorkTable(w.runs, w.tasks.assign(**columns), w.parents, w.children))
+
+    return change
+
+
+def runs_with(**columns) -> Callable[[Case], Case]:
+    def change(over: Case) -> Case:
+        w = over.work
+        return replace(over, work=WorkTable(w.runs.assign(**columns), w.tasks, w.parents, w.children))
+
+    return change
+
+
+def pool_with(**parts) -> Callable[[Case], Case]:
+    return lambda over: replace(over, pool=replace(over.pool, **parts))
+
+
+def without_parents(over: Case) -> Case:
+    return replace(
+        over, work=WorkTable(over.work.runs, over.work.tasks, over.work.parents[:-1], over.work.children[:-1])
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(tasks_with(memory=2.0), tasks_with(gpu=0.5), tasks_with(gang=True), tasks_with(signature="other")),
+        *(runs_with(land_by=T0.timestamp()), runs_with(tenant="other"), runs_with(priority=3)),
+        *(runs_with(schedule="0 2 * * *"), without_parents),
+        *(pool_with(guards=Guards(max_nodes=7)), pool_with(binding=("cpu",)), pool_with(horizon_s=3600)),
+        pool_with(floors=(Within(1),)),
+        lambda over: replace(over, installation=Installation(look_ahead_s=3600)),
+    ],
+    ids=lambda c: c.__qualname__.split(".")[0],
+)
+def test_what_a_replay_hangs_on_is_played_anew(tmp_path: Path, change: Callable[[Case], Case]):
+    told: list[str] = []
+    over = case()
+    asked = runs(over, (1.0,))[:1]
+    sweep(over, asked, resume=tmp_path)
+    sweep(over, asked, resume=tmp_path, progress=lambda share, what: told.append(what))
+    assert not told
+    sweep(change(over), asked, resume=tmp_path, progress=lambda share, what: told.append(what))
+    assert told == [asked[0].key]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "lost"),
+    [
+        ("__version__", "0.2", {"preprov", "reactive"}),
+        ("ENGINE", shelf.ENGINE + 1, {"preprov", "reactive"}),
+        ("DECISIONS", shelf.DECISIONS + 1, {"preprov"}),
+        ("version_of", lambda policy: "theirs 2" if policy == "reactive" else "", {"reactive"}),
+    ],
+)
+def test_what_decides_otherwise_now_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object, lost: set[str]
+):
+    over = case()
+    kept = [Run(1.0, policy, 1.0) for policy in ("preprov", "reactive")]
+    for run in kept:
+        shelf.Shelf(tmp_path, over, False).put(run, Played({"knob": 1.0}, {}))
+    assert all(shelf.Shelf(tmp_path, over, False).take(run) for run in kept)
+    monkeypatch.setattr(shelf, name, value)
+    assert {run.policy for run in kept if shelf.Shelf(tmp_path, over, False).take(run) is None} == lost
+
+
+@pytest.mark.slow
+def test_another_process_takes_what_one_has_kept(tmp_path: Path):
+    """Sets have another order in each process."""
+    text = "from tests.unit.replay.test_sweep import *; sweep(case(), runs(case())[:1], resume=Path(sys.argv[1]))"
+    for seed in "12":
+        words = [sys.executable, "-c", text, str(tmp_path)]
+        subprocess.run(words, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=Path(__file__).parents[3])
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
 def test_tenants_and_nodes_are_kept_with_the_figures(tmp_path: Path):
     over = case()
     for _ in range(2):  # played, then taken from the shelf
@@ -79,6 +169,10 @@ def row(knob: float, wait: float, cost: float, **more: float) -> dict[str, float
     return {"knob": knob, "wait_mean_s": wait, "cost_usd": cost, "idle_cost_usd": cost - 10, **more}
 
 
+def at(delay: float, cost: float) -> dict[str, float]:
+    return {"mean_wait_s": delay / 2, "mean_delay_s": delay, "cost_usd": cost}
+
+
 OURS = [row(1, 30, 40), row(2, 10, 50), row(3, 0, 70), row(4, 20, 90)]
 REACTIVE = [row(60, 90, 35), row(600, 80, 45), row(3600, 60, 100)]
 STATIC = [row(1, 40, 60), row(2, 5, 60), row(3, 0, 200)]
@@ -101,7 +195,7 @@ def test_what_a_comparison_says():
     rival = [row(0, 70, 61, warm_hit_ratio_scheduled=0.5)]
     ours = [{**r, "warm_hit_ratio_scheduled": h} for r, h in zip(OURS, (0.7, 0.9, 1.0, 0.8), strict=True)]
     policies = {"reactive": REACTIVE, "static-running": STATIC, "reactive-max": rival, "preprov": ours}
-    said = compared(policies, [{"mean_wait_s": 0.0, "cost_usd": 35.0}, {"mean_wait_s": 60.0, "cost_usd": 20.0}])
+    said = compared(policies, [at(0.0, 35.0), at(60.0, 20.0)])
     assert said["reactive_wait_s"] == 80
     assert said["overhead_at_quarter_usd"] == {
         "reactive": None,
@@ -113,5 +207,7 @@ def test_what_a_comparison_says():
     assert said["scheduled_hits"] == 0.9
     assert said["dominates"] == ["reactive-max"]
     assert said["over_bound"] == [pytest.approx(2.0), pytest.approx(2.5)]
+    late = {"preprov": [row(1, 0, 40, delay_mean_s=1e6)]}
+    assert compared(late, [at(0.0, 35.0), at(60.0, 20.0)])["over_bound"] == [2.0, 2.0], "the last point holds beyond it"
     empty = compared({"preprov": []})
     assert empty["reactive_wait_s"] is empty["over_bound"] is None
