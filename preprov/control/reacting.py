@@ -12,6 +12,7 @@ from preprov.control.apply import apply_plan
 from preprov.control.context import Context
 from preprov.control.guarding import within_guards
 from preprov.control.ingesting import source_age_s
+from preprov.control.lately import lately
 from preprov.control.observing import committed_by_node
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.sharing import limits_held
@@ -154,6 +155,7 @@ def reaction(
         grain=_grain(ctx, pool),
         tick_s=tick_s,
         blocked=blocked,
+        lately=lambda: lately(ctx, pool, observation),
     )
     found = react(inputs)
     seen.note(now, found.needed, found.foreseen, found.lead_s)

@@ -8,7 +8,7 @@ maximum over it of demand then less demand now.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -24,12 +24,12 @@ from preprov.contracts import PriceBook
 from preprov.model.plans import Action, ActionKind, stable_id
 from preprov.model.pools import LeadTime, Mode, Node, Offering, Override, Phase, Pool, PoolObservation, Standby
 from preprov.model.resources import KINDS, ZERO, Resources
+from preprov.planning.lately import Lately
 from preprov.planning.leads import Leads
 from preprov.planning.offers import relative_size
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Mix
 from preprov.planning.placement import nodes_for
-from preprov.planning.scaledown import disruption_budget
 from preprov.planning.situation import LOWER
 from preprov.planning.stock import Stock
 from preprov.planning.supply import billing_start, fingerprint
@@ -67,7 +67,8 @@ class ReactionInputs:
         committed: nodes that committed reservations name. optimum: of the last plan: how many nodes exist, in which
             state; None = there is none, then nothing is put away.
         idle: node -> since when it has been found superfluous. tick_s: until the next reaction.
-        blocked: why nothing may be raised; "" if it may.
+        blocked: why nothing may be raised; "" if it may. lately: tells what counts against ramps and disruption
+            budgets.
     """
 
     pool: Pool
@@ -86,6 +87,7 @@ class ReactionInputs:
     grain: Mix | None = None
     tick_s: float = 5.0
     blocked: str = ""
+    lately: Callable[[], Lately] = Lately
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,10 @@ class _Reacting:
             chosen.setdefault((node.group, state), []).append(node)
             have += self._size(node)
         for (group, state), nodes in chosen.items():
-            allowed = nodes[: self.i.pool.group(group).max_step]
+            allowed = nodes[: self._steps_left(group)]
             have -= self._sizes(nodes[len(allowed) :])
+            if not allowed:
+                continue
             self._act(ActionKind.START, group, allowed, state, f"the next {self._words()} want {self._count(have)}")
         return have
 
@@ -279,11 +283,22 @@ class _Reacting:
         left = self._sizes(n for n in (*self.kept, *self.settling) if n.node_id not in waking)
         short = wanted - have - left
         there = sum(n.group == group.name for n in i.observation.nodes)
-        room = min(group.max_nodes - there, pool.guards.max_nodes - len(i.observation.nodes), group.max_step)
+        most = min(group.max_nodes - there, pool.guards.max_nodes - len(i.observation.nodes))
+        room = min(most, self._steps_left(group.name))
         count = min(int(np.ceil(short - _EPS)), room)
         if count > 0:
             why = f"the next {lead.quantile(self.in_time) / 60:.0f} min want {self._count(have + left + short)}"
             self._act(ActionKind.LAUNCH, group.name, (), Standby.COLD, why, count=count)
+
+    def _steps_left(self, group: str) -> int:
+        """Nodes of a group that may still be raised in this minute."""
+        raised = sum(a.count for a in self.actions if a.group == group)
+        return self._lately.steps_left(self.i.pool.group(group)) - raised
+
+    @cached_property
+    def _lately(self) -> Lately:
+        """Asked for only where something is ordered."""
+        return self.i.lately()
 
     # ------------------------------------------------------------------ ends
 
@@ -316,7 +331,7 @@ class _Reacting:
             if state is not None:
                 away.setdefault((node.group, state), []).append(node)
                 left[node.group] -= 1
-        budget = disruption_budget(i.pool, i.now)
+        budget = self._lately.disruptions_left(i.pool, i.now) if away and i.pool.disruptions else float("inf")
         for (group, state), nodes in away.items():
             allowed = nodes[: int(min(budget, len(nodes)))]
             budget -= len(allowed)

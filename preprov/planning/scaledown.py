@@ -8,11 +8,9 @@ the prediction holds and (1 + 1/lambda) times where it does not.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from preprov.model.pools import Pool, Standby
+from preprov.model.pools import Standby
 from preprov.planning.offers import Choice
 
 LAMBDA: Final = 0.5
@@ -37,12 +35,6 @@ class Fate:
     hold_s: float
     break_even_s: float
     costs: Mapping[Standby, float]
-
-
-def disruption_budget(pool: Pool, now: datetime) -> float:
-    """Nodes that may be given up at once, by the disruption budgets of this hour, each in its own zone."""
-    budgets = [w.nodes for w in pool.disruptions if w.window.contains(now.astimezone(ZoneInfo(w.zone or pool.zone)))]
-    return float(min(budgets, default=float("inf")))
 
 
 def fate(
