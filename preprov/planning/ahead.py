@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from math import ceil
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
@@ -65,14 +66,15 @@ class Ahead:
         if not self._most.size:
             return np.array([self.busy + max(self._surprise, self.waiting)])
         most = self._most[:, self._inside(window_s) - 1]
-        return self.busy + np.maximum(most + self._surprise, self.waiting)
+        out: Array = self.busy + np.maximum(most + self._surprise, self.waiting)
+        return out
 
     @property
     def end_s(self) -> float:
         """Seconds that are looked ahead."""
         return float(self._offsets[-1]) if len(self._offsets) else 0.0
 
-    @property
+    @cached_property
     def chance(self) -> float:
         """Share of the futures that want more than the busy nodes at the end."""
         return float(np.count_nonzero(self._rises[:, -1])) / len(self._rises) if self._rises.size else 0.0
