@@ -136,7 +136,7 @@ class ProbeSection(Section):
 class WithinSection(HoursSection):
     """[[pool.floor]]: nodes that run within these hours; [[pool.disruption]]: at most so many are given up at once."""
 
-    nodes: int = Field(ge=0)
+    nodes: int = Field(ge=0, description="Of a budget: on their way down, or given up within the last minute.")
     zone: str = Field(default="", description="Zone of the hours; the pool's if left out.")
     _check_zone = field_validator("zone")(lambda v: v and known_zone(v))
 

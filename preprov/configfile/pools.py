@@ -153,7 +153,9 @@ class GroupSection(Section):
     chooses_zone: bool = False
     min_nodes: int = Field(default=0, ge=0)
     max_nodes: int = Field(default=1000, ge=0)
-    max_step: int = Field(default=1000, ge=1)
+    max_step: int = Field(
+        default=1000, ge=1, description="Nodes that are launched or woken within any minute, at most: a ramp."
+    )
     offering: list[OfferingSection] = Field(min_length=1)
     lead: dict[Literal["cold", "stopped", "hibernated"], LeadSection] = Field(default_factory=dict)
     standby_usd_per_hour: dict[Standby, float] = Field(default_factory=dict)

@@ -11,6 +11,7 @@ from preprov.control.adopting import unrecorded
 from preprov.control.context import Context
 from preprov.control.gating import GUARDED
 from preprov.control.guarding import check_guards
+from preprov.control.lately import check_disruptions
 from preprov.control.observing import committed_by_node, observe_launched
 from preprov.control.preflight import fitting
 from preprov.control.trust import ACTS, Trust, foreign, may_act, trust, writers
@@ -152,12 +153,13 @@ def _refusal(
     if standing.mode is Mode.FLOOR and action.kind in _LOWERS:
         return "skipped", "; ".join(("mode floor never lowers", *standing.why))
     try:
+        check_disruptions(ctx, pool, action, observation)
         if action.kind.raises:
             check_guards(ctx, pool, action, observation)
         elif action.kind in _LOWERS:
             _check_idle(ctx, pool, action)
     except GuardError as e:
-        return GUARDED, str(e)
+        return GUARDED if action.kind.raises else "skipped", str(e)
     except NodeBusyError as e:
         return "skipped", str(e)
     return None

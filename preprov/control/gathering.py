@@ -10,6 +10,7 @@ from preprov.control.declared import fills, is_nameless
 from preprov.control.demanding import current_demand
 from preprov.control.ingesting import source_age_s
 from preprov.control.lanes import largest_of, parted, together
+from preprov.control.lately import lately
 from preprov.control.observing import observe_launched, within_reach
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import interruptions
@@ -96,6 +97,7 @@ def plan_inputs(
         waiting=waiting if lanes is None else together(lanes.wave),
         spent_today_usd=spent_today(ctx, pool, now) if counts_money(ctx, pool) else 0.0,
         launched_last_minute=launched,
+        lately=lately(ctx, pool, observation),
         forecast_id=forecast_id,
         source_age_s=source_age_s(ctx, pool.name),
         halted=ctx.ports.intent.halted(),

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from preprov.control.accounting import Cap, account_caps, fit, price_now
 from preprov.control.context import Context
+from preprov.control.lately import lately
 from preprov.control.preflight import preflight_caps
 from preprov.control.sharing import shared_rooms, spent_today
 from preprov.model.errors import GuardError
@@ -73,6 +74,10 @@ def _caps(ctx: Context, pool: Pool, action: Action, observation: PoolObservation
         yield from _counts(ctx, pool, action, now)
         yield from _named(pool, action, now, ctx.clock.now())
         yield from (c for room in rooms for c in _shared(action, now, room, offering))
+    group = pool.group(action.group)
+    left = lately(ctx, pool, observation).steps_left(group)
+    raised = f"{group.max_step - left} were raised within the last minute"
+    yield Cap(left, f"max_step {group.max_step} of {group.name}: {raised}")
     yield from _money(ctx, now, rooms, offering)
     yield from account_caps(ctx, pool, action, now.count(), lambda: now.usd_per_hour(ctx))
     yield from preflight_caps(ctx, pool, action)

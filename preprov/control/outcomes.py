@@ -145,9 +145,8 @@ def _usd(ctx: Context, launch: ActionRecord, hours: float) -> float | None:
     return None if price is None else price * hours
 
 
-def foretold(ctx: Context, pool: str, action: Action, at: datetime) -> Foretold:
-    """The hour for which an action was taken."""
-    wanted = max(action.at, at) + timedelta(seconds=action.numbers.get("due_in_s", 0.0))
+def foretold_of_hour(ctx: Context, pool: str, wanted: datetime, at: datetime) -> Foretold:
+    """The hour of an instant, by the last forecast that was issued before `at`."""
     since = wanted.replace(minute=0, second=0, microsecond=0)
     found = ctx.ports.forecasts.latest(pool, at)
     rows = ctx.ports.history.snapshots(pool, since=since, until=since + _HOUR)
@@ -157,6 +156,12 @@ def foretold(ctx: Context, pool: str, action: Action, at: datetime) -> Foretold:
     forecast_id, curve = found
     cores = {f"p{q * 100:g}": curve.at(q, wanted).cpu for q in _SHOWN}
     return Foretold(forecast_id, curve.issued_at, since, since + _HOUR, cores, _parts(curve, wanted), came)
+
+
+def foretold(ctx: Context, pool: str, action: Action, at: datetime) -> Foretold:
+    """The hour for which an action was taken."""
+    wanted = max(action.at, at) + timedelta(seconds=action.numbers.get("due_in_s", 0.0))
+    return foretold_of_hour(ctx, pool, wanted, at)
 
 
 def _parts(curve: DemandCurve, at: datetime) -> dict[str, float]:

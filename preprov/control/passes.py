@@ -15,6 +15,7 @@ from preprov.control.gathering import current_leads, inputs_of, plan_inputs, rea
 from preprov.control.gating import note_guards
 from preprov.control.heeding import heed
 from preprov.control.ingesting import source_age_s
+from preprov.control.lately import lately
 from preprov.control.observing import learn_leads, observe_launched, snapshot
 from preprov.control.orphans import collect_benches, collect_orphans
 from preprov.control.planning_facts import held_optimum, hold_optimum, reaction_seconds, tick_seconds
@@ -45,7 +46,11 @@ _Seen = set[tuple[str, datetime]]
 
 @dataclass(frozen=True)
 class PassResult:
-    """What one pass saw, decided and did."""
+    """What one pass saw, decided and did.
+
+    Attributes:
+        again: when to plan again, since a ramp or a disruption budget left something for then; None = as usual.
+    """
 
     pool: str
     at: datetime
@@ -55,6 +60,7 @@ class PassResult:
     dispatched: DispatchResult | None
     demand: DemandCurve | None
     seconds: float
+    again: datetime | None = None
 
 
 def pool_pass(
@@ -100,22 +106,23 @@ def pool_pass(
             tend(ctx, pool)
         if plan:
             records = (*records, *ask_anew(ctx, pool, ctx.clock.now()))
-        made, demand = None, None
+        made, demand, again = None, None, None
         waiting = dispatched.waiting if dispatched else waiting
         if plan:
             wave = dispatched.wave if dispatched else None
             with limits_held(ctx, pool):
-                made, demand, acted = _plan_and_act(
+                made, demand, acted, later = _plan_and_act(
                     ctx, pool, observation, waiting, kinds, wave=wave, foresee=foresee, ordered=serve or order
                 )
             records = (*records, *acted)
+            again = lately(ctx, pool, observation).until if later and not reacts(ctx, pool) else None
         if react and reacts(ctx, pool):
             seen = observe_launched(ctx, pool) if records else observation
             may = kinds - {ActionKind.LAUNCH} if any(r.action.kind is ActionKind.LAUNCH for r in records) else kinds
             records = (*records, *_react(ctx, pool, seen, waiting, may, anew=_begun(ctx, pool, dispatched) or plan))
         records = (*records, *serve_places(ctx, pool, observation, records))
     return PassResult(
-        pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began
+        pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began, again
     )
 
 
@@ -129,7 +136,7 @@ def _plan_and_act(
     wave: tuple[Kind, ...] | None,
     foresee: bool,
     ordered: bool,
-) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...]]:
+) -> tuple[CapacityPlan, DemandCurve, tuple[ActionRecord, ...], bool]:
     with thinking():
         forecast_id, demand = current_demand(ctx, pool)
     now = ctx.clock.now()
@@ -160,7 +167,7 @@ def _plan_and_act(
     target = sum(running_target(plan, g.name) for g in pool.groups)
     reservations = ctx.ports.ledger.reservations(pool.name)
     ctx.ports.history.record(snapshot(ctx, pool, observation, reservations, target=target, waiting=waiting))
-    return plan, demand, acted
+    return plan, demand, acted, outcome.later
 
 
 def _begun(ctx: Context, pool: Pool, dispatched: DispatchResult | None) -> bool:

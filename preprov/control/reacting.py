@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import structlog
@@ -14,6 +15,7 @@ from preprov.control.apply import apply_plan
 from preprov.control.context import Context
 from preprov.control.guarding import within_guards
 from preprov.control.ingesting import source_age_s
+from preprov.control.lately import lately
 from preprov.control.observing import committed_by_node
 from preprov.control.planning_facts import held_optimum, task_sizes
 from preprov.control.pricing import risks
@@ -28,7 +30,7 @@ from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.worktable import Array
 from preprov.planning.leads import Leads
 from preprov.planning.packing import Mix
-from preprov.planning.reaction import Reaction, ReactionInputs, Soon, react, service_level
+from preprov.planning.reaction import Reaction, ReactionInputs, Soon, level_of, react
 from preprov.planning.supply import fingerprint
 
 log = structlog.get_logger(__name__)
@@ -157,7 +159,7 @@ def reaction(
         mode=in_force(ctx, pool),
         now=now,
         observation=observation,
-        soon=Soon(looked.offsets - past, rises, seen.at(_level(ctx, pool))),
+        soon=Soon(looked.offsets - past, rises),
         leads=leads,
         prices=ctx.prices,
         used=used,
@@ -171,8 +173,10 @@ def reaction(
         tick_s=tick_s,
         blocked=blocked,
         late_usd=late_within(ctx, pool, float(looked.offsets[-1])),
+        lately=lambda: lately(ctx, pool, observation),
     )
-    found = react(inputs)
+    above = seen.at(level_of(inputs))
+    found = react(replace(inputs, soon=replace(inputs.soon, surprise=above)) if above else inputs)
     seen.note(now, found.needed, found.foreseen, found.lead_s)
     return found
 
@@ -225,14 +229,19 @@ def _done(
     actions = tuple(a for a in trimmed if a is not None)
     if not actions:
         return ()
+    told = done.explain(actions)
     plan = CapacityPlan(
         plan_id=stable_id(pool.name, "reaction", now.isoformat(), *(a.action_id for a in actions)),
         pool=pool.name,
         mode=in_force(ctx, pool),
         issued_at=now,
         valid_until=now + _VALID,
-        actions=actions,
+        actions=told.actions,
+        cost_usd=told.usd,
+        node_hours=told.node_hours,
+        expected_wait_core_hours=told.wait_core_h,
         observed=fingerprint(observation),
+        alternatives=told.alternatives,
         basis={"solver": "reaction", "wanted": done.wanted},
     )
     ctx.ports.plans.save(plan)
@@ -247,6 +256,8 @@ def why_blocked(ctx: Context, pool: Pool) -> str:
     mode = in_force(ctx, pool)
     if mode not in (Mode.FLOOR, Mode.FULL):
         return f"mode is {mode}"
+    if mode is Mode.FLOOR and not pool.window.contains(ctx.clock.now().astimezone(ZoneInfo(pool.zone))):
+        return "outside the pool's window (mode floor)"
     age, most = source_age_s(ctx, pool.name), pool.guards.stale_source_s
     return f"the source of work is {age:.0f} s old (stale_source {most:.0f} s)" if age > most else ""
 
@@ -257,8 +268,3 @@ def _claimed(held: Mapping[str, list[Reservation]]) -> Resources:
         for r in claims:
             total += np.max([s.amount.as_tuple() for s in r.segments], axis=0)
     return Resources.of(total.tolist())
-
-
-def _level(ctx: Context, pool: Pool) -> float:
-    offering = pool.groups[0].offerings[0]
-    return service_level(pool, ctx.prices.usd_per_hour(offering, ctx.clock.now()), offering.allocatable.cpu)

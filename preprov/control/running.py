@@ -48,6 +48,7 @@ class Runner:
     _calls: Calls = field(init=False)
     _synced: datetime | None = None
     _planned: dict[str, datetime] = field(default_factory=dict)
+    _again: dict[str, datetime | None] = field(default_factory=dict)
     _seen_work: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -128,7 +129,7 @@ class Runner:
             log.exception("pass failed", pool=pool.name)
             return None
         if plan:
-            self._planned[pool.name] = now
+            self._planned[pool.name], self._again[pool.name] = now, result.again
         if result.dispatched is not None:
             self._seen_work[pool.name] = result.dispatched.live_tasks
         if self.on_pass is not None:
@@ -136,9 +137,9 @@ class Runner:
         return result
 
     def _plan_is_due(self, pool: Pool, now: datetime) -> bool:
-        """Every plan_s; at once when work came that the last plan did not know of."""
-        last = self._planned.get(pool.name)
-        if last is None or now - last >= timedelta(seconds=self.plan_s):
+        """Every plan_s; at once when work came that the last plan did not know of, or what it left for later may be."""
+        last, again = self._planned.get(pool.name), self._again.get(pool.name)
+        if last is None or now - last >= timedelta(seconds=self.plan_s) or (again is not None and now >= again):
             return True
         live = sum(1 for _ in self.ctx.ports.work.runs(pool.name, live=True))
         return self._new_runs(pool, live)

@@ -7,13 +7,13 @@ from typing import Final
 
 from preprov.control.ahead import Placed
 from preprov.control.context import Context
-from preprov.control.outcomes import Foretold, Outcome, foretold, outcome
+from preprov.control.outcomes import Foretold, Outcome, foretold, foretold_of_hour, outcome
 from preprov.control.passes import order_now
 from preprov.model.errors import ConfigError
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
-from preprov.model.work import State, TaskRun, task_of
+from preprov.model.work import DagRun, State, TaskRun, task_of
 from preprov.planning.placement import why_nowhere
 
 _ENDED: Final = {
@@ -85,7 +85,7 @@ def why_node(ctx: Context, node_id: str) -> Story:
         _in_order(events),
         _plans(ctx, records),
         _foretold(ctx, ups),
-        tuple(o for o in (outcome(ctx, node_id),) if o is not None),
+        _outcomes(ctx, [node_id]),
     )
 
 
@@ -109,11 +109,19 @@ def why_run(ctx: Context, run_id: str) -> Story:
     pool = ctx.pools.get(run.pool)
     if pool is not None and not run.state.is_final:
         events.extend(_waits_for(ctx, pool, t) for t in tasks if t.state is State.READY)
-    launched = [r for node in dict.fromkeys(t.node_id for t in tasks if t.node_id) for r in _brought_up(ctx, node)]
+    nodes = list(dict.fromkeys(t.node_id for t in tasks if t.node_id))
+    launched = [r for node in nodes for r in _brought_up(ctx, node)]
     events += [_from_record(r) for r in launched]
     events += [_from_record(r) for r in _adjusted(ctx, run.pool, run.run_id, run.submitted_at)]
     ahead = None if pool is None or run.state.is_final else _ahead(ctx, pool, run.run_id)
-    return Story(f"run {run.run_id}", _in_order(events), _plans(ctx, tuple(launched[:3])), ahead=ahead)
+    return Story(
+        f"run {run.run_id}",
+        _in_order(events),
+        _plans(ctx, tuple(launched[:3])),
+        _foretold_of_run(ctx, run, tasks, launched),
+        _outcomes(ctx, nodes),
+        ahead,
+    )
 
 
 def why_action(ctx: Context, action_id: str) -> Story:
@@ -126,14 +134,31 @@ def why_action(ctx: Context, action_id: str) -> Story:
     if not records:
         raise ConfigError(f"there is no action {action_id}", hint="preprov plan show lists actions")
     nodes = dict.fromkeys(n for r in records if r.result == "done" for n in r.node_ids)
-    found = (outcome(ctx, n) for n in list(nodes)[:_MOST_NODES])
     return Story(
         f"action {action_id}",
         _in_order([_from_record(r) for r in records]),
         _plans(ctx, records),
         _foretold(ctx, records[:1]),
-        tuple(o for o in found if o is not None),
+        _outcomes(ctx, list(nodes)),
     )
+
+
+def _outcomes(ctx: Context, nodes: Sequence[str]) -> tuple[Outcome, ...]:
+    """What the first of these nodes came to."""
+    found = (outcome(ctx, n) for n in nodes[:_MOST_NODES])
+    return tuple(o for o in found if o is not None)
+
+
+def _foretold_of_run(
+    ctx: Context, run: DagRun, tasks: Sequence[TaskRun], launched: Sequence[ActionRecord]
+) -> tuple[Foretold, ...]:
+    """The hours that its nodes were raised for, and the one in which its work came, if anything is known of that."""
+    hours = {f.since: f for f in _foretold(ctx, launched)}
+    came = min((t.ready_at for t in tasks if t.ready_at), default=run.submitted_at)
+    own = foretold_of_hour(ctx, run.pool, came, run.submitted_at)
+    if own.forecast_id or own.came is not None:
+        hours.setdefault(own.since, own)
+    return tuple(hours[since] for since in sorted(hours))
 
 
 def _foretold(ctx: Context, records: Sequence[ActionRecord]) -> tuple[Foretold, ...]:

@@ -205,6 +205,7 @@ class Group:
         mixes_states: nodes of several standby states at once.
         chooses_offering, chooses_zone: a launch may name them.
         leases: a raise can carry an expiry the vendor itself enforces.
+        max_step: nodes launched and woken within any minute, at most.
         standby_usd_per_hour: price of a kept node per state (disk).
         lead: configured lead time per state (COLD, STOPPED, HIBERNATED); learnt ones take precedence.
     """
@@ -330,7 +331,8 @@ class Pool:
         node_ttl_s: a node whose agent is silent this long may be collected as an orphan (see the order of precedence).
         country: whose holidays count. forecasters: installed ones that join the mix of the learnt part, by name.
         floors: nodes that run within their hours whatever the demand; the highest counts.
-        disruptions: at most so many nodes are given up in one pass within their hours; the lowest counts.
+        disruptions: at most so many nodes are given up at once within their hours; the lowest counts. At once = on
+            their way down, or gone for less than a minute.
         deadlines: of runs, by DAG and tenant; the first that matches counts. solver_s: that the optimiser may take.
         gate: what it has to show before preprov may raise on it, or lower; None = nothing.
         adjusting: how what running tasks may use is changed; None = it is not.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from preprov.model.pools import Mode
 from preprov.planning.inputs import PlanInputs, Use
+from preprov.planning.lately import disruption_budget
 from preprov.planning.need import Horizon
 from preprov.planning.offers import Choice
 from preprov.planning.room import nodes_left
@@ -35,7 +36,10 @@ class Allowance:
         self.launched = inputs.launched_last_minute
         self.in_group: dict[str, int] = {}
         self.cpu_in_group: dict[str, float] = {}
-        self.stepped: dict[str, int] = {}
+        self.steps = {g.name: inputs.lately.steps_left(g) for g in inputs.pool.groups}
+        self.later = False
+        """True if a ramp or a disruption budget leaves something for the next minute."""
+        self.disruptions = inputs.lately.disruptions_left(inputs.pool, inputs.now)
         for n in inputs.observation.nodes:
             self._count(n.group, 1, n.offering.capacity.cpu)
         self.blocked = self._blocked()
@@ -66,6 +70,7 @@ class Allowance:
             return 0
         limits = self._limits(choice, launch=launch, standby_usd=standby_usd)
         granted = max(0, min([wanted, *limits.values()]))
+        self.later = self.later or self.steps[choice.group.name] < wanted
         for name, limit in limits.items():
             if limit < wanted and limit == min(limits.values()):
                 self.short.append(name)
@@ -73,9 +78,22 @@ class Allowance:
         self._use(choice, granted, launch=launch, standby_usd=standby_usd)
         return granted
 
+    def gives_up(self) -> bool:
+        """True if the disruption budgets of this hour let one more node be given up, which is noted if not."""
+        if self.disruptions >= 1:
+            return True
+        self.later = True
+        budget = disruption_budget(self.inputs.pool, self.inputs.now)
+        self._say(f"disruption budget {budget:g}: what is superfluous beyond it goes later")
+        return False
+
+    def given_up(self) -> None:
+        """One more is."""
+        self.disruptions -= 1
+
     def _limits(self, choice: Choice, *, launch: bool, standby_usd: float) -> dict[str, int]:
         g, group = self.guards, choice.group
-        limits = {f"max_step of {group.name}": group.max_step - self.stepped.get(group.name, 0)}
+        limits = {f"max_step of {group.name}": self.steps[group.name]}
         if launch:
             limits["max_nodes"] = g.max_nodes - self.nodes
             limits[f"max_nodes of {group.name}"] = group.max_nodes - self.in_group.get(group.name, 0)
@@ -111,7 +129,7 @@ class Allowance:
 
     def _use(self, choice: Choice, n: int, *, launch: bool, standby_usd: float) -> None:
         group = choice.group.name
-        self.stepped[group] = self.stepped.get(group, 0) + n
+        self.steps[group] -= n
         if self.rate is not None and choice.usd is not None:
             self.rate += n * (choice.usd - standby_usd)
         if launch:

@@ -12,7 +12,7 @@ from preprov.model.plans import ActionKind
 from preprov.model.pools import LeadTime, Mode, Node, Standby
 from preprov.planning.caps import Allowance
 from preprov.planning.offers import Choice
-from preprov.planning.scaledown import Fate, disruption_budget, fate
+from preprov.planning.scaledown import Fate, fate
 from preprov.planning.situation import LOWER, Decision, Move, Situation
 from preprov.planning.stock import PlannedStock
 from preprov.planning.supply import billing_start
@@ -30,11 +30,10 @@ def decide(s: Situation, allowance: Allowance) -> Decision:
     _launch(s, d, allowance)
     raised = bool(d.moves)
     if not raised and not s.inputs.reacts:
-        _end_running(s, d)
-    _end_standby(s, d)
+        _end_running(s, d, allowance)
+    _end_standby(s, d, allowance)
     _drain(s, d)
     _remark(s, d)
-    d.notes.extend(allowance.notes)
     if s.inputs.halted:
         d.moves.clear()
         d.running, d.standby = s.supply.running_size, list(s.supply.standby)
@@ -182,12 +181,11 @@ def _level(size: float) -> int:
 # --------------------------------------------------------------------------- ends
 
 
-def _end_running(s: Situation, d: Decision) -> None:
+def _end_running(s: Situation, d: Decision, allowance: Allowance) -> None:
     """Vote on idle nodes beyond the target; give up those whose vote has held, to the cheapest state."""
     top = d.running
     left = {g.name: sum(n.group == g.name for n in s.supply.ready) for g in s.inputs.pool.groups}
     stock = _stock(s, d)
-    most = disruption_budget(s.inputs.pool, s.inputs.now)
     unnamed: dict[str, int] = {}
     for node in _given_up_first(s):
         size = s.supply.size[node.node_id]
@@ -201,7 +199,7 @@ def _end_running(s: Situation, d: Decision) -> None:
         states = _allowed_states(s, d, node)
         course = _fate(s, node, target, top - size, states=states, instead=state)
         stock.take(node, course.instead)
-        if _vote(s, d, node, course, top, size, paid_for=True, allowed=len(d.moves) < most):
+        if _vote(s, d, node, course, top, size, allowance, paid_for=True):
             d.running -= size
         left[node.group] -= 1
         top -= size
@@ -213,7 +211,7 @@ def _stock(s: Situation, d: Decision) -> PlannedStock:
     return PlannedStock(d.standby, s.optimum, s.inputs.now, s.horizon.window(s.tick_s))
 
 
-def _end_standby(s: Situation, d: Decision) -> None:
+def _end_standby(s: Situation, d: Decision, allowance: Allowance) -> None:
     """Give up standby nodes that cost more to keep than to launch anew, the slowest tier first."""
     target = s.existing(s.reference.lead)
     top = d.running + s.supply.sizes(d.standby)
@@ -226,7 +224,7 @@ def _end_standby(s: Situation, d: Decision) -> None:
             course = _fate(s, node, target, top - size, states=(), now_in=node.standby, instead=instead)
             if course.state is Standby.COLD:
                 stock.take(node, node.standby, -1)
-                if _vote(s, d, node, course, top, size, paid_for=False):
+                if _vote(s, d, node, course, top, size, allowance, paid_for=False):
                     d.standby.remove(node)
         top -= size
 
@@ -238,9 +236,9 @@ def _vote(
     course: Fate,
     top: float,
     size: float,
+    allowance: Allowance,
     *,
     paid_for: bool,
-    allowed: bool = True,
 ) -> bool:
     """Cast or keep the vote; True if the node is given up now."""
     now = s.inputs.now
@@ -249,8 +247,9 @@ def _vote(
     at = since + timedelta(seconds=course.hold_s)
     if paid_for:
         at = max(at, billing_start(node) + timedelta(seconds=node.offering.minimum_billing_s))
-    if s.inputs.mode is Mode.FLOOR or at > now or not allowed:
+    if s.inputs.mode is Mode.FLOOR or at > now or not allowance.gives_up():
         return False
+    allowance.given_up()
     d.moves.append(
         Move(
             LOWER[course.instead],

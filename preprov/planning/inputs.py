@@ -15,6 +15,7 @@ from preprov.model.plans import CapacityPlan
 from preprov.model.pools import Mode, Override, Pool, PoolObservation
 from preprov.model.reservations import Reservation
 from preprov.model.resources import ZERO, Resources
+from preprov.planning.lately import Lately
 from preprov.planning.leads import Leads
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind, Mix
@@ -102,6 +103,7 @@ class PlanInputs:
         interruptions: offering key -> interruptions per running hour, of spot nodes.
         rework_s: seconds of work that an interruption loses, expected.
         shared: limits across pools, with what the others have of them.
+        lately: what counts against ramps and disruption budgets.
         held: the optimum that the last plan went by; it is found anew if the inputs moved.
         found: an optimum that was found just now, jointly with other pools, and why; comes before `held`.
         optimise: False = by rule of thumb alone (base stock and break-even), as when the solver fails.
@@ -129,6 +131,7 @@ class PlanInputs:
     waiting: Resources = ZERO
     spent_today_usd: float = 0.0
     launched_last_minute: int = 0
+    lately: Lately = field(default_factory=Lately)
     forecast_id: str = ""
     source_age_s: float = 0.0
     largest: Resources | None = None
@@ -158,9 +161,11 @@ class PlanOutcome:
     Attributes:
         votes: for scale-down (nodes not named lose theirs). optimum: that it went by; hand it in as `held`.
         binding: quotas, budgets and guards that keep the pool from having what it wants, now or later.
+        later: a ramp or a disruption budget leaves something for the next minute.
     """
 
     plan: CapacityPlan
     votes: Mapping[str, datetime]
     optimum: Optimum | None = field(default=None, compare=False)
     binding: tuple[str, ...] = ()
+    later: bool = False

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from preprov.contracts import PriceBook
@@ -114,7 +115,7 @@ def choice_of(inputs: PlanInputs, group: Group, offering: Offering, typical: Res
         offering=offering,
         usd=usd,
         lead=lead,
-        standby_usd={s: _standby_price(inputs.prices, group, offering, s, inputs) for s in kept},
+        standby_usd={s: standby_price(inputs.prices, group, offering, s, inputs.now) for s in kept},
         standby_lead={s: leads(group.name, offering, s) for s in kept},
         share=min(shares) if shares else usable[0],
         cores=offering.allocatable.cpu,
@@ -148,12 +149,13 @@ def risk_usd(
     return per_hour * ((1.0 if usd is None else usd) + waiting) * (lead.mean_s + rework_s) / 3600.0
 
 
-def _standby_price(prices: PriceBook, group: Group, offering: Offering, state: Standby, inputs: PlanInputs) -> float:
+def standby_price(prices: PriceBook, group: Group, offering: Offering, state: Standby, now: datetime) -> float:
+    """USD per hour of a node kept in that state; a share of a running one where none is known."""
     known = group.standby_usd_per_hour.get(state)
     if known is None:
-        known = prices.standby_usd_per_hour(offering, state, inputs.now)
+        known = prices.standby_usd_per_hour(offering, state, now)
     if known is None:
-        running = prices.usd_per_hour(offering, inputs.now)
+        running = prices.usd_per_hour(offering, now)
         known = STANDBY_SHARE[state] * (1.0 if running is None else running)
     return known
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from preprov.model.pools import Standby
 from preprov.planning.courses import Setting, terms_of
 from preprov.planning.inputs import SharedRoom
+from preprov.planning.lately import SPAN_S
 from preprov.planning.levels import COLD, RUN, STATES, levels_of
 from preprov.planning.master import Problem, Solution, solve
 from preprov.planning.need import NO_PRICE_LEVEL, upper_quantile
@@ -90,7 +91,7 @@ def _part(s: Situation, index: int) -> Part:
     )
     groups = s.inputs.pool.groups
     of_group = np.array([[g.name for g in groups].index(c.group.name) for c in choices])
-    passes = max(horizon.step_s / s.tick_s, 1.0)
+    passes = horizon.step_s / (SPAN_S if s.inputs.reacts else max(s.tick_s, SPAN_S))
     per_minute = s.inputs.pool.guards.max_launches_per_minute
     launches = [
         min(g.max_step * passes, np.inf if per_minute is None else per_minute * horizon.step_s / 60) for g in groups

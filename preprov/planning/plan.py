@@ -99,12 +99,13 @@ def make_plan(inputs: PlanInputs) -> PlanOutcome:
         basis=basis,
     )
     votes = {node: since for m in made for node, since in m.d.votes.items()}
-    return PlanOutcome(plan, votes, _whole(parts), _binding(parts, allowance))
+    return PlanOutcome(plan, votes, _whole(parts), _binding(parts, allowance), allowance.later)
 
 
 def _decided(s: Situation, allowance: Allowance) -> _Made:
     d = decide(s, allowance)
-    vacate(s, d)
+    vacate(s, d, allowance)
+    d.notes.extend(allowance.notes)
     later, owners = later_moves(s, d)
     costs = price_moves(s, d.moves, later, owners)
     words = Words(s, priced=all(c.usd is not None for c in s.choices))

@@ -10,7 +10,7 @@ from preprov.planning.need import upper_quantile
 from preprov.planning.scaledown import Fate
 from preprov.planning.situation import Decision, Move, Situation
 
-_WORD = {Standby.RUNNING: "keep", Standby.HIBERNATED: "hibernate", Standby.STOPPED: "stop", Standby.COLD: "end"}
+WORDS = {Standby.RUNNING: "keep", Standby.HIBERNATED: "hibernate", Standby.STOPPED: "stop", Standby.COLD: "end"}
 
 
 class Words:
@@ -57,7 +57,7 @@ class Words:
             kept = [n for n in self.s.supply.standby if n.group == m.choice.group.name and n.standby is m.state]
             out["kept"] = float(len(kept))
         if m.fate is not None:
-            out |= {f"cost_{_WORD[k]}": round(v, 6) for k, v in sorted(m.fate.costs.items())}
+            out |= {f"cost_{WORDS[k]}": round(v, 6) for k, v in sorted(m.fate.costs.items())}
             out |= {"hold_s": round(m.fate.hold_s, 1), "break_even_s": round(m.fate.break_even_s, 1)}
         return out
 
@@ -94,7 +94,7 @@ class Words:
         )
 
     def _end(self, m: Move, course: Fate) -> str:
-        options = ", ".join(f"{_WORD[k]} {v:.3f}" for k, v in sorted(course.costs.items(), key=lambda kv: kv[1]))
+        options = ", ".join(f"{WORDS[k]} {v:.3f}" for k, v in sorted(course.costs.items(), key=lambda kv: kv[1]))
         needed = int(self.s.cold_target()[0])
         ahead = f"{needed} needed" if m.at_s == 0 else f"not needed from {self.clock(m.at_s - course.hold_s)}"
         return (

@@ -8,11 +8,9 @@ the prediction holds and (1 + 1/lambda) times where it does not.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from preprov.model.pools import Pool, Standby
+from preprov.model.pools import Standby
 from preprov.planning.offers import Choice
 
 LAMBDA: Final = 0.5
@@ -39,10 +37,36 @@ class Fate:
     costs: Mapping[Standby, float]
 
 
-def disruption_budget(pool: Pool, now: datetime) -> float:
-    """Nodes that may be given up at once, by the disruption budgets of this hour, each in its own zone."""
-    budgets = [w.nodes for w in pool.disruptions if w.window.contains(now.astimezone(ZoneInfo(w.zone or pool.zone)))]
-    return float(min(budgets, default=float("inf")))
+@dataclass(frozen=True, slots=True)
+class Return:
+    """What it takes to have a node back that was put away, should it be wanted after all.
+
+    Attributes:
+        chance: that it is. back_s: of running that its way back is billed. late_s: that work waits for it.
+        rate: USD per hour of running. cores: that wait. shortage_usd: per core-hour of waiting.
+    """
+
+    chance: float
+    back_s: float
+    late_s: float
+    rate: float
+    cores: float
+    shortage_usd: float
+
+    @property
+    def hold_s(self) -> float:
+        """Disuse after which keeping it on has cost half of its way back and the waiting for it (ski rental)."""
+        return self.chance * (LAMBDA * self.back_s + self.cores * self.shortage_usd / self.rate * self.late_s)
+
+    @property
+    def usd(self) -> float:
+        """Of the way back, in expectation."""
+        return self.chance * self.rate * self.back_s / _HOUR
+
+    @property
+    def wait_core_h(self) -> float:
+        """Of waiting for it, in expectation."""
+        return self.chance * self.cores * self.late_s / _HOUR
 
 
 def fate(

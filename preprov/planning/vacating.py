@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Mode, Node, Standby
-from preprov.planning.scaledown import MAX_HOLD_S, MIN_HOLD_S, disruption_budget, fate
+from preprov.planning.caps import Allowance
+from preprov.planning.scaledown import MAX_HOLD_S, MIN_HOLD_S, fate
 from preprov.planning.situation import Decision, Move, Situation
 
 Array: TypeAlias = NDArray[Any]
 _EPS: Final = 1e-6
 
 
-def vacate(s: Situation, d: Decision) -> None:
+def vacate(s: Situation, d: Decision, allowance: Allowance) -> None:
     """Vote on busy nodes beyond the target, and drain those whose vote has held; adds to the decision."""
     if s.inputs.mode is not Mode.FULL or s.inputs.halted or any(m.kind.raises for m in d.moves):
         return
@@ -31,7 +32,7 @@ def vacate(s: Situation, d: Decision) -> None:
     gone = {i for m in d.moves for i in m.node_ids}
     there = [n for n in s.supply.ready if n.node_id not in gone]
     left = {g.name: sum(n.group == g.name for n in there) for g in s.inputs.pool.groups}
-    target, top, allowed = s.cold_target(), d.running, _allowed(s, d)
+    target, top = s.cold_target(), d.running
     least = ceil(_used(s, busy) - _EPS)
     for node in sorted(busy, key=lambda n: (s.inputs.busy_until[n.node_id], n.node_id)):
         size = s.supply.size[node.node_id]
@@ -46,8 +47,8 @@ def vacate(s: Situation, d: Decision) -> None:
         d.votes[node.node_id] = since
         top -= size
         left[node.group] -= 1
-        if since + timedelta(seconds=hold_s) <= s.inputs.now and allowed > 0:
-            allowed -= 1
+        if since + timedelta(seconds=hold_s) <= s.inputs.now and allowance.gives_up():
+            allowance.given_up()
             d.moves.append(_drained(s, node, over_s))
 
 
@@ -59,11 +60,6 @@ def _used(s: Situation, busy: Sequence[Node]) -> float:
         if r.node_id in shares:
             shares[r.node_id] += max(x.amount.share_of(rooms[r.node_id], s.inputs.pool.binding) for x in r.segments)
     return sum(s.supply.size[n] * min(share or 1.0, 1.0) for n, share in shares.items())
-
-
-def _allowed(s: Situation, d: Decision) -> float:
-    """Nodes that the disruption budgets of this hour leave after what is given up already."""
-    return disruption_budget(s.inputs.pool, s.inputs.now) - sum(m.count for m in d.moves if not m.kind.raises)
 
 
 def _hold_s(s: Situation, node: Node) -> float:

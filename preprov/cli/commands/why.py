@@ -72,6 +72,11 @@ def _tell(app: "App", command: str, story: "Story", tz: str | None, output: Outp
     _tell_more(story, zone)
 
 
+def _usd(amount: float) -> str:
+    """What is done between plans costs fractions of a cent."""
+    return f"{amount:.2f} USD" if amount == 0 or abs(amount) >= 1 else f"{amount:.4f} USD"
+
+
 def _tell_more(story: "Story", zone: str) -> None:
     """Forecast, alternatives, and what came of it."""
     for f in story.foretold:
@@ -82,7 +87,7 @@ def _tell_more(story: "Story", zone: str) -> None:
         typer.echo(f"  foretold for {hour}, cores: {cores}{f' ({parts})' if parts else ''}; {came}")
     for plan in story.plans[:3]:
         for a in plan.alternatives:
-            cost = "no price" if a.cost_usd is None else f"{a.cost_usd:.2f} USD"
+            cost = "no price" if a.cost_usd is None else _usd(a.cost_usd)
             waits = f"{a.wait_core_hours:.2f} core-h waiting"
             typer.echo(f"  plan {plan.plan_id} instead of {a.name}: {cost}, {waits}; {a.why_not}")
     for o in story.outcomes:

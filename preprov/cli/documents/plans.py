@@ -94,7 +94,9 @@ class PlanBasis(Part):
 
     model_config = ConfigDict(extra="allow")
 
-    solver: str = Field(description="highs, dynamic programme (nothing was scarce), or greedy.")
+    solver: str = Field(
+        description="highs, dynamic programme (nothing was scarce), greedy, or reaction (between plans)."
+    )
     solved: bool = Field(description="False: the optimum found for an earlier plan is held.")
     because: str = Field(description="What made it solve anew, or why not.")
     gap: float | None = Field(default=None, description="Share of the cost that a better plan could save at most.")

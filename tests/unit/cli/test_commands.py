@@ -8,7 +8,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from preprov.app import open_app
+from preprov.model.plans import ActionRecord, CapacityPlan
+from preprov.model.pools import Mode
+from preprov.model.resources import Resources
+from preprov.planning.reaction import react
 from tests.unit.cli.conftest import nights
+from tests.unit.planning.test_reaction import nodes, situation
 
 SCHEMAS = Path(__file__).resolve().parents[3] / "docs" / "reference" / "schemas"
 
@@ -170,6 +176,27 @@ def test_why_of_nothing_known_is_an_error(preprov):
     preprov("init")
     for words in (("node", "nobody"), ("run", "nothing"), ("action", "none")):
         assert preprov("why", *words).code == 2
+
+
+def test_what_was_done_between_plans_is_told_with_what_it_was_chosen_over(preprov):
+    preprov("init")
+    found = react(situation(nodes(hibernated=2), waiting=Resources(cpu=32.0)))
+    told = found.explain(found.actions)
+    (start,) = told.actions
+    plan = CapacityPlan(
+        "plan", "laptop", Mode.FULL, start.at, start.at, told.actions, cost_usd=told.usd, alternatives=told.alternatives
+    )
+    with open_app() as app:
+        app.ctx.ports.plans.save(plan)
+        app.ctx.ports.audit.record(ActionRecord(start, "laptop", "plan", "me", start.at, "done", "", start.node_ids))
+    for words in (("action", start.action_id), ("node", start.node_ids[0])):
+        story = valid(preprov("why", *words, "-o", "json").json)
+        assert story["plans"][0]["actions"][0]["cost_usd"] == start.cost_usd > 0
+        assert [a["cost_usd"] for a in story["plans"][0]["alternatives"]] == [a.cost_usd for a in told.alternatives]
+        text = preprov("why", *words).out
+        assert f"{start.cost_usd:+.4f} USD within" in text
+        for a in told.alternatives:
+            assert f"instead of {a.name}: {a.cost_usd:.4f} USD, {a.wait_core_hours:.2f} core-h waiting" in text
 
 
 def test_a_backtest_of_demand_with_its_peers(preprov, tmp_path):

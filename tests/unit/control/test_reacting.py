@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from preprov.contracts import Capabilities
-from preprov.control.gathering import reacts
-from preprov.control.reacting import Surprises
+from preprov.control.gathering import current_leads, reacts
+from preprov.control.observing import observe
+from preprov.control.reacting import Surprises, reaction
 from preprov.model.plans import ActionKind
-from preprov.model.pools import LeadTime, Objective, Pool, Standby
+from preprov.model.pools import LeadTime, Mode, Objective, Pool, Standby, Window
 from preprov.sim.cloud import Faults, SimCloud
 from tests.unit.control.world import START, dag, make_pool, make_world, task
 
@@ -43,6 +44,18 @@ def test_what_was_more_than_a_week_ago_no_longer_counts():
     assert seen.at(0.9) == 0
 
 
+def test_surprises_are_kept_ready_for_at_the_level_of_what_would_be_launched():
+    (group,) = make_pool().groups
+    (one,) = group.offerings
+    cheap = replace(group, name="cheap", offerings=(replace(one, instance_type="cheap", usd_per_hour=0.02),))
+    dear = replace(group, name="dear", offerings=(replace(one, usd_per_hour=0.8),))
+    for groups, kept in (((dear, cheap), 3), ((dear,), 0)):
+        world = make_world(make_pool(groups=groups))
+        world.ctx.memo["p", "surprises"] = (world.clock.now(), noted(48, nodes=3, share=0.05))
+        ctx, pool = world.ctx, world.pool
+        assert reaction(ctx, pool, observe(ctx, pool), current_leads(ctx, pool), tick_s=5).wanted == kept
+
+
 def test_reactions_note_what_came_as_they_go():
     world = make_world(make_pool(objective=Objective(hit_rate=0.9)))
     for number in range(4):
@@ -63,6 +76,16 @@ def test_a_wave_that_has_come_is_not_foreseen_any_more():
     world.run_for(300, every=5, plan_every=60)
     launched = [r for r in world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.LAUNCH]
     assert sum(len(r.node_ids) for r in launched if r.result == "done") == 5
+
+
+@pytest.mark.parametrize(("mode", "launched"), [(Mode.FLOOR, 0), (Mode.FULL, 1)])
+def test_outside_its_window_a_pool_in_mode_floor_raises_nothing_between_plans_either(mode: Mode, launched: int):
+    """It is one o'clock in UTC, two in Berlin."""
+    world = make_world(make_pool(mode=mode, zone="Europe/Berlin", window=Window(start_s=0, end_s=7200)))
+    world.submit(dag("d", task("t", seconds=600, cpu=4)))
+    world.run_for(60, every=5)
+    rows = [r for r in world.ctx.ports.audit.records("p") if r.action.kind is ActionKind.LAUNCH and r.result == "done"]
+    assert len(rows) == launched
 
 
 class Slow(SimCloud):

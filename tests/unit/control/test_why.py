@@ -9,7 +9,7 @@ from preprov.control.passes import pool_pass
 from preprov.control.why import why_action, why_node, why_run
 from preprov.model.errors import ConfigError
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Guards, Offering
+from preprov.model.pools import Guards, LeadTime, Offering, Standby
 from preprov.model.resources import Resources
 from tests.unit.control.world import dag, make_pool, make_world, task
 
@@ -23,6 +23,76 @@ def night(make_world):
     world.run_for(300, react=False)
     world.run_for(2700)
     return world, run
+
+
+LADDER = frozenset({Standby.RUNNING, Standby.HIBERNATED, Standby.STOPPED})
+
+
+def reacting(**changes):
+    """A pool in which nodes wake and sleep between plans, after two waves a quarter of an hour apart and a night."""
+    lead = {Standby.COLD: LeadTime(60, 90), Standby.STOPPED: LeadTime(30, 45), Standby.HIBERNATED: LeadTime(10, 20)}
+    pool = make_pool(**changes)
+    world = make_world(replace(pool, groups=(replace(pool.groups[0], standby_states=LADDER, lead=lead),)))
+    for number in range(2):
+        world.submit(dag(f"wave-{number}", *(task(f"t{i}", cpu=4, seconds=60) for i in range(3))))
+        issue_forecast(world.ctx, world.pool, step_seconds=3600)
+        world.run_for(900, every=5, plan_every=60)
+    world.run_for(3600, every=30, plan_every=60)
+    return world
+
+
+def carried_out(world):
+    return [
+        r for r in world.ctx.ports.audit.records("p") if r.result == "done" and r.action.kind is not ActionKind.HOLD
+    ]
+
+
+@pytest.mark.slow
+def test_every_action_between_plans_is_told_with_its_cost_and_what_it_was_chosen_over():
+    world = reacting()
+    told = {}
+    for r in carried_out(world):
+        story = why_action(world.ctx, r.action.action_id)
+        (plan,) = story.plans
+        assert r.action.cost_usd is not None
+        assert "USD" in r.action.reason
+        assert plan.alternatives
+        assert all(a.cost_usd is not None and "against this" in a.why_not for a in plan.alternatives if plan.basis)
+        told.setdefault((r.action.kind, plan.basis["solver"]), []).append((r, plan))
+    reactions = {kind: rows for (kind, solver), rows in told.items() if solver == "reaction"}
+    assert {ActionKind.START, ActionKind.HIBERNATE} <= reactions.keys()
+    for r, plan in reactions[ActionKind.START]:
+        names = [a.name for a in plan.alternatives]
+        assert names == ["leave as it is: wake when work waits", "leave as it is: launch cold when work waits"]
+        assert r.action.numbers["saves_core_hours"] > 0
+        assert all(a.wait_core_hours > plan.expected_wait_core_hours for a in plan.alternatives)
+    for r, plan in reactions[ActionKind.HIBERNATE]:
+        assert "keep running" in [a.name for a in plan.alternatives]
+        assert r.action.cost_usd < 0
+        (on,) = [a for a in plan.alternatives if a.name == "keep running"]
+        assert plan.cost_usd - on.cost_usd == pytest.approx(r.action.cost_usd, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_node_and_a_run_are_told_whole_where_nodes_wake_between_plans():
+    world = reacting()
+    started = next(r for r in carried_out(world) if r.action.kind is ActionKind.START)
+    story = why_node(world.ctx, started.node_ids[0])
+    assert all(p.alternatives and p.cost_usd is not None for p in story.plans)
+    assert story.foretold
+    second = world.ctx.ports.work.runs("p")[-1]
+    story = why_run(world.ctx, second.run_id)
+    assert [f.forecast_id != "" for f in story.foretold] == [True]
+    assert story.foretold[0].came is not None
+    nodes = {t.node_id for t in world.ctx.ports.work.task_runs([second.run_id])}
+    assert {o.node_id for o in story.outcomes} == nodes
+    assert all(p.alternatives for p in story.plans)
+
+
+def test_a_run_of_which_nobody_foretold_or_saw_anything_says_nothing_of_that():
+    world = make_world()
+    (run,) = world.submit(dag("etl", task("a")))
+    assert why_run(world.ctx, run.run_id).foretold == ()
 
 
 def launches(world):
@@ -71,6 +141,10 @@ def test_a_run_is_told_with_what_brought_its_node_up(night):
     assert any(e.what.startswith("launch 1") for e in story.events)
     assert story.plans
     assert story.ahead is None
+    (hour,) = story.foretold
+    assert (hour.forecast_id != "", hour.came) == (True, 2)
+    (node,) = story.outcomes
+    assert node.tasks == 2
 
 
 def test_a_run_that_is_not_over_is_told_when_it_should_end_and_what_it_waits_for():

@@ -416,3 +416,13 @@ def test_two_groups_with_two_tiers_carry_out_what_was_planned():
     assert sum(ready[295].values()) == 0
     starts = [s for s in cloud.stretches(clock.now()) if s.state is Standby.STOPPED]
     assert starts, "what was between the waves was kept stopped"
+
+
+def test_the_optimum_counts_on_as_many_launches_as_may_be_made_within_a_minute():
+    """Two a minute are ten in a step where nodes wake between plans, and two where a plan a step is all that acts."""
+    p = pool(group(max_step=2))
+    demand = steps(wave(height=160.0, begin=12), samples=4)
+    slow, quick = (solved(inputs(demand, pool_=p, reacts=reacts)) for reacts in (False, True))
+    assert slow.running[8] > 0
+    assert quick.running[8] == 0
+    assert max(np.diff(slow.running[:14])) == 2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Guards, LeadTime, Mode, Objective, Offering, Override, Phase, Standby, Window, Within
 from preprov.model.resources import Resources
+from preprov.planning.lately import Lately
 from preprov.planning.plan import fingerprint, make_plan
 from tests.unit.planning.pools import (
     LADDER,
@@ -219,6 +220,18 @@ def test_a_disruption_budget_limits_what_is_given_up_at_once():
     kept = make_plan(inputs(None, *nodes, votes=votes, pool_=none))
     assert due(kept.plan) == []
     assert set(kept.votes) == set("abc")
+    assert kept.later
+    assert any("disruption budget 0" in n for n in kept.plan.notes)
+    going = make_plan(inputs(None, *nodes, votes=votes, pool_=one, lately=Lately(given_up=frozenset({"d"}))))
+    assert due(going.plan) == []
+
+
+def test_a_disruption_budget_is_for_nodes_in_standby_too():
+    votes = {n: NOW - timedelta(days=1) for n in "abc"}
+    kept = [node(n, Phase.STOPPED) for n in "abc"]
+    p = pool(group(states=LADDER), disruptions=(Within(1),))
+    assert count(due(make_plan(inputs(None, *kept, votes=votes, pool_=p)).plan, *ENDS)) == 1
+    assert count(due(make_plan(inputs(None, *kept, votes=votes, pool_=replace(p, disruptions=()))).plan, *ENDS)) == 3
 
 
 # --------------------------------------------------------------------------- caps
@@ -242,6 +255,14 @@ def test_a_guard_caps_a_raise_and_is_named(guards, allowed, name):
 def test_the_step_of_a_group_caps_a_raise():
     plan = make_plan(inputs(steps([160.0] * 72), pool_=pool(group(max_step=2)))).plan
     assert count(due(plan)) == 2
+
+
+def test_what_was_raised_within_the_last_minute_is_part_of_the_step():
+    given_ = inputs(steps([160.0] * 72), pool_=pool(group(max_step=3)), lately=Lately({"g": 2}))
+    outcome = make_plan(given_)
+    assert count(due(outcome.plan)) == 1
+    assert outcome.later
+    assert not make_plan(replace(given_, pool=pool(group(max_step=50)))).later
 
 
 def test_a_cap_ends_nothing():

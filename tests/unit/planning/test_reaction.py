@@ -9,18 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.plans import ActionKind
-from preprov.model.pools import LeadTime, Mode, Node, Objective, Override, Phase, PoolObservation, Standby, Within
+from preprov.model.pools import (
+    Guards,
+    LeadTime,
+    Mode,
+    Node,
+    Objective,
+    Override,
+    Phase,
+    Pool,
+    PoolObservation,
+    Standby,
+    Within,
+)
 from preprov.model.reference import reference_offering, reference_pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.time import from_epoch
 from preprov.planning.leads import Leads
 from preprov.planning.optimum import Optimum, Signals
 from preprov.planning.prices import TablePriceBook
-from preprov.planning.reaction import ReactionInputs, Soon, react
+from preprov.planning.reaction import Reaction, ReactionInputs, Soon, react
 
 NOW = from_epoch(1_770_000_000.0)
 POOL = reference_pool("p", mode=Mode.FULL, max_nodes=50)
 OFFERING = reference_offering()
+KEY = ("reference", OFFERING.key)
 OFFSETS = np.arange(1, 61) * 10.0
 
 
@@ -50,8 +63,7 @@ def optimum(running: int = 0, hibernated: int = 0, stopped: int = 0) -> Optimum:
     counts = {Standby.RUNNING: running, Standby.HIBERNATED: hibernated, Standby.STOPPED: stopped}
     signals = Signals(NOW, 300, np.zeros((2, 72)))
     total = running + hibernated + stopped
-    key = ("reference", OFFERING.key)
-    nodes = {key: {s: steps * n for s, n in counts.items()}}
+    nodes = {KEY: {s: steps * n for s, n in counts.items()}}
     return Optimum(signals, steps * running, steps * total, nodes, "", 0, 0, 0)
 
 
@@ -154,6 +166,69 @@ def test_a_disruption_budget_is_for_all_that_is_given_up_together():
     pool = replace(POOL, disruptions=(Within(1),))
     found = react(situation(there, idle=idle, optimum=optimum(hibernated=2), pool=pool))
     assert sum(kinds(found).values()) == 1
+
+
+(ONLY,) = POOL.groups
+DEAR = replace(
+    ONLY, name="dear", standby_states=frozenset({Standby.RUNNING}), lead={Standby.COLD: LeadTime(400.0, 400.0)}
+)
+CHEAP = replace(
+    ONLY, name="cheap", offerings=(replace(OFFERING, instance_type="cheap", usd_per_hour=OFFERING.usd_per_hour / 2),)
+)
+TWO = replace(POOL, groups=(DEAR, CHEAP))
+
+
+def two(there: tuple[Node, ...] = (), soon: Soon = CALM, pool: Pool = TWO, **more: object) -> ReactionInputs:
+    """Of two groups: the dear one named first has no standby states and is slow."""
+    more = {"leads": Leads(pool), **more}
+    return situation(there, soon, pool=pool, prices=TablePriceBook.from_pools([pool]), **more)
+
+
+def launched(found: Reaction) -> dict[str, int]:
+    return {a.group: a.count for a in found.actions if a.kind is ActionKind.LAUNCH}
+
+
+def test_the_way_that_counts_is_that_of_the_group_in_which_the_reference_is():
+    key = ("cheap", CHEAP.offerings[0].key, Standby.COLD)
+    learnt = Leads(TWO, {key: LeadTime(77.0, 77.0)})
+    assert react(two(leads=learnt)).lead_s == 77.0
+
+
+def test_where_one_group_is_full_the_next_dearer_one_is_launched_in():
+    full = replace(TWO, groups=(DEAR, replace(CHEAP, max_nodes=2)))
+    waits = Resources(cpu=16.0 * 5)
+    assert launched(react(two(waiting=waits))) == {"cheap": 5}
+    assert launched(react(two(waiting=waits, pool=full))) == {"cheap": 2, "dear": 3}
+    step = replace(TWO, groups=(replace(DEAR, max_step=2), replace(CHEAP, max_step=1)))
+    assert launched(react(two(waiting=waits, pool=step))) == {"cheap": 1, "dear": 2}
+    assert launched(react(two(waiting=waits, pool=replace(full, guards=Guards(max_nodes=4))))) == {
+        "cheap": 2,
+        "dear": 2,
+    }
+
+
+def test_the_next_group_is_launched_in_for_its_own_way_and_in_its_own_size():
+    half = replace(OFFERING, instance_type="half", usd_per_hour=OFFERING.usd_per_hour, capacity=Resources(8.0, 32.0))
+    small = replace(DEAR, name="small", offerings=(half,), lead={Standby.COLD: LeadTime(100.0, 100.0)})
+    pool = replace(TWO, groups=(small, replace(CHEAP, max_nodes=1, lead={Standby.COLD: LeadTime(300.0, 300.0)})))
+    assert launched(react(two(waiting=Resources(cpu=48.0), pool=pool))) == {"cheap": 1, "small": 4}
+    assert launched(react(two(soon=rising(48.0, at_s=250.0), pool=pool))) == {"cheap": 1}, "the quicker one has time"
+
+
+def test_what_could_be_had_lately_comes_first():
+    key = ("cheap", CHEAP.offerings[0].key)
+    none = Leads(TWO, insufficient={key: NOW + timedelta(minutes=5)})
+    assert launched(react(two(waiting=Resources(cpu=16.0), leads=none))) == {"dear": 1}
+
+
+def test_an_idle_node_is_put_away_by_the_way_back_in_its_own_group():
+    there = tuple(replace(n, group="cheap", offering=CHEAP.offerings[0]) for n in nodes(ready=1))
+    idle = {n.node_id: NOW - timedelta(hours=1) for n in there}
+    best = replace(optimum(), nodes={("cheap", CHEAP.offerings[0].key): optimum(hibernated=1).nodes[KEY]})
+    soon = rising(16.0, at_s=200.0)
+    assert kinds(react(two(there, soon, idle=idle, optimum=best))) == {ActionKind.HIBERNATE: 1}
+    only = replace(TWO, groups=(CHEAP, DEAR))
+    assert kinds(react(two(there, soon, idle=idle, optimum=best, pool=only))) == {ActionKind.HIBERNATE: 1}
 
 
 def test_what_was_foreseen_is_told_without_what_was_added_for_surprises():
