@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preprov import clocks, configfile, providing, sourcing
 from preprov.configfile.sources import FileSource, LiveSection
-from preprov.contracts import UNROUTED, Clock, IngestResult
+from preprov.contracts import UNROUTED, Clock, IngestResult, Reject
 from preprov.control.context import Context, Tenant
 from preprov.control.ingesting import ingest_work
 from preprov.control.routing import Route, Router
@@ -25,13 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class App:
-    """A wired preprov: settings, configuration, store and the context of its use cases."""
+    """A wired preprov: settings, configuration, store and the context of its use cases.
+
+    Attributes:
+        aside: sources that were read once and are configured no more: what they told counts for nothing.
+    """
 
     settings: Settings
     config: configfile.ConfigFile
     store: "Store"
     ctx: Context
     speed: float = 1.0
+    aside: tuple[str, ...] = ()
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -55,7 +62,12 @@ class App:
 
     def reader(self, section: LiveSection) -> Reader:
         """What reads such a place again and again."""
-        return Reader(self.ctx, sourcing.live_source(section, self.ctx.clock), self.router(section), section.every)
+        source, path = sourcing.live_source(section, self.ctx.clock), self.rejects_path(section.name)
+        return Reader(self.ctx, source, self.router(section), section.every, partial(_keep_rejects, path))
+
+    def rejects_path(self, source: str) -> Path:
+        """Where rows of a source are kept that could not be read: those of the last pass that had any."""
+        return self.settings.home / "rejects" / "sources" / f"{source}.rejects.jsonl"
 
     def router(self, section: LiveSection) -> Router:
         """Where its work goes."""
@@ -127,6 +139,7 @@ def open_app(
     )
     try:
         ports = store.ports()
+        aside = ports.sources.count_only([s.name for s in config.source])
         for name, zone in ports.work.pools().items():
             if name not in configured:
                 configured[name] = replace(reference_pool(name), zone=zone)
@@ -152,9 +165,17 @@ def open_app(
             n_samples=settings.samples,
             seed=settings.seed,
         )
-        yield App(settings, config, store, ctx, speed)
+        yield App(settings, config, store, ctx, speed, aside)
     finally:
         store.close()
+
+
+def _keep_rejects(path: Path, rejects: Sequence[Reject]) -> str:
+    from preprov.sources.rejects import rejects_file
+
+    with rejects_file(path) as file:
+        file.write(rejects)
+    return str(path)
 
 
 def _prices(

@@ -106,13 +106,15 @@ def _airflow(section: AirflowSection) -> "AirflowSettings":
 
 
 def _prefect(section: PrefectSection, clock: Clock) -> LiveSource:
-    from preprov.sources.prefect import PrefectSettings, PrefectSource
+    from preprov.sources.prefect import PrefectSettings, PrefectSource, Secrets
 
-    key = section.key
+    key, auth = section.key, section.auth
     settings = PrefectSettings(
         name=section.name,
         url=section.url,
-        key=None if key is None else lambda: key.read("key"),
+        secrets=Secrets(
+            None if key is None else lambda: key.read("key"), None if auth is None else lambda: auth.read("auth")
+        ),
         tenant=section.tenant,
         requests_per_second=section.requests_per_second,
         history_days=section.history_days,

@@ -59,6 +59,11 @@ def opened(command: str, output: Output = Output.TABLE, **kwargs: Any) -> Iterat
 
     configure()
     with open_app(**kwargs) as app:
+        if app.aside and not command.startswith("source "):
+            say(
+                f"source {', '.join(app.aside)}: not in preprov.toml, what it told counts for nothing; "
+                "preprov source remove, or rename"
+            )
         yield app
 
 

@@ -157,12 +157,14 @@ class PrefectSection(LiveSection):
     """A Prefect 3, read by its own client.
 
     Attributes:
-        url: of its API, with /api. key: of Prefect Cloud, or of a server that wants one.
+        url: of its API, with /api. key: of Prefect Cloud.
+        auth: `user:password` of a server of your own with basic authentication (PREFECT_SERVER_API_AUTH_STRING).
     """
 
     kind: Literal["prefect"]
     url: str
     key: Secret | None = None
+    auth: Secret | None = None
 
     @property
     def where(self) -> str:
@@ -173,6 +175,8 @@ class PrefectSection(LiveSection):
     def _complete(self) -> "PrefectSection":
         if not self.url.startswith(("http://", "https://")):
             raise ValueError("`url` must begin with http:// or https://")
+        if self.key is not None and self.auth is not None:
+            raise ValueError("`key` is for Prefect Cloud, `auth` for a server of your own: one of them")
         return self
 
 

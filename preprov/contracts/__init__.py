@@ -34,6 +34,7 @@ from preprov.contracts.live import (
     SourceStatus,
     SourceStore,
     SyncBatch,
+    kept_notes,
 )
 from preprov.contracts.pools import (
     ANOTHER_PREPROV,
@@ -161,4 +162,5 @@ __all__ = [
     "WindowStore",
     "WorkSource",
     "WorkStore",
+    "kept_notes",
 ]

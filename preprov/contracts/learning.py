@@ -63,8 +63,8 @@ class LeadObservation:
 class LeadTimeStore(Protocol):
     """What warming took."""
 
-    def add(self, observation: LeadObservation) -> None:
-        """Keep it. Idempotent by (node_id, came_from, at)."""
+    def add(self, *observations: LeadObservation) -> None:
+        """Keep them. Idempotent by (node_id, came_from, at)."""
         ...
 
     def observations(

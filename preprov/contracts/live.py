@@ -7,11 +7,11 @@ what comes again replaces what was there, and the same content again changes not
 little further than it strictly has to, instead of missing what was written late.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -211,6 +211,7 @@ class SourceStatus:
         read_at: when a pass last came to its end. tried_at: when one last began.
         error: why the last one did not, "" if it did.
         open, over: runs held; pools: where its work goes.
+        notes: (when a pass last said so, what a person should know), the newest last; of about a week.
     """
 
     source: str
@@ -222,6 +223,19 @@ class SourceStatus:
     open: int
     over: int
     pools: tuple[str, ...]
+    notes: tuple[tuple[datetime, str], ...] = ()
+
+
+_NOTES_KEPT: Final = timedelta(days=7)
+_MOST_NOTES: Final = 20
+
+
+def kept_notes(
+    before: Sequence[tuple[datetime, str]], said: Sequence[str], at: datetime
+) -> tuple[tuple[datetime, str], ...]:
+    """`SourceStatus.notes` after a pass that said this: a source may say a thing once only that stays so."""
+    old = [(when, text) for when, text in before if text not in said and at - when < _NOTES_KEPT]
+    return (*old, *((at, text) for text in dict.fromkeys(said)))[-_MOST_NOTES:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,12 +278,32 @@ class SourceStore(Protocol):
         """A pass begins."""
         ...
 
-    def ended(self, source: str, at: datetime, error: str = "") -> None:
-        """A pass came to its end, or broke off because of `error`."""
+    def ended(self, source: str, at: datetime, error: str = "", notes: Sequence[str] = ()) -> None:
+        """A pass came to its end, or broke off because of `error`; `notes`: what it said for people."""
         ...
 
     def rewind(self, source: str) -> None:
         """Forget the cursor and the notebook: the next pass reads everything again, and nothing is kept twice."""
+        ...
+
+    def count_only(self, names: Collection[str]) -> tuple[str, ...]:
+        """Leave aside, in this process, what sources of other names told: it is no work, schedule, limit or shape.
+
+        Returns the names of those that were read and are now aside. What `telling` keeps, under names with a slash or a
+        colon, counts always. A schedule of one that is aside may be declared by another.
+        """
+        ...
+
+    def forget(self, source: str) -> int:
+        """Drop all that a source told, its history too; returns how many runs."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Give all that a source told another name; it is read again from the beginning, and nothing is kept twice.
+
+        Raises:
+            StoreError: something is held under the new name already, or nothing under the old one.
+        """
         ...
 
     def statuses(self) -> tuple[SourceStatus, ...]:

@@ -9,12 +9,13 @@ import structlog
 from preprov.contracts import LeadObservation, RecallsLeads, Warmed
 from preprov.control.context import Context
 from preprov.model.errors import PoolError
-from preprov.model.pools import Group, Pool
-from preprov.planning.leads import once
+from preprov.model.pools import Group, Pool, Standby
+from preprov.planning.leads import KEPT, Telling, once
 
 log = structlog.get_logger(__name__)
 
 NOTHING: Final = "has no record of past warmings"
+_OLD: Final = f"older than the newest {KEPT} of its kind, of which alone is learnt"
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,22 @@ def _recall(ctx: Context, pool: Pool, group: Group, since: datetime) -> Recalled
         )
         for w in found.warmed
     ]
-    held = ctx.ports.leads.observations(group.provider)
-    before = once(held)
-    new = [o for o in once([*before, *told]) if o not in before]
-    for o in new:
-        ctx.ports.leads.add(o)
+    before = once(ctx.ports.leads.observations(group.provider))
+    known = {_which(o) for o in before}
+    fresh = [o for o in once([*before, *told]) if _which(o) not in known]
+    wanted = {_which(o) for o in Telling.of([*before, *fresh]).newest}
+    new = [o for o in fresh if _which(o) in wanted]
+    ctx.ports.leads.add(*new)
     oldest = min((o.at for o in told), default=None)
-    done = Recalled(group.name, len(told), len(new), len(told) - len(new), oldest, found.means, found.left_out)
+    old = ((_OLD, len(fresh) - len(new)),) if len(fresh) > len(new) else ()
+    left_out = (*found.left_out, *old)
+    done = Recalled(group.name, len(told), len(new), len(told) - len(fresh), oldest, found.means, left_out)
     log.info("lead times on record", pool=pool.name, group=group.name, found=done.found, new=done.new)
     return done
+
+
+def _which(o: LeadObservation) -> tuple[str, Standby, datetime]:
+    return o.node_id, o.came_from, o.at
 
 
 def _outcome(w: Warmed) -> str:

@@ -2,14 +2,14 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from preprov.contracts import UNROUTED, LiveSource, Progress
+from preprov.contracts import UNROUTED, LiveSource, Progress, Reject
 from preprov.control.context import Context
 from preprov.control.ingesting import RejectSink, forget, has_read
 from preprov.control.routing import Router
@@ -18,6 +18,7 @@ from preprov.model.errors import LeaseHeldError, PreprovError
 log = structlog.get_logger(__name__)
 
 _LEASE_S: Final = 600.0
+_SAID_AGAIN: Final = timedelta(days=1)
 _SOONEST: Final = 1 / 3
 """Of the time between passes: however much is told of a place, it is not read more often than that."""
 
@@ -48,6 +49,12 @@ class SyncResult:
     seconds: float
     more: bool = False
     samples: int = 0
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The notes, and how many rows could not be read."""
+        unread = f"{self.rejects} rows could not be read"
+        return (*self.notes, unread) if self.rejects else self.notes
 
     def plus(self, after: "SyncResult") -> "SyncResult":
         """With the pass that followed."""
@@ -81,7 +88,7 @@ def sync(
             except Exception as error:
                 port.ended(name, ctx.clock.now(), str(error) or type(error).__name__)
                 raise
-            port.ended(name, began)
+            port.ended(name, began, notes=result.said)
     except LeaseHeldError as held:
         hint = "it ends by itself; the next pass will do"
         raise LeaseHeldError(f"source {name} is being read by another process", where=held.where, hint=hint) from held
@@ -158,15 +165,18 @@ class Reader:
 
     Attributes:
         every_s: seconds of the context's clock from the beginning of one pass to that of the next.
+        keep: keeps the rows of a pass that could not be read, and says where; None = nobody does.
     """
 
     ctx: Context
     source: LiveSource
     router: Router
     every_s: float
+    keep: Callable[[Sequence[Reject]], str] | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     _woken: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _said: dict[str, datetime] = field(default_factory=dict)
 
     def start(self) -> None:
         """Begin; ends with the process, or at `stop`."""
@@ -186,11 +196,18 @@ class Reader:
 
     def once(self) -> SyncResult | None:
         """One pass; an error is logged, and the next one tries again. None if there was an error."""
+        rejects: list[Reject] = []
         try:
-            result = sync(self.ctx, self.source, self.router)
+            result = sync(self.ctx, self.source, self.router, sink=rejects.extend)
         except PreprovError as e:  # the age of what is known grows, and a guard stops raises in the end
             log.error("source not read", source=self.source.key, error=e.kind, what=e.what, where=e.where, hint=e.hint)
             return None
+        finally:
+            if rejects:
+                where = self.keep(rejects) if self.keep is not None else ""
+                log.warning(
+                    "rows not read", source=self.source.key, rows=len(rejects), why=rejects[0].reason, file=where
+                )
         log.info(
             "source read",
             source=result.source,
@@ -199,7 +216,16 @@ class Reader:
             gone=result.gone,
             samples=result.samples,
         )
+        for note in result.notes:
+            self._say(note)
         return result
+
+    def _say(self, note: str) -> None:
+        """Log it, once a day: many a source says the same at each pass."""
+        now = self.ctx.clock.now()
+        if note not in self._said or now - self._said[note] >= _SAID_AGAIN:
+            self._said[note] = now
+            log.warning("source says", source=self.source.key, note=note)
 
     def _run(self) -> None:
         speed = float(getattr(self.ctx.clock, "speed", 1.0))

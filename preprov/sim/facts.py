@@ -119,12 +119,13 @@ class MemoryLeads:
         self._rows: list[LeadObservation] = []
         self._known: set[tuple[str, Standby, datetime]] = set()
 
-    def add(self, observation: LeadObservation) -> None:
-        """Keep it once."""
-        key = (observation.node_id, observation.came_from, observation.at)
-        if key not in self._known:
-            self._known.add(key)
-            insort(self._rows, observation, key=lambda o: o.at)
+    def add(self, *observations: LeadObservation) -> None:
+        """Keep each once."""
+        for observation in observations:
+            key = (observation.node_id, observation.came_from, observation.at)
+            if key not in self._known:
+                self._known.add(key)
+                insort(self._rows, observation, key=lambda o: o.at)
 
     def observations(
         self, provider: str | None = None, *, since: datetime | None = None

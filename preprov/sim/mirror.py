@@ -1,6 +1,6 @@
 """What was read in places where work lives, in memory."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -15,7 +15,9 @@ from preprov.contracts import (
     RoutedBatch,
     SourceState,
     SourceStatus,
+    kept_notes,
 )
+from preprov.model.errors import StoreError
 from preprov.model.time import epoch
 from preprov.model.waits import SlotLimit
 from preprov.model.work import Schedule
@@ -37,6 +39,7 @@ class _Source:
     schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
     shapes: Mapping[str, WorkTable] = field(default_factory=dict)
     limits: tuple[SlotLimit, ...] = ()
+    notes: tuple[tuple[datetime, str], ...] = ()
 
 
 class MemorySourceStore:
@@ -44,6 +47,7 @@ class MemorySourceStore:
 
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
+        self._names: frozenset[str] | None = None
         self.declared: Callable[[], Mapping[str, Mapping[str, Schedule]]] = dict
         """Pool -> DAG -> schedule that was submitted or ingested; the work store says."""
 
@@ -87,9 +91,10 @@ class MemorySourceStore:
         """A pass begins."""
         self._of(source).tried_at = at
 
-    def ended(self, source: str, at: datetime, error: str = "") -> None:
+    def ended(self, source: str, at: datetime, error: str = "", notes: Sequence[str] = ()) -> None:
         """A pass came to its end, or broke off."""
         held = self._of(source)
+        held.notes = kept_notes(held.notes, notes, at)
         held.error = error
         held.read_at = held.read_at if error else at
 
@@ -99,6 +104,33 @@ class MemorySourceStore:
         held.cursor = ""
         held.notebook.clear()
 
+    def count_only(self, names: Collection[str]) -> tuple[str, ...]:
+        """Leave aside what other sources told; returns which these are."""
+        self._names = frozenset(names)
+        return tuple(sorted(self._sources.keys() - self._counted().keys()))
+
+    def forget(self, source: str) -> int:
+        """Drop all that a source told."""
+        return len({run_id for run_id, _ in self._sources.pop(source, _Source()).runs})
+
+    def rename(self, old: str, new: str) -> None:
+        """Give all that a source told another name."""
+        if old not in self._sources:
+            raise StoreError(f"no source was ever read under the name {old!r}", hint="preprov source list")
+        if new in self._sources:
+            hint = f"preprov source remove {old} drops what was read under the old one"
+            raise StoreError(f"source {new} was read already: its runs stand under both names", hint=hint)
+        self._sources[new] = self._sources.pop(old)
+        self._sources[new].limits = ()
+        self.rewind(new)
+
+    def _counted(self) -> dict[str, _Source]:
+        """Those that are not aside."""
+        names = self._names
+        return {
+            s: held for s, held in self._sources.items() if names is None or s in names or "/" in s or s.startswith(":")
+        }
+
     def statuses(self) -> tuple[SourceStatus, ...]:
         """Every source that was ever read."""
         out = []
@@ -106,28 +138,27 @@ class MemorySourceStore:
             over = {run_id: bool(part.runs.over[0]) for (run_id, _), part in held.runs.items()}
             done = sum(over.values())
             times = (held.read_at, held.tried_at, held.error)
-            out.append(
-                SourceStatus(name, held.zone, held.cursor, *times, len(over) - done, done, tuple(sorted(held.pools)))
-            )
+            counts = (len(over) - done, done, tuple(sorted(held.pools)))
+            out.append(SourceStatus(name, held.zone, held.cursor, *times, *counts, held.notes))
         return tuple(out)
 
     def shapes(self, pool: str, dag_ids: Sequence[str]) -> WorkTable:
         """A run for each of these DAGs."""
         found = []
-        for held in self._sources.values():
+        for held in self._counted().values():
             work = held.shapes.get(pool, WorkTable.empty())
             found.append(work.select_runs(work.runs["dag_id"].isin(list(dag_ids)).to_numpy()))
         return WorkTable.concat(found)
 
     def limits(self) -> tuple[SlotLimit, ...]:
         """Limits that all sources told of."""
-        found = (replace(f, source=name) for name, held in self._sources.items() for f in held.limits)
+        found = (replace(f, source=name) for name, held in self._counted().items() for f in held.limits)
         return tuple(sorted(found, key=lambda f: f.key))
 
     def claimed(self, since: datetime) -> tuple[Claimed, ...]:
         """What runs submitted since then held."""
         total: dict[tuple[str, str, str, str, str], tuple[int, float]] = {}
-        for name, held in self._sources.items():
+        for name, held in self._counted().items():
             for (_, pool), part in held.runs.items():
                 run, tasks = part.runs.work.runs.iloc[0], part.runs.work.tasks
                 if run["submit"] < epoch(since):
@@ -148,22 +179,24 @@ class MemorySourceStore:
 
     def serves(self, pool: str) -> bool:
         """True if runs of the pool come from here."""
-        return any(p == pool for held in self._sources.values() for _, p in held.runs)
+        return any(p == pool for held in self._counted().values() for _, p in held.runs)
 
     def work(self, pool: str) -> WorkTable:
         """All runs of a pool."""
         if pool == UNROUTED:
             return WorkTable.empty()
         return WorkTable.concat(
-            [part.runs.work for held in self._sources.values() for (_, p), part in held.runs.items() if p == pool]
+            [part.runs.work for held in self._counted().values() for (_, p), part in held.runs.items() if p == pool]
         )
 
     def schedules(self, pool: str) -> dict[str, Schedule]:
         """DAG -> schedule that a source declares."""
-        return {dag_id: s for held in self._sources.values() for (p, dag_id), s in held.schedules.items() if p == pool}
+        return {
+            dag_id: s for held in self._counted().values() for (p, dag_id), s in held.schedules.items() if p == pool
+        }
 
     def _schedules_of(self, source: str, schedules: Sequence[Schedule]) -> tuple[str, ...]:
-        taken = {p: name for name, held in self._sources.items() if name != source for p in held.schedules}
+        taken = {p: name for name, held in self._counted().items() if name != source for p in held.schedules}
         taken |= {(pool, dag_id): "" for pool, dags in self.declared().items() for dag_id in dags}
         held, notes = self._of(source), []
         before, held.schedules = held.schedules, {}

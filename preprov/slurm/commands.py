@@ -53,7 +53,7 @@ def run_command(conf: Path | None = None, *, wait_s: float = _WAIT_S) -> Runner:
                 list(argv), input=stdin or "", capture_output=True, env=env, timeout=wait_s, text=True, errors="replace"
             )
         except subprocess.TimeoutExpired:
-            raise SlurmError(Trouble.UNREACHABLE, f"{argv[0]} did not end within {wait_s:g} s", where) from None
+            raise SlurmError(Trouble.TOO_MUCH, f"{argv[0]} did not end within {wait_s:g} s", where) from None
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split())[:500] or f"exit code {done.returncode}"
             raise SlurmError(trouble_of(said), said, where)
@@ -144,7 +144,7 @@ class SlurmCommands:
         try:
             told = _SDIAG.search(self._run(["sdiag"], None))
         except SlurmError as e:
-            if e.trouble in (Trouble.UNREACHABLE, Trouble.GARBLED):
+            if e.trouble in (Trouble.UNREACHABLE, Trouble.TOO_MUCH, Trouble.GARBLED):
                 raise
             return None
         return float(told[1]) if told else None
@@ -329,7 +329,11 @@ def listed(text: str, key: str, where: str) -> list[Json]:
     found, said = answer.get(key), "; ".join(errors)
     if not isinstance(found, list):
         raise SlurmError(trouble_of(said) if said else Trouble.GARBLED, said or f"an answer without {key!r}", where)
-    if not found and trouble_of(said) in (Trouble.UNREACHABLE, Trouble.DENIED):  # "nothing found" is an answer
+    if not found and trouble_of(said) in (
+        Trouble.UNREACHABLE,
+        Trouble.TOO_MUCH,
+        Trouble.DENIED,
+    ):  # "nothing found" is an answer
         raise SlurmError(trouble_of(said), said, where)
     return [row for row in found if isinstance(row, Mapping)]
 

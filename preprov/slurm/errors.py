@@ -11,6 +11,8 @@ class Trouble(StrEnum):
     """The command is not installed here."""
     UNREACHABLE = "unreachable"
     """slurmctld or slurmdbd does not answer; the same call may succeed later."""
+    TOO_MUCH = "too_much"
+    """It did not answer in time, or more was asked for than it gives at once; less may be answered."""
     DENIED = "denied"
     """This user may not do that."""
     NOT_FOUND = "not_found"
@@ -40,6 +42,8 @@ class SlurmError(Exception):
 
 
 _MEANING: Final = (
+    ("exceeds size limit", Trouble.TOO_MUCH),
+    ("too wide of a date range", Trouble.TOO_MUCH),
     ("unrecognized option", Trouble.UNSUPPORTED),
     ("invalid option", Trouble.UNSUPPORTED),
     ("not supported", Trouble.UNSUPPORTED),

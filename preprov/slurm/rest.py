@@ -15,6 +15,7 @@ from preprov.slurm.stepstat import StepStat
 
 _WAIT_S: Final = 60.0
 _DENIED: Final = (401, 403)
+_GATEWAY_TIMEOUT: Final = 504
 
 
 class SlurmRest:
@@ -108,7 +109,7 @@ class SlurmRest:
         try:
             told = self._table("diag").get("statistics")
         except SlurmError as e:
-            if e.trouble in (Trouble.UNREACHABLE, Trouble.GARBLED):
+            if e.trouble in (Trouble.UNREACHABLE, Trouble.TOO_MUCH, Trouble.GARBLED):
                 raise
             return None
         return instant(told.get("req_time")) if isinstance(told, Mapping) else None
@@ -130,6 +131,9 @@ class SlurmRest:
         headers = {"X-SLURM-USER-NAME": self._user, "X-SLURM-USER-TOKEN": self._token()}
         try:
             answer = httpx.get(url, params=dict(query), headers=headers, timeout=_WAIT_S, verify=self._verify)
+        except httpx.ReadTimeout:
+            said = f"{self._url} did not answer within {_WAIT_S:g} s"
+            raise SlurmError(Trouble.TOO_MUCH, said, where) from None
         except httpx.HTTPError as e:
             raise SlurmError(Trouble.UNREACHABLE, f"{self._url} does not answer: {type(e).__name__}", where) from None
         if answer.status_code in _DENIED:
@@ -159,5 +163,7 @@ def _of_status(status: int, said: str) -> Trouble:
     """A server that fails may answer later; slurmrestd says 500 for a token it does not take as well."""
     if "authentication" in said.lower():
         return Trouble.DENIED
+    if status == _GATEWAY_TIMEOUT:
+        return Trouble.TOO_MUCH
     known = trouble_of(said)
     return Trouble.UNREACHABLE if status >= 500 and known is Trouble.REFUSED else known

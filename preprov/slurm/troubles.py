@@ -9,6 +9,7 @@ from preprov.slurm.errors import SlurmError, Trouble
 
 _MEANS: Final[dict[Trouble, tuple[type[PoolError], str]]] = {
     Trouble.UNREACHABLE: (ThrottledError, "is slurmctld up? `scontrol ping`"),
+    Trouble.TOO_MUCH: (ThrottledError, "are slurmctld and slurmdbd overloaded? `sdiag`"),
     Trouble.DENIED: (NotAuthorisedError, "run preprov as SlurmUser, root or a Slurm administrator"),
     Trouble.NOT_FOUND: (NotFoundError, "observe again"),
     Trouble.CONFLICT: (ConflictError, "observe again, then decide again"),

@@ -5,7 +5,7 @@ bit for bit, NaN included. Edges keep their order within a block.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,6 +105,11 @@ def decode_run_ids(data: bytes) -> list[str]:
 
     column: list[str] = pq.read_table(io.BytesIO(data), columns=["run_id"])["run_id"].to_pylist()
     return column
+
+
+def without(run_ids: "pd.Series[str]", copies: Mapping[str, int]) -> np.ndarray:
+    """(R,) bool: all but the first so many runs of each of these ids."""
+    return ~(run_ids.groupby(run_ids).cumcount() < run_ids.map(copies).fillna(0)).to_numpy()
 
 
 def by_submit(work: WorkTable) -> WorkTable:

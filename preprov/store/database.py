@@ -26,6 +26,7 @@ from preprov.store.prices import SqlPriceStore
 from preprov.store.promises import SqlPromiseStore
 from preprov.store.samples import ParquetSampleStore
 from preprov.store.snapshots import SqlHistoryStore
+from preprov.store.sourcenames import Counted
 from preprov.store.sources import SqlSourceStore
 from preprov.store.votes import SqlVoteStore
 from preprov.store.windows import SqlWindowStore
@@ -46,10 +47,10 @@ class Store:
 
     @cached_property
     def _ports(self) -> Ports:
-        db = self._db
+        db, counted = self._db, Counted()
         return Ports(
-            work=SqlWorkStore(db),
-            sources=SqlSourceStore(db),
+            work=SqlWorkStore(db, counted),
+            sources=SqlSourceStore(db, counted),
             forecasts=SqlForecastStore(db),
             plans=SqlPlanStore(db),
             audit=SqlAuditLog(db),

@@ -1,8 +1,9 @@
 """What is over: written once, in columns; read whole. All of it was ingested, or folded from rows (see `fold`)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from types import MappingProxyType
 
 import numpy as np
 from sqlmodel import Session, col, select
@@ -126,11 +127,22 @@ def _result(row: IntakeRow, *, already: bool = False) -> IngestResult:
 # --------------------------------------------------------------------------- reading
 
 
-def read_work(session: Session, pool: str, since: datetime | None, until: datetime | None) -> WorkTable:
-    """Runs in history blocks that were submitted in [since, until], in the order they were stored."""
+def read_work(
+    session: Session,
+    pool: str,
+    since: datetime | None,
+    until: datetime | None,
+    aside: Mapping[int, Mapping[str, int]] = MappingProxyType({}),
+) -> WorkTable:
+    """Runs in history blocks that were submitted in [since, until], in the order they were stored.
+
+    Args:
+        aside: block -> run id -> how many runs of that id are left out.
+    """
     lo = -np.inf if since is None else epoch(since)
     hi = np.inf if until is None else epoch(until)
-    wanted = select(HistoryBlockRow.runs, HistoryBlockRow.tasks, HistoryBlockRow.edges).where(
+    fields = (HistoryBlockRow.runs, HistoryBlockRow.tasks, HistoryBlockRow.edges)
+    wanted = select(HistoryBlockRow.id, HistoryBlockRow.run_count, *fields).where(  # type: ignore[call-overload]
         col(HistoryBlockRow.pool) == pool
     )
     if since is not None:
@@ -138,9 +150,14 @@ def read_work(session: Session, pool: str, since: datetime | None, until: dateti
     if until is not None:
         wanted = wanted.where(col(HistoryBlockRow.first_submit) <= hi)
     rows = session.exec(wanted.order_by(col(HistoryBlockRow.id))).all()
-    work = columns.decode([(r, t, e) for r, t, e in rows])
+    work = columns.decode([(r, t, e) for _, _, r, t, e in rows])
     submit = work.runs["submit"].to_numpy()
-    return work.select_runs((submit >= lo) & (submit <= hi))
+    within, at = (submit >= lo) & (submit <= hi), 0
+    for block, count, *_ in rows:
+        if block in aside:
+            within[at : at + count] &= columns.without(work.runs["run_id"].iloc[at : at + count], aside[block])
+        at += count
+    return work.select_runs(within)
 
 
 def has_run(session: Session, pool: str, run_id: str) -> bool:
@@ -185,9 +202,10 @@ def declare(session: Session, pool: str, schedule: Schedule, source: str = "") -
     session.flush()
 
 
-def schedules(session: Session, pool: str) -> tuple[Schedule, ...]:
-    """Declared schedules, by DAG."""
-    rows = session.exec(select(ScheduleRow).where(col(ScheduleRow.pool) == pool)).all()
+def schedules(session: Session, pool: str, aside: Collection[str] = ()) -> tuple[Schedule, ...]:
+    """Declared schedules, by DAG; those that the sources `aside` declared are left out."""
+    mine = col(ScheduleRow.pool) == pool, col(ScheduleRow.source).not_in(sorted(aside))
+    rows = session.exec(select(ScheduleRow).where(*mine)).all()
     found = (
         Schedule(
             dag_id=r.dag_id,

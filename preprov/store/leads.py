@@ -1,14 +1,18 @@
 """The port for what warming took."""
 
 from datetime import datetime
+from typing import Final
 
 from sqlmodel import col, select
 
 from preprov.contracts import LeadObservation
 from preprov.model.pools import Standby
+from preprov.model.time import aware
 from preprov.store.codec import dump_json, load_json
 from preprov.store.engine import Database
 from preprov.store.rows import LeadRow
+
+_AT_ONCE: Final = 200
 
 
 class SqlLeadTimeStore:
@@ -17,15 +21,23 @@ class SqlLeadTimeStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def add(self, observation: LeadObservation) -> None:
-        """Keep it. Idempotent by (node_id, came_from, at)."""
-        o = observation
-        same = select(LeadRow.id).where(
-            col(LeadRow.node_id) == o.node_id, col(LeadRow.came_from) == str(o.came_from), col(LeadRow.at) == o.at
-        )
-        with self._db.write(f"lead:{o.node_id}") as session:
-            if session.exec(same).first() is None:
-                session.add(_row(o))
+    def add(self, *observations: LeadObservation) -> None:
+        """Keep them, some hundred in a transaction. Idempotent by (node_id, came_from, at)."""
+        for i in range(0, len(observations), _AT_ONCE):
+            some = observations[i : i + _AT_ONCE]
+            nodes = sorted({o.node_id for o in some})
+            with self._db.write(*(f"lead:{n}" for n in nodes)) as session:
+                held = session.exec(
+                    select(LeadRow.node_id, LeadRow.came_from, LeadRow.at).where(
+                        col(LeadRow.node_id).in_(nodes), col(LeadRow.at).in_({aware(o.at) for o in some})
+                    )
+                ).all()
+                known = set(held)
+                for o in some:
+                    key = (o.node_id, str(o.came_from), aware(o.at))
+                    if key not in known:
+                        known.add(key)
+                        session.add(_row(o))
 
     def observations(
         self, provider: str | None = None, *, since: datetime | None = None

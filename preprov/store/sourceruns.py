@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -41,7 +42,7 @@ class _Changes:
     insert: list[dict[str, Any]] = field(default_factory=list)
     update: list[dict[str, Any]] = field(default_factory=list)
     delete: list[int] = field(default_factory=list)
-    unfold: dict[int, set[str]] = field(default_factory=dict)
+    unfold: dict[int, Counter[str]] = field(default_factory=dict)
 
     def drop(self, row: Any) -> None:
         self.delete.append(row.id)
@@ -50,7 +51,7 @@ class _Changes:
     def lift(self, row: Any) -> None:
         """Take a run out of its block, because it changes after all."""
         if row.block is not None:
-            self.unfold.setdefault(row.block, set()).add(row.run_id)
+            self.unfold.setdefault(row.block, Counter())[row.run_id] += 1
 
 
 def apply(session: Session, source: str, batch: RoutedBatch) -> Counts:
@@ -81,6 +82,17 @@ def apply(session: Session, source: str, batch: RoutedBatch) -> Counts:
     counts.same = len(seen - touched)
     _write(session, changes)
     return counts
+
+
+def forget(session: Session, source: str) -> int:
+    """Drop all runs of a source; returns how many there were."""
+    fields = (SourceRunRow.id, SourceRunRow.run_id, SourceRunRow.block)
+    rows = session.execute(select(*fields).where(col(SourceRunRow.source) == source)).all()  # type: ignore[type-var]
+    changes = _Changes()
+    for row in rows:
+        changes.drop(row)
+    _write(session, changes)
+    return len({row.run_id for row in rows})
 
 
 def _known(session: Session, source: str, run_ids: Sequence[str]) -> dict[tuple[str, str], Any]:
@@ -142,13 +154,13 @@ def _portions(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     return (ids[i : i + _SOME] for i in range(0, len(ids), _SOME))
 
 
-def _take_out(session: Session, block: int, run_ids: set[str]) -> None:
-    """Write a history block anew without these runs."""
+def _take_out(session: Session, block: int, run_ids: Mapping[str, int]) -> None:
+    """Write a history block anew without so many runs of these ids: two sources may have some of one id."""
     row = session.get(HistoryBlockRow, block)
     if row is None:
         return
     work = columns.decode([(row.runs, row.tasks, row.edges)])
-    rest = work.select_runs(~work.runs["run_id"].isin(run_ids).to_numpy())
+    rest = work.select_runs(columns.without(work.runs["run_id"], run_ids))
     if not len(rest.runs):
         session.delete(row)
     else:
@@ -162,9 +174,17 @@ def _take_out(session: Session, block: int, run_ids: set[str]) -> None:
 # --------------------------------------------------------------------------- reading
 
 
-def read_work(session: Session, pool: str, since: datetime | None, until: datetime | None) -> WorkTable:
-    """Runs of the pool that are not folded and were submitted in [since, until], by their submission."""
+def read_work(
+    session: Session, pool: str, since: datetime | None, until: datetime | None, aside: Collection[str] = ()
+) -> WorkTable:
+    """Runs of the pool that are not folded and were submitted in [since, until], by their submission.
+
+    Args:
+        aside: sources whose runs are left out.
+    """
     within = [*_unfolded(pool)]
+    if aside:
+        within.append(col(SourceRunRow.source).not_in(sorted(aside)))
     if since is not None:
         within.append(col(SourceRunRow.submit) >= epoch(since))
     if until is not None:

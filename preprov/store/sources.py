@@ -1,7 +1,7 @@
 """The port for places where work lives: how far they were read, and the runs, schedules and shapes found there."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,10 +23,11 @@ from preprov.model.time import aware, epoch
 from preprov.model.waits import Cause, SlotLimit
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable
-from preprov.store import history, sourceruns
+from preprov.store import history, sourcenames, sourceruns
 from preprov.store.engine import Database
 from preprov.store.rows import ScheduleRow, SourceLimitRow, SourceNoteRow, SourceRow, SourceRunRow, SourceShapeRow
 from preprov.store.runcodec import dump_runs, load_runs
+from preprov.store.sourcenames import Counted
 
 _SOME: Final = 500
 """Names in one statement."""
@@ -35,8 +36,22 @@ _SOME: Final = 500
 class SqlSourceStore:
     """Implements `contracts.SourceStore`."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, counted: Counted) -> None:
+        self._db, self._counted = db, counted
+
+    def count_only(self, names: Collection[str]) -> tuple[str, ...]:
+        """Leave aside, in this process, what other sources told; returns which these are."""
+        self._counted.names = frozenset(names)
+        with self._db.read() as session:
+            return tuple(sorted(self._counted.aside(session)))
+
+    def forget(self, source: str) -> int:
+        """Drop all that a source told."""
+        return sourcenames.forget(self._db, source)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give all that a source told another name."""
+        sourcenames.rename(self._db, old, new)
 
     def state(self, source: str) -> SourceState:
         """What is known of a source."""
@@ -66,7 +81,8 @@ class SqlSourceStore:
                 row.cursor = batch.cursor
             session.add(row)
             counts = sourceruns.apply(session, source, batch)
-            notes = () if batch.schedules is None else _replace_schedules(session, source, batch.schedules)
+            aside = self._counted.aside(session)
+            notes = () if batch.schedules is None else _replace_schedules(session, source, batch.schedules, aside)
             if batch.shapes is not None:
                 _replace_shapes(session, source, batch)
             if batch.limits is not None:
@@ -92,7 +108,7 @@ class SqlSourceStore:
             row.tried_at = aware(at)
             session.add(row)
 
-    def ended(self, source: str, at: datetime, error: str = "") -> None:
+    def ended(self, source: str, at: datetime, error: str = "", notes: Sequence[str] = ()) -> None:
         """A pass came to its end, or broke off."""
         with self._db.write(f"source:{source}") as session:
             row = _source(session, source)
@@ -100,6 +116,8 @@ class SqlSourceStore:
             if not error:
                 row.read_at = aware(at)
             session.add(row)
+            if notes:
+                sourcenames.say(session, source, notes, aware(at))
 
     def rewind(self, source: str) -> None:
         """Forget the cursor and the notebook."""
@@ -119,6 +137,7 @@ class SqlSourceStore:
                     SourceRunRow.source, SourceRunRow.over, func.count(func.distinct(col(SourceRunRow.run_id)))
                 ).group_by(col(SourceRunRow.source), col(SourceRunRow.over))
             ).all()
+            notes = sourcenames.said(session)
         count = {(source, over): n for source, over, n in counted}
         return tuple(
             SourceStatus(
@@ -131,6 +150,7 @@ class SqlSourceStore:
                 open=count.get((r.source, False), 0),
                 over=count.get((r.source, True), 0),
                 pools=tuple(json.loads(r.pools)),
+                notes=notes.get(r.source, ()),
             )
             for r in rows
         )
@@ -140,10 +160,12 @@ class SqlSourceStore:
         wanted = sorted(set(dag_ids))
         found: dict[str, str] = {}
         with self._db.read() as session:
+            counts = col(SourceShapeRow.source).not_in(sorted(self._counted.aside(session)))
             for i in range(0, len(wanted), _SOME):
+                some = col(SourceShapeRow.dag_id).in_(wanted[i : i + _SOME])
                 rows = session.exec(
                     select(SourceShapeRow.dag_id, SourceShapeRow.content)
-                    .where(col(SourceShapeRow.pool) == pool, col(SourceShapeRow.dag_id).in_(wanted[i : i + _SOME]))
+                    .where(col(SourceShapeRow.pool) == pool, some, counts)
                     .order_by(col(SourceShapeRow.source))
                 ).all()
                 found.update((dag_id, content) for dag_id, content in rows)
@@ -152,7 +174,8 @@ class SqlSourceStore:
     def limits(self) -> tuple[SlotLimit, ...]:
         """Limits that all sources told of."""
         with self._db.read() as session:
-            rows = session.exec(select(SourceLimitRow)).all()
+            counts = col(SourceLimitRow.source).not_in(sorted(self._counted.aside(session)))
+            rows = session.exec(select(SourceLimitRow).where(counts)).all()
         found = (SlotLimit(Cause(r.cause), r.name, r.slots, r.per_run, r.source, _spans(r.reserved)) for r in rows)
         return tuple(sorted(found, key=lambda f: f.key))
 
@@ -160,8 +183,9 @@ class SqlSourceStore:
         """What runs submitted since then held."""
         fields = (SourceRunRow.source, SourceRunRow.pool, SourceRunRow.dag_id, SourceRunRow.tenant)
         with self._db.read() as session:
+            counts = col(SourceRunRow.source).not_in(sorted(self._counted.aside(session)))
             rows = session.execute(
-                select(*fields, col(SourceRunRow.claims)).where(col(SourceRunRow.submit) >= epoch(aware(since)))  # type: ignore[call-overload]
+                select(*fields, col(SourceRunRow.claims)).where(col(SourceRunRow.submit) >= epoch(aware(since)), counts)  # type: ignore[call-overload]
             ).all()
         total: dict[tuple[str, str, str, str, str], tuple[int, float]] = {}
         for source, pool, dag_id, tenant, claims in rows:
@@ -192,8 +216,10 @@ def _note(session: Session, source: str, key: str, value: str | None) -> None:
         session.delete(row)
 
 
-def _replace_schedules(session: Session, source: str, schedules: Iterable[Schedule]) -> tuple[str, ...]:
-    """Set what a source declares; returns what was left out because somebody else declared it."""
+def _replace_schedules(
+    session: Session, source: str, schedules: Iterable[Schedule], aside: Collection[str]
+) -> tuple[str, ...]:
+    """Set what a source declares; returns what was left out because somebody else declared it who is not aside."""
     wanted = {(s.pool, s.dag_id): s for s in schedules}
     held = {(r.pool, r.dag_id): r.source for r in session.exec(select(ScheduleRow)).all()}
     notes = []
@@ -202,7 +228,7 @@ def _replace_schedules(session: Session, source: str, schedules: Iterable[Schedu
             session.delete(session.get(ScheduleRow, place))
     for place, schedule in sorted(wanted.items()):
         owner = held.get(place, source)
-        if owner == source:
+        if owner == source or owner in aside:
             history.declare(session, schedule.pool, schedule, source)
         else:
             by = f"source {owner}" if owner else "a submission or a file"

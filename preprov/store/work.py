@@ -10,15 +10,16 @@ from preprov.model.series import SeriesHistory
 from preprov.model.time import aware
 from preprov.model.work import DagRun, DagSpec, Schedule, State, TaskRun
 from preprov.model.worktable import WorkTable
-from preprov.store import columns, fold, history, live, livecolumns, sourceruns, sources
+from preprov.store import columns, fold, history, live, livecolumns, sourcenames, sourceruns, sources
 from preprov.store.engine import Database
+from preprov.store.sourcenames import Counted
 
 
 class SqlWorkStore:
     """Implements `contracts.WorkStore`."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, counted: Counted) -> None:
+        self._db, self._counted = db, counted
 
     def pools(self) -> Mapping[str, str]:
         """Pools that have history, with the zone of the last ingest, or of the source that feeds them."""
@@ -39,13 +40,18 @@ class SqlWorkStore:
     def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:
         """Runs of the pool submitted in [since, until] with their tasks, by submit time."""
         with self._db.read() as session:
-            parts = [room.read_work(session, pool, since, until) for room in (history, sourceruns, livecolumns)]
+            aside = self._counted.aside(session)
+            parts = [
+                history.read_work(session, pool, since, until, sourcenames.folded(session, pool, aside)),
+                sourceruns.read_work(session, pool, since, until, aside),
+                livecolumns.read_work(session, pool, since, until),
+            ]
         return columns.by_submit(WorkTable.concat(parts))
 
     def schedules(self, pool: str) -> tuple[Schedule, ...]:
         """Declared schedules of the pool."""
         with self._db.read() as session:
-            return history.schedules(session, pool)
+            return history.schedules(session, pool, self._counted.aside(session))
 
     def has_template(self, pool: str, dag_id: str) -> bool:
         """True if a spec of the DAG is kept, so that `materialise` can make runs of it."""

@@ -45,8 +45,10 @@ class FakeFlowRun:
     auto: bool = False
     pending: float | None = None
     variables: Json = field(default_factory=dict)
+    suspended: bool = False
     tasks: list[FakeTaskRun] = field(default_factory=list)
     parent: str | None = None
+    pool: str = ""
     worker: str = ""
     parameters: Json = field(default_factory=dict)
     tags: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class FakePrefect:
     Attributes:
         answers: how many requests it answers yet; None = all. skew_s: seconds that its clock is ahead of the one it is
             given. changed: what was written, and where. faults: asked before each answer; a response is sent instead.
+        authorization: the header it wants, "" = none.
     """
 
     def __init__(self, clock: Clock, *, page: int = 200) -> None:
@@ -73,6 +76,7 @@ class FakePrefect:
         self.asked = 0
         self.skew_s = 0.0
         self.release = "3.8.8"
+        self.authorization = ""
         self.faults: list[Callable[[httpx.Request], httpx.Response | None]] = []
         self.changed: list[tuple[str, Json]] = []
         self._number = 0
@@ -160,6 +164,8 @@ class FakePrefect:
             if self.answers <= 0:
                 return httpx.Response(500, text="Internal Server Error")
             self.answers -= 1
+        if self.authorization and request.headers.get("authorization") != self.authorization:
+            return httpx.Response(401, json={"exception_message": "Unauthorized"})
         for fault in self.faults:
             answer = fault(request)
             if answer is not None:
@@ -256,15 +262,16 @@ class FakePrefect:
             "flow_id": self._flow_id(r.flow),
             "deployment_id": r.deployment or None,
             "state_type": r.state,
+            "state_name": "Suspended" if r.suspended else r.state.capitalize(),
             "created": _iso(r.created),
             "expected_start_time": _iso(r.expected),
             "start_time": _iso(r.start),
             "end_time": _iso(r.end),
             "auto_scheduled": r.auto,
             "parent_task_run_id": r.parent,
-            "work_pool_name": d.get("work_pool_name"),
+            "work_pool_name": r.pool or d.get("work_pool_name"),
             "work_queue_name": d.get("work_queue_name"),
-            "infrastructure_pid": "host-1:42" if r.start is not None else None,
+            "infrastructure_pid": "host-1:42" if r.start is not None and not self._inline(r) else None,
             "run_count": 1 if r.start is not None else 0,
             "job_variables": r.variables,
             "parameters": r.parameters,
@@ -273,6 +280,10 @@ class FakePrefect:
             "deployment_version": r.deployment_version,
             "labels": {"prefect.worker.name": r.worker} if r.worker else {},
         }
+
+    @staticmethod
+    def _inline(run: FakeFlowRun) -> bool:
+        return run.parent is not None and not (run.deployment or run.pool)
 
     def _task(self, run: FakeFlowRun, t: FakeTaskRun) -> Json:
         return {

@@ -5,6 +5,7 @@ seen to do: a node that is asked to power up has its ResumeProgram called, regis
 drained and suspended when it is asked to go, and comes back clean. Time is wall time, plus what a test lets pass.
 """
 
+import math
 import os
 import signal
 import subprocess
@@ -107,6 +108,9 @@ class FakeSlurm:
 
     Args:
         names: of its nodes. folder: for scripts. newer: speak as 24.05 does, else as 22.05.
+
+    Attributes:
+        most: jobs that its accounting tells in one answer; asked for a time with more, it does not answer in time.
     """
 
     def __init__(self, names: Sequence[str], folder: Path, *, newer: bool = False, cpus: int = 2) -> None:
@@ -118,6 +122,7 @@ class FakeSlurm:
         self.suspend: Callable[[str], object] | None = None
         self.answers: int | None = None
         self.offset = 0.0
+        self.most: int | None = None
         self.calls: list[Sequence[str]] = []
         self.events: list[tuple[str, str, float, float | None]] = []
         self.reservations: list[FakeReservation] = []
@@ -406,12 +411,18 @@ class FakeSlurm:
             return "\n".join(f"{j}|{self.jobs[j].line}" for j in sorted(asked & self.jobs.keys()))
         wanted = {int(j) for j in given["jobs"].split(",")} if "jobs" in given else None
         states = set(given["state"].split(",")) if "state" in given else None
-        rows = [
-            wire.accounted(j, self.newer)
+        found = [
+            j
             for j in self.jobs.values()
             if (wanted is None or {j.job_id, j.array_id, j.het_id} & wanted)
             and (states is None or j.state in states)
-            and (wanted is not None or states is None or wire.within(j.end, given))
+            and (
+                wanted is not None
+                or wire.was(j.end if states else j.submit, j.end if states else j.end or math.inf, given)
+            )
             and not (j.array_id and j.element is None)
         ]
-        return wire.document("jobs", rows)
+        if wanted is None and self.most is not None and len(found) > self.most:
+            self.offset += 60.0
+            raise SlurmError(Trouble.TOO_MUCH, "sacct did not end within 60 s", "sacct --json")
+        return wire.document("jobs", [wire.accounted(j, self.newer) for j in found])

@@ -188,10 +188,10 @@ def _step(j: "FakeJob") -> dict[str, Any]:
     }
 
 
-def within(at: float, given: Mapping[str, str]) -> bool:
-    """True if the instant lies in the window that was asked for."""
-    first, last = (
+def was(first: float, last: float, given: Mapping[str, str]) -> bool:
+    """True if some of [first, last], to whole seconds, is in the window that was asked for."""
+    begin, end = (
         time.mktime(time.strptime(given[k], "%Y-%m-%dT%H:%M:%S")) if k in given else None
         for k in ("starttime", "endtime")
     )
-    return (first is None or at >= first) and (last is None or at < last + 1)
+    return (begin is None or last >= begin) and (end is None or first < end + 1)

@@ -45,6 +45,14 @@ class LearningContract(PortsContract):
         assert ports.leads.observations("aws") == (other,)
         assert ports.leads.observations("local", since=T0) == (self.lead(), late)
 
+    def test_many_lead_times_are_kept_at_once_and_each_once(self, ports: Ports) -> None:
+        """As what a cloud has on record of weeks."""
+        many = [self.lead(node_id=f"n{i % 97}", at=T0 + minutes(i)) for i in range(700)]
+        ports.leads.add(*many[:300])
+        ports.leads.add(*many, *many[:10])
+        ports.leads.add()
+        assert ports.leads.observations("local") == tuple(many)
+
     def test_votes_are_replaced_as_a_whole(self, ports: Ports) -> None:
         """A node not named loses its own."""
         ports.votes.replace(POOL, {"a": T0, "b": T0 + minutes(1)})

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from preprov.contracts import Finding, Progress, SeenRuns, SourceState, SyncBatch
+from preprov.contracts import Finding, Progress, Reject, SeenRuns, SourceState, SyncBatch
 from preprov.model.errors import SourceUnavailableError
 from preprov.model.time import epoch
 from preprov.model.work import Schedule, Trigger
@@ -45,6 +45,8 @@ class ListedPlace:
     schedules: tuple[Schedule, ...] = ()
     at: datetime = T0
     answers: int | None = None
+    notes: tuple[str, ...] = ()
+    rejects: tuple[Reject, ...] = ()
 
     def source(self) -> "ListedSource":
         """A reader of it."""
@@ -117,6 +119,8 @@ class ListedSource:
         yield SyncBatch(
             gone=tuple(r.run_id for r in state.open if r.run_id not in self.place.runs),
             schedules=self.place.schedules,
+            notes=self.place.notes,
+            rejects=self.place.rejects,
             cursor=json.dumps(max([since, *(r.changed for r in self.place.runs.values())])),
         )
 

@@ -1,13 +1,15 @@
 """What every store must do with places where work lives."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from preprov.contracts import PoolRuns, Ports, RoutedBatch, SeenRuns, SourceBatch
+from preprov.model.errors import StoreError
 from preprov.model.time import epoch
 from preprov.model.waits import Cause, SlotLimit, limit_key
 from preprov.model.work import Schedule
@@ -176,6 +178,91 @@ class SyncContract(PortsContract):
         ports.sources.apply("test", RoutedBatch(gone=tuple(work.runs["run_id"])), T0)
         assert_same_work(ports.work.work(POOL), work)
 
+    def test_what_two_sources_call_the_same_is_begun_anew_for_one_of_them_only(self, ports: Ports) -> None:
+        """Folded together too."""
+        work, later = history(3000), T0 + timedelta(days=30)
+        for source in (SOURCE, "test"):
+            ports.sources.apply(source, batch((work, True)), later)
+        chosen = np.isin(np.arange(3000), (7, 1500))
+        ports.sources.apply("test", RoutedBatch(gone=("run-7", "run-1500")), later)
+        assert_same_work(self._of_ids(ports, work, chosen), work.select_runs(chosen))
+        assert len(ports.work.work(POOL).runs) == 5998
+
+    def _of_ids(self, ports: Ports, work: WorkTable, chosen: np.ndarray) -> WorkTable:
+        found = ports.work.work(POOL)
+        return found.select_runs(found.runs["run_id"].isin(work.runs["run_id"][chosen]).to_numpy())
+
+    @pytest.mark.parametrize("runs", [6, 3000])
+    def test_what_a_source_told_that_is_configured_no_more_counts_for_nothing(self, ports: Ports, runs: int) -> None:
+        """Runs, folded or not, schedules, shapes, limits; until it is configured again. What is told counts always."""
+        work, later = history(runs), T0 + timedelta(days=30)
+        limit = SlotLimit(Cause.AIRFLOW_POOL, "dwh", 8.0)
+        mine = Schedule("etl", POOL, "0 1 * * *", "UTC")
+        more: dict[str, Any] = {"schedules": (mine,), "shapes": {POOL: history(1, first=9000)}, "limits": (limit,)}
+        ports.sources.apply("before", batch((work, True), **more), later)
+        ports.sources.apply("before", batch((unfinished(history(2, first=4000)), False)), later)
+        ports.sources.apply("team/cron", batch((history(1, first=5000), True)), later)
+        ports.sources.apply("after", batch((work, True), schedules=(replace(mine, cron="0 2 * * *"),)), later)
+        (dag,) = set(history(1, first=9000).runs["dag_id"])
+        assert len(ports.work.work(POOL).runs) == 2 * runs + 3
+        for names, aside in ((("after",), ("before",)), (("before", "after"), ()), (("after", "x"), ("before",))):
+            assert ports.sources.count_only(names) == aside
+            found = ports.work.work(POOL)
+            assert len(found.runs) == (runs + 1 if aside else 2 * runs + 3)
+            assert found.runs["run_id"].is_unique is bool(aside)
+            assert bool(ports.sources.limits()) is not bool(aside)
+            assert bool(len(ports.sources.shapes(POOL, [dag]).runs)) is not bool(aside)
+            assert {c.source for c in ports.sources.claimed(T0)} == {"after", "team/cron", "before"} - set(aside)
+            assert [s.cron for s in ports.work.schedules(POOL)] == ([] if aside else ["0 1 * * *"])
+        ports.sources.apply("after", RoutedBatch(schedules=(replace(mine, cron="0 2 * * *"),)), later)
+        assert [s.cron for s in ports.work.schedules(POOL)] == ["0 2 * * *"]
+        assert {s.source for s in ports.sources.statuses()} == {"before", "after", "team/cron"}
+
+    @pytest.mark.parametrize("runs", [6, 3000])
+    def test_a_source_can_be_forgotten_with_all_that_it_told(self, ports: Ports, runs: int) -> None:
+        """And nothing of another one, though it has runs of the same ids."""
+        work, later = history(runs), T0 + timedelta(days=30)
+        mine = Schedule("etl", POOL, "0 1 * * *", "UTC")
+        more: dict[str, Any] = {
+            "shapes": {POOL: history(1, first=9000)},
+            "limits": (SlotLimit(Cause.AIRFLOW_POOL, "dwh", 8.0),),
+        }
+        ports.sources.apply("test", batch((work, True)), later)
+        ports.sources.apply(
+            SOURCE, batch((work, True), schedules=(mine,), cursor="c", notebook={"a": "b"}, **more), later
+        )
+        ports.sources.apply(SOURCE, batch((unfinished(history(2, first=4000)), False)), later)
+        assert ports.sources.forget(SOURCE) == runs + 2
+        assert_same_work(ports.work.work(POOL), work)
+        assert ports.work.schedules(POOL) == ()
+        assert ports.sources.limits() == ()
+        assert len(ports.sources.shapes(POOL, list(set(history(1, first=9000).runs["dag_id"]))).runs) == 0
+        assert [s.source for s in ports.sources.statuses()] == ["test"]
+        state = ports.sources.state(SOURCE)
+        assert (state.cursor, state.open, dict(state.notebook)) == ("", (), {})
+        assert ports.sources.forget(SOURCE) == 0
+
+    @pytest.mark.parametrize("runs", [6, 3000])
+    def test_a_source_that_is_renamed_is_read_again_and_nothing_stands_twice(self, ports: Ports, runs: int) -> None:
+        """Its schedules are its own; a name that something is held under is not taken."""
+        work, later = history(runs), T0 + timedelta(days=30)
+        mine = Schedule("etl", POOL, "0 1 * * *", "UTC")
+        told = batch((work, True), schedules=(mine,), cursor="c", notebook={"a": "b"})
+        ports.sources.apply("before", told, later)
+        ports.sources.rename("before", "after")
+        assert [s.source for s in ports.sources.statuses()] == ["after"]
+        assert ports.sources.state("after").cursor == ""
+        assert dict(ports.sources.state("after").notebook) == {}
+        assert_same_work(ports.work.work(POOL), work)
+        again = ports.sources.apply("after", replace(told, schedules=(replace(mine, cron="0 2 * * *"),)), later)
+        assert (again.new, again.same, again.notes) == (0, runs, ())
+        assert_same_work(ports.work.work(POOL), work)
+        assert [s.cron for s in ports.work.schedules(POOL)] == ["0 2 * * *"]
+        ports.sources.apply("other", batch((history(1), True)), later)
+        for old, new in (("other", "after"), ("nobody", "x")):
+            with pytest.raises(StoreError):
+                ports.sources.rename(old, new)
+
     def test_it_stands_beside_what_was_ingested(self, ports: Ports) -> None:
         """In one order."""
         old, new = history(5), history(5, first=5, start=T0 + minutes(2.5))
@@ -206,6 +293,31 @@ class SyncContract(PortsContract):
         ports.sources.ended(SOURCE, T0 + minutes(3))
         (status,) = ports.sources.statuses()
         assert (status.read_at, status.error) == (T0 + minutes(3), "")
+
+    def test_what_passes_said_is_told_with_when_they_last_did(self, ports: Ports) -> None:
+        """Some sources say a thing once only; it stays for about a week."""
+
+        def said() -> list[tuple[datetime, str]]:
+            (status,) = [s for s in ports.sources.statuses() if s.source == SOURCE]
+            return list(status.notes)
+
+        ports.sources.ended(SOURCE, T0)
+        ports.sources.ended("test", T0, notes=("another",))
+        assert said() == []
+        ports.sources.ended(SOURCE, T0, notes=("partition ü is DOWN", "no right"))
+        ports.sources.ended(SOURCE, T0 + minutes(1))
+        ports.sources.ended(SOURCE, T0 + minutes(2), "it broke off", notes=("partition ü is DOWN",))
+        now = T0 + minutes(2)
+        assert said() == [(T0, "no right"), (now, "partition ü is DOWN")]
+        ports.sources.apply(SOURCE, RoutedBatch(notebook={"a": "b"}), T0)
+        assert dict(ports.sources.state(SOURCE).notebook) == {"a": "b"}
+        later = T0 + timedelta(days=8)
+        ports.sources.ended(SOURCE, later, notes=tuple(str(i) for i in range(50)))
+        assert len(said()) == 20
+        assert {at for at, _ in said()} == {later}
+        assert ports.sources.forget(SOURCE) == 0
+        ports.sources.began(SOURCE, later)
+        assert said() == []
 
     def test_schedules_are_replaced_as_a_whole(self, ports: Ports) -> None:
         """Of every kind; one that is declared again keeps the instant of its first declaration."""

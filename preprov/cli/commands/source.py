@@ -1,7 +1,7 @@
-"""source add|test|sync|list: places where work lives, and files that are read again."""
+"""source add|test|sync|list|rename|remove: places where work lives, and files that are read again."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -11,7 +11,7 @@ from preprov.cli.common import Output, OutputOption
 if TYPE_CHECKING:
     from preprov.app import App
     from preprov.configfile.sources import FileSource, LiveSection
-    from preprov.contracts import Finding
+    from preprov.contracts import Finding, SourceStatus
     from preprov.control.syncing import SyncResult
 
 source_app = typer.Typer(help="Where work lives: orchestrators, schedulers, clusters, files.", no_args_is_help=True)
@@ -34,7 +34,7 @@ def source_list(output: OutputOption = Output.TABLE) -> None:
         zone = app.config.controller.zone
         table = [
             (
-                r["source"] if r["configured"] else f"{r['source']} (not configured)",
+                r["source"] if r["configured"] else f"{r['source']} (not configured{_so(app, r['source'])})",
                 r["kind"],
                 ", ".join(r["pools"]),
                 r["open"],
@@ -47,6 +47,13 @@ def source_list(output: OutputOption = Output.TABLE) -> None:
         columns = ("source", "kind", "pools", "open", "over", "read", "error")
         note = "" if rows else "no sources: `preprov source add NAME KIND key=value …`"
         common.print_table("", columns, table, note=note)
+        for r in rows:
+            for said in r["notes"]:
+                common.say(f"{r['source']}, {common.both_times(said['at'], zone)}: {said['note']}")
+
+
+def _so(app: "App", source: str) -> str:
+    return ": counts for nothing" if source in app.aside else ""
 
 
 def _rows(app: "App") -> list[dict[str, Any]]:
@@ -68,20 +75,26 @@ def _rows(app: "App") -> list[dict[str, Any]]:
                 "read_at": status.read_at if status else None,
                 "tried_at": status.tried_at if status else None,
                 "error": status.error if status else "",
+                "notes": _notes(status),
             }
         )
     for status in held.values():
         times = {"read_at": status.read_at, "tried_at": status.tried_at, "error": status.error}
         counts = {"pools": list(status.pools), "open": status.open, "over": status.over}
-        out.append({"source": status.source, "kind": "", "where": "", "configured": False, **counts, **times})
+        about = {"source": status.source, "kind": "", "where": "", "configured": False, "notes": _notes(status)}
+        out.append({**about, **counts, **times})
     return out
+
+
+def _notes(status: "SourceStatus | None") -> list[dict[str, Any]]:
+    return [{"at": at, "note": text} for at, text in status.notes] if status else []
 
 
 @source_app.command("test")
 def source_test(names: NamesArgument = None, output: OutputOption = Output.TABLE) -> None:
     """Ask each source whether it can be read: address, version, rights, and what it lets us see. Writes nothing."""
     with common.opened("source test", output) as app:
-        found = [(s.name, f) for s in _chosen(app, names) for f in _examined(app, s)]
+        found = [(s.name, f) for s in _chosen(app, names) for f in (*_examined(app, s), *_alike(app, s))]
         ok = all(f.state != "bad" for _, f in found)
         if output is Output.JSON:
             body = {"ok": ok, "findings": _findings(found)}
@@ -122,6 +135,29 @@ def _examined(app: "App", section: "FileSource | LiveSection") -> "tuple[Finding
         return sourcing.live_source(section, app.ctx.clock).examine()
     except PreprovError as e:
         return (Finding("configuration", "bad", e.what, e.hint or "see preprov.toml"),)
+
+
+_SAME: Final = {"airflow": "runs of DAGs of the same name and turn", "slurm": "jobs"}
+"""What two places of a kind may call the same."""
+
+
+def _alike(app: "App", section: "FileSource | LiveSection") -> "list[Finding]":
+    """A warning if runs of another place may have the ids of this one's, and both may go to one pool."""
+    from preprov.contracts import Finding
+
+    mine = _default_pool(app, section)
+    others = [s.name for s in app.config.source if s.kind == section.kind and s.name != section.name]
+    shared = [n for n in others if app.config.route or (mine and mine == _default_pool(app, _chosen(app, [n])[0]))]
+    if section.kind not in _SAME or not shared:
+        return []
+    what = f"{_SAME[section.kind]} of {' and '.join(shared)} may have the same ids, and go to the same pool"
+    return [Finding("names", "warn", what, "a pool for each: `pool`, and routes by tenant, where they differ")]
+
+
+def _default_pool(app: "App", section: "FileSource | LiveSection") -> str:
+    from preprov.configfile.sources import LiveSection
+
+    return app.router(section).default if isinstance(section, LiveSection) else ""
 
 
 def _findings(found: "list[tuple[str, Finding]]") -> list[dict[str, str]]:
@@ -168,7 +204,7 @@ def _passed(app: "App", section: "FileSource | LiveSection", again: bool) -> dic
     from preprov.control.syncing import sync_whole
     from preprov.sources.rejects import rejects_file
 
-    path = app.settings.home / "rejects" / "sources" / f"{section.name}.rejects.jsonl"
+    path = app.rejects_path(section.name)
     began = app.ctx.clock.now()
     with rejects_file(path) as rejects, common.progress(f"read {section.name}") as progress:
         if isinstance(section, FileSource):
@@ -219,6 +255,7 @@ def source_add(
         values = {"name": name, "kind": kind, **_values(settings)}
         (section,) = configfile.parse({"source": [values]}, "source add").source
         found = [(name, f) for f in _examined(app, section)] if test else []
+        found += [(name, f) for f in _alike(app, section)]
         if output is Output.TABLE:
             _print_findings(found)
         if any(f.state == "bad" for _, f in found):
@@ -235,6 +272,55 @@ def source_add(
             return
         typer.echo(f"{path}:\n\n{text}")
         common.say("`preprov source sync` reads it once, `preprov up` again and again")
+
+
+@source_app.command("rename")
+def source_rename(
+    old: Annotated[str, typer.Argument(help="What it was called.")],
+    new: Annotated[str, typer.Argument(help="What it is called in preprov.toml now.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """After a [[source]] was given another name: what was read stays its own, and is read again once."""
+    with common.opened("source rename", output) as app:
+        from preprov.control.source_names import rename_source
+        from preprov.model.errors import ConfigError
+
+        names = {s.name for s in app.config.source}
+        if old in names or new not in names:
+            what = f"{old!r} is still" if old in names else f"{new!r} is not"
+            hint = f"give the [[source]] the name {new} there first"
+            raise ConfigError(f"{what} the name of a source in preprov.toml", where="[[source]]", hint=hint)
+        rename_source(app.ctx, old, new)
+        if output is Output.JSON:
+            body = {"source": new, "before": old}
+            common.print_json(common.envelope("source rename", None, app.ctx.clock.now(), body))
+            return
+        typer.echo(f"{old} is {new} now")
+        common.say("the next pass reads it again from the beginning; nothing is kept twice")
+
+
+@source_app.command("remove")
+def source_remove(
+    name: Annotated[str, typer.Argument(help="What it was called.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """After a [[source]] was taken out of preprov.toml: drop all that was read there, its history too."""
+    with common.opened("source remove", output) as app:
+        from preprov.control.source_names import remove_source
+        from preprov.model.errors import ConfigError
+
+        if any(s.name == name for s in app.config.source):
+            hint = "take its [[source]] out first"
+            what = f"source {name!r} is in preprov.toml: it would be read again"
+            raise ConfigError(what, where="[[source]]", hint=hint)
+        common.confirm(f"Drop all that was read of source {name}, its history too?", yes)
+        runs = remove_source(app.ctx, name)
+        if output is Output.JSON:
+            body = {"source": name, "runs": runs}
+            common.print_json(common.envelope("source remove", None, app.ctx.clock.now(), body))
+            return
+        typer.echo(f"{name}: {runs} runs dropped, with its schedules and limits")
 
 
 def _values(settings: list[str] | None) -> dict[str, Any]:

@@ -45,7 +45,15 @@ from preprov.cli.documents.replays import Replay, Scorecard, WhatIf
 from preprov.cli.documents.reports import DemandBacktest, Demo, ForecastBacktest
 from preprov.cli.documents.runs import OneRun, Runs, Submitted
 from preprov.cli.documents.slurm import SlurmConfig, SlurmPower
-from preprov.cli.documents.sources import RouteCheck, SourceAdded, Sources, SourceSync, SourceTest
+from preprov.cli.documents.sources import (
+    RouteCheck,
+    SourceAdded,
+    SourceRemoved,
+    SourceRenamed,
+    Sources,
+    SourceSync,
+    SourceTest,
+)
 from preprov.cli.documents.waits import Waits
 
 __all__ = ["DOCUMENTS", "Error"]
@@ -76,6 +84,8 @@ DOCUMENTS: dict[str, type[Envelope]] = {
     "source test": SourceTest,
     "source sync": SourceSync,
     "source add": SourceAdded,
+    "source rename": SourceRenamed,
+    "source remove": SourceRemoved,
     "route check": RouteCheck,
     "submit": Submitted,
     "task show": TaskShow,

@@ -7,6 +7,13 @@ from pydantic import Field
 from preprov.cli.documents.base import Envelope, Part
 
 
+class SourceNote(Part):
+    """What a person should know of a source."""
+
+    at: datetime = Field(description="When a pass last said so.")
+    note: str
+
+
 class SourceRow(Part):
     """A configured source, and how reading it goes."""
 
@@ -20,6 +27,7 @@ class SourceRow(Part):
     read_at: datetime | None = Field(description="When a pass last came to its end.")
     tried_at: datetime | None
     error: str = Field(description="Why the last pass did not come to its end; empty if it did.")
+    notes: list[SourceNote] = Field(description="What passes of the last week said, the newest last.")
 
 
 class Sources(Envelope):
@@ -76,6 +84,20 @@ class SourceAdded(Envelope):
     file: str = Field(description="The configuration file it was written to.")
     section: str = Field(description="What was written.")
     findings: list[SourceFinding]
+
+
+class SourceRenamed(Envelope):
+    """source rename."""
+
+    source: str = Field(description="What it is called now.")
+    before: str
+
+
+class SourceRemoved(Envelope):
+    """source remove."""
+
+    source: str
+    runs: int = Field(description="That were dropped.")
 
 
 class RouteRow(Part):

@@ -1,7 +1,8 @@
 """What Slurm has recorded of power-ups: when a node left the powered-down state, and when the job it was for began."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
@@ -15,6 +16,7 @@ from preprov.slurm.accounting import AccountedJob
 from preprov.slurm.commands import PowerSpan, SlurmCommands
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
+from preprov.slurm.windows import Windows
 
 MEANS: Final = (
     "from Slurm's power-up to the start of the job it was for, or to the start of slurmd; a job begins some seconds "
@@ -41,7 +43,7 @@ def recall(group: SlurmGroup, slurm: SlurmCommands, since: datetime, now: dateti
     if not ups:
         return Recollection(means=MEANS)
     began = {n.name: n.started_at for n in slurm.nodes() if n.name in names and n.started_at and not n.is_gone}
-    firsts = _by_node(slurm.accounting(since - _BACK, now), names)
+    firsts = _firsts(slurm, epoch(since - _BACK), epoch(now), names)
     kind = {o.instance_type for o in group.group.offerings}
     came_from = group.suspend_to if group.suspend_to is not Standby.RUNNING else Standby.COLD
     warmed, left = [], Counter[str]()
@@ -86,16 +88,22 @@ def _ready(up: float, down: float, jobs: Iterable[AccountedJob], slurmd: float |
     return ready if ready is not None and ready - up <= _LONGEST_S else None
 
 
-def _by_node(jobs: Sequence[AccountedJob], names: set[str]) -> dict[str, list[AccountedJob]]:
-    """Jobs of one node each: one of several begins when the last of them is there."""
-    out: dict[str, list[AccountedJob]] = {}
-    for job in jobs:
-        if job.node_count != 1:
-            continue
-        try:
-            hosts = expand(job.nodes)
-        except SlurmError:
-            continue
-        if len(hosts) == 1 and hosts[0] in names:
-            out.setdefault(hosts[0], []).append(job)
-    return out
+def _firsts(slurm: SlurmCommands, since: float, now: float, names: set[str]) -> dict[str, list[AccountedJob]]:
+    """Jobs of one node each, by it: one of several begins when the last of them is there. Read window by window."""
+    out: dict[str, dict[tuple[int, float | None], AccountedJob]] = {}
+    windows = Windows(time.monotonic)
+    for jobs in windows.each(since, now, lambda a, b: slurm.accounting(from_epoch(a), from_epoch(b))):
+        for job in jobs:
+            node = _only_node(job)
+            if node in names:
+                out.setdefault(node, {})[job.job_id, job.started_at] = job  # one that is long is in several windows
+    return {node: list(found.values()) for node, found in out.items()}
+
+
+def _only_node(job: AccountedJob) -> str:
+    """The node it ran on; "" = on several, or none."""
+    try:
+        hosts = expand(job.nodes) if job.node_count == 1 else ()
+    except SlurmError:
+        return ""
+    return hosts[0] if len(hosts) == 1 else ""

@@ -177,8 +177,8 @@ class KubernetesSource:
             if shape is None:
                 continue
             schedule = self._schedule(cron_job, shape.dag_id, now)
-            if schedule is None:
-                notes.append(f"CronJob {shape.dag_id}: {_spec(cron_job).get('schedule')!r} is no cron that can be read")
+            if isinstance(schedule, str):
+                notes.append(f"CronJob {shape.dag_id}: {schedule}")
                 continue
             crons[shape.dag_id] = schedule.cron
             schedules.append(schedule)
@@ -191,7 +191,8 @@ class KubernetesSource:
             notes=(*notes, *lost_of(shapes)),
         )
 
-    def _schedule(self, cron_job: Json, dag_id: str, now: datetime) -> Schedule | None:
+    def _schedule(self, cron_job: Json, dag_id: str, now: datetime) -> Schedule | str:
+        """What it declares; or why that cannot be read."""
         spec = _spec(cron_job)
         text = str(spec.get("schedule") or "").strip()
         cron = _MACROS.get(text, text)
@@ -199,9 +200,9 @@ class KubernetesSource:
         try:
             CronSim(cron, now)
         except CronSimError:
-            return None
+            return f"{text!r} is no cron that can be read"
         if zone is None:
-            return None
+            return f"there is no time zone {str(spec.get('timeZone'))!r} here: its turns are not foreseen"
         return Schedule(
             dag_id=clean(dag_id),
             pool="",

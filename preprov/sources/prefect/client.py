@@ -1,6 +1,7 @@
 """Prefect's own client, within a budget: it knows how to prove who asks, and it retries; nothing here does so again."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from preprov.contracts import Clock
@@ -14,27 +15,45 @@ Json: TypeAlias = dict[str, Any]
 PAGE: Final = 200
 """Most items that a server gives at once."""
 _OVERLAP: Final = 20
+_REFUSED: Final = 401
 _HINTS: Final = {
-    401: "Prefect refuses this key: check `key` of the [[source]]",
+    _REFUSED: "Prefect does not know who asks: check `key` of the [[source]] (Prefect Cloud) or `auth` (user:password)",
     403: "the key may not read this: it needs a role that may see flow runs, deployments and work pools",
 }
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """How to prove to a Prefect who asks; each is looked up anew when it is needed, None = there is none.
+
+    Attributes:
+        key: API key of Prefect Cloud. auth: `user:password` of a server of one's own.
+    """
+
+    key: Callable[[], str] | None = None
+    auth: Callable[[], str] | None = None
+
+    def read(self) -> tuple[str | None, str | None]:
+        """(key, auth), as they are now."""
+        return (None if self.key is None else self.key(), None if self.auth is None else self.auth())
 
 
 class PrefectReader:
     """Asks one Prefect.
 
     Args:
-        url: of its API, with /api. key: looks the API key up; None = it wants none. budget: one turn a request.
+        url: of its API, with /api. secrets: who asks. budget: one turn a request.
         clock: ours, to hear by how much Prefect's differs. transport: instead of the network.
     """
 
     def __init__(
-        self, url: str, key: Callable[[], str] | None, budget: RequestBudget, clock: Clock, *, transport: Any = None
+        self, url: str, secrets: Secrets, budget: RequestBudget, clock: Clock, *, transport: Any = None
     ) -> None:
         self.url = url.rstrip("/")
         self.clock = HeardClock(lambda: epoch(clock.now()))
-        self._key, self._budget, self._transport = key, budget, transport
+        self._secrets, self._budget, self._transport = secrets, budget, transport
         self._client: Any = None
+        self._proof: tuple[str | None, str | None] = (None, None)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """What is at this path; None if there is nothing."""
@@ -86,6 +105,8 @@ class PrefectReader:
             status = error.response.status_code
             if status == 404:
                 return None
+            if status == _REFUSED and self._renewed():
+                return self._ask(method, path, **more)
             if status in _HINTS:
                 raise SourceError(f"HTTP {status}", where=where, hint=_HINTS[status]) from error
             if status >= 500 or status in (408, 429):
@@ -104,9 +125,17 @@ class PrefectReader:
             from prefect.client.orchestration import SyncPrefectClient
 
             settings = {} if self._transport is None else {"transport": self._transport}
-            key = self._key() if self._key is not None else None
-            self._client = SyncPrefectClient(self.url, api_key=key, httpx_settings=settings)
+            self._proof = self._secrets.read()
+            key, auth = self._proof
+            self._client = SyncPrefectClient(self.url, api_key=key, auth_string=auth, httpx_settings=settings)
         return self._client
+
+    def _renewed(self) -> bool:
+        """Whether there is another secret by now; the next request is made with it."""
+        if self._secrets.read() == self._proof:
+            return False
+        self._client = None
+        return True
 
 
 def _unavailable(why: str, where: str) -> SourceUnavailableError:

@@ -28,6 +28,7 @@ class Declared:
         self.tenant = tenant
         self.shapes: dict[str, Shape] = {}
         self.limited: frozenset[tuple[str, str]] = frozenset()
+        self._paused: frozenset[tuple[str, str]] = frozenset()
         self._ranks: dict[tuple[str, str], int] = {}
         self._flows: dict[str, str] = {}
         self._deployments: dict[str, Deployment] = {}
@@ -62,8 +63,9 @@ class Declared:
             queues[dag] = (f"{d.pool}/{d.queue}" if d.pool else "",)
             shapes[dag] = self._shape_run(d, dag, epoch(now))
         looks = (tuple(plans), limits, tuple(s.looks for s in shapes.values()), tuple(queues.items()))
+        notes = tuple(f"Prefect: {what} is paused: what it holds is not expected" for what in self._paused_names())
         if looks == self._told:
-            return SyncBatch(notebook=self.written())
+            return SyncBatch(notebook=self.written(), notes=notes)
         self._told = looks
         return SyncBatch(
             schedules=tuple(plans),
@@ -71,6 +73,7 @@ class Declared:
             shapes=shapes_of(shapes),
             limits=limits,
             notebook=self.written(),
+            notes=notes,
         )
 
     def tell_again(self) -> None:
@@ -82,23 +85,27 @@ class Declared:
         flows = self._reader.all("/flows/filter", {"sort": "CREATED_DESC"})
         self._flows = {str(f.get("id")): clean(f.get("name")) for f in flows}
         listed = self._reader.all("/deployments/filter", {"sort": "CREATED_DESC"})  # many may have the same name
-        found = (Deployment.of(d) for d in listed if d.get("id"))
-        self._deployments = {d.deployment_id: d for d in found}
+        found = [Deployment.of(d) for d in listed if d.get("id")]
         self._pools = {clean(p.get("name")): p for p in self._reader.all("/work_pools/filter", {})}
         out = [
             SlotLimit(Cause.WORK_POOL, name, float(pool["concurrency_limit"]))
             for name, pool in sorted(self._pools.items())
             if pool.get("concurrency_limit") is not None
         ]
-        limited, ranks = set(), {}
+        limited, ranks, paused = set(), {}, set()
         for queue in self._reader.all("/work_queues/filter", {}):
             pool = clean(queue.get("work_pool_name"))
             ranks[pool, clean(queue.get("name"))] = queue.get("priority")
+            if queue.get("is_paused"):
+                paused.add((pool, clean(queue.get("name"))))
             if pool and queue.get("concurrency_limit") is not None:
                 limited.add((pool, clean(queue.get("name"))))
                 name = f"{pool}/{clean(queue.get('name'))}"
                 out.append(SlotLimit(Cause.WORK_QUEUE, name, float(queue["concurrency_limit"])))
-        self.limited = frozenset(limited)
+        self.limited, self._paused = frozenset(limited), frozenset(paused)
+        self._deployments = {
+            d.deployment_id: replace(d, paused=d.paused or self.paused(d.pool, d.queue)) for d in found
+        }
         self._ranks = {k: rank for k, rank in ranks.items() if isinstance(rank, int)}
         runs = [(self._name(d.flow_id, d), d.limit) for d in self._deployments.values()]
         out += [SlotLimit(Cause.MAX_ACTIVE_RUNS, dag, float(limit)) for dag, limit in runs if limit is not None]
@@ -108,7 +115,7 @@ class Declared:
         today, nothing = at // 86_400 * 86_400, NAN
         run = FlowRun(
             f"as declared/{d.deployment_id}", d.flow_id, d.deployment_id, "PENDING", today, nothing, nothing, nothing,
-            auto=True, nested=False, pool=d.pool, queue=d.queue, host="", runs=0, told=d.told,
+            auto=True, nested=False, suspended=False, pool=d.pool, queue=d.queue, host="", runs=0, told=d.told,
         )  # fmt: skip
         queue = f"{d.pool}/{d.queue}" if d.pool else ""
         limit = limit_of(self._source, d.pool, d.queue, self.limited)
@@ -127,7 +134,12 @@ class Declared:
         return self._name(run.flow_id, self._deployments.get(run.deployment_id))
 
     def asks(self, run: FlowRun) -> tuple[float, float, float]:
-        """Cores, GiB, GPUs: by the run's own job variables, else its deployment's, else its work pool's defaults."""
+        """Cores, GiB, GPUs: by the run's own job variables, else its deployment's, else its work pool's defaults.
+
+        One that is suspended has no process, and takes nothing.
+        """
+        if run.suspended:
+            return 0.0, 0.0, 0.0
         pool = self._pools.get(run.pool, {})
         return requests(str(pool.get("type") or ""), *self._variables(run))
 
@@ -160,6 +172,14 @@ class Declared:
         A run of a first queue is no more urgent than one of no queue, 0; the others come after.
         """
         return 1 - self._ranks.get((pool, queue), 1)
+
+    def paused(self, pool: str, queue: str) -> bool:
+        """Whether nobody takes runs of that work queue, or of its pool."""
+        return bool(self._pools.get(pool, {}).get("is_paused")) or (pool, queue) in self._paused
+
+    def _paused_names(self) -> list[str]:
+        pools = [f"work pool {name}" for name, pool in sorted(self._pools.items()) if pool.get("is_paused")]
+        return pools + [f"work queue {pool}/{queue}" for pool, queue in sorted(self._paused)]
 
     def cron(self, run: FlowRun) -> str:
         """Of its deployment, if that has one."""

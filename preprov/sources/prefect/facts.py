@@ -12,6 +12,8 @@ from preprov.sources.text import clean
 
 Json: TypeAlias = Mapping[str, Any]
 OVER: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+_SUSPENDED: Final = "Suspended"
+"""What a state of type PAUSED is called whose process ends until it is resumed; a pause keeps it."""
 _TOLD: Final = ("parameters", "tags", "deployment_version", "flow_version")
 _CPU: Final = ("cpu", "cpu_request", "cpu_requests", "request_cpu", "cpus")
 _MEMORY: Final = ("memory", "memory_request", "memory_requests", "request_memory", "mem_limit", "memory_limit")
@@ -23,7 +25,8 @@ class FlowRun:
     """A flow run; times in epoch seconds of our clock, NaN = not yet.
 
     Attributes:
-        expected: when it was meant to start. auto: a schedule made it. nested: it is part of another run.
+        expected: when it was meant to start. auto: a schedule made it. nested: it runs within the process of another.
+        suspended: it will go on in a process to come, and has none now.
         host: where its process was started, if its worker says. variables: its own job variables.
         told: what else of it decides how it behaves: parameters, tags, versions.
     """
@@ -38,6 +41,7 @@ class FlowRun:
     ended: float
     auto: bool
     nested: bool
+    suspended: bool
     pool: str
     queue: str
     host: str
@@ -60,6 +64,8 @@ class FlowRun:
         created = seconds(j.get("created"), shift_s)
         if not j.get("id") or created != created:
             raise ValueError("a flow run without an id, or of no time")
+        # `run_deployment` links what it starts to a task of the caller, but that has a process of its own.
+        placed = any(j.get(k) for k in ("deployment_id", "work_pool_name", "infrastructure_pid"))
         return cls(
             run_id=str(j["id"]),
             flow_id=str(j.get("flow_id") or ""),
@@ -70,7 +76,8 @@ class FlowRun:
             started=seconds(j.get("start_time"), shift_s),
             ended=seconds(j.get("end_time"), shift_s),
             auto=bool(j.get("auto_scheduled")),
-            nested=bool(j.get("parent_task_run_id")),
+            nested=bool(j.get("parent_task_run_id")) and not placed,
+            suspended=j.get("state_name") == _SUSPENDED,
             pool=clean(j.get("work_pool_name")),
             queue=clean(j.get("work_queue_name")),
             host=clean(str(j.get("infrastructure_pid") or "").rpartition(":")[0]),
@@ -180,13 +187,13 @@ def schedule_of(
     """What is declared of a deployment: one cron or interval as such, anything else by its scheduled runs one by one.
 
     Args:
-        dag_id: what its runs are called. turns: of its scheduled runs. zone: where a schedule names none.
+        dag_id: what its runs are called. turns: of its scheduled runs. zone: where no one schedule has one.
         since: from when on; None = always. shift_s: from Prefect's time to ours; a cron, which is wall time, stays.
     """
     cron, every, anchor, named = "", None, None, zone
     if len(deployment.schedules) == 1:
         told: Json = deployment.schedules[0].get("schedule") or {}
-        named = str(told.get("timezone") or zone)
+        named = str(told.get("timezone") or "UTC")  # as Prefect takes it
         if told.get("cron"):
             cron = str(told["cron"])
         elif told.get("interval"):

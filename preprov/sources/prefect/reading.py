@@ -202,6 +202,7 @@ class Reading:
             traits=d.traits(run),
             pending=self._let_in(run) if ask else NAN,
             image=d.image(run),
+            held=run.state == "SCHEDULED" and d.paused(run.pool, run.queue),
         )
 
     def _tell_open(self, found: Mapping[str, FlowRun]) -> Iterator[SyncBatch]:

@@ -19,6 +19,8 @@ from preprov.sources.prefect.facts import FlowRun, TaskRun
 
 FLOW: Final = "flow run"
 """Id of the task that stands for the run itself: Prefect's tasks run within what was started for their flow run."""
+_FAR_S: Final = 3650 * 86_400.0
+"""So long after it was meant to start a run is expected that is held: never."""
 _COLUMNS: Final = TASK_COLUMNS | WAIT_COLUMNS
 
 
@@ -75,6 +77,7 @@ class Seen:
         shape: of its DAG, for a run whose tasks have not been made yet. asks: cores, GiB, GPUs, NaN = not stated.
         pending: when it was let in, NaN = nobody asked. limit: `waits.limit_key`.
         traits: what decides how it behaves, and all tasks within it. image: it is started in; "" = nobody says.
+        held: its work pool or queue is paused: no node would help it.
     """
 
     run: FlowRun
@@ -91,6 +94,7 @@ class Seen:
     traits: TaskTraits
     pending: float = NAN
     image: str = ""
+    held: bool = False
 
     @property
     def looks(self) -> object:
@@ -104,6 +108,7 @@ class Seen:
             self.pending,
             self.signature(""),
             self.image,
+            self.held,
         )
         return self.run, self.tasks, self.shape, how  # no hash: that of -1 is that of -2
 
@@ -119,8 +124,9 @@ class Seen:
 
     @property
     def due(self) -> float:
-        """Not before this."""
-        return max(self.submit, self.run.expected) if self.run.expected == self.run.expected else self.submit
+        """Not before this; far off where nobody lets it in."""
+        due = max(self.submit, self.run.expected) if self.run.expected == self.run.expected else self.submit
+        return due + _FAR_S if self.held else due
 
 
 def limit_of(source: str, pool: str, queue: str, limited: frozenset[tuple[str, str]]) -> str:

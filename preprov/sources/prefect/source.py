@@ -1,14 +1,14 @@
 """Prefect as a place where work lives."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from preprov.contracts import Clock, Finding, Progress, SourceState, SyncBatch
 from preprov.model.errors import SourceError
 from preprov.sources.budget import RequestBudget
-from preprov.sources.prefect.client import PrefectReader
+from preprov.sources.prefect.client import PrefectReader, Secrets
 from preprov.sources.prefect.deployments import Declared
 from preprov.sources.prefect.reading import Reading
 from preprov.sources.releases import release_finding
@@ -20,13 +20,13 @@ class PrefectSettings:
     """How one Prefect is read.
 
     Attributes:
-        name: of the source. url: of its API, with /api. key: looks the API key up; None = it wants none.
+        name: of the source. url: of its API, with /api. secrets: who asks.
         history_days: how far back the past is read. patience_s: seconds of a pass that go into it.
     """
 
     name: str
     url: str
-    key: Callable[[], str] | None = None
+    secrets: Secrets = field(default_factory=Secrets)
     tenant: str = "default"
     requests_per_second: float = 2.0
     history_days: float = 28.0
@@ -45,7 +45,7 @@ class PrefectSource:
         """
         self._settings = settings
         budget = RequestBudget(settings.requests_per_second, clock)
-        self._reader = PrefectReader(settings.url, settings.key, budget, clock, transport=transport)
+        self._reader = PrefectReader(settings.url, settings.secrets, budget, clock, transport=transport)
         self._reading = Reading(self._reader, settings.name, settings.tenant, settings.zone, clock)
 
     @property

@@ -13,11 +13,17 @@ _TIMEOUT_S: Final = 60.0
 _ANNOTATIONS: Final = ("PromQL warning", "PromQL info")
 """Begin of warnings about the query; every other one says that a part of the data did not answer (Thanos, Mimir)."""
 _TOO_MUCH: Final = ("too many samples", "maximum resolution", "too many points", "limit exceeded")
+_GATEWAY_TIMEOUT: Final = 504
+_SHORTER: Final = "make `chunk` shorter or `step` longer"
 _AGAIN: Final = "it is asked again at the next pass; its own logs say more"
 
 
 class TooMuchError(SourceError):
     """The answer would be larger than it gives at once: a shorter range may do."""
+
+
+class TooSlowError(SourceUnavailableError):
+    """It did not answer in time: a shorter range may do."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class PrometheusClient:
             what: the query's name, for errors.
 
         Raises:
-            TooMuchError: ask for less at once. SourceError: the query is wrong, or may not be asked.
+            TooMuchError, TooSlowError: ask for less at once. SourceError: the query is wrong, or may not be asked.
             SourceUnavailableError: it does not answer, or not wholly: nothing of this range is to be believed.
         """
         asked = {"query": promql, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
@@ -118,6 +124,10 @@ class PrometheusClient:
                 answer = self._http.post(where, data=dict(form), headers=headers)
             else:
                 answer = self._http.get(where, headers=headers)
+        except httpx.ReadTimeout as e:
+            raise TooSlowError(
+                f"Prometheus did not answer within {_TIMEOUT_S:g} s: ReadTimeout", where=where, hint=_SHORTER
+            ) from e
         except httpx.HTTPError as e:
             raise SourceUnavailableError(
                 f"Prometheus does not answer: {type(e).__name__}: {e}", where=where, hint=_AGAIN
@@ -137,6 +147,8 @@ class PrometheusClient:
             body = None
         if isinstance(body, dict) and body.get("status") == "error":
             raise self._refusal(what, where, status, str(body.get("errorType")), str(body.get("error")))
+        if status == _GATEWAY_TIMEOUT:
+            raise TooSlowError("a proxy did not wait for Prometheus (HTTP 504)", where=where, hint=_SHORTER)
         if status in (408, 429) or status >= 500:
             raise SourceUnavailableError(f"Prometheus cannot answer now (HTTP {status})", where=where, hint=_AGAIN)
         if status == 404:
@@ -150,7 +162,9 @@ class PrometheusClient:
 
     def _refusal(self, what: str, where: str, status: int, kind: str, said: str) -> SourceError:
         if any(t in said for t in _TOO_MUCH):
-            return TooMuchError(f"query {what}: {said}", where=where, hint="make `chunk` shorter or `step` longer")
+            return TooMuchError(f"query {what}: {said}", where=where, hint=_SHORTER)
+        if kind == "timeout":
+            return TooSlowError(f"query {what}: {kind}: {said}", where=where, hint=_SHORTER)
         if kind == "bad_data":
             return SourceError(f"query {what} is not understood: {said}", where=where, hint="try it in its own page")
         if kind == "execution" and status < 500:

@@ -12,7 +12,7 @@ from preprov.model.agent import Usage
 from preprov.model.errors import SourceError
 from preprov.model.time import epoch
 from preprov.sources.budget import RequestBudget
-from preprov.sources.prometheus.client import PrometheusClient, TooMuchError
+from preprov.sources.prometheus.client import PrometheusClient, TooMuchError, TooSlowError
 from preprov.sources.prometheus.queries import RESOURCES, UsageQuery, reader_of
 
 _SKEW_S: Final = 30.0
@@ -44,6 +44,10 @@ class PrometheusSettings:
     history_days: float = 7.0
     patience_s: float = 30.0
     zone: str = "UTC"
+
+
+_PROVED: Final = 8
+"""So many chunks came whole, and the next pass tries twice as much at once again."""
 
 
 @dataclass
@@ -88,6 +92,7 @@ class PrometheusSource:
             transport: of httpx, instead of the network.
         """
         self._settings, self._clock = settings, clock
+        self._length_s, self._whole_chunks = settings.chunk_s, 0
         budget = RequestBudget(settings.requests_per_second, clock)
         self._client = PrometheusClient(
             settings.url, settings.headers, budget, verify=settings.verify, transport=transport
@@ -109,20 +114,25 @@ class PrometheusSource:
         Times are Prometheus' own: a clock that is behind ours must not make us step over what it has yet to tell.
         """
         s = self._settings
+        if self._whole_chunks >= _PROVED:
+            self._length_s, self._whole_chunks = min(2 * self._length_s, s.chunk_s), 0
         last = self._aligned(min(self._client.now(), epoch(now) + _SKEW_S) - s.lag_s)
         first = self._after(state.cursor, last)
         begun, whole = time.monotonic(), max(last - first, 1e-9)
-        length = s.chunk_s
         start = first
         while start <= last:
-            end = min(start + max(self._aligned(length) - s.step_s, 0.0), last)
+            end = min(start + max(self._aligned(self._length_s) - s.step_s, 0.0), last)
             try:
                 chunk = self._read(start, end)
-            except TooMuchError:
+            except (TooMuchError, TooSlowError):
                 if end <= start:
                     raise
-                length = max(length / 2, s.step_s)
+                self._shorter(end - start + s.step_s)
+                if time.monotonic() - begun >= s.patience_s:
+                    yield SyncBatch(more=True)
+                    return
                 continue
+            self._whole_chunks += 1
             after = end + s.step_s
             more = after <= last and time.monotonic() - begun >= s.patience_s
             yield SyncBatch(usage=chunk.usage(), cursor=f"{end:.3f}", notes=tuple(chunk.notes), more=more)
@@ -131,6 +141,10 @@ class PrometheusSource:
             if more:
                 return
             start = after
+
+    def _shorter(self, length_s: float) -> None:
+        """So much was too much."""
+        self._length_s, self._whole_chunks = max(length_s / 2, self._settings.step_s), 0
 
     def _aligned(self, at: float) -> float:
         return math.floor(at / self._settings.step_s) * self._settings.step_s

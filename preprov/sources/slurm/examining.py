@@ -22,6 +22,7 @@ _LEAST: Final = "22.05"
 _HINTS: Final = {
     Trouble.MISSING: "install Slurm's client commands on this machine, or name slurmrestd by `url`",
     Trouble.UNREACHABLE: "are slurmctld, slurmdbd and munge up? `scontrol ping`; `conf` names another slurm.conf",
+    Trouble.TOO_MUCH: "are slurmctld and slurmdbd overloaded? `sdiag`",
     Trouble.DENIED: "run as SlurmUser or a Slurm operator, or with the token of one: PrivateData hides jobs of others",
     Trouble.UNSUPPORTED: UNSUPPORTED,
     Trouble.GARBLED: "is that slurmrestd, and of version 22.05 or newer?",

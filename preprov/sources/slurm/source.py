@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from preprov.model.agent import Usage
 from preprov.model.errors import SourceError, SourceUnavailableError
 from preprov.model.time import Timescale, epoch
 from preprov.slurm.errors import SlurmError, Trouble
+from preprov.slurm.windows import Windows
 from preprov.sources.skew import HeardClock
 from preprov.sources.slurm.chains import Chains
 from preprov.sources.slurm.crontab import CronLine, CronTurns, cron_lines
@@ -41,7 +42,7 @@ class SlurmSettings:
     Attributes:
         key: its name. history_s: how far back the first pass goes, seconds of wall time.
         crontabs: files whose lines submit jobs. user: whose they are, where they do not say.
-        usage: ask `sstat` what running jobs use.
+        usage: ask `sstat` what running jobs use. patience_s: of a pass that go into the accounting.
     """
 
     key: str
@@ -51,6 +52,7 @@ class SlurmSettings:
     crontabs: tuple[Path, ...] = ()
     user: str = "root"
     usage: bool = True
+    patience_s: float = 30.0
 
 
 class SlurmSource:
@@ -86,6 +88,8 @@ class SlurmSource:
         self._kept: dict[int, int] = {}
         self._given: dict[int, float] = {}
         self._lines: dict[str, str] = {}
+        self._windows = Windows(wall)
+        self._first: float | None = None
         self._several: dict[int, Unit] = {}
         self._partitions = Partitions()
 
@@ -107,7 +111,7 @@ class SlurmSource:
     # ---- a pass
 
     def changes(self, state: SourceState, now: datetime, progress: Progress | None = None) -> Iterator[SyncBatch]:
-        """As the contract says: what is live first, then the accounting up to now, a day at a time."""
+        """As the contract says: what is live first, then the accounting, as much of it as there is patience for."""
         notebook = self._set_clock(state.notebook)
         skew = self._skew or 0.0
         wall = self._wall() + skew  # by Slurm's clock, as all that follows
@@ -115,6 +119,7 @@ class SlurmSource:
         if not state.cursor:
             self._kept.clear()
             self._several.clear()
+            self._first = since
         lines, rejects = self._crontabs()
         turns = CronTurns(lines, second_s=self._scale.speed)
         scale = replace(self._scale, wall=self._scale.wall + skew)
@@ -130,11 +135,34 @@ class SlurmSource:
         yield from self._runs(seen, builder, seen.live(), rejects, since)
         yield SyncBatch(notebook=seen.chains.notes(state.notebook, ()))
         looks = Looks.read(state.notebook)
-        yield from self._look(seen, builder, looks, state.notebook)
-        begin = since
-        while begin < wall:
-            end = min(begin + _DAY_S, wall)
-            ended, rejects = of_accounting(self._ask(lambda b=begin, e=end: seen.ended(b, e)))  # type: ignore[misc]
+        yield from self._look(seen, builder, looks, state.notebook, since)
+        read = yield from self._accounting(seen, builder, looks, since, wall, progress)
+        # The accounting may not know yet what ended just now.
+        yield from self._runs(seen, builder, seen.queued, (), since)
+        self._several = seen.several()
+        yield from self._untold(seen, builder, state, since)
+        self._kept = {run: said for run, said in self._kept.items() if run in seen.told}
+        finished = seen.settled(read, state.open)
+        yield SyncBatch(notebook=seen.chains.notes(state.notebook, finished), more=read < wall)
+
+    def _accounting(
+        self,
+        seen: Sighting,
+        builder: RunBuilder,
+        looks: Looks,
+        since: float,
+        wall: float,
+        progress: Progress | None,
+    ) -> Generator[SyncBatch, None, float]:
+        """What ended from `since` on, up to now or until patience is at an end; returns up to when it was read."""
+        began, begin = self._wall(), since
+        first = since if self._first is None else min(since, self._first)
+        while begin < wall and (begin == since or self._wall() - began < self._settings.patience_s):
+            end = min(begin + self._windows.length_s, wall)
+            jobs = self._ask(lambda b=begin, e=end: self._windows.ask(b, e, seen.ended))  # type: ignore[misc]
+            if jobs is None:
+                continue
+            ended, rejects = of_accounting(jobs)
             yield from self._runs(seen, builder, ended, rejects, begin)
             until = max(min(end, wall - _BACK_S), since)
             runs = dict.fromkeys(seen.chains.run_of(u) for u in ended)
@@ -142,19 +170,18 @@ class SlurmSource:
             seen.forget()
             yield SyncBatch(cursor=json.dumps({"until": until}), usage=tuple(used))
             if progress is not None:
-                progress((end - since) / max(wall - since, 1.0), "accounting")
+                progress((end - first) / max(wall - first, 1.0), "accounting")
             begin = end
-        yield from self._runs(
-            seen, builder, seen.queued, (), since
-        )  # the accounting may not know yet what ended just now
-        self._several = seen.several()
-        yield from self._untold(seen, builder, state, since)
-        yield SyncBatch(notebook=seen.chains.notes(state.notebook, seen.settled(wall, state.open)))
+        return begin
 
     def _look(
-        self, seen: Sighting, builder: RunBuilder, looks: Looks, notebook: Mapping[str, str]
+        self, seen: Sighting, builder: RunBuilder, looks: Looks, notebook: Mapping[str, str], read: float
     ) -> Iterator[SyncBatch]:
-        """What running jobs use. It is asked of their nodes: where these do not answer, the pass goes on without."""
+        """What running jobs use. It is asked of their nodes: where these do not answer, the pass goes on without.
+
+        Args:
+            read: up to when the accounting was read, by Slurm's clock: looks at what ended since are wanted yet.
+        """
         live, at = seen.live(), self._wall() + (self._skew or 0.0)
         due = looks.due(live.values(), at) if self._settings.usage else []
         usage: list[tuple[str, Usage]] = []
@@ -166,7 +193,7 @@ class SlurmSource:
         except SlurmError as e:
             notes = (f"what running jobs use is not known: {e.where or 'sstat'}: {e.said}",)
         running = [t.job_id for unit in live.values() for t in unit.tasks.values()]
-        yield SyncBatch(notebook=looks.notes(notebook, running, at), usage=tuple(usage), notes=notes)
+        yield SyncBatch(notebook=looks.notes(notebook, running, min(at, read)), usage=tuple(usage), notes=notes)
 
     def _set_clock(self, notebook: Mapping[str, str]) -> Mapping[str, str | None]:
         """Ask what time it is for Slurm; returns what is to be kept of that."""
@@ -261,6 +288,10 @@ class SlurmSource:
 
 _MEANS: Final[dict[Trouble, tuple[type[SourceError], str]]] = {
     Trouble.UNREACHABLE: (SourceUnavailableError, "are slurmctld, slurmdbd and munge up? `scontrol ping`"),
+    Trouble.TOO_MUCH: (
+        SourceUnavailableError,
+        "are slurmctld and slurmdbd overloaded? `sdiag`; the next pass asks again",
+    ),
     Trouble.GARBLED: (SourceUnavailableError, "the next pass asks again"),
     Trouble.DENIED: (SourceError, "this user may not see it: PrivateData, or a token of another user"),
     Trouble.MISSING: (SourceError, "install Slurm's client commands here, or read through slurmrestd"),

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from preprov import sourcing
+from preprov.contracts import Reject
 from preprov.model.time import epoch
+from preprov.model.work import Schedule
 from preprov.testing.listed import ListedPlace, ListedRun
 from preprov.testing.store_examples import T0
 from tests.unit.cli.conftest import nights
@@ -131,6 +133,91 @@ def test_a_source_that_is_configured_no_more_is_still_told(added, place, tmp_pat
     (row,) = valid(added("source", "list", "-o", "json").json)["sources"]
     assert (row["source"], row["configured"]) == ("prod", False)
     assert "preprov source add" in added("source", "sync").err
+
+
+def renamed(tmp_path, old="prod", new="airflow"):
+    config = tmp_path / "preprov.toml"
+    config.write_text(config.read_text().replace(f'name = "{old}"', f'name = "{new}"'))
+
+
+@pytest.fixture
+def read(added, place, tmp_path):
+    """Something read under the name prod, which has a schedule and a run that is not over."""
+    (tmp_path / "preprov.toml").write_text((tmp_path / "preprov.toml").read_text() + '[[route]]\npool = "batch"\n')
+    place.add(chain("1", "etl", "q"))
+    place.add(ended(chain("2", "etl", "q", ago=timedelta(hours=3)), 1))
+    place.schedules = (Schedule("etl", "", "0 3 * * *", "UTC"),)
+    added("source", "sync")
+    return added
+
+
+def queued(preprov):
+    return preprov("queue", "analyze", "--pool", "batch", "-o", "json").json["queued"]["runs"]
+
+
+def test_what_a_source_told_that_is_configured_no_more_is_no_demand_and_said_to_be_none(read, tmp_path):
+    assert queued(read) == 1
+    renamed(tmp_path)
+    assert queued(read) == 0
+    assert "prod: not in preprov.toml" in read("queue", "analyze", "--pool", "batch").err
+    assert "counts for nothing" in " ".join(read("source", "list").out.split())
+    renamed(tmp_path, "airflow", "prod")
+    assert queued(read) == 1
+    assert "not in preprov.toml" not in read("queue", "analyze", "--pool", "batch").err
+
+
+def test_a_source_that_was_renamed_keeps_what_was_read_and_nothing_stands_twice(read, place, tmp_path):
+    assert "still the name" in read("source", "rename", "prod", "airflow").err
+    renamed(tmp_path)
+    assert "is not the name" in read("source", "rename", "prod", "else").err
+    valid(read("source", "rename", "prod", "airflow", "-o", "json").json)
+    place.name = "airflow"
+    assert queued(read) == 1
+    (done,) = valid(read("source", "sync", "-o", "json").json)["passes"]
+    assert (done["new"], done["same"], done["notes"]) == (0, 2, [])
+    (row,) = valid(read("source", "list", "-o", "json").json)["sources"]
+    assert (row["source"], row["open"], row["over"]) == ("airflow", 1, 1)
+    result = read("source", "rename", "nothing", "airflow")
+    assert result.code == 1
+    assert "there is something of: airflow" in result.err
+
+
+def test_a_source_that_was_read_under_both_names_is_put_right_by_removing_the_old_one(read, place, tmp_path):
+    assert "would be read again" in read("source", "remove", "prod").err
+    renamed(tmp_path)
+    place.name = "airflow"
+    (done,) = valid(read("source", "sync", "-o", "json").json)["passes"]
+    assert (done["new"], done["notes"]) == (2, []), "the schedule is its own"
+    assert queued(read) == 1
+    assert "preprov source remove prod" in read("source", "rename", "prod", "airflow").err
+    assert "--yes" in read("source", "remove", "prod").err
+    told = valid(read("source", "remove", "prod", "--yes", "-o", "json").json)
+    assert told["runs"] == 2
+    assert [r["source"] for r in valid(read("source", "list", "-o", "json").json)["sources"]] == ["airflow"]
+    assert queued(read) == 1
+
+
+def test_what_a_source_says_is_in_its_list(read, place):
+    place.notes, place.rejects = ("partition gpu is DOWN",), (Reject(0, "no id", "{}"),)
+    read("source", "sync")
+    place.notes = place.rejects = ()
+    read("source", "sync")
+    (row,) = valid(read("source", "list", "-o", "json").json)["sources"]
+    assert [n["note"] for n in row["notes"]] == ["partition gpu is DOWN", "1 rows could not be read"]
+    assert "partition gpu is DOWN" in read("source", "list").err
+
+
+def test_two_places_whose_runs_may_be_called_the_same_are_warned_of(added):
+    words = ("airflow", "url=https://staging.example.com", "user=me", "password.env=AIRFLOW_PASSWORD")
+    told = valid(added("source", "add", "staging", *words, "pool=a", "-o", "json").json)
+    assert all(f["state"] == "ok" for f in told["findings"])
+    told = valid(added("source", "add", "third", *words, "pool=a", "-o", "json").json)
+    (warned,) = [f for f in told["findings"] if f["state"] == "warn"]
+    assert "staging" in warned["found"]
+    assert "pool" in warned["hint"]
+    told = valid(added("source", "test", "staging", "-o", "json").json)
+    assert "third" in next(f["found"] for f in told["findings"] if f["state"] == "warn")
+    assert told["ok"] is True
 
 
 def test_routes_are_checked_in_core_hours(added, place, tmp_path):

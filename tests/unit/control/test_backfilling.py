@@ -11,7 +11,7 @@ from preprov.control.backfilling import recall
 from preprov.control.gathering import current_leads
 from preprov.model.errors import ConflictError
 from preprov.model.pools import Standby
-from preprov.planning.leads import SAME, learn_leads, once
+from preprov.planning.leads import KEPT, SAME, learn_leads, once
 from tests.unit.control.world import START, World, make_pool, make_world
 
 SINCE = START - timedelta(days=42)
@@ -32,9 +32,9 @@ class Remembers:
         return Recollection(self.warmed, "as told", (("of no use", 2),))
 
 
-def warmed(i: int, seconds: float = 200.0, **more: object) -> Warmed:
+def warmed(i: int, seconds: float = 200.0, zone: str = "", **more: object) -> Warmed:
     at = START - timedelta(hours=2 * (i + 1))
-    return Warmed(f"old-{i}", at, seconds, "", "m", **more)  # type: ignore[arg-type]
+    return Warmed(f"old-{i}", at, seconds, zone, "m", **more)  # type: ignore[arg-type]
 
 
 def remembering(*told: Warmed, fails: bool = False) -> World:
@@ -72,6 +72,21 @@ def test_what_preprov_has_seen_itself_counts_alone() -> None:
     counted = once(w.ctx.ports.leads.observations())
     assert [o.node_id for o in counted if not o.recorded] == ["old-1", "old-0"]
     assert [o for o in counted if o.recorded] == []
+
+
+def test_of_a_kind_no_more_is_kept_than_is_learnt_from_and_all_of_it_at_once() -> None:
+    w = remembering(*(warmed(i, zone="a") for i in range(KEPT + 200)), *(warmed(i + 5_000, zone="b") for i in range(3)))
+    adds: list[int] = []
+    add = w.ctx.ports.leads.add
+    w.ctx.ports.leads.add = lambda *told: adds.append(len(told)) or add(*told)  # type: ignore[func-returns-value,method-assign]
+    for new, known in ((KEPT + 3, 0), (0, KEPT + 3)):
+        (done,) = recall(w.ctx, w.pool, SINCE)
+        assert (done.found, done.new, done.known) == (KEPT + 203, new, known)
+        (old,) = [n for why, n in done.left_out if "newest" in why]
+        assert old == 200
+    assert adds == [KEPT + 3, 0]
+    kept = [o for o in w.ctx.ports.leads.observations() if o.zone == "a"]
+    assert {o.node_id for o in kept} == {f"old-{i}" for i in range(KEPT)}
 
 
 def test_a_failure_on_record_is_a_failure_and_no_time() -> None:

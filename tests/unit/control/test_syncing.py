@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+import structlog
 
+from preprov.contracts import Reject
 from preprov.control.demanding import inputs
 from preprov.control.forecasting import analyze_queue
 from preprov.control.ingesting import source_age_s
@@ -137,6 +139,36 @@ def test_a_pass_that_breaks_is_remembered_and_what_came_before_is_kept(world, pl
     assert world.ctx.ports.sources.statuses()[0].error == ""
     place.fail_after(0)
     assert reader.once() is None
+
+
+def test_what_a_source_says_is_logged_once_a_day_and_what_could_not_be_read_is_kept(world, place):
+    place.notes, kept = ("partition gpu is DOWN",), []
+    reader = Reader(world.ctx, place.source(), Router(default="p"), 30.0, lambda r: kept.extend(r) or "there.jsonl")
+
+    def logged():
+        with structlog.testing.capture_logs() as logs:
+            reader.once()
+        return [
+            {k: v for k, v in e.items() if k not in ("log_level", "source")}
+            for e in logs
+            if e["log_level"] == "warning"
+        ]
+
+    note = {"event": "source says", "note": "partition gpu is DOWN"}
+    assert logged() == [note]
+    place.rejects = (Reject(0, "no id", "{}"), Reject(0, "no time", "{}"))
+    assert logged() == [{"event": "rows not read", "rows": 2, "why": "no id", "file": "there.jsonl"}]
+    assert kept == list(place.rejects)
+    (status,) = world.ctx.ports.sources.statuses()
+    assert [text for _, text in status.notes] == ["partition gpu is DOWN", "2 rows could not be read"]
+    place.rejects = ()
+    world.clock.sleep(90_000)
+    assert logged() == [note]
+    place.rejects = (Reject(0, "no id", "{}"),)
+    place.start(1)
+    place.notes = ()
+    place.fail_after(3)
+    assert logged()[0]["rows"] == 1
 
 
 def test_two_do_not_read_one_source_at_once(world, place):

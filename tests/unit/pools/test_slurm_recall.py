@@ -105,6 +105,16 @@ def test_a_job_of_several_nodes_tells_nothing_of_one_of_them(past: Past) -> None
     assert past.recalled().warmed == ()
 
 
+def test_where_the_jobs_of_weeks_are_too_much_they_are_asked_for_bit_by_bit(past: Past) -> None:
+    for day in range(30):
+        past.off("cn1", -day * 86_400.0 - 500, -day * 86_400.0)
+        past.job("cn1", -day * 86_400.0 - 1, -day * 86_400.0 + 45)
+        past.job("cn2", -day * 86_400.0 - 1, -day * 86_400.0 + 20)
+    past.world.slurm.most = 2
+    found = past.recalled()
+    assert [w.seconds for w in found.warmed] == [45.0] * 30
+
+
 def test_a_cluster_without_accounting_is_a_pool_error(past: Past) -> None:
     past.world.slurm.answers = 0
     with pytest.raises(PoolError):

@@ -1,6 +1,8 @@
 """Slurm's JSON of two eras, host lists and refusals, as values."""
 
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from preprov.slurm.accounting import AccountedJob
-from preprov.slurm.commands import SlurmCommands
+from preprov.slurm.commands import SlurmCommands, run_command
 from preprov.slurm.errors import SlurmError, Trouble, trouble_of
 from preprov.slurm.hostlist import expand
 from preprov.slurm.records import SlurmNode
@@ -93,6 +95,8 @@ def test_any_text_is_a_host_list_or_an_error(text: str) -> None:
     [
         ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", Trouble.UNREACHABLE),
         ("scontrol: fatal: Could not establish a configuration source", Trouble.UNREACHABLE),
+        ("sacct: error: slurmdb_jobs_get: Query result exceeds size limit", Trouble.TOO_MUCH),
+        ("sacct: error: Too wide of a date range in query", Trouble.TOO_MUCH),
         ("scontrol: unrecognized option '--json'", Trouble.UNSUPPORTED),
         ("slurm_update error: Access/permission denied", Trouble.DENIED),
         ("slurm_update error: Invalid node name specified", Trouble.NOT_FOUND),
@@ -124,6 +128,30 @@ def test_an_error_inside_an_answer_is_raised() -> None:
     with pytest.raises(SlurmError) as e:
         SlurmCommands(lambda _argv, _stdin: text).jobs()
     assert e.value.trouble is Trouble.UNREACHABLE
+
+
+def test_a_list_that_is_empty_because_it_was_too_long_is_no_list() -> None:
+    text = json.dumps({"jobs": [], "errors": [{"description": "Query result exceeds size limit"}]})
+    with pytest.raises(SlurmError) as e:
+        SlurmCommands(lambda _argv, _stdin: text).ended(datetime.now(UTC), datetime.now(UTC))
+    assert e.value.trouble is Trouble.TOO_MUCH
+
+
+def test_what_is_not_answered_in_time_is_too_much(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "squeue").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SlurmError) as e:
+        SlurmCommands(run_command(wait_s=0.1)).jobs()
+    assert e.value.trouble is Trouble.TOO_MUCH
+
+    def late(*_a: object, **_k: object) -> httpx.Response:
+        raise httpx.ReadTimeout("the read operation timed out")
+
+    monkeypatch.setattr(httpx, "get", late)
+    with pytest.raises(SlurmError) as e:
+        SlurmRest("http://slurm", "root", lambda: "token").jobs()
+    assert e.value.trouble is Trouble.TOO_MUCH
 
 
 def test_nothing_found_is_an_answer() -> None:
@@ -169,6 +197,7 @@ def test_a_node_of_both_eras_says_the_same() -> None:
         (401, "", Trouble.DENIED),
         (404, "not here", Trouble.UNSUPPORTED),
         (502, "<html>", Trouble.UNREACHABLE),
+        (504, "<html>", Trouble.TOO_MUCH),
         (200, '{"jobs": [', Trouble.GARBLED),
     ],
 )

@@ -159,6 +159,7 @@ def test_cron_jobs_are_schedules_with_the_shape_of_their_next_run(cluster: FakeK
     nightly = cron("nightly", "30 2 * * *", timeZone="Europe/Zurich", concurrencyPolicy="Forbid")
     cron("hourly", "@hourly", suspend=True)
     cron("broken", "every now and then")
+    cron("lost", "30 2 * * *", timeZone="Mars/Olympus")
     owner = {"kind": "CronJob", "name": "nightly", "uid": nightly["metadata"]["uid"]}
     cluster.job(
         "nightly-29012345",
@@ -173,7 +174,10 @@ def test_cron_jobs_are_schedules_with_the_shape_of_their_next_run(cluster: FakeK
     assert (told["default/nightly"].cron, told["default/nightly"].zone) == ("30 2 * * *", "Europe/Zurich")
     assert told["default/nightly"].max_active_runs == 1
     assert (told["default/hourly"].cron, told["default/hourly"].paused) == ("0 * * * *", True)
-    assert "default/broken" in first.notes[0]
+    assert first.notes == (
+        "CronJob default/broken: 'every now and then' is no cron that can be read",
+        "CronJob default/lost: there is no time zone 'Mars/Olympus' here: its turns are not foreseen",
+    )
     assert first.shapes is not None
     shape = first.shapes.work
     assert shape.tasks.groupby("run").size().tolist() == [3, 3]

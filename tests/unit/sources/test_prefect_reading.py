@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from preprov.contracts import SyncBatch
+from preprov.model.errors import SourceError
 from preprov.model.waits import Cause, SlotLimit, limit_key
 from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
-from preprov.sources.prefect import PrefectSettings, PrefectSource
+from preprov.sources.prefect import PrefectSettings, PrefectSource, Secrets
 from preprov.sources.prefect.facts import FlowRun, TaskRun, requests
 from preprov.sources.prefect.runs import FLOW, Shape
 from preprov.testing.fake_prefect import FakePrefect, FakeTaskRun
@@ -30,8 +31,9 @@ class World:
         self.ports = memory_ports()
         self.reader = self.source()
 
-    def source(self) -> PrefectSource:
-        settings = PrefectSettings("prod", "http://pf/api", requests_per_second=1e6, history_days=2, patience_s=1e9)
+    def source(self, **more: object) -> PrefectSource:
+        how = {"requests_per_second": 1e6, "history_days": 2, "patience_s": 1e9, **more}
+        settings = PrefectSettings("prod", "http://pf/api", **how)  # type: ignore[arg-type]
         return PrefectSource(settings, self.clock, transport=self.prefect.transport())
 
     def now(self):
@@ -214,6 +216,86 @@ def test_a_run_within_a_run_is_not_told_twice(world: World) -> None:
     assert world.ports.work.work(POOL).runs["dag_id"].tolist() == ["outer"]
 
 
+def test_a_run_that_a_run_starts_of_a_deployment_has_a_machine_of_its_own(world: World) -> None:
+    p = world.prefect
+    p.pools["k8s"] = {"name": "k8s", "type": "kubernetes", "concurrency_limit": None}
+    inner = p.deploy("inner", "own", pool="k8s", job_variables={"cpu": 4})
+    gone = p.deploy("gone", "own", pool="k8s")
+    outer = p.start_run("outer", "a", "b", "c")
+    first, second, third = (t.id for t in outer.tasks)
+    ended = p.start_run("inner", "x", deployment=inner, parent=first)
+    left = p.start_run("gone", "x", deployment=gone, parent=second, pool="k8s")
+    world.clock.sleep(60)
+    p.end_run(ended)
+    p.delete_deployment(gone)
+    late = p.start_run("inner", deployment=inner, parent=third, state="SCHEDULED", start=None)
+    world.clock.sleep(20)
+    world.read()
+    work = world.ports.work.work(POOL)
+    assert set(work.runs["run_id"]) == {outer.id, ended.id, left.id, late.id}
+    flows = work.tasks[work.tasks["task_id"] == FLOW]
+    assert sorted(flows["cpu"].tolist()) == [1.0, 1.0, 4.0, 4.0]
+    assert {q.dag_id for q in world.ports.sources.state("prod").open} == {"outer", "gone", "inner/own"}
+
+
+def notes(world: World) -> tuple[str, ...]:
+    found = world.source().changes(world.ports.sources.state("prod"), world.now())
+    return tuple(n for b in found for n in b.notes)
+
+
+def test_what_a_paused_work_pool_or_queue_holds_is_not_expected(world: World) -> None:
+    p = world.prefect
+    p.pools |= {n: {"name": n, "type": "process", "concurrency_limit": None} for n in ("off", "on")}
+    p.queues += [
+        {"name": name, "work_pool_name": "on", "concurrency_limit": None, "is_paused": name == "off"}
+        for name in ("default", "off")
+    ]
+    p.pools["off"]["is_paused"] = True
+    where = {"etl/a": ("off", "default"), "etl/b": ("on", "off"), "etl/c": ("on", "default")}
+    for dag, (pool, queue) in where.items():
+        d = p.deploy("etl", dag[4:], CRON, pool=pool, queue=queue)
+        at = p.now() - 60
+        p.start_run("etl", deployment=d, state="SCHEDULED", start=None, expected=at, auto=True)
+    assert notes(world) == tuple(
+        f"Prefect: work {what} is paused: what it holds is not expected" for what in ("pool off", "queue on/off")
+    )
+    world.read()
+    assert {s.dag_id: s.paused for s in world.ports.work.schedules(POOL)} == {
+        "etl/a": True,
+        "etl/b": True,
+        "etl/c": False,
+    }
+    horizon = p.now() + 28 * 86_400
+    due = world.ports.work.work(POOL).runs.set_index("dag_id")["due"]
+    assert (due < horizon).to_dict() == {"etl/a": False, "etl/b": False, "etl/c": True}
+    del p.pools["off"]["is_paused"]
+    p.queues[1]["is_paused"] = False
+    assert notes(world) == ()
+    world.read()
+    assert not any(s.paused for s in world.ports.work.schedules(POOL))
+    assert (world.ports.work.work(POOL).runs["due"] < horizon).all()
+
+
+def test_a_cron_that_names_no_zone_is_utc_wherever_we_are(world: World) -> None:
+    world.prefect.deploy("etl", "nightly", {"cron": "0 2 * * *"})
+    world.reader = world.source(zone="Europe/Zurich")
+    world.read()
+    (found,) = world.ports.work.schedules(POOL)
+    assert (found.cron, found.zone) == ("0 2 * * *", "UTC")
+
+
+def test_a_suspended_run_holds_nothing_until_it_goes_on_and_a_paused_one_keeps_what_it_has(world: World) -> None:
+    p = world.prefect
+    d = p.deploy("etl", "nightly", job_variables={"cpu": 4, "memory": "8Gi"})
+    run = p.start_run("etl", "a", deployment=d)
+    for state, suspended, held in (("PAUSED", True, 0.0), ("PAUSED", False, 4.0), ("RUNNING", False, 4.0)):
+        run.state, run.suspended = state, suspended
+        world.read()
+        assert world.tasks()["cpu"][FLOW] == held
+        assert world.tasks()["memory"][FLOW] == 2 * held
+        world.clock.sleep(30)
+
+
 def test_when_a_late_run_was_let_in_is_asked_for(world: World) -> None:
     world.read()
     p = world.prefect
@@ -335,6 +417,28 @@ def test_a_clock_that_is_off_is_said(world: World) -> None:
         world.prefect.skew_s = skew
         (clock,) = [f for f in world.source().examine() if f.what == "clock"]
         assert (clock.state, said in clock.found) == (state, True)
+
+
+@pytest.mark.parametrize(
+    ("secret", "wanted"),
+    [("auth", "Basic dXNlcjpuZXc="), ("key", "Bearer user:new")],
+)
+def test_who_asks_is_proved_and_a_secret_that_was_changed_is_looked_up_again(
+    world: World, secret: str, wanted: str
+) -> None:
+    p, now = world.prefect, ["user:new"]
+    p.start_run("etl", "a")
+    p.authorization = wanted
+    world.reader = world.source(secrets=Secrets(**{secret: lambda: now[0]}))
+    assert world.read().new == 1
+    now[0] = "user:newer"
+    p.authorization = wanted.replace("dXNlcjpuZXc=", "dXNlcjpuZXdlcg==").replace("user:new", "user:newer")
+    p.start_run("etl", "a")
+    assert world.read().new == 1
+    p.authorization, asked = "Bearer of another", p.asked
+    with pytest.raises(SourceError, match="401"):
+        world.read()
+    assert p.asked == asked + 1, "with the secret that was refused nothing is asked again"
 
 
 def test_what_cannot_be_read_is_rejected_and_the_rest_is_read(world: World) -> None:

@@ -184,7 +184,6 @@ def test_labels_are_taken_apart_by_patterns() -> None:
 HOSTILE = {
     "bad PromQL": (refused("bad_data", 'invalid parameter "query": 1:9: parse error', 400), SourceError, "parse error"),
     "a query that fails": (refused("execution", "vector cannot contain metrics", 422), SourceError, "carried out"),
-    "a query that takes too long": (refused("timeout", "query timed out", 503), SourceUnavailableError, "timed out"),
     "a partial response": (
         ok({"resultType": "matrix", "result": []}, warnings=["No StoreAPIs matched for this query"]),
         SourceUnavailableError,
@@ -202,9 +201,39 @@ HOSTILE = {
     "no Prometheus": (httpx.Response(404, text="not here"), SourceError, "not as a Prometheus"),
     "too fast": (httpx.Response(429), SourceUnavailableError, "429"),
     "broken": (httpx.Response(500, text="oops"), SourceUnavailableError, "500"),
-    "slow": (httpx.ReadTimeout("timed out"), SourceUnavailableError, "ReadTimeout"),
     "gone": (httpx.ConnectError("refused"), SourceUnavailableError, "ConnectError"),
 }
+
+
+SLOW = {
+    "a query that takes too long": (refused("timeout", "query timed out", 503), "timed out"),
+    "slow": (httpx.ReadTimeout("timed out"), "ReadTimeout"),
+    "a proxy that does not wait": (httpx.Response(504, text="<html>"), "504"),
+}
+
+
+@pytest.mark.parametrize("what", SLOW)
+def test_what_is_not_answered_in_time_is_asked_for_in_halves(what: str) -> None:
+    answer, says = SLOW[what]
+    w = World(chunk_s=3600.0)
+    w.prometheus.instead = [None, None, None, answer, answer]
+    w.read()
+    assert [u.cpu for u in w.kept()] == [0.5] * 289
+    w.clock.sleep(600)
+    w.prometheus.instead = [None, *[answer] * 50]
+    with pytest.raises(SourceUnavailableError, match=says):
+        w.read()
+    assert len(w.kept()) == 289
+
+
+def test_a_chunk_that_is_too_slow_for_the_patience_of_a_pass_is_shorter_in_the_next() -> None:
+    slow = httpx.ReadTimeout("timed out")
+    w = World(chunk_s=600.0, patience_s=-1.0)
+    w.prometheus.instead = [None, slow, None, slow]
+    source = w.source()
+    for samples in (0, 0, 5):
+        done = sync(w.ctx, source, Router())
+        assert (done.samples, done.more) == (samples, True)
 
 
 @pytest.mark.parametrize("what", HOSTILE)

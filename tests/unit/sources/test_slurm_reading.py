@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,10 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from preprov.contracts import SourceState
+from preprov.contracts import Progress, SourceState
 from preprov.demand.waiting.tonight import foresee
 from preprov.model.agent import Usage
-from preprov.model.errors import SourceError
+from preprov.model.errors import SourceError, SourceUnavailableError
 from preprov.model.time import from_epoch
 from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports
@@ -53,6 +54,14 @@ class World:
 
     def read(self):
         return read(self, self.ports, self.reader)
+
+    def read_more(self, progress: Progress | None = None) -> bool:
+        """One pass; whether there is more of the past."""
+        more = False
+        for batch in self.reader.changes(self.ports.sources.state("cluster"), self.now(), progress):
+            self.ports.sources.apply("cluster", unrouted(batch, "UTC"), self.now())
+            more |= batch.more
+        return more
 
     def quick(self) -> FakeJob:
         """A job that nobody sees in the queue."""
@@ -371,6 +380,113 @@ def test_an_array_that_ended_over_several_days_of_the_past_is_read_whole(tmp_pat
     w.reader = w.source(history_s=7 * 86_400.0)
     w.read()
     assert w.ports.work.work(POOL).tasks["ended_at"].notna().tolist() == [True] * 4
+
+
+def past(w: World, days: int, a_day: int) -> list[FakeJob]:
+    """Jobs that ended over so many days, and left the queue."""
+    made = [w.slurm.add(name="past") for _ in range(days * a_day)]
+    for i, job in enumerate(made):
+        job.state, job.end = "COMPLETED", w.slurm.now() - 3_600 - i * 86_400 / a_day
+        job.submit = job.start = job.end - 30
+        w.slurm.forgotten.add(job.job_id)
+    return made
+
+
+def asked_windows(w: World) -> list[float]:
+    """How many seconds each question to the accounting was about."""
+    told = [dict(a.lstrip("-").split("=", 1) for a in c if "=" in a) for c in w.slurm.calls if c[0] == "sacct"]
+    at = [[datetime.fromisoformat(t[k]) for k in ("starttime", "endtime")] for t in told if "starttime" in t]
+    return [(end - begin).total_seconds() for begin, end in at]
+
+
+def test_where_a_day_is_too_much_for_the_accounting_it_is_asked_for_less_and_all_is_read(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    jobs = past(w, days=3, a_day=48)
+    w.slurm.most = 10
+    w.reader = w.source(history_s=4 * 86_400.0)
+    for _ in range(20):
+        if not w.read_more():
+            break
+    else:
+        pytest.fail("there is no end of the past")
+    assert len(held(w.ports)) == len(jobs)
+    assert max(asked_windows(w)) == 86_400.0
+    w.slurm.calls.clear()
+    w.read_more()
+    assert max(asked_windows(w)) < 1_000.0, "the cursor has passed it"
+
+
+def test_an_accounting_that_never_answers_is_an_error_in_the_end_and_the_queue_is_read_all_the_same(
+    tmp_path: Path,
+) -> None:
+    w = World(tmp_path, 0.0)
+    past(w, days=1, a_day=2)
+    w.slurm.most = -1
+
+    def passes() -> None:
+        for _ in range(20):
+            job = w.slurm.add(name="now")
+            assert w.read_more()
+            assert str(job.job_id) in held(w.ports)
+
+    with pytest.raises(SourceUnavailableError, match="did not end within"):
+        passes()
+    w.slurm.most = None
+    while w.read_more():
+        pass
+    assert len(held(w.ports)) == len(w.slurm.jobs)
+
+
+def test_a_long_past_does_not_hold_up_what_is_live(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    jobs = past(w, days=6, a_day=5)
+    w.reader = w.source(history_s=7 * 86_400.0)
+    real = w.slurm.run
+
+    def slow(argv, stdin=None):
+        w.slurm.offset += 20.0 if argv[0] == "sacct" else 0.0
+        return real(argv, stdin)
+
+    w.slurm.run = slow  # type: ignore[method-assign]
+    w.reader = w.source(history_s=7 * 86_400.0)
+    seen, shares = [], []
+    for _ in range(10):
+        seen.append(w.slurm.add(name="now"))
+        began = w.slurm.now()
+        more = w.read_more(lambda share, _: shares.append(share))
+        assert w.slurm.now() - began < 150, "seven days take longer"
+        assert {str(j.job_id) for j in seen} <= set(held(w.ports))
+        if not more:
+            break
+        w.slurm.end(seen[0], "COMPLETED")
+        w.slurm.forgotten.add(seen[0].job_id)  # it ended between two passes; the accounting is read up to days ago
+        w.reader = w.reader if len(seen) % 2 else w.source(history_s=7 * 86_400.0)
+    assert len(seen) > 2
+    assert len(held(w.ports)) == len(jobs) + len(seen)
+    assert str(seen[0].job_id) not in {r.run_id for r in w.ports.sources.state("cluster").open}
+    assert all(0 <= s <= 1 for s in shares)
+
+
+def test_what_is_over_and_told_is_not_remembered_for_ever(tmp_path: Path) -> None:
+    w = World(tmp_path, 0.0)
+    mine = tracemalloc.Filter(inclusive=True, filename_pattern="*/preprov/sources/slurm/source.py")
+    sizes = []
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            for job in [w.slurm.add(name="quick") for _ in range(300)]:
+                w.slurm.end(job, "COMPLETED")
+                w.slurm.forgotten.add(job.job_id)
+            w.sleep(300)
+            w.read()
+            w.sleep(300)
+            w.read()
+            kept = tracemalloc.take_snapshot().filter_traces([mine])
+            sizes.append(sum(t.size for t in kept.traces))
+    finally:
+        tracemalloc.stop()
+    assert len(held(w.ports)) == 1_200
+    assert sizes[-1] - sizes[0] < 20_000, sizes
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["22.05", "24.05"])
