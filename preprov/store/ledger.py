@@ -255,8 +255,8 @@ class SqlReservationLedger:
             return page(connection, tenant=tenant, pools=pools, purposes=purposes, live=live, limit=limit, after=after)
 
     def forget(self, before: datetime, limit: int) -> int:
-        """Drop some that were over before then."""
-        with self._db.writing() as connection:
+        """Drop some that were over before then, one caller after the other: half of a gang each would be a deadlock."""
+        with self._db.writing("forget") as connection:
             return forget(connection, before, limit)
 
 

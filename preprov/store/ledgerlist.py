@@ -67,7 +67,7 @@ def _gangs(connection: Connection, names: Sequence[str], *, live: bool) -> dict[
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """See `contracts.ReservationLedger.forget`; what somebody else forgets at this moment is passed over."""
+    """See `contracts.ReservationLedger.forget`; nobody else forgets anything at this moment."""
     due = and_(_C.state.in_(_FINAL), _C.over_at < before)
     stays = exists().where(
         _E.c.gang == _C.gang,
@@ -79,7 +79,6 @@ def forget(connection: Connection, before: datetime, limit: int) -> int:
         .where(due, or_(_C.gang == literal_column("''"), not_(stays)))
         .order_by(_C.over_at)
         .limit(limit)
-        .with_for_update(skip_locked=True, of=TABLE)
     ).all()
     if not found:
         return 0
