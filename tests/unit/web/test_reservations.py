@@ -96,10 +96,11 @@ def test_waiting_ends_when_the_time_is_over(red: Client) -> None:
 
 
 def test_a_list_comes_in_pages_of_the_tenants_own(site: Site, red: Client) -> None:
+    little = {"request": {"cpu": 0.5}}
     for i in range(5):
-        red.reserve(f"k{i}", claimant=f"c{i}", start=(T0 + timedelta(minutes=i)).isoformat())
-        site.client("blue").reserve(f"b{i}", claimant=f"c{i}")
-    gone = red.reserve("gang", claimant="gang", count=3).json()
+        red.reserve(f"k{i}", claimant=f"c{i}", start=(T0 + timedelta(minutes=i)).isoformat(), **little)
+        site.client("blue").reserve(f"b{i}", claimant=f"c{i}", **little)
+    gone = red.reserve("gang", claimant="gang", count=3, **little).json()
     red("DELETE", f"/v1/reservations/{gone['reservation_id']}")
 
     def listed(client: Client, **more: object) -> list[list[str]]:
