@@ -134,7 +134,8 @@ def _rooms(ctx: Context, pool: Pool, nodes: Iterable[Node]) -> dict[str, Room]:
     for r in ctx.ports.ledger.reservations(pool.name):
         if _is_task(r):
             taken[r.node_id or ""] = taken.get(r.node_id or "", ZERO) + r.most_after(now)
-    others, out = others_on(ctx, pool), {}
+    others = others_on(ctx, pool)
+    out: dict[str, Room] = {}
     for n in nodes:
         unclaimed = pool.claimable(n.offering).minus_clamped(taken.get(n.node_id, ZERO))
         out[n.node_id] = Room(unclaimed, unclaimed.minus_clamped(others.get(n.node_id, ZERO)))

@@ -104,7 +104,8 @@ class PrefectLease:
         found = self._found(ask)
         automations = {str(a["name"]): str(a["id"]) for a in found}
         kind = self._kind(ask)
-        wanted, called = set(), set()
+        wanted: set[str] = set()
+        called: set[str] = set()
         for i, (path, limit) in enumerate(sorted(limits.items())):
             block = self._block(ask, kind, blocks, f"{self._prefix}{i}", path)
             payload = json.dumps({"concurrency_limit": limit})

@@ -29,7 +29,7 @@ def page(
     after: tuple[datetime, str] | None,
 ) -> tuple[tuple[Reservation, ...], ...]:
     """See `contracts.ReservationLedger.page`."""
-    wanted = [_C.purpose.in_(sorted(map(str, purposes)))]
+    wanted: list[ColumnElement[bool]] = [_C.purpose.in_(sorted(map(str, purposes)))]
     if Purpose.TASK not in purposes:
         wanted.append(_C.purpose != _TASK)
     if tenant is not None:
@@ -49,7 +49,11 @@ def page(
 
 def _is_first(*, live: bool) -> ColumnElement[bool]:
     """Of its gang, among those that are listed."""
-    before = [_E.c.gang == _C.gang, _E.c.gang != literal_column("''"), _E.c.reservation_id < _C.reservation_id]
+    before: list[ColumnElement[bool]] = [
+        _E.c.gang == _C.gang,
+        _E.c.gang != literal_column("''"),
+        _E.c.reservation_id < _C.reservation_id,
+    ]
     if live:
         before.append(_E.c.state.in_(_LIVE))
     return or_(_C.gang == literal_column("''"), not_(exists().where(*before)))
@@ -83,7 +87,7 @@ def forget(connection: Connection, before: datetime, limit: int) -> int:
     if not found:
         return 0
     gangs = sorted({gang for _, gang in found if gang})
-    gone = _C.id.in_([i for i, _ in found])
+    gone: ColumnElement[bool] = _C.id.in_([i for i, _ in found])
     if gangs:
         # A gang goes whole: half of one would be another reservation.
         gone = or_(gone, and_(_C.gang.in_(gangs), _C.gang != literal_column("''")))
