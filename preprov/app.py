@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,6 +163,7 @@ def open_app(
             actor=actor,
             holder=process_name(),
             callback=config.controller.callback,
+            keep_reservations=timedelta(days=config.controller.keep_reservations_days),
             n_samples=settings.samples,
             seed=settings.seed,
         )

@@ -29,6 +29,12 @@ class ControllerSection(Section):
     tick_seconds: float = Field(default=5.0, gt=0)
     plan_seconds: float = Field(default=60.0, gt=0)
     at_once: int = Field(default=1, ge=1, description="Pools looked at at the same time, while clouds answer.")
+    keep_reservations_days: float = Field(
+        default=35.0,
+        ge=1,
+        description="Reservations that were released, or expired, are forgotten after so long: until then they are "
+        "listed, explain nodes, and answer for their Idempotency-Key.",
+    )
     callback: str = Field(default="", description="URL of `preprov serve` as nodes reach it, so that they can call it.")
     _check_zone = field_validator("zone")(known_zone)
 

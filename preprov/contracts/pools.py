@@ -89,6 +89,7 @@ class PoolProvider(Protocol):
         is not listed yet is found again by its token. Absent: a node that is not in a complete observation is gone; a
         group that could not be listed is named in `problems` and makes `complete` False: absence then proves nothing.
         Retryable: never raises for one group; whatever went wrong is a problem of this observation, the next may do.
+        What a node says to be `foreign` is nobody's to promise; what preprov has started is not among it.
         """
         ...
 

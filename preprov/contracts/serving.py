@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from preprov.model.pools import Node
@@ -44,12 +45,14 @@ class PlaceSeen:
     Attributes:
         settings: setting -> value, of those that the service names; None = not set, a limit then has no bound.
         held: setting that is a limit -> runs that count against it now.
-        runs: name of a worker -> ids of the runs it has in hand.
+        runs: name of a worker -> ids of the runs it has in hand. began: id of such a run -> when it began, where that
+            is told.
     """
 
     settings: Mapping[str, object]
     held: Mapping[str, int]
     runs: Mapping[str, tuple[str, ...]]
+    began: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Serves(Protocol):

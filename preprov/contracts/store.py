@@ -14,8 +14,8 @@ from preprov.contracts.work import SampleStore, WorkStore
 from preprov.model.plans import ActionRecord, CapacityPlan
 from preprov.model.pools import Mode, Override
 from preprov.model.prices import PriceRow
-from preprov.model.reservations import Binding, Quota, Reservation
-from preprov.model.resources import Resources
+from preprov.model.reservations import Binding, Purpose, Quota, Reservation
+from preprov.model.resources import ZERO, Resources
 from preprov.model.windows import RecurringWindow
 
 
@@ -147,6 +147,30 @@ class ReservationLedger(Protocol):
         """Reservations by start."""
         ...
 
+    def page(
+        self,
+        purposes: Collection[Purpose],
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None = None,
+        tenant: str | None = None,
+        pools: Sequence[str] = (),
+        live: bool = True,
+    ) -> tuple[tuple[Reservation, ...], ...]:
+        """Reservations of these purposes by start and id: at most `limit` of them, a gang counting as one.
+
+        A gang stands where the one of its members does that has the least id, and is in the order made; of `live` ones
+        what is over is left out. `after`: (start, id) of that one of what was listed last; no pools = all.
+        """
+        ...
+
+    def forget(self, before: datetime, limit: int) -> int:
+        """Drop some `limit` that were over before then, the oldest first and gangs whole; returns how many.
+
+        All or none of them. Their ids, and the names of their gangs, are as if they had never been used.
+        """
+        ...
+
 
 class WindowStore(Protocol):
     """Recurring windows: what is to be held again and again. Their turns are reservations of the ledger."""
@@ -230,6 +254,7 @@ class PoolSnapshot:
 
     Attributes:
         nodes: group -> phase -> count. allocatable, used: of ready nodes; used = what tasks on them claim.
+        foreign: of ready nodes, what work holds that preprov has not started, beyond what is booked there.
         usd_per_hour: of everything that exists; None = no price known.
         target: running nodes the plan wanted; waiting: demand that was ready and had no node.
     """
@@ -242,6 +267,7 @@ class PoolSnapshot:
     usd_per_hour: float | None
     target: int
     waiting: Resources
+    foreign: Resources = ZERO
 
 
 class HistoryStore(Protocol):

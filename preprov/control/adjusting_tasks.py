@@ -30,7 +30,7 @@ from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources
 from preprov.model.time import epoch
 from preprov.planning.adjustment import ADJUSTED, Change, Course, Granted, Reading, Wish, changed, grant, look
-from preprov.planning.held import held_by_node, held_by_tenant
+from preprov.planning.held import held_by_tenant, taken_by_node
 
 _RENEW_S: Final = 30.0
 _THROTTLED: Final = 0.05
@@ -84,7 +84,7 @@ def _adjusted(
             staying[r.name], rows = settled(ctx, pool, r, manner, now)
             out.extend(rows)
     wishes = [w for r in staying.values() if (w := _wish(ctx, pool, live, r, manner, now)) is not None]
-    free = _free(pool, observation, ctx.ports.ledger.reservations(pool.name) if out else reservations, now)
+    free = _free(pool, observation, ctx.ports.ledger.reservations(pool.name) if out else reservations)
     for granted in grant(wishes, free):
         out.extend(_carry_out(ctx, pool, observation, free, staying[granted.wish.claimant], granted, manner, now))
     done = {row.action.task for row in out}
@@ -216,13 +216,11 @@ def _reading(r: Running, now: datetime) -> Reading:
     return Reading(at, use, frozenset(held))
 
 
-def _free(
-    pool: Pool, observation: PoolObservation, reservations: Sequence[Reservation], now: datetime
-) -> Mapping[str, Resources]:
-    """Of each node, what no claim holds. What a tenant's quota leaves is looked at when a raise is made."""
-    held = held_by_node(reservations, now)
+def _free(pool: Pool, observation: PoolObservation, reservations: Sequence[Reservation]) -> Mapping[str, Resources]:
+    """Of each node, what nobody holds. What a tenant's quota leaves is looked at when a raise is made."""
+    taken = taken_by_node(observation, reservations)
     return {
-        n.node_id: pool.claimable(n.offering).minus_clamped(held.get(n.node_id, ZERO))
+        n.node_id: pool.claimable(n.offering).minus_clamped(taken.get(n.node_id, ZERO))
         for n in observation.in_phase(Phase.READY, Phase.DRAINING)
     }
 

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from preprov.contracts import Clock, PoolProvider, Ports, PriceBook, Scheduler, Serves
 from preprov.model.errors import ConfigError
@@ -58,6 +58,7 @@ class Context:
         schedulers: provider name -> how tasks are started on its nodes.
         actor: who is asking, for the audit log.
         holder: name under which leases are held.
+        keep_reservations: released and expired ones are forgotten after so long; None = never.
         callback: URL of the HTTP API as nodes reach it, for those that can call; "" = none does.
         n_samples: joint demand samples per forecast. seed: of every random draw.
         live: False when "now" is an instant a person named: the pool is then taken as empty, for what exists now says
@@ -78,6 +79,7 @@ class Context:
     actor: str = "controller"
     holder: str = field(default_factory=default_holder)
     callback: str = ""
+    keep_reservations: timedelta | None = None
     n_samples: int = 200
     seed: int = 0
     live: bool = True

@@ -122,10 +122,10 @@ def in_turn(
     ready: Sequence[ReadyTask],
     now: datetime,
 ) -> tuple[ReadyTask, ...]:
-    """In launch order, tenants of equal priority taking turns by what each is due of the pool's ready nodes."""
+    """In launch order, tenants of equal priority taking turns by what each is due of the ready nodes that are ours."""
     ordered = launch_order(ready, now)
     if len({t.tenant for t in ordered}) < 2:
         return ordered
-    whole = sum_of(r.capacity for r in rooms)
+    whole = sum_of(r.capacity.minus_clamped(r.foreign) for r in rooms)
     shares = {name: t.share for name, t in ctx.tenants.items()}
     return fair_order(ordered, held_by_tenant(reservations, now), whole, shares)

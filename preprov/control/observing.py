@@ -7,12 +7,14 @@ from typing import Final
 
 from preprov.contracts import LeadObservation, PoolSnapshot
 from preprov.control.context import Context
+from preprov.control.foreign import with_foreign
 from preprov.control.workers import without_workers
 from preprov.model.errors import PoolError
 from preprov.model.plans import ActionKind, ActionRecord
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources, sum_of
+from preprov.planning.held import foreign_by_node
 
 UNLISTED: Final = "not listed yet"
 """Reason of a node that no listing shows so far."""
@@ -45,7 +47,7 @@ def observe(ctx: Context, pool: Pool) -> PoolObservation:
         problems.extend(seen.problems)
         withheld |= seen.withheld
         complete = complete and seen.complete
-    shown = without_workers(ctx, pool, nodes)
+    shown = without_workers(ctx, pool, with_foreign(ctx, pool, nodes))
     return PoolObservation(pool.name, ctx.clock.now(), shown, complete, tuple(problems), withheld, tuple(failed))
 
 
@@ -153,12 +155,14 @@ def snapshot(
 ) -> PoolSnapshot:
     """Counts, use and price rate of a pool at this instant."""
     counts: dict[str, dict[str, int]] = {g.name: {} for g in pool.groups}
-    allocatable, rate, priced = ZERO, 0.0, True
+    allocatable, foreign, rate, priced = ZERO, ZERO, 0.0, True
+    others = foreign_by_node(observation, reservations)
     for n in observation.nodes:
         phases = counts.setdefault(n.group, {})
         phases[str(n.phase)] = phases.get(str(n.phase), 0) + 1
         if n.phase in (Phase.READY, Phase.DRAINING):
             allocatable = allocatable + n.offering.allocatable
+            foreign = foreign + others.get(n.node_id, ZERO).minimum(n.offering.allocatable)
         if n.standby is Standby.RUNNING:
             usd = ctx.prices.usd_per_hour(n.offering, observation.at)
         else:
@@ -177,6 +181,7 @@ def snapshot(
         usd_per_hour=rate if priced else None,
         target=target,
         waiting=waiting,
+        foreign=foreign,
     )
 
 

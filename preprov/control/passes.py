@@ -11,6 +11,7 @@ from preprov.control.calling import invite
 from preprov.control.context import Context
 from preprov.control.demanding import current_demand
 from preprov.control.dispatch import DispatchResult, dispatch
+from preprov.control.forgetting import forget_reservations
 from preprov.control.gathering import current_leads, inputs_of, plan_inputs, reacts
 from preprov.control.gating import note_guards
 from preprov.control.heeding import heed
@@ -121,6 +122,8 @@ def pool_pass(
             may = kinds - {ActionKind.LAUNCH} if any(r.action.kind is ActionKind.LAUNCH for r in records) else kinds
             records = (*records, *_react(ctx, pool, seen, waiting, may, anew=_begun(ctx, pool, dispatched) or plan))
         records = (*records, *serve_places(ctx, pool, observation, records))
+    if plan:
+        forget_reservations(ctx)
     return PassResult(
         pool.name, ctx.clock.now(), observation, made, records, dispatched, demand, perf_counter() - began, again
     )

@@ -218,7 +218,8 @@ def share_nodes(
                 return out
             labels = task.spec.affinity.items()
             if all(room.labels.get(k) == v for k, v in labels):
-                found = board.shared(task, instance, room.node_id, curves.pool.claimable(offerings[room.node_id]))
+                whole = curves.pool.claimable(offerings[room.node_id]).minus_clamped(room.foreign)
+                found = board.shared(task, instance, room.node_id, whole)
                 if found is not None:
                     out[task.claimant(instance)] = found
                     break

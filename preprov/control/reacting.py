@@ -26,8 +26,9 @@ from preprov.model.errors import ForecastError
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan, stable_id
 from preprov.model.pools import Mode, Pool, PoolObservation, Standby
 from preprov.model.reservations import Reservation
-from preprov.model.resources import KINDS, ZERO, Resources
+from preprov.model.resources import KINDS, ZERO, Resources, sum_of
 from preprov.model.worktable import Array
+from preprov.planning.held import foreign_by_node
 from preprov.planning.leads import Leads
 from preprov.planning.packing import Mix
 from preprov.planning.reaction import Reaction, ReactionInputs, Soon, level_of, react
@@ -146,7 +147,8 @@ def reaction(
         tick_s: until the next reaction. blocked: why nothing may be raised. anew: look at the work again in any case.
     """
     now = ctx.clock.now()
-    held = committed_by_node(ctx.ports.ledger.reservations(pool.name))
+    reservations = ctx.ports.ledger.reservations(pool.name)
+    held = committed_by_node(reservations)
     used = _claimed(held) if used is None else used
     wanted = used + waiting
     looked = look_ahead(ctx, pool, leads, wanted, anew=anew)
@@ -162,7 +164,7 @@ def reaction(
         soon=Soon(looked.offsets - past, rises),
         leads=leads,
         prices=ctx.prices,
-        used=used,
+        used=used + sum_of(foreign_by_node(observation, reservations).values()),
         waiting=waiting,
         overrides=ctx.ports.intent.overrides(pool.name, now),
         committed=frozenset(held),

@@ -1,21 +1,26 @@
 """Bookings: a client's claim on a pool, of one or several instances, from asking to giving back."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from preprov.control.context import Context
-from preprov.model.errors import OverbookedError, ReservationError
+from preprov.model.errors import ConfigError, OverbookedError, ReservationError
 from preprov.model.plans import stable_id
 from preprov.model.pools import UNLIMITED, Pool
 from preprov.model.reservations import Purpose, Quota, Reservation, ReservationState, Segment, most
 from preprov.model.resources import KINDS, ZERO, Resources
+from preprov.model.room import instant, micros
 from preprov.planning.placement import misfit
 
 GRACE: Final = timedelta(minutes=15)
 """How long after its beginning a booking waits to be taken up, if nobody says otherwise."""
+MOST: Final = 1000
+"""So many are listed at once."""
+BOOKED: Final = frozenset(Purpose) - {Purpose.TASK}
+"""What is asked for, and not dispatched."""
 
 
 @dataclass(frozen=True)
@@ -198,13 +203,49 @@ def find(ctx: Context, booking_id: str, tenant: str | None) -> Booking | None:
     return Booking(members)
 
 
-def bookings(ctx: Context, tenant: str | None, *, pools: Sequence[str] = (), live: bool = True) -> tuple[Booking, ...]:
-    """Bookings by start; of one tenant, or of all."""
-    found: dict[str, list[Reservation]] = {}
-    for r in ctx.ports.ledger.reservations(live=live):
-        if r.purpose is not Purpose.TASK and tenant in (None, r.tenant) and (not pools or r.pool in pools):
-            found.setdefault(_id(r), []).append(r)
-    return tuple(Booking(tuple(sorted(m, key=lambda r: r.reservation_id))) for m in found.values())
+def bookings(
+    ctx: Context,
+    tenant: str | None,
+    *,
+    pools: Sequence[str] = (),
+    live: bool = True,
+    limit: int = MOST,
+    after: str = "",
+    purposes: Collection[Purpose] = BOOKED,
+) -> tuple[Booking, ...]:
+    """Bookings by start; of one tenant, or of all.
+
+    Args:
+        ctx: the context. tenant: whose; None = everybody's.
+        pools: empty = all. live: False: those that are over too.
+        limit: so many at most. after: `place_of` the last that was listed; "" = from the first on.
+        purposes: what they are for.
+
+    Raises:
+        ConfigError: `after` is nothing that `place_of` gave.
+    """
+    found = ctx.ports.ledger.page(
+        purposes, limit=limit, after=_placed(after), tenant=tenant, pools=tuple(pools), live=live
+    )
+    return tuple(Booking(members) for members in found)
+
+
+def place_of(booking: Booking) -> str:
+    """Where it stands in a list, to go on after it."""
+    first = min(booking.members, key=lambda r: r.reservation_id)
+    return f"{micros(first.start)}.{first.reservation_id}"
+
+
+def _placed(place: str) -> tuple[datetime, str] | None:
+    start, dot, name = place.partition(".")
+    if not place:
+        return None
+    try:
+        if dot and name:
+            return instant(int(start)), name
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigError(f"{place!r} is no place in a list", hint="go on with what the last answer said")
 
 
 def give_back(ctx: Context, booking: Booking, reason: str) -> Booking:

@@ -11,14 +11,14 @@ from preprov.contracts import PlaceSeen, PutsBack, Serves
 from preprov.control.context import Context
 from preprov.control.observing import observe
 from preprov.control.trust import in_force
-from preprov.control.workers import GONE_FOR, Memory, have_worker, memory_of, say_farewell
+from preprov.control.workers import GONE_FOR, Memory, have_worker, memory_of, others_on, say_farewell
 from preprov.model.adoption import Adoption
 from preprov.model.errors import PoolError
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
 from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources
-from preprov.planning.slots import limit, slots, slots_of
+from preprov.planning.slots import Room, limit, slots, slots_of
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ def _serve(ctx: Context, pool: Pool, place: Serves, warm: list[Node], mode: Mode
         for node in stay:
             have_worker(ctx, pool, place, memory, node)
     rooms = _rooms(ctx, pool, stay)
-    ready = tuple(sorted((n, slots_of(r, place.service.run)) for n, r in rooms.items()))
+    ready = tuple(sorted((n, slots_of(r.free, place.service.run)) for n, r in rooms.items()))
     if memory.next is not None and now < memory.next and (ready == memory.ready or memory.seen is None):
         return []
     memory.next = now + timedelta(seconds=place.service.every_s)
@@ -101,16 +101,20 @@ def _serve(ctx: Context, pool: Pool, place: Serves, warm: list[Node], mode: Mode
         return []
 
 
-def served(place: Serves, seen: PlaceSeen, rooms: Mapping[str, Resources], mode: Mode) -> Served:
+def served(place: Serves, seen: PlaceSeen, rooms: Mapping[str, Room], mode: Mode) -> Served:
     """What a place is to be.
+
+    Where it has workers of its own its runs may well be what others see as foreign: a limit that took them for
+    somebody else's would fall with every run that begins.
 
     Args:
         place: the place. seen: as it is.
-        rooms: node that is warm -> what of it is nobody else's.
+        rooms: warm nodes by name.
         mode: of the pool; floor only raises.
     """
     service = place.service
-    total = slots(rooms.values(), service.run, service.least, service.most)
+    strange = 0 if service.workers else max(seen.held.values(), default=0)
+    total = slots(rooms.values(), service.run, service.least, service.most, among_others=strange)
     wanted: dict[str, object] = dict(service.fills)
     for name, share in service.shares.items():
         now = seen.settings.get(name)
@@ -119,18 +123,23 @@ def served(place: Serves, seen: PlaceSeen, rooms: Mapping[str, Resources], mode:
     return Served(place, seen, total, tuple(sorted(rooms)), wanted)
 
 
-def rooms_of(ctx: Context, pool: Pool, observation: PoolObservation) -> dict[str, Resources]:
-    """What of each warm node is not taken by tasks that preprov itself has placed there."""
+def rooms_of(ctx: Context, pool: Pool, observation: PoolObservation) -> dict[str, Room]:
+    """What of each warm node is not taken, by tasks that preprov itself has placed there or by others."""
     return _rooms(ctx, pool, _warm(ctx, pool, observation))
 
 
-def _rooms(ctx: Context, pool: Pool, nodes: Iterable[Node]) -> dict[str, Resources]:
+def _rooms(ctx: Context, pool: Pool, nodes: Iterable[Node]) -> dict[str, Room]:
     taken: dict[str, Resources] = {}
     now = ctx.clock.now()
     for r in ctx.ports.ledger.reservations(pool.name):
         if _is_task(r):
             taken[r.node_id or ""] = taken.get(r.node_id or "", ZERO) + r.most_after(now)
-    return {n.node_id: pool.claimable(n.offering).minus_clamped(taken.get(n.node_id, ZERO)) for n in nodes}
+    others = others_on(ctx, pool)
+    out: dict[str, Room] = {}
+    for n in nodes:
+        unclaimed = pool.claimable(n.offering).minus_clamped(taken.get(n.node_id, ZERO))
+        out[n.node_id] = Room(unclaimed, unclaimed.minus_clamped(others.get(n.node_id, ZERO)))
+    return out
 
 
 def _is_task(r: Reservation) -> bool:

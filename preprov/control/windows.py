@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -22,6 +23,7 @@ class AskedWindow:
     Attributes:
         request: of one instance. start, end: HH:MM on the wall clock of the zone, the next day's if not later.
         days: mon, tue, …; none = all. zone: the pool's if None. priority: the tenant's if None.
+        since, until: see `RecurringWindow`; a naive one is on the wall clock of the zone.
     """
 
     name: str
@@ -37,6 +39,8 @@ class AskedWindow:
     borrow: bool = False
     reclaim_s: float = 0.0
     priority: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 def put(ctx: Context, asked: AskedWindow) -> RecurringWindow:
@@ -87,6 +91,7 @@ def remove(ctx: Context, pool: str, tenant: str, name: str) -> None:
 
 def _window(ctx: Context, asked: AskedWindow, *, trusted: bool) -> RecurringWindow:
     pool = ctx.pool(asked.pool)
+    zone = known_zone(asked.zone or pool.zone)
     made = RecurringWindow(
         name=asked.name,
         pool=pool.name,
@@ -94,19 +99,30 @@ def _window(ctx: Context, asked: AskedWindow, *, trusted: bool) -> RecurringWind
         request=asked.request,
         start_s=seconds_of(asked.start),
         end_s=seconds_of(asked.end),
-        zone=_known(asked.zone or pool.zone),
+        zone=zone,
         weekdays=frozenset(weekday(d) for d in asked.days) or frozenset(range(7)),
         count=asked.count,
         lead_s=asked.lead_s,
         borrow=asked.borrow,
         reclaim_s=asked.reclaim_s,
         priority=may_ask_for(ctx, pool.name, asked.tenant, asked.priority, trusted=trusted),
+        since=_in_zone(asked.since, zone),
+        until=_in_zone(asked.until, zone),
     )
     must_fit_somewhere(pool, made.request)
     return made
 
 
-def _known(zone: str) -> str:
+def _in_zone(at: datetime | None, zone: str) -> datetime | None:
+    return at.replace(tzinfo=ZoneInfo(zone)) if at is not None and at.tzinfo is None else at
+
+
+def known_zone(zone: str) -> str:
+    """The zone of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
     try:
         return ZoneInfo(zone).key
     except (ZoneInfoNotFoundError, ValueError, OSError):

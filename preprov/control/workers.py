@@ -13,14 +13,15 @@ import structlog
 
 from preprov.contracts import PlaceSeen, Serves
 from preprov.control.context import Context
+from preprov.control.foreign import SERVES
 from preprov.model.errors import NodeBusyError, PoolError
+from preprov.model.foreign import Foreign
 from preprov.model.pools import Node, Phase, Pool
+from preprov.model.resources import Resources, sum_of
 from preprov.planning.slots import slots_of
 
 log = structlog.get_logger(__name__)
 
-RUN: Final = "preprov:serve:"
-"""Begins the run id of workers: `preprov:serve:NAME:NODE:SERIAL`."""
 _LEAVES: Final = "leave"
 """The task that tells a worker to leave."""
 _STALE: Final = timedelta(seconds=60)
@@ -66,22 +67,37 @@ def memory_of(ctx: Context, place: Serves) -> Memory:
 
 
 def without_workers(ctx: Context, pool: Pool, nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """The nodes as others are to see them: an idle worker is nothing that runs, a run that it has in hand is."""
+    """The nodes as others are to see them: an idle worker is nothing that runs, a run that it has in hand is.
+
+    What such runs take of a node is foreign, as all work is that preprov has not started. Of a worker that nobody can
+    say anything of it is as much as it may take.
+    """
     places, nodes = ctx.served.get(pool.name, ()), tuple(nodes)
     if not places:
         return nodes
     ctx.memo[(pool.name, "nodes-seen")] = (ctx.clock.now(), nodes)
     out = []
     for node in nodes:
-        running = node.running
+        running, foreign = node.running, node.foreign or ()
         for place in places:
-            running = _without(ctx, place, node.node_id, running)
-        out.append(node if running is node.running else replace(node, running=running))
+            running, runs = _without(ctx, pool, place, node, running)
+            foreign = (*foreign, *runs)
+        same = running is node.running and len(foreign) == len(node.foreign or ())
+        out.append(node if same else replace(node, running=running, foreign=foreign))
     return tuple(out)
 
 
-def _without(ctx: Context, place: Serves, node_id: str, running: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    memory, begins = memory_of(ctx, place), f"{RUN}{place.service.name}:"
+def others_on(ctx: Context, pool: Pool) -> dict[str, Resources]:
+    """Node -> what is foreign there beside the runs of places that are served, as it was seen last."""
+    return {n.node_id: sum_of(f.amount for f in n.foreign) for n in _nodes(ctx, pool) if n.foreign}
+
+
+def _without(
+    ctx: Context, pool: Pool, place: Serves, node: Node, running: tuple[str, ...] | None
+) -> tuple[tuple[str, ...] | None, tuple[Foreign, ...]]:
+    """(what is to be seen of what runs there, what the runs of the place take, or may take)."""
+    node_id = node.node_id
+    memory, begins = memory_of(ctx, place), f"{SERVES}{place.service.name}:"
     mine = [c for c in running or () if c.startswith(begins)]
     worker = next((c for c in mine if not c.rpartition("/")[2].startswith(_LEAVES)), None)
     if running is not None:
@@ -89,13 +105,19 @@ def _without(ctx: Context, place: Serves, node_id: str, running: tuple[str, ...]
         if worker is not None:
             memory.on[node_id] = worker.rpartition("/")[0].removeprefix(f"{begins}{node_id}:")
     if running is None or not mine:
-        return running
+        return running, ()
     fresh = memory.seen is not None and memory.next is not None and ctx.clock.now() <= memory.next + _STALE
     if worker is not None and not fresh:
-        return running
-    runs = memory.seen.runs if memory.seen is not None else {}
+        return running, (Foreign(place.service.run),) * _slots(pool, place, node)
+    runs, began = (memory.seen.runs, memory.seen.began) if memory.seen is not None else ({}, {})
     has = runs.get(place.worker_name(node_id, memory.on[node_id]), ()) if worker is not None else ()
-    return (*(c for c in running if c not in mine), *(f"{place.service.name}: {r}" for r in has))
+    shown = (*(c for c in running if c not in mine), *(f"{place.service.name}: {r}" for r in has))
+    return shown, tuple(Foreign(place.service.run, began.get(r)) for r in has)
+
+
+def _slots(pool: Pool, place: Serves, node: Node) -> int:
+    """How many runs a worker on the node may have."""
+    return max(slots_of(pool.claimable(node.offering), place.service.run), 1)
 
 
 def leave_first(ctx: Context, pool: Pool, node_ids: Iterable[str]) -> None:
@@ -147,9 +169,9 @@ def have_worker(ctx: Context, pool: Pool, place: Serves, memory: Memory, node: N
     if scheduler is None:
         return
     memory.tries[node.node_id] = (woken, tries + 1, now)
-    total = slots_of(pool.claimable(node.offering), place.service.run)
+    total = _slots(pool, place, node)
     try:
-        scheduler.start(place.worker(node, f"{woken}.{tries}", max(total, 1)), 0, node)
+        scheduler.start(place.worker(node, f"{woken}.{tries}", total), 0, node)
     except PoolError as e:
         log.warning("a worker was not started", pool=pool.name, node=node.node_id, why=str(e))
         return

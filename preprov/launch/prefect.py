@@ -7,6 +7,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -101,8 +102,8 @@ class PrefectWorkPool:
             for queue in self._queues:
                 found = self._ask(http, "GET", f"{self._path}/queues/{quote(queue, safe='')}")
                 settings[limit_of_queue(self._work_pool, queue)] = found.get("concurrency_limit")
-            held, runs = self._running(http)
-        return PlaceSeen(settings, held, {w: tuple(r) for w, r in runs.items()})
+            held, runs, began = self._running(http)
+        return PlaceSeen(settings, held, {w: tuple(r) for w, r in runs.items()}, began)
 
     @property
     def _filled(self) -> list[str]:
@@ -112,9 +113,10 @@ class PrefectWorkPool:
     def _path(self) -> str:
         return path_of_pool(self._work_pool)
 
-    def _running(self, http: Any) -> tuple[dict[str, int], dict[str, list[str]]]:
+    def _running(self, http: Any) -> tuple[dict[str, int], dict[str, list[str]], dict[str, datetime]]:
         held = {limit_of_pool(self._work_pool): 0, **{limit_of_queue(self._work_pool, q): 0 for q in self._queues}}
         runs: dict[str, list[str]] = {}
+        began: dict[str, datetime] = {}
         offset, whole = 0, False
         while not whole:
             page = self._ask(
@@ -137,8 +139,10 @@ class PrefectWorkPool:
                 worker = (run.get("labels") or {}).get("prefect.worker.name")
                 if worker:
                     runs.setdefault(str(worker), []).append(str(run.get("id")))
+                    if (at := _instant(run.get("start_time"))) is not None:
+                        began[str(run.get("id"))] = at
             offset, whole = offset + len(page), len(page) < PAGE
-        return held, runs
+        return held, runs, began
 
     # ---- what is set
 
@@ -290,6 +294,14 @@ class PrefectWorkPool:
         if method == "POST" and isinstance(found, list) and all(isinstance(i, dict) for i in found):
             return found
         raise ConflictError("Prefect's answer is not what was asked for", where=where, hint="is this a Prefect?")
+
+
+def _instant(told: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(told).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def _limit(value: object) -> int | None:

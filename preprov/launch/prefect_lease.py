@@ -5,9 +5,12 @@ sends one, and if none follows within the time of the lease, the server calls it
 limit) and sets what was found before. That happens once for each silence, with nobody of ours alive.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 from uuid import uuid4
@@ -29,13 +32,22 @@ class PrefectLease:
     Args:
         name: of what is served; automation and blocks are called after it.
         url: of Prefect's API as its server reaches it. headers: that it wants.
-        lasts_s: seconds without a word of us after which limits are put back.
+        lasts_s: seconds without a word of us after which limits are put back; it is looked after as often.
+        now: seconds that only grow.
     """
 
-    def __init__(self, name: str, url: str, headers: Callable[[], Mapping[str, str]], lasts_s: float) -> None:
-        self._name, self._url, self._headers = name, url.rstrip("/"), headers
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        headers: Callable[[], Mapping[str, str]],
+        lasts_s: float,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._name, self._url, self._headers, self._clock = name, url.rstrip("/"), headers, now
         self._lasts_s = max(lasts_s, LEAST_S)
         self._placed: Mapping[str, object] | None = None
+        self._seen_at = 0.0
 
     @property
     def _named(self) -> str:
@@ -55,9 +67,13 @@ class PrefectLease:
         Raises:
             PoolError: Prefect has no automations, or refuses them.
         """
-        if self._placed != limits:
+        late = self._clock() - self._seen_at >= self._lasts_s
+        if self._placed != limits or (late and not self._is_there(ask, len(limits))):
             self._place(ask, limits)
             self._placed = dict(limits)
+            late = True
+        if late:
+            self._seen_at = self._clock()
         said = {
             "id": str(uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
@@ -68,32 +84,43 @@ class PrefectLease:
 
     def end(self, ask: Ask) -> None:
         """Take it away; success where there is none."""
-        for found in self._found(ask):
-            ask("DELETE", f"/automations/{found['id']}", None)
-        for block in self._blocks(ask):
-            ask("DELETE", f"/block_documents/{block['id']}", None)
+        found = self._found(ask)
+        for automation in found:
+            ask("DELETE", f"/automations/{automation['id']}", None)
+        for block in {b["id"] for b in self._blocks(ask)} | _called(found):
+            _drop(ask, block)
         self._placed = None
 
     # ---- inside
 
+    def _is_there(self, ask: Ask, limits: int) -> bool:
+        """False if somebody has taken some of it away, or has switched it off."""
+        found = [a for a in self._found(ask) if a.get("enabled", True)]
+        return len(found) == limits and _called(found) == {str(b["id"]) for b in self._blocks(ask)}
+
     def _place(self, ask: Ask, limits: Mapping[str, int | None]) -> None:
         """One automation for each limit: calls that a server makes at the same time end each other."""
         blocks = {b["name"]: b["id"] for b in self._blocks(ask)}
-        automations = {str(a["name"]): str(a["id"]) for a in self._found(ask)}
+        found = self._found(ask)
+        automations = {str(a["name"]): str(a["id"]) for a in found}
         kind = self._kind(ask)
-        wanted = set()
+        wanted: set[str] = set()
+        called: set[str] = set()
         for i, (path, limit) in enumerate(sorted(limits.items())):
             block = self._block(ask, kind, blocks, f"{self._prefix}{i}", path)
             payload = json.dumps({"concurrency_limit": limit})
             action = {"type": "call-webhook", "block_document_id": block, "payload": payload}
             body = self._automation(i, action)
             wanted.add(body["name"])
+            called.add(block)
             if body["name"] in automations:
                 ask("PUT", f"/automations/{automations[body['name']]}", body)
             else:
                 ask("POST", "/automations/", body)
         for name in automations.keys() - wanted:
             ask("DELETE", f"/automations/{automations[name]}", None)
+        for unused in (_called(found) | {str(i) for i in blocks.values()}) - called:
+            _drop(ask, unused)
 
     def _automation(self, number: int, action: Mapping[str, object]) -> dict[str, Any]:
         """It counts from each word of us (`after`), so that a silence is answered once.
@@ -124,20 +151,20 @@ class PrefectLease:
         while not whole:
             page = ask("POST", "/automations/filter", {"limit": _PAGE, "offset": len(found), "sort": "NAME_ASC"}) or []
             found, whole = [*found, *page], len(page) < _PAGE
-        return [a for a in found if str(a.get("name", "")).startswith(self._named)]
+        return [a for a in found if _is_numbered(a, self._named)]
 
     @property
     def _prefix(self) -> str:
-        """Blocks are named in lower case, with dashes."""
+        """Blocks are named in lower case, with dashes: what that makes alike a digest tells apart."""
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in self._name.lower())
-        return f"preprov-lease-{plain}-"
+        return f"preprov-lease-{plain}-{hashlib.sha256(self._name.encode()).hexdigest()[:8]}-"
 
     def _blocks(self, ask: Ask) -> list[dict[str, Any]]:
         try:
             found = ask("GET", "/block_types/slug/webhook/block_documents", None)
         except NotFoundError:
             return []
-        return [b for b in found or () if str(b.get("name", "")).startswith(self._prefix)]
+        return [b for b in found or () if _is_numbered(b, self._prefix)]
 
     def _kind(self, ask: Ask) -> tuple[str, str]:
         """(block type, block schema) of webhooks."""
@@ -167,6 +194,23 @@ class PrefectLease:
         if not isinstance(made, dict) or "id" not in made:
             raise ConflictError("Prefect did not say what it made", where=self._url, hint="it is asked again")
         return str(made["id"])
+
+
+def _is_numbered(thing: Mapping[str, Any], prefix: str) -> bool:
+    """True if it is called the prefix and a number."""
+    name = str(thing.get("name", ""))
+    return name.startswith(prefix) and name.removeprefix(prefix).isdecimal()
+
+
+def _called(automations: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Ids of the blocks that they call."""
+    actions = (action for a in automations for action in a.get("actions") or ())
+    return {str(action["block_document_id"]) for action in actions if action.get("block_document_id")}
+
+
+def _drop(ask: Ask, block: str) -> None:
+    with suppress(NotFoundError):
+        ask("DELETE", f"/block_documents/{block}", None)
 
 
 def path_of_pool(work_pool: str) -> str:

@@ -18,6 +18,7 @@ from preprov.model.adoption import Gate
 from preprov.model.agent import Gpu
 from preprov.model.curved import CurvePacking, Probing
 from preprov.model.errors import ConfigError
+from preprov.model.foreign import Foreign
 from preprov.model.limits import Deadline
 from preprov.model.resources import KINDS, Resources
 from preprov.model.work import DatasetRef, ImageRef
@@ -401,6 +402,8 @@ class Node:
     Attributes:
         since: when it entered its phase. created_at: when it was launched (billing starts here).
         running: ids of task runs its agent reports (`run_id/task_id#instance`); None = not observed, treated as busy.
+        foreign: what of it work holds that preprov has not started; None = its provider cannot tell (see
+            `control.foreign`).
         preloaded: digests and dataset keys verified on its disk.
         token: idempotency token of the launch that made it.
         devices: GPUs that its agent sees; None = nobody can tell.
@@ -417,6 +420,7 @@ class Node:
     since: datetime
     ready_at: datetime | None = None
     running: tuple[str, ...] | None = ()
+    foreign: tuple[Foreign, ...] | None = None
     preloaded: frozenset[str] = frozenset()
     last_seen: datetime | None = None
     token: str = ""

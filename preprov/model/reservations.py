@@ -104,7 +104,7 @@ class Reservation:
     Attributes:
         claimant: `run_id/task_id#instance`, or any label; at most one live reservation per tenant, claimant and pool.
         expires_at: a SOFT claim is void after this instant; a COMMITTED one is not touched by it.
-        node_id: set by commitment.
+        node_id, bound_at: set by commitment.
         gang: reservations of one non-empty name are made and committed all or none.
         under: id of the booking or window that this claim makes use of; "" = none.
         covers: `tenant:NAME` or `dag:ID` whose demand is foreseen anyway: only what exceeds that is wanted on top of
@@ -132,6 +132,7 @@ class Reservation:
     fingerprint: str = ""
     volume: WantedVolume | None = None
     units: WantedUnits | None = None
+    bound_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.segments:
@@ -191,7 +192,7 @@ class Reservation:
             raise ReservationError(f"cannot commit a {self.state} reservation", where=self.reservation_id)
         if self.expires_at is not None and at >= self.expires_at:
             raise ReservationError("the soft reservation has expired", where=self.reservation_id, hint="reserve again")
-        return replace(self, state=ReservationState.COMMITTED, node_id=node_id)
+        return replace(self, state=ReservationState.COMMITTED, node_id=node_id, bound_at=at)
 
     def release(self, reason: str = "") -> "Reservation":
         """Give back. Releasing a final one changes nothing."""
@@ -203,7 +204,9 @@ class Reservation:
         """Back to SOFT, because its node is gone; one that is not committed is returned unchanged."""
         if self.state is not ReservationState.COMMITTED:
             return self
-        return replace(self, state=ReservationState.SOFT, node_id=None, expires_at=expires_at, reason=reason)
+        return replace(
+            self, state=ReservationState.SOFT, node_id=None, bound_at=None, expires_at=expires_at, reason=reason
+        )
 
     def resized(self, amount: Resources, at: datetime) -> "Reservation":
         """A committed task's claim of `amount` from `at` on; what it claimed before is over. No claim but it changes.

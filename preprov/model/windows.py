@@ -34,7 +34,7 @@ class RecurringWindow:
         lead_s: it is warm this long before its start.
         borrow: until its start, others may use the room for what should have ended by then.
         reclaim_s: this long before the start nobody else begins anything in it. What runs there is never ended.
-        since, until: no turn starts before or after; None = no limit.
+        since, until: no turn starts before the one, nor at or after the other; None = no limit.
         key: of the request that made it, by which it is known again; empty = none.
     """
 
@@ -74,6 +74,8 @@ class RecurringWindow:
             at = getattr(self, name)
             if at is not None:
                 object.__setattr__(self, name, aware(at, name))
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise ConfigError(f"window {self.name}: it is over before it begins", hint="until is after since")
 
     @property
     def window_id(self) -> str:
@@ -117,6 +119,8 @@ class RecurringWindow:
             "borrow": self.borrow,
             "reclaim_s": self.reclaim_s,
             "priority": self.priority,
+            "since": self.since,
+            "until": self.until,
         }
 
     def _turn(self, midnight: datetime) -> Turn:

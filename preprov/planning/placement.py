@@ -12,7 +12,7 @@ from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation
 from preprov.model.reservations import Reservation
 from preprov.model.resources import KINDS, UNITS, ZERO, Resources
 from preprov.planning.features import CONSTRAINT, meets, offered
-from preprov.planning.held import held_by_node
+from preprov.planning.held import foreign_by_node, held_by_node
 from preprov.planning.packing import Mix, usable_of
 
 Array: TypeAlias = NDArray[Any]
@@ -29,6 +29,7 @@ class NodeRoom:
     Attributes:
         capacity: allocatable of the whole node: what could ever fit. labels: matched against affinity.
         preloaded: digests and dataset keys verified on its disk.
+        foreign: what others have of it, beyond what is booked.
         lane: of its offering; requests of another lane look here last.
     """
 
@@ -38,6 +39,7 @@ class NodeRoom:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     preloaded: frozenset[str] = frozenset()
     lane: int = 0
+    foreign: Resources = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +194,18 @@ def rooms_of(observation: PoolObservation, reservations: Iterable[Reservation]) 
     """Rooms of the READY nodes, fullest first so that first fit packs tightly and leaves idle nodes idle.
 
     Args:
-        reservations: COMMITTED ones take their peak from their node; others are ignored.
+        observation: with what others run on its nodes. reservations: COMMITTED ones take their peak from their node;
+            others are ignored.
     """
-    used = held_by_node(reservations, observation.at)
+    reservations = tuple(reservations)
+    used, foreign = held_by_node(reservations, observation.at), foreign_by_node(observation, reservations)
     rooms = []
     for n in observation.in_phase(Phase.READY):
-        whole = n.offering.allocatable
-        taken = used.get(n.node_id, ZERO)
-        room = NodeRoom(n.node_id, whole.minus_clamped(taken), whole, labels_of(n), n.preloaded)
+        whole, others = n.offering.allocatable, foreign.get(n.node_id, ZERO)
+        taken = used.get(n.node_id, ZERO) + others
+        room = NodeRoom(
+            n.node_id, whole.minus_clamped(taken), whole, labels_of(n), n.preloaded, foreign=others.minimum(whole)
+        )
         rooms.append((-min(taken.share_of(whole, ("cpu", "memory")), 1.0), not n.is_busy, n.node_id, room))
     return tuple(r[-1] for r in sorted(rooms, key=lambda r: r[:3]))
 

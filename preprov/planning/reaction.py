@@ -65,7 +65,7 @@ class ReactionInputs:
     """What a reaction depends on.
 
     Attributes:
-        used, waiting: of running work; of work that is ready and found no room on any ready node.
+        used, waiting: of running work, others' too; of work that is ready and found no room on any ready node.
         overrides: floors that people asked for.
         committed: nodes that committed reservations name. optimum: of the last plan: how many nodes exist, in which
             state; None = there is none, then nothing is put away.

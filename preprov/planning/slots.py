@@ -2,10 +2,19 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from preprov.model.resources import Resources
 
 _EPS = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Of a warm node. unclaimed: what no task has that preprov has placed. free: less what others run there."""
+
+    unclaimed: Resources
+    free: Resources
 
 
 def slots_of(room: Resources, run: Resources) -> int:
@@ -14,9 +23,19 @@ def slots_of(room: Resources, run: Resources) -> int:
     return max(math.floor(min(fits) + _EPS), 0) if fits else 1
 
 
-def slots(rooms: Iterable[Resources], run: Resources, least: int, most: int) -> int:
-    """Runs that fit on all the nodes: what is left over on two nodes is no room for a third run."""
-    return max(min(sum(slots_of(r, run) for r in rooms), most), least)
+def slots(rooms: Iterable[Room], run: Resources, least: int, most: int, *, among_others: int = 0) -> int:
+    """Runs that fit on all the nodes: what is left over on two nodes is no room for a third run.
+
+    Args:
+        rooms: of the nodes. run: what one takes.
+        least, most: bounds.
+        among_others: runs that may be among what others have there: they stay, and so does their room.
+    """
+    rooms = tuple(rooms)
+    fit = sum(slots_of(r.free, run) for r in rooms)
+    if among_others:
+        fit = min(fit + among_others, sum(slots_of(r.unclaimed, run) for r in rooms))
+    return max(min(fit, most), least)
 
 
 def limit(now: int | None, slots: int, share: float, held: int, *, lowers: bool) -> int | None:

@@ -84,6 +84,7 @@ def _bare(files: NodeFiles, scale: Timescale) -> Node:
         created_at=scale.instant(created),
         since=scale.instant(float(state.get("since") or created)),
         ready_at=scale.instant(state["ready_at"]) if state.get("ready_at") is not None else None,
+        foreign=(),
         preloaded=frozenset(state.get("verified", ())),
         last_seen=scale.instant(files.heartbeat) if files.heartbeat is not None else None,
         token=str(facts["token"]),

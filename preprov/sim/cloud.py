@@ -16,6 +16,7 @@ from preprov.model.errors import (
     QuotaExceededError,
     ThrottledError,
 )
+from preprov.model.foreign import Foreign
 from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
 from preprov.model.time import epoch, from_epoch
 from preprov.sim.billing import Bill, Stretch, make_bill, stretches
@@ -86,6 +87,7 @@ class SimCloud:
         clock: says what time it is. seed: of all draws. faults: what goes wrong; may be replaced at any time.
         prices: None = as the offerings and groups say.
         running: node_id -> claimants on it; whoever plays the scheduler keeps it.
+        foreign: node_id -> what others hold of it; whoever plays them keeps it.
     """
 
     clock: Clock
@@ -94,6 +96,7 @@ class SimCloud:
     faults: Faults = field(default_factory=Faults)
     prices: PriceBook | None = None
     running: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    foreign: dict[str, tuple[Foreign, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._machines: dict[str, Machine] = {}
@@ -390,6 +393,7 @@ class SimCloud:
         m.lasting = m.lasting or _lasting(m)
         node = Node(
             **m.lasting,
+            foreign=self.foreign.get(m.node_id, ()),
             running=None if lost else tuple(self.running.get(m.node_id, ())) if phase in _SERVING else (),
             last_seen=from_epoch(now if reachable else since),
             progress=done if phase is Phase.WARMING else None,

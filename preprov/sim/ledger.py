@@ -1,7 +1,7 @@
 """The reservation ledger in memory, exact under threads."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from threading import RLock
 
 from preprov.model.errors import OverbookedError, ReservationError
@@ -10,11 +10,17 @@ from preprov.model.resources import Resources
 from preprov.model.room import claim_of, fits, micros, must_be_there, must_take_room
 
 
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
 class MemoryLedger:
     """ReservationLedger in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = _wall) -> None:
+        self._now = now
         self._rows: dict[str, Reservation] = {}
+        self._over: dict[str, datetime] = {}
         self._live: dict[str, dict[tuple[str, str, str], str]] = {}
         self._gangs: dict[str, dict[str, None]] = {}
         self._lock = RLock()
@@ -150,6 +156,43 @@ class MemoryLedger:
         found = [r for r in rows if pool in (None, r.pool) and node_id in (None, r.node_id)]
         return tuple(sorted(found, key=lambda r: (r.start, r.reservation_id)))
 
+    def page(
+        self,
+        purposes: Collection[Purpose],
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None = None,
+        tenant: str | None = None,
+        pools: Sequence[str] = (),
+        live: bool = True,
+    ) -> tuple[tuple[Reservation, ...], ...]:
+        """Some of the reservations by start, gangs whole."""
+        gangs: dict[str, list[Reservation]] = {}
+        with self._lock:
+            for r in self._rows.values():
+                wanted = r.purpose in purposes and tenant in (None, r.tenant) and (not pools or r.pool in pools)
+                if wanted and (r.is_live or not live):
+                    gangs.setdefault(f"gang {r.gang}" if r.gang else r.reservation_id, []).append(r)
+        placed = ((_place(members), members) for members in gangs.values())
+        rest = sorted((p for p in placed if after is None or p[0] > after), key=lambda p: p[0])
+        return tuple(tuple(members) for _, members in rest[:limit])
+
+    def forget(self, before: datetime, limit: int) -> int:
+        """Drop some that were over before then."""
+        with self._lock:
+            done = 0
+            for name in sorted(self._over, key=self._over.__getitem__):
+                r = self._rows.get(name)
+                members = list(self._gangs.get(r.gang, ())) if r is not None and r.gang else [name]
+                if r is None or done >= limit or any(self._over.get(m, before) >= before for m in members):
+                    continue
+                for m in members:
+                    del self._rows[m]
+                self._gangs.pop(r.gang, None)
+                done += len(members)
+            self._over = {name: at for name, at in self._over.items() if name in self._rows}
+            return done
+
     def _of(self, pool: str) -> list[Reservation]:
         return [self._rows[i] for i in self._live.get(pool, {}).values()]
 
@@ -176,7 +219,14 @@ class MemoryLedger:
             live[_claimant(r)] = r.reservation_id
         elif live.get(_claimant(r)) == r.reservation_id:
             del live[_claimant(r)]
+        if not r.is_live:
+            self._over.setdefault(r.reservation_id, self._now())
         return r
+
+
+def _place(members: Sequence[Reservation]) -> tuple[datetime, str]:
+    first = min(members, key=lambda r: r.reservation_id)
+    return first.start, first.reservation_id
 
 
 def _claimant(r: Reservation) -> tuple[str, str, str]:

@@ -36,9 +36,10 @@ from preprov.store.work import SqlWorkStore
 class Store:
     """An open store. Safe for several threads; every process opens its own."""
 
-    def __init__(self, db: Database, samples: ParquetSampleStore) -> None:
+    def __init__(self, db: Database, samples: ParquetSampleStore, now: Callable[[], float] = time.time) -> None:
         self._db = db
         self._samples = samples
+        self._now = now
 
     @property
     def where(self) -> str:
@@ -54,7 +55,7 @@ class Store:
             forecasts=SqlForecastStore(db),
             plans=SqlPlanStore(db),
             audit=SqlAuditLog(db),
-            ledger=SqlReservationLedger(db),
+            ledger=SqlReservationLedger(db, self._now),
             windows=SqlWindowStore(db),
             leads=SqlLeadTimeStore(db),
             votes=SqlVoteStore(db),
@@ -118,7 +119,7 @@ def open_store(
         StoreError: the address is no database's, or its schema is of another version.
     """
     db = Database(resolve(url, home))
-    store = Store(db, ParquetSampleStore(home / "samples", thinning, now))
+    store = Store(db, ParquetSampleStore(home / "samples", thinning, now), now)
     try:
         if check:
             _make_ready(store, embedded=db.is_sqlite)

@@ -6,7 +6,8 @@ lock and its own row; that a claimant has one live reservation is kept by an ind
 reservation that touches nobody else's room holds nothing: it is made only if the row is still what it was.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -18,9 +19,11 @@ from preprov.model.errors import OverbookedError, ReservationError
 from preprov.model.reservations import OVER, STAYS, Binding, Purpose, Quota, Reservation, ReservationState
 from preprov.model.resources import KINDS, Resources
 from preprov.model.room import fits, micros, must_be_there, must_take_room
+from preprov.model.time import from_epoch
 from preprov.store.engine import Database
 from preprov.store.ledgerchange import CHANGE, CHANGE_IF_SAME, LOCK, READ
 from preprov.store.ledgercodec import COLUMNS, TABLE, claim, reservation, values
+from preprov.store.ledgerlist import forget, page
 from preprov.store.prepared import Prepared
 
 _C: Final = TABLE.c
@@ -45,10 +48,18 @@ _BOUND: Final = Prepared(_OF_TENANT.where(_C.state == _COMMITTED))
 
 
 class SqlReservationLedger:
-    """Implements `contracts.ReservationLedger`."""
+    """Implements `contracts.ReservationLedger`.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        db: where it is kept. now: epoch seconds: when something was over is noted by it.
+    """
+
+    def __init__(self, db: Database, now: Callable[[], float] = time.time) -> None:
         self._db = db
+        self._epoch = now
+
+    def _now(self) -> datetime:
+        return from_epoch(self._epoch())
 
     def reserve(self, reservation: Reservation, capacity: Resources | None = None) -> Reservation:
         """Add a SOFT reservation; a live one of the same claimant is returned instead."""
@@ -103,6 +114,7 @@ class SqlReservationLedger:
     ) -> tuple[Reservation, ...]:
         """Bind to nodes, all or none."""
         nodes = {b.node_id: b.allocatable for b in bindings}
+        now = self._now()
         bound: dict[str, Reservation] = {}
         changed: list[Reservation] = []
         with self._db.writing(*(f"node:{n}" for n in nodes), *_quota_lock(quota)) as connection:
@@ -112,8 +124,8 @@ class SqlReservationLedger:
                 if after is not before:
                     changed.append(after)
                     must_take_room([after])
-                    _bind(connection, before, after)
-                    _use_up(connection, after)
+                    _bind(connection, before, after, now)
+                    _use_up(connection, after, now)
             for node, allocatable in nodes.items():
                 mine = [r for r in changed if r.node_id == node]
                 if mine:
@@ -137,7 +149,7 @@ class SqlReservationLedger:
             if after.node_id != node:
                 raise ReservationError("it was bound meanwhile", where=reservation_id, hint="try again")
             if after is not before:
-                CHANGE(connection, before, after)
+                CHANGE(connection, before, after, self._now())
                 if not before.covers_resized(amount, at):
                     _check_node(connection, [after], str(node), allocatable, at)
             return after
@@ -157,7 +169,7 @@ class SqlReservationLedger:
             before = _locked(connection, reservation_id)
             after = before.commit(node_id, at).allotted(amounts)
             if after is not before:
-                CHANGE(connection, before, after)
+                CHANGE(connection, before, after, self._now())
                 kind = after.units.kind if after.units else ""
                 which = (_C.pool == after.pool, _C.unit_kind == kind, _C.state == _COMMITTED)
                 held = connection.execute(select(TABLE).where(*which)).all()
@@ -178,7 +190,7 @@ class SqlReservationLedger:
             before = _locked(connection, reservation_id)
             after = change(before)
             if after is not before:
-                CHANGE(connection, before, after)
+                CHANGE(connection, before, after, self._now())
             return after
 
     def _changed_if_same(self, reservation_id: str, change: Callable[[Reservation], Reservation]) -> Reservation | None:
@@ -191,7 +203,8 @@ class SqlReservationLedger:
             after = change(before)
             if after is before:
                 return after
-            return after if CHANGE_IF_SAME(connection, before, after, version=rows[0].version) else None
+            same = CHANGE_IF_SAME(connection, before, after, self._now(), version=rows[0].version)
+            return after if same else None
 
     def expire(self, pool: str, at: datetime) -> int:
         """Void soft claims whose time is over, and end what was held until now.
@@ -207,7 +220,8 @@ class SqlReservationLedger:
                 (over, ReservationState.RELEASED, OVER),
             ):
                 ids = select(_C.id).where(_C.pool == pool, *which).with_for_update(skip_locked=True)
-                done = update(TABLE).where(_C.id.in_(ids.scalar_subquery())).values(state=str(state), reason=reason)
+                new = {"state": str(state), "reason": reason, "over_at": at}
+                done = update(TABLE).where(_C.id.in_(ids.scalar_subquery())).values(new)
                 count += int(connection.execute(done).rowcount)
         return count
 
@@ -225,6 +239,25 @@ class SqlReservationLedger:
         with self._db.reading() as connection:
             rows = connection.execute(wanted.order_by(_C.start, _C.id)).all()
         return tuple(reservation(r) for r in rows)
+
+    def page(
+        self,
+        purposes: Collection[Purpose],
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None = None,
+        tenant: str | None = None,
+        pools: Sequence[str] = (),
+        live: bool = True,
+    ) -> tuple[tuple[Reservation, ...], ...]:
+        """Some of the reservations by start, gangs whole."""
+        with self._db.reading() as connection:
+            return page(connection, tenant=tenant, pools=pools, purposes=purposes, live=live, limit=limit, after=after)
+
+    def forget(self, before: datetime, limit: int) -> int:
+        """Drop some that were over before then, one caller after the other: half of a gang each would be a deadlock."""
+        with self._db.writing("forget") as connection:
+            return forget(connection, before, limit)
 
 
 class _Taken(Exception):
@@ -262,10 +295,10 @@ def _locked(connection: Connection, reservation_id: str) -> Reservation:
     return reservation(rows[0])
 
 
-def _bind(connection: Connection, before: Reservation, r: Reservation) -> None:
+def _bind(connection: Connection, before: Reservation, r: Reservation, now: datetime) -> None:
     """Write a commitment. Who has a volume is settled by an index, as who claims is."""
     try:
-        CHANGE(connection, before, r)
+        CHANGE(connection, before, r, now)
     except IntegrityError as refused:
         if r.volume is not None and _is_unique(refused):
             hint = "wait for its release: preprov reservation list"
@@ -277,7 +310,7 @@ def _is_unique(refused: IntegrityError) -> bool:
     return getattr(refused.orig, "sqlstate", None) == _UNIQUE or "UNIQUE constraint" in str(refused.orig)
 
 
-def _use_up(connection: Connection, bound: Reservation) -> None:
+def _use_up(connection: Connection, bound: Reservation, now: datetime) -> None:
     """Take from a booking what is bound under it; the two are changed together or not at all."""
     if not bound.under:
         return
@@ -286,7 +319,7 @@ def _use_up(connection: Connection, bound: Reservation) -> None:
         raise ReservationError("it is under another tenant's reservation", where=bound.reservation_id)
     left = holder.used(bound.most, bound.start)
     if left is not holder:
-        CHANGE(connection, holder, left)
+        CHANGE(connection, holder, left, now)
 
 
 def _add(connection: Connection, r: Reservation) -> None:

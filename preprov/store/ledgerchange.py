@@ -1,6 +1,7 @@
 """How a reservation is changed in its table: its state alone if its claim stays, and on demand only as it was read."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Text, bindparam, cast, literal_column, select, update
@@ -10,7 +11,7 @@ from preprov.model.reservations import Reservation
 from preprov.store.ledgercodec import TABLE, state_values, values
 from preprov.store.prepared import Prepared
 
-_STATE: Final = ("state", "node_id", "reason", "expires_at")
+_STATE: Final = ("state", "node_id", "reason", "expires_at", "bound_at", "over_at")
 _ALL: Final = (*_STATE, "segments", "start", "end", "volume_gib", "units")
 _IS_IT: Final = TABLE.c.reservation_id == bindparam("which")
 _VERSION: Final = cast(literal_column("xmin"), Text)
@@ -33,13 +34,15 @@ class _Change:
         self._state: Final = _update(_STATE, where)
         self._all: Final = _update(_ALL, where)
 
-    def __call__(self, connection: Connection, before: Reservation, after: Reservation, **given: Any) -> bool:
-        """Write what has changed; False if the conditions do not hold."""
+    def __call__(
+        self, connection: Connection, before: Reservation, after: Reservation, now: datetime, **given: Any
+    ) -> bool:
+        """Write what has changed at `now`; False if the conditions do not hold."""
         as_was = after.segments is before.segments and after.volume is before.volume and after.units is before.units
         if as_was:
-            new = _new(state_values(after), _STATE)
+            new = _new(state_values(after, now), _STATE)
             return self._state.count(connection, which=after.reservation_id, **given, **new) == 1
-        return self._all.count(connection, which=after.reservation_id, **given, **_new(values(after), _ALL)) == 1
+        return self._all.count(connection, which=after.reservation_id, **given, **_new(values(after, now), _ALL)) == 1
 
 
 def _update(columns: Sequence[str], where: Sequence[ColumnElement[bool]]) -> Prepared:

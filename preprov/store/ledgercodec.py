@@ -1,6 +1,7 @@
 """Reservations as rows of their table, and back."""
 
 import json
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Table
@@ -15,15 +16,22 @@ COLUMNS: Final = tuple(c.name for c in TABLE.columns if c.name != "id")
 """What `values` gives."""
 
 
-def state_values(r: Reservation) -> dict[str, Any]:
-    """The columns that change in a reservation's life; those of its claim seldom do."""
-    return {"state": str(r.state), "node_id": r.node_id, "reason": r.reason, "expires_at": r.expires_at}
+def state_values(r: Reservation, now: datetime | None = None) -> dict[str, Any]:
+    """The columns that change in a reservation's life; those of its claim seldom do. now: since when, if it is over."""
+    return {
+        "state": str(r.state),
+        "node_id": r.node_id,
+        "reason": r.reason,
+        "expires_at": r.expires_at,
+        "bound_at": r.bound_at,
+        "over_at": None if r.is_live else now,
+    }
 
 
-def values(r: Reservation) -> dict[str, Any]:
+def values(r: Reservation, now: datetime | None = None) -> dict[str, Any]:
     """The columns of a reservation."""
     return {
-        **state_values(r),
+        **state_values(r, now),
         "reservation_id": r.reservation_id,
         "pool": r.pool,
         "claimant": r.claimant,
@@ -70,6 +78,7 @@ def reservation(row: Any) -> Reservation:
         fingerprint=row.fingerprint,
         volume=WantedVolume(row.volume, row.volume_gib, row.volume_kept) if row.volume else None,
         units=WantedUnits.of(row.unit_kind, json.loads(row.units)) if row.unit_kind else None,
+        bound_at=row.bound_at,
     )
 
 

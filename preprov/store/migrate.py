@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from preprov.store.engine import Database
 
-HEAD: Final = "0014"
+HEAD: Final = "0015"
 """The revision this program reads and writes: the newest in migrations/versions."""
 VERSION_TABLE: Final = "preprov_revision"
 """Not alembic's own name for it: a database may be shared with Prefect or Airflow, which use that one."""

@@ -1,7 +1,7 @@
 """What every reservation ledger must do."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -21,6 +21,10 @@ from preprov.testing.store_examples import (
 )
 
 
+def _from(start: datetime) -> tuple[Segment, ...]:
+    return (Segment(start, start + minutes(30), Resources(cpu=1, memory=1)),)
+
+
 class LedgerContract(PortsContract):
     """Reservations."""
 
@@ -37,6 +41,75 @@ class LedgerContract(PortsContract):
         assert ledger.release("r1", "again").reason == "done"
         assert ledger.reservations(POOL) == ()
         assert len(ledger.reservations(POOL, live=False)) == 1
+
+    def test_it_is_told_since_when_a_claim_is_bound(self, ports: Ports) -> None:
+        """Not any more once its node is gone."""
+        ledger, room = ports.ledger, Resources(cpu=4, memory=8)
+        assert ledger.reserve(claim("r1")).bound_at is None
+        ledger.commit("r1", "n1", room, T0)
+        ledger.commit("r1", "n1", room, T0 + minutes(5))
+        assert [r.bound_at for r in ledger.get("r1")] == [T0]
+        ledger.rebook("r1", T0 + minutes(60), "its node is gone")
+        assert [r.bound_at for r in ledger.get("r1")] == [None]
+
+    def test_it_is_listed_in_pages_by_start_with_gangs_whole(self, ports: Ports) -> None:
+        """Nothing twice and nothing left out, by tenant, pool and purpose, whatever has been released meanwhile."""
+        ledger = ports.ledger
+        for i in range(5):
+            ledger.reserve(replace(claim(f"b{i}", claimant=f"c{i}"), segments=_from(T0 + minutes(5 - i))))
+        gang = [replace(claim(f"g.{i}", claimant=f"g[{i}]"), gang="g", segments=_from(T0)) for i in range(11)]
+        ledger.reserve_all(gang)
+        ledger.reserve(replace(claim("t", claimant="t"), purpose=Purpose.TASK))
+        ledger.reserve(replace(claim("other", claimant="o"), tenant="blue"))
+        ledger.reserve(replace(claim("away", claimant="a"), pool="elsewhere"))
+        ledger.release("b2")
+        ledger.release("g.0")
+        mine = {"tenant": "default", "pools": (POOL,)}
+
+        def listed(limit: int, *, live: bool = True) -> list[str]:
+            out: list[str] = []
+            after = None
+            while found := ledger.page({Purpose.BOOKING}, limit=limit, after=after, live=live, **mine):  # type: ignore[arg-type]
+                assert len(found) <= limit
+                out += [f"{g[0].gang or g[0].reservation_id}*{len(g)}" for g in found]
+                after = min((r.start, r.reservation_id) for r in found[-1])
+            return out
+
+        for limit in (1, 2, 100):
+            assert listed(limit) == ["g*10", "b4*1", "b3*1", "b1*1", "b0*1"]
+            assert listed(limit, live=False) == ["g*11", "b4*1", "b3*1", "b2*1", "b1*1", "b0*1"]
+        (whole,) = ledger.page({Purpose.BOOKING}, limit=1, live=False, **mine)  # type: ignore[arg-type]
+        assert [r.reservation_id for r in whole] == [f"g.{i}" for i in range(11)], "as they were made"
+        everybody = ledger.page(frozenset(Purpose), limit=100)
+        assert {r.reservation_id for of in everybody for r in of} >= {"t", "other", "away", "b4"}
+        assert [g[0].reservation_id for g in ledger.page({Purpose.TASK}, limit=9)] == ["t"]
+
+    def test_what_is_long_over_is_forgotten_and_nothing_else(self, ports: Ports) -> None:
+        """Gangs whole, once all of one is over; then the id may be used again."""
+        ledger, now = ports.ledger, datetime.now(UTC)
+        past, future = now - timedelta(days=1), now + timedelta(days=1)
+        for name in ("live", "over", "void"):
+            ledger.reserve(replace(claim(name, claimant=name), expires_at=T0))
+        ledger.reserve_all([replace(claim(f"g.{i}", claimant=f"g[{i}]"), gang="g") for i in range(3)])
+        ledger.reserve_all([replace(claim(f"h.{i}", claimant=f"h[{i}]"), gang="h") for i in range(2)])
+        for name in ("over", "g.0", "g.1", "g.2", "h.0"):
+            ledger.release(name)
+        assert ledger.forget(past, 100) == 0, "not yet"
+        assert ledger.forget(future, 100) == 4
+        assert {r.reservation_id for r in ledger.reservations(live=False)} == {"live", "void", "h.0", "h.1"}
+        assert ledger.get("g") == ()
+        assert ledger.reserve(claim("over", claimant="over")).is_live
+        ledger.release("h.1")
+        assert ledger.forget(future, 100) == 2
+        assert ledger.forget(future, 100) == 0
+
+    def test_it_is_forgotten_bit_by_bit(self, ports: Ports) -> None:
+        """So that nobody waits long for it."""
+        ledger, later = ports.ledger, datetime.now(UTC) + timedelta(days=1)
+        for i in range(7):
+            ledger.reserve(claim(f"r{i}", claimant=f"c{i}"))
+            ledger.release(f"r{i}")
+        assert [ledger.forget(later, 3) for _ in range(4)] == [3, 3, 1, 0]
 
     def test_a_running_task_claims_more_or_less_from_now_on(self, ports: Ports) -> None:
         """What it gives up is there for others at once; more than the node has left it does not get."""

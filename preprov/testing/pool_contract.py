@@ -266,6 +266,13 @@ class PoolContract(TierContract, ImageContract):
         claimant = world.occupy(idle)
         assert self.seen(world)[idle.node_id].running == (claimant,)
 
+    def test_what_preprov_has_started_is_nobody_elses(self, world: PoolWorld) -> None:
+        """Its claim is in the ledger: as foreign work too it would be counted twice."""
+        (node,) = self.ready(world)
+        assert not node.foreign
+        world.occupy(node)
+        assert not self.seen(world)[node.node_id].foreign
+
     def test_terminate_is_idempotent(self, world: PoolWorld) -> None:
         """Gone is gone; ending what is gone, or never was, is success."""
         self.needs_names(world)

@@ -147,6 +147,8 @@ class ServesContract:
         runs = {first: {world.give(first), world.give(first)}, second: {world.give(second)}}
         seen = world.place.look()
         assert {name: set(ids) for name, ids in seen.runs.items()} == runs
+        assert set(seen.began) <= runs[first] | runs[second]
+        assert all(at.tzinfo is not None for at in seen.began.values())
         for setting in world.place.service.shares:
             assert seen.held[setting] <= 3
         assert not seen.held or max(seen.held.values()) == 3, "all of them count against the whole limit"

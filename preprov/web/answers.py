@@ -27,7 +27,11 @@ class CapacityPart(Part):
     target: int | None = Field(description="Running nodes that the plan wanted.")
     allocatable: AmountsPart = Field(description="Of the ready nodes.")
     held: AmountsPart = Field(description="By tasks and reservations of all tenants, bound to nodes.")
-    free: AmountsPart
+    foreign: AmountsPart = Field(
+        description="By work that preprov has not started (jobs of users, pods, runs of Prefect, tasks of Celery), "
+        "beyond what is held: what began on a node after a reservation was bound there counts as the reservation's."
+    )
+    free: AmountsPart = Field(description="Of what is allocatable, what is neither held nor foreign.")
     held_by_you: AmountsPart
     waiting: AmountsPart = Field(description="Demand that was ready and had no node.")
     blocked: str | None = Field(

@@ -164,6 +164,9 @@ class ReservationList(Part):
     """Reservations by start."""
 
     reservations: list[ReservationPart]
+    next: str | None = Field(
+        default=None, description="There are more: ask the same with this as `after`. Null: these are all."
+    )
 
 
 class EventAsk(Ask):

@@ -1,8 +1,9 @@
 """What goes in and out of the API about recurring windows."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from preprov.web.documents import Amounts, Ask, Label, Part
 
@@ -10,6 +11,15 @@ _DAY_S = 86400
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Start = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["22:00"])]
 End = Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", examples=["02:00"])]
+
+
+def _in_range(at: datetime) -> datetime:
+    if not 2000 <= at.year < 2200:
+        raise ValueError("a year from 2000 to 2199 is wanted")
+    return at
+
+
+WallInstant = Annotated[datetime, AfterValidator(_in_range)]
 
 
 class WindowAsk(Ask):
@@ -38,6 +48,12 @@ class WindowAsk(Ask):
     priority: int | None = Field(
         default=None, ge=-1_000_000, le=1_000_000, description="The tenant's if not given, and no higher than that."
     )
+    since: WallInstant | None = Field(
+        default=None, description="No turn starts before; without an offset it is on the wall clock of `tz`."
+    )
+    until: WallInstant | None = Field(
+        default=None, description="No turn starts then or later; without an offset it is on the wall clock of `tz`."
+    )
     tenant: Label | None = Field(default=None, description="For whom; only an administrator may name another's.")
 
 
@@ -58,6 +74,8 @@ class WindowPart(Part):
     borrow: bool
     reclaim_s: float
     priority: int
+    since: datetime | None = Field(description="No turn starts before; null: there is no such limit.")
+    until: datetime | None = Field(description="No turn starts then or later; null: it comes round for ever.")
 
 
 class WindowList(Part):

@@ -10,10 +10,10 @@ from preprov.cli import common
 from preprov.cli.common import AnyPoolOption, Output, OutputOption, PoolOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from preprov.contracts import Unit
-    from preprov.model.reservations import Reservation
+    from preprov.model.reservations import Purpose, Reservation
 
 AmountsOption = Annotated[
     list[str] | None, typer.Option("--amount", help="NAME=NUMBER, of units of a type of your own; may be repeated.")
@@ -51,13 +51,32 @@ def reservation_json(r: "Reservation") -> dict[str, object]:
 def reservation_list(
     pool: AnyPoolOption = None,
     all_: Annotated[bool, typer.Option("--all", help="Released and expired ones too.")] = False,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option("--purpose", help="task, booking, window, volume or units; may be repeated.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many at most; a gang counts as one.")] = 1000,
+    after: Annotated[str, typer.Option("--after", help="As the last list said where there is more.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Reservations by start."""
     with common.opened("reservation list", output) as app:
-        found = app.ctx.ports.ledger.reservations(pool, live=not all_)
+        from preprov.control.reserving import bookings, place_of
+
+        pools = (pool,) if pool is not None else ()
+        page = bookings(
+            app.ctx,
+            tenant,
+            pools=pools,
+            live=not all_,
+            limit=limit + 1,
+            after=after,
+            purposes=_purposes(purpose or ()),
+        )
+        more = place_of(page[limit - 1]) if len(page) > limit else None
+        found = [r for booking in page[:limit] for r in booking.members]
         if output is Output.JSON:
-            body = {"reservations": [reservation_json(r) for r in found]}
+            body = {"reservations": [reservation_json(r) for r in found], "next": more}
             common.print_json(common.envelope("reservation list", pool, app.ctx.clock.now(), body))
             return
         rows = [
@@ -73,7 +92,18 @@ def reservation_list(
             for r in found
         ]
         columns = ("reservation", "pool", "claimant", "state", "node", "from", "to")
-        common.print_table("", columns, rows, note="" if rows else "no reservations")
+        note = f"there are more: --after {more}" if more else ""
+        common.print_table("", columns, rows, note=note if rows else "no reservations")
+
+
+def _purposes(names: "Sequence[str]") -> "frozenset[Purpose]":
+    from preprov.model.errors import ConfigError
+    from preprov.model.reservations import Purpose
+
+    try:
+        return frozenset(Purpose(n) for n in names) or frozenset(Purpose)
+    except ValueError:
+        raise ConfigError(f"no such purpose: {', '.join(names)}", hint=f"one of {', '.join(Purpose)}") from None
 
 
 @reservation_app.command("create")

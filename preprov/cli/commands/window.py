@@ -43,6 +43,10 @@ def window_add(
         str, typer.Option("--reclaim", help="With --borrow: nobody else begins anything in it this long before: 2m.")
     ] = "0s",
     priority: Annotated[int, typer.Option("--priority")] = 0,
+    since: Annotated[
+        str | None, typer.Option("--since", help="No turn starts before: an ISO time in its zone, or +7d.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="No turn starts then or later.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Hold a share of a pool for a tenant, again and again; one of that name is replaced."""
@@ -50,6 +54,7 @@ def window_add(
         from preprov.control import windows
         from preprov.model.resources import Resources
 
+        zone, now = windows.known_zone(tz or app.ctx.pool(pool).zone), app.ctx.clock.now()
         made = windows.put(
             app.ctx,
             windows.AskedWindow(
@@ -66,6 +71,8 @@ def window_add(
                 borrow=borrow,
                 reclaim_s=common.parse_span(reclaim).total_seconds(),
                 priority=priority,
+                since=common.parse_time(since, zone, now),
+                until=common.parse_time(until, zone, now),
             ),
         )
         if output is Output.JSON:
@@ -107,7 +114,12 @@ def window_remove(name: str, pool: PoolOption, tenant: TenantOption, output: Out
 
 
 def _hours(w: "RecurringWindow") -> str:
+    from zoneinfo import ZoneInfo
+
     from preprov.model.windows import clock_of, weekday_name
 
     days = "daily" if len(w.weekdays) == 7 else ",".join(weekday_name(d) for d in sorted(w.weekdays))
-    return f"{clock_of(w.start_s)} to {clock_of(w.end_s)} {w.zone} {days}"
+    hours = f"{clock_of(w.start_s)} to {clock_of(w.end_s)} {w.zone} {days}"
+    for word, at in (("since", w.since), ("until", w.until)):
+        hours += f" {word} {at.astimezone(ZoneInfo(w.zone)):%Y-%m-%d %H:%M}" if at is not None else ""
+    return hours

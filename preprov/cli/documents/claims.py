@@ -57,6 +57,7 @@ class Reservations(Envelope):
     """reservation list."""
 
     reservations: list[ReservationRow]
+    next: str | None = Field(description="There are more: `--after` this lists them. Null: these are all.")
 
 
 class OneReservation(Envelope):
@@ -100,6 +101,8 @@ class WindowRow(Part):
     borrow: bool
     reclaim_s: float
     priority: int
+    since: datetime | None = Field(description="No turn starts before.")
+    until: datetime | None = Field(description="No turn starts then or later.")
 
 
 class OneWindow(Envelope):

@@ -235,6 +235,7 @@ def _bare(seen: Seen) -> Node:
         phase=Phase.WARMING,
         created_at=_created_at(seen),
         since=since,
+        foreign=(),
         preloaded=verified(said.health) if said else frozenset(),
         token=tags.get(TOKEN, ""),
         tags={k: v for k, v in tags.items() if not ours(k)},

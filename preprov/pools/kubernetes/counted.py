@@ -15,11 +15,12 @@ from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest
 from preprov.kube.api import Custom, Json
 from preprov.kube.reading import instant
 from preprov.model.errors import NodeBusyError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.pools import Preload, Standby
+from preprov.model.pools import Mode, Preload, Standby
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.options import KARPENTER, KubernetesGroup
 from preprov.pools.kubernetes.orders import ORDERS, Orders, Slot, SlotRoom, bound, orders_of
 from preprov.pools.kubernetes.rights import Rule
+from preprov.pools.kubernetes.units import NO_WORK, Work
 from preprov.pools.kubernetes.ways import Opened, keeps_nothing
 from preprov.pools.kubernetes.work import refuse_work, work_on
 
@@ -76,7 +77,7 @@ class CountedWay(ABC):
         """True if its node goes with a slot; else the autoscaler takes it when it has idled for a while."""
 
     @abstractmethod
-    def _taken(self, work: Mapping[str, tuple[str, ...]]) -> set[str]:
+    def _taken(self, work: Mapping[str, Work]) -> set[str]:
         """Nodes that are no room for a slot which has none yet."""
 
     # ---- what exists
@@ -96,7 +97,7 @@ class CountedWay(ABC):
         out = []
         for s in orders.slots:
             node = found.get(s.name) if s.lives else nodes.get(s.node)
-            there = work.get(node["metadata"]["name"], ()) if node is not None else ()
+            there = work.get(node["metadata"]["name"], NO_WORK) if node is not None else NO_WORK
             out.append(SlotRoom(self._group, s, thing, node, there))
         return out
 
@@ -261,12 +262,18 @@ class CountedWay(ABC):
         return (*said, *(f"{n} given back" for n in sorted(names)))
 
     def examine(self) -> Iterator[Finding]:
-        """Whether the object is there and has a count."""
+        """Whether the object is there and has a count; and that a raise of it has no end, where there may be one."""
         what = f"{self._group.group.name}: {self.kind.kind} {self._group.object}"
-        try:
+        if self._group.pool.mode in (Mode.FLOOR, Mode.FULL):
             yield Finding(
-                what, "ok", f"replicas {_replicas(self._thing(), self._group)}; nothing puts it back by itself"
+                f"{self._group.group.name}: lease",
+                "warn",
+                "nothing in the cluster lowers the count if preprov dies: what it has raised is paid for until one is "
+                "back",
+                "way = placeholder where that is not enough; else see to it that preprov is started again",
             )
+        try:
+            yield Finding(what, "ok", f"replicas {_replicas(self._thing(), self._group)}")
         except PoolError as e:
             yield Finding(what, "bad", e.what, e.hint)
 
@@ -308,8 +315,8 @@ class BufferWay(CountedWay):
     def _most(self, thing: Json) -> int | None:
         return None
 
-    def _taken(self, work: Mapping[str, tuple[str, ...]]) -> set[str]:
-        return {name for name, pods in work.items() if pods}
+    def _taken(self, work: Mapping[str, Work]) -> set[str]:
+        return {name for name, found in work.items() if found.names}
 
     def setup(self) -> list[Json]:
         """Namespace, the shape of a node's room, and the buffer itself, empty."""
@@ -365,7 +372,7 @@ class NodePoolWay(CountedWay):
         limit = (thing["spec"].get("limits") or {}).get("nodes")
         return None if limit is None else int(limit)
 
-    def _taken(self, work: Mapping[str, tuple[str, ...]]) -> set[str]:
+    def _taken(self, work: Mapping[str, Work]) -> set[str]:
         return set()
 
     def setup(self) -> list[Json]:

@@ -33,7 +33,7 @@ from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.manifests import label
 from preprov.pools.kubernetes.options import KubernetesGroup
 from preprov.pools.kubernetes.rights import Rule
-from preprov.pools.kubernetes.units import is_ready
+from preprov.pools.kubernetes.units import NO_WORK, Work, is_ready
 from preprov.pools.kubernetes.ways import Opened
 from preprov.pools.kubernetes.work import refuse_work, work_on
 
@@ -48,12 +48,12 @@ class JoinRoom:
     """A machine, and the cluster's node that it is; implements `ways.Room`.
 
     Attributes:
-        machine: as its provider shows it. node: None = it has not joined. pods: work on it, "namespace/name".
+        machine: as its provider shows it. node: None = it has not joined. pods: work on it.
     """
 
     machine: Node
     node: Json | None
-    pods: tuple[str, ...] = ()
+    pods: Work = NO_WORK
 
     exists: bool = True
 
@@ -66,7 +66,7 @@ class JoinRoom:
     def work(self) -> tuple[str, ...]:
         """Pods, and what its agent runs; what nobody can say counts."""
         running = ("something",) if self.machine.running is None else self.machine.running
-        return (*self.pods, *running)
+        return (*self.pods.names, *running)
 
     @property
     def on(self) -> str:
@@ -81,7 +81,9 @@ class JoinRoom:
     def shown(self, now: datetime) -> Node:
         """As a node of the pool."""
         running = None if self.machine.running is None else self.work
-        seen = replace(self.machine, running=running, address=self.on)
+        theirs = self.machine.foreign
+        foreign = None if theirs is None else (*self.pods.foreign, *theirs)
+        seen = replace(self.machine, running=running, foreign=foreign, address=self.on)
         if seen.phase is not Phase.READY:
             return seen
         if self.node is None or not is_ready(self.node):
@@ -133,7 +135,7 @@ class JoinWay:
         out = []
         for machine in seen.nodes:
             node = found[machine.node_id]
-            out.append(JoinRoom(machine, node, work[node["metadata"]["name"]] if node is not None else ()))
+            out.append(JoinRoom(machine, node, work[node["metadata"]["name"]] if node is not None else NO_WORK))
         return out
 
     def recall(self, since: datetime) -> Recollection:

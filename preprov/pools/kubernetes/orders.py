@@ -15,7 +15,7 @@ from preprov.kube.reading import annotations, instant
 from preprov.model.pools import Node, Phase
 from preprov.pools.kubernetes.manifests import KEPT_S
 from preprov.pools.kubernetes.options import KubernetesGroup
-from preprov.pools.kubernetes.units import is_cordoned_by_us, is_ready
+from preprov.pools.kubernetes.units import NO_WORK, Work, is_cordoned_by_us, is_ready
 
 ORDERS: Final = "preprov.io/orders"
 """Annotation of the object whose count is written."""
@@ -90,13 +90,19 @@ class SlotRoom:
 
     Attributes:
         thing: the object it is written on, as it was read. node: the cluster's; None = it has none now.
+        pods: work on it.
     """
 
     group: KubernetesGroup
     slot: Slot
     thing: Json = field(repr=False)
     node: Json | None
-    work: tuple[str, ...] = ()
+    pods: Work = NO_WORK
+
+    @property
+    def work(self) -> tuple[str, ...]:
+        """Pods, "namespace/name"."""
+        return self.pods.names
 
     @property
     def exists(self) -> bool:
@@ -142,6 +148,7 @@ class SlotRoom:
             since=made if phase is Phase.WARMING else ready_at or made,
             ready_at=None if phase is Phase.WARMING else ready_at,
             running=self.work,
+            foreign=self.pods.foreign,
             last_seen=now,
             token=self.slot.token,
             reason=reason,

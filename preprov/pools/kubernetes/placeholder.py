@@ -205,7 +205,8 @@ def _with_work(cluster: Cluster, units: Sequence[Unit]) -> list[Unit]:
     """The same, with who has the room of those that have given way."""
     given = {u.name: u.on for u in units if u.exists and not u.holds and u.node is not None}
     work = work_on(cluster, sorted(set(given.values())))
-    return [replace(u, work=work[given[u.name]]) if u.name in given else u for u in units]
+    found = {unit: work[node] for unit, node in given.items()}
+    return [replace(u, work=w.names, foreign=w.foreign) if (w := found.get(u.name)) else u for u in units]
 
 
 def _job_of(pod: Json) -> str:

@@ -1,6 +1,7 @@
 """Units of room as nodes: what a cluster's Jobs, pods and nodes say of them."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +10,11 @@ from typing import Any, Final
 
 from preprov.kube.api import Json
 from preprov.kube.labels import CLAIMANT, MANAGER, holds_room
+from preprov.kube.quantities import requests
 from preprov.kube.reading import annotations, finished, instant
+from preprov.model.foreign import Foreign
 from preprov.model.pools import Node, Offering, Phase
+from preprov.model.resources import Resources
 from preprov.model.time import from_epoch
 from preprov.pools.kubernetes.manifests import ENDED, FACTS, NODE, READY
 from preprov.pools.kubernetes.options import KubernetesGroup
@@ -29,7 +33,7 @@ class Unit:
 
     Attributes:
         pod: that holds the room; None = there is none now. node: that it is, or was last, on; None = none that exists.
-        work: pods of others on that node, "namespace/name".
+        work: pods that are work on that node, "namespace/name". foreign: what those hold that preprov has not started.
     """
 
     group: KubernetesGroup
@@ -37,6 +41,7 @@ class Unit:
     pod: Json | None
     node: Json | None
     work: tuple[str, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,6 +123,7 @@ class Unit:
             since=self.created_at if phase is Phase.WARMING or ready_at is None else ready_at,
             ready_at=None if phase in (Phase.WARMING, Phase.FAILED) else ready_at,
             running=self.work,
+            foreign=self.foreign,
             last_seen=now,
             token=str(self.facts.get("token", "")),
             reason=reason,
@@ -169,9 +175,26 @@ def is_cordoned_by_us(node: Json) -> bool:
     return any("f:unschedulable" in (f.get("f:spec") or {}) for f in ours)
 
 
-def others(pods: Iterable[Json]) -> tuple[str, ...]:
-    """Work on a node: pods that are not over, not ours, and not there because the node is."""
-    return tuple(sorted(_name(p) for p in pods if _is_work(p)))
+@dataclass(frozen=True)
+class Work:
+    """Pods on a node that are not over, hold no room for preprov, and are not there because the node is.
+
+    Attributes:
+        names: "namespace/name"; of a task that preprov has started, its claimant.
+        foreign: what each of the others asks for.
+    """
+
+    names: tuple[str, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
+
+    @classmethod
+    def of(cls, pods: Iterable[Json]) -> "Work":
+        """Among these."""
+        found = sorted((p for p in pods if _is_work(p)), key=_name)
+        return cls(tuple(_name(p) for p in found), tuple(_foreign(p) for p in found if not _is_ours(p)))
+
+
+NO_WORK: Final = Work()
 
 
 def _is_work(pod: Json) -> bool:
@@ -182,7 +205,16 @@ def _is_work(pod: Json) -> bool:
     return not holds_room(pod) and (pod.get("status") or {}).get("phase") not in OVER
 
 
+def _is_ours(pod: Json) -> bool:
+    return CLAIMANT in annotations(pod)
+
+
 def _name(pod: Json) -> str:
-    """Of a task that preprov has started, its claimant."""
     ours = annotations(pod).get(CLAIMANT)
     return ours or f"{pod['metadata'].get('namespace', 'default')}/{pod['metadata']['name']}"
+
+
+def _foreign(pod: Json) -> Foreign:
+    """As the scheduler counts it: a pod that asks for nothing takes nothing."""
+    told = (0.0 if math.isnan(v) else v for v in requests(pod.get("spec") or {}))
+    return Foreign(Resources(*told), instant((pod.get("status") or {}).get("startTime")))

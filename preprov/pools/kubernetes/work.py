@@ -5,14 +5,14 @@ from typing import Final
 
 from preprov.kube.api import Cluster, Json
 from preprov.model.errors import NodeBusyError
-from preprov.pools.kubernetes.units import others
+from preprov.pools.kubernetes.units import Work
 
 _ONE_BY_ONE: Final = 5
 
 
-def work_on(cluster: Cluster, nodes: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Node -> pods of others on it, "namespace/name"."""
-    return {name: others(pods) for name, pods in pods_on(cluster, nodes).items()}
+def work_on(cluster: Cluster, nodes: Sequence[str]) -> Mapping[str, Work]:
+    """Node -> pods on it that are work."""
+    return {name: Work.of(pods) for name, pods in pods_on(cluster, nodes).items()}
 
 
 def refuse_work(cluster: Cluster, nodes: Sequence[str], where: str, hint: str) -> None:
@@ -21,7 +21,7 @@ def refuse_work(cluster: Cluster, nodes: Sequence[str], where: str, hint: str) -
     Raises:
         NodeBusyError: work has come to one of them.
     """
-    busy = {name: pods for name, pods in work_on(cluster, nodes).items() if pods}
+    busy = {name: work.names for name, work in work_on(cluster, nodes).items() if work.names}
     if busy:
         text = "; ".join(f"{name} has {', '.join(pods[:3])}" for name, pods in busy.items())
         raise NodeBusyError(text, where=where, hint=hint)

@@ -195,6 +195,7 @@ def _bare(pool: Pool, group: Group, machine: Machine) -> Node:
         phase=Phase.WARMING,
         created_at=instant(machine.notes.get(CREATED)) or machine.created_at,
         since=max(machine.since, machine.run_since) if machine.awake else machine.since,
+        foreign=(),
         preloaded=verified(said.health) if said else frozenset(),
         token=machine.notes.get(TOKEN, ""),
         tags={k: v for k, v in machine.notes.items() if not ours(k)},

@@ -7,14 +7,16 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from preprov.model.foreign import Foreign
 from preprov.model.notes import SLURM_NODE
 from preprov.model.pools import Node, Offering, Phase, Standby
+from preprov.model.resources import Resources, sum_of
 from preprov.model.time import Timescale
 from preprov.pools.slurm.marks import Marks
 from preprov.pools.slurm.options import SlurmGroup
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
-from preprov.slurm.records import SlurmJob, SlurmNode
+from preprov.slurm.records import SlurmJob, SlurmNode, gib
 
 CLAIM: Final = "preprov:"
 """A job whose comment begins so runs a task of ours: the claimant follows."""
@@ -84,6 +86,30 @@ class Place:
 def claimant(job: SlurmJob) -> str:
     """Ours by its comment, anybody else's by its number."""
     return job.comment.removeprefix(CLAIM) if job.comment.startswith(CLAIM) else f"slurm:{job.job_id}"
+
+
+def foreign(place: Place, scale: Timescale) -> tuple[Foreign, ...]:
+    """What jobs have of it that preprov has not started. Of what holds it unseen all is: ours would be seen."""
+    s = place.slurm
+    others = [j for j in place.jobs if not j.comment.startswith(CLAIM)]
+    if s is None or not (others or (s.is_used and not place.jobs)):
+        return ()
+    told = tuple(_foreign(j, scale) for j in others)
+    ours = sum_of(_share(j) for j in place.jobs if j.comment.startswith(CLAIM))
+    given = Resources(cpu=float(s.alloc_cpus), memory=gib(s.alloc_memory_mib)).minus_clamped(ours)
+    # A job of several nodes need not have the same of each.
+    more = given.minus_clamped(sum_of(f.amount for f in told))
+    since = min((f.since for f in told if f.since is not None), default=None)
+    return told if more.is_zero else (*told, Foreign(more, since))
+
+
+def _foreign(job: SlurmJob, scale: Timescale) -> Foreign:
+    return Foreign(_share(job), scale.instant(job.started_at) if job.started_at is not None else None)
+
+
+def _share(job: SlurmJob) -> Resources:
+    """Of one of its nodes."""
+    return Resources(cpu=job.cpus, memory=gib(job.memory_mib), gpu=job.gpus) * (1 / max(job.node_count, 1))
 
 
 def places(
@@ -196,6 +222,7 @@ def _bare(group: SlurmGroup, place: Place, s: SlurmNode, scale: Timescale, now: 
         created_at=created,
         since=max(created, begun) if begun is not None else machine.since if machine else created,
         running=running,
+        foreign=foreign(place, scale),
         preloaded=machine.preloaded if machine else frozenset(),
         last_seen=machine.last_seen if machine else None,
         token=marks.token,

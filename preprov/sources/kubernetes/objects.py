@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from preprov.kube.quantities import images, requests
 from preprov.model.signature import Signature
 from preprov.model.signature_sources import kubernetes as traits_of
 from preprov.model.waits import Cause
 from preprov.sources.kubernetes.holding import QUEUE_LABEL, Known, Limit, condition, limit_of, placed_at
-from preprov.sources.kubernetes.quantities import images, requests
 from preprov.sources.kubernetes.reading import instant, owners
 from preprov.sources.kubernetes.reading import of as _of
 from preprov.sources.kubernetes.selecting import constraint_of

@@ -12,7 +12,7 @@ class ReservationRow(Row, table=True):
     """A claim on capacity.
 
     `segments` is JSON: [[start, end, cpu, memory, gpu, disk_io, network], …], times in epoch microseconds; `units` is
-    JSON of the amounts of `unit_kind` by name.
+    JSON of the amounts of `unit_kind` by name. `over_at`: when it became final; says nothing of a live one.
     """
 
     __tablename__ = "reservation"
@@ -26,6 +26,9 @@ class ReservationRow(Row, table=True):
             "uq_reservation_volume", "pool", "volume", where="state = 'committed' AND volume <> ''", unique=True
         ),
         Index("ix_reservation_pool_start", "pool", "start"),
+        partial_index("ix_reservation_over", "over_at", where="state IN ('released', 'expired')"),
+        partial_index("ix_reservation_booked", "start", "reservation_id", where="purpose <> 'task'"),
+        partial_index("ix_reservation_booked_by", "tenant", "start", "reservation_id", where="purpose <> 'task'"),
     )
 
     id: int | None = growing_key()
@@ -52,6 +55,8 @@ class ReservationRow(Row, table=True):
     volume_kept: bool = True
     unit_kind: str = ""
     units: str = ""
+    bound_at: datetime | None = instant(default=None)
+    over_at: datetime | None = instant(default=None)
 
 
 class WindowRow(Row, table=True):

@@ -63,7 +63,7 @@ def _capacity(caller: Caller, pool: Pool) -> CapacityPart:
     live = ctx.ports.ledger.reservations(pool.name)
     held = held_by_tenant([r for r in live if r.state is ReservationState.COMMITTED], now)
     total = sum_of(held.values())
-    allocatable = last.allocatable if last else Resources()
+    allocatable, foreign = (last.allocatable, last.foreign) if last else (Resources(), Resources())
     return CapacityPart(
         pool=pool.name,
         mode=str(ctx.mode(pool, now)),
@@ -72,7 +72,8 @@ def _capacity(caller: Caller, pool: Pool) -> CapacityPart:
         target=last.target if last else None,
         allocatable=_amounts(allocatable),
         held=_amounts(total),
-        free=_amounts(allocatable.minus_clamped(total)),
+        foreign=_amounts(foreign),
+        free=_amounts(allocatable.minus_clamped(total + foreign)),
         held_by_you=_amounts(held.get(caller.token.tenant, Resources())),
         waiting=_amounts(last.waiting if last else Resources()),
         blocked=_blocked(caller, pool),

@@ -119,11 +119,29 @@ def list_all(
     caller: Reserver,
     pool: Annotated[Label | None, Query()] = None,
     live: Annotated[bool, Query(description="False: released and expired ones too.")] = True,
+    purpose: Annotated[
+        list[Literal["booking", "window", "volume", "units"]] | None,
+        Query(description="Only these; may be repeated. All if not given."),
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=reserving.MOST, description="So many at most.")] = reserving.MOST,
+    after: Annotated[
+        str, Query(max_length=300, description="As `next` of the last answer said; from the first on if not given.")
+    ] = "",
 ) -> ReservationList:
-    """The tenant's own reservations by start; an administrator's token sees everybody's."""
+    """The tenant's own reservations by start; an administrator's token sees everybody's.
+
+    They come in pages. What begins, or is released, while one page after the other is fetched makes none of the others
+    appear twice, or not at all.
+    """
     pools = tuple(p.name for p in caller.pools(pool))
-    found = reserving.bookings(caller.ctx, caller.sees, pools=pools, live=live)
-    return ReservationList(reservations=[part(b) for b in found])
+    if not pools:
+        return ReservationList(reservations=[])
+    wanted = frozenset(Purpose(p) for p in purpose) if purpose else reserving.BOOKED
+    found = reserving.bookings(
+        caller.ctx, caller.sees, pools=pools, live=live, limit=limit + 1, after=after, purposes=wanted
+    )
+    more = reserving.place_of(found[limit - 1]) if len(found) > limit else None
+    return ReservationList(reservations=[part(b) for b in found[:limit]], next=more)
 
 
 @router.get("/{reservation_id}", name="show", summary="Look at a reservation")

@@ -55,6 +55,8 @@ def create(ask: WindowAsk, caller: Reserver, key: Key, request: Request, respons
         borrow=ask.borrow,
         reclaim_s=ask.reclaim_s,
         priority=ask.priority,
+        since=ask.since,
+        until=ask.until,
     )
     made, is_new = windows.add(caller.ctx, asked, key, trusted=caller.token.is_admin)
     response.status_code = 201 if is_new else 200

@@ -71,6 +71,11 @@ class TestPrefect(ServesContract):
     def world(self) -> PrefectWorld:
         return PrefectWorld(VirtualClock(T0))
 
+    def test_of_a_run_it_is_told_when_it_began(self, world: PrefectWorld) -> None:
+        run = world.give(world.place.worker_name("n1", "1"))
+        (began,) = world.place.look().began.items()
+        assert began == (run, T0)
+
 
 class TestTheWholeWay(ServedWay):
     def make(self, clock: Clock) -> PrefectWorld:

@@ -267,3 +267,23 @@ def test_waits_are_told_drawn_and_written(preprov, tmp_path):
     assert "Where the waiting comes from" in page
     assert preprov("waits", "--picture", "w.pdf").code == 2
     assert preprov("waits", "--last", "nonsense").code == 2
+
+
+def test_reservations_are_listed_in_pages(preprov):
+    preprov("init")
+    for i in range(3):
+        made = preprov(
+            "reservation", "create", "--pool", "laptop", "--claimant", f"c{i}", "--cpu", 1, "--start", f"+{i + 1}h"
+        )
+        assert made.code == 0, made.err
+    seen, after = [], ""
+    while after is not None:
+        told = preprov("reservation", "list", "--limit", 2, "--after", after, "--purpose", "booking", "-o", "json")
+        assert told.code == 0, told.err
+        page = valid(told.json)
+        seen.append([r["claimant"] for r in page["reservations"]])
+        after = page["next"]
+    assert seen == [["c0", "c1"], ["c2"]]
+    assert "there are more: --after" in preprov("reservation", "list", "--limit", 2).out
+    assert preprov("reservation", "list", "--purpose", "fun").code != 0
+    assert valid(preprov("reservation", "list", "--tenant", "nobody", "-o", "json").json)["reservations"] == []

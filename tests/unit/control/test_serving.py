@@ -11,6 +11,7 @@ from preprov.control.adopting import release
 from preprov.control.halting import halt, resume
 from preprov.control.observing import observe
 from preprov.model.errors import ConflictError
+from preprov.model.foreign import Foreign
 from preprov.model.plans import ActionKind
 from preprov.model.pools import Mode, Node, Override
 from preprov.model.resources import ZERO, Resources
@@ -311,3 +312,42 @@ def test_nothing_is_leased_where_nothing_is_changed(mode: Mode) -> None:
     s, place = leased(mode)
     s.run(300)
     assert (place.held, place.writes) == ([], [])
+
+
+def test_what_others_run_on_a_node_is_no_slot_and_runs_of_a_place_are_foreign_to_all_else() -> None:
+    s = scene()
+    s.want(2)
+    s.run(300)
+    assert s.place.settings[LIMIT] == 8
+    first, second = sorted(s.workers())
+    s.world.cloud.foreign[first] = (Foreign(Resources(cpu=3, memory=1)),)
+    s.place.runs[s.workers()[second]] = ["run-1", "run-2"]
+    s.run(30)
+    assert s.place.settings[LIMIT] == 5, "its own runs are in its own room"
+    held = {n.node_id: sum(f.amount.cpu for f in n.foreign or ()) for n in observe(s.world.ctx, s.world.pool).nodes}
+    assert held == {first: 3, second: 2}
+
+
+def test_a_worker_of_which_nobody_can_say_anything_may_have_all_its_slots() -> None:
+    s = scene()
+    s.want(1)
+    s.run(300)
+    s.place.away = True
+    s.run(300)
+    (node,) = observe(s.world.ctx, s.world.pool).nodes
+    assert [f.amount for f in node.foreign or ()] == [s.place.service.run] * 4
+
+
+def test_a_limit_does_not_fall_with_each_run_that_others_see_as_foreign() -> None:
+    """Without workers of preprov's the place's runs may be the pods, or jobs, that are on the nodes."""
+    s = scene(workers=False)
+    s.want(2)
+    s.run(300)
+    (first, _) = sorted(n.node_id for n in observe(s.world.ctx, s.world.pool).nodes)
+    s.world.cloud.foreign[first] = (Foreign(Resources(cpu=3, memory=1)),)
+    s.place.runs["their worker"] = ["a", "b", "c"]
+    s.run(30)
+    assert s.place.settings[LIMIT] == 8
+    s.place.runs.clear()
+    s.run(30)
+    assert s.place.settings[LIMIT] == 5

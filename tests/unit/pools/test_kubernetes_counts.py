@@ -10,7 +10,7 @@ import pytest
 
 from preprov.control.adopting import adopt, release
 from preprov.model.errors import ConfigError, ConflictError, NodeBusyError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.pools import Phase
+from preprov.model.pools import Mode, Phase
 from preprov.pools.kubernetes.counted import BufferWay, NodePoolWay
 from preprov.pools.kubernetes.options import kubernetes_group
 from tests.kubernetesworld import KubernetesWorld, counted_world, grants, kubernetes_pool, used
@@ -121,11 +121,17 @@ def test_that_nothing_ends_it_is_declared(world: KubernetesWorld) -> None:
 def test_the_rights_are_those_that_are_used(world: KubernetesWorld) -> None:
     way = NodePoolWay if "NodePool" in thing(world)["kind"] else BufferWay
     world.fake.granted = grants(way.rules)
-    assert {f.state for f in world.provider.examine(world.pool)} == {"ok"}
+    assert {f.what: f.state for f in world.provider.examine(world.pool) if f.state != "ok"} == {"g: lease": "warn"}
     one, two = ready(world, 2)
     world.provider.drain(world.pool, [one.node_id])
     world.provider.terminate(world.pool, [one.node_id, two.node_id])
     assert used(world.fake) == world.fake.granted
+
+
+@pytest.mark.parametrize(("mode", "warns"), [(Mode.OBSERVE, False), (Mode.FLOOR, True), (Mode.FULL, True)])
+def test_doctor_says_where_a_raise_has_no_end(world: KubernetesWorld, mode: Mode, warns: bool) -> None:
+    found = world.provider.examine(replace(world.pool, mode=mode))
+    assert [f.what for f in found if f.state == "warn"] == ["g: lease"] * warns
 
 
 def test_a_group_of_another_pool_may_not_write_the_same_count(world: KubernetesWorld) -> None:

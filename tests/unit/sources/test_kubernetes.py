@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from preprov.contracts import Applied, SourceState, SyncBatch
+from preprov.kube.quantities import requests
 from preprov.model.errors import SourceError, SourceUnavailableError
 from preprov.model.quantity import quantity
 from preprov.model.time import epoch, from_epoch
@@ -18,7 +19,6 @@ from preprov.sim.ports import memory_ports
 from preprov.sources.budget import RequestBudget
 from preprov.sources.kubernetes.client import KubernetesClient
 from preprov.sources.kubernetes.holding import QUEUE_LABEL
-from preprov.sources.kubernetes.quantities import requests
 from preprov.sources.kubernetes.source import KubernetesSettings, KubernetesSource
 from preprov.testing.fake_kubernetes import FakeKubernetes, pod_spec
 from preprov.testing.live_source_contract import POOL, read

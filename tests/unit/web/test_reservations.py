@@ -2,6 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+
+from preprov.control.forgetting import forget_reservations
+from preprov.model.access import Scope
 from preprov.model.resources import Resources
 from tests.unit.web.conftest import T0, Client, Site
 
@@ -15,7 +19,7 @@ def test_a_reservation_from_asking_to_giving_back(site: Site, red: Client) -> No
     assert r["segments"][0]["cpu"] == 2
     assert r["expires_at"].startswith("2026-01-05T02:10:00")
     assert red("GET", made.headers["Location"]).json() == r
-    assert red("GET", "/v1/reservations").json() == {"reservations": [r]}
+    assert red("GET", "/v1/reservations").json() == {"reservations": [r], "next": None}
 
     site.app.ctx.ports.ledger.commit(r["reservation_id"], "n1", Resources(cpu=4, memory=16), T0)
     assert red("GET", made.headers["Location"] + "/wait").json() == {
@@ -27,8 +31,8 @@ def test_a_reservation_from_asking_to_giving_back(site: Site, red: Client) -> No
     gone = red("DELETE", made.headers["Location"], params={"reason": "done"}).json()
     assert (gone["state"], gone["ready"], gone["reason"]) == ("released", False, "done")
     assert red("DELETE", made.headers["Location"]).json() == gone
-    assert red("GET", "/v1/reservations").json() == {"reservations": []}
-    assert red("GET", "/v1/reservations", params={"live": False}).json() == {"reservations": [gone]}
+    assert red("GET", "/v1/reservations").json() == {"reservations": [], "next": None}
+    assert red("GET", "/v1/reservations", params={"live": False}).json() == {"reservations": [gone], "next": None}
 
 
 def test_the_same_key_is_the_same_reservation_whatever_became_of_it(site: Site, red: Client) -> None:
@@ -89,3 +93,66 @@ def test_waiting_ends_when_the_time_is_over(red: Client) -> None:
     made = red.reserve().json()
     waited = red("GET", f"/v1/reservations/{made['reservation_id']}/wait", params={"seconds": 0})
     assert waited.json() == made
+
+
+def test_a_list_comes_in_pages_of_the_tenants_own(site: Site, red: Client) -> None:
+    little = {"request": {"cpu": 0.5}}
+    for i in range(5):
+        red.reserve(f"k{i}", claimant=f"c{i}", start=(T0 + timedelta(minutes=i)).isoformat(), **little)
+        site.client("blue").reserve(f"b{i}", claimant=f"c{i}", **little)
+    gone = red.reserve("gang", claimant="gang", count=3, **little).json()
+    red("DELETE", f"/v1/reservations/{gone['reservation_id']}")
+
+    def listed(client: Client, **more: object) -> list[list[str]]:
+        out: list[list[str]] = []
+        after = ""
+        while not out or after:
+            found = client("GET", "/v1/reservations", params={"limit": 2, "after": after, **more}).json()
+            out.append([r["claimant"] for r in found["reservations"]])
+            after = found["next"]
+            red("DELETE", f"/v1/reservations/{found['reservations'][0]['reservation_id']}")
+        return out
+
+    pages = listed(red, live=False)
+    assert sorted(n for page in pages for n in page) == ["c0", "c1", "c2", "c3", "c4", "gang"]
+    assert [len(page) for page in pages] == [2, 2, 2]
+    found = red("GET", "/v1/reservations", params={"live": False, "limit": 100}).json()
+    assert sorted(r["claimant"] for r in found["reservations"]) == ["c0", "c1", "c2", "c3", "c4", "gang"]
+    assert {r["tenant"] for r in found["reservations"]} == {"red"}
+
+
+def test_a_list_may_be_of_some_purposes_only(site: Site, red: Client) -> None:
+    red.reserve()
+    of = {"purpose": ["window", "volume"]}
+    assert red("GET", "/v1/reservations", params=of).json()["reservations"] == []
+    assert len(red("GET", "/v1/reservations", params={"purpose": "booking"}).json()["reservations"]) == 1
+    assert red("GET", "/v1/reservations", params={"purpose": "task"}).status_code == 422
+
+
+@pytest.mark.parametrize("after", ["x", "12", ".b", "9" * 40 + ".b"])
+def test_a_place_that_no_list_told_is_refused(red: Client, after: str) -> None:
+    refused = red("GET", "/v1/reservations", params={"after": after})
+    assert refused.status_code == 422
+    assert "no place in a list" in refused.json()["detail"]
+
+
+def test_what_is_long_over_is_forgotten_and_its_key_free_again(site: Site, red: Client) -> None:
+    ctx = site.app.ctx
+    gone, live = red.reserve("k1").json(), red.reserve("k2", claimant="other").json()
+    red("DELETE", f"/v1/reservations/{gone['reservation_id']}")
+    site.clock.at += timedelta(days=34)
+    assert forget_reservations(ctx) == 0
+    assert red.reserve("k1").status_code == 200
+    site.clock.at += timedelta(days=2)
+    assert forget_reservations(ctx) == 1
+    assert forget_reservations(ctx) == 0, "once a minute"
+    kept = red("GET", "/v1/reservations", params={"live": False}).json()["reservations"]
+    assert [r["reservation_id"] for r in kept] == [live["reservation_id"]]
+    assert red.reserve("k1").status_code == 201
+
+
+def test_a_token_whose_pools_are_gone_is_shown_nothing(site: Site, red: Client) -> None:
+    red.reserve()
+    nowhere = site.client("red", Scope.RESERVE, pools=("other",))
+    del site.app.ctx.pools["other"]  # type: ignore[attr-defined]
+    assert nowhere("GET", "/v1/reservations").json() == {"reservations": [], "next": None}

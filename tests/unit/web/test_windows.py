@@ -1,5 +1,6 @@
 """Recurring windows over the API: asked for once, kept apart by tenant, held by the controller as any others."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from preprov.control.turns import keep_turns
 from preprov.control.windows import MOST
 from preprov.model.access import Scope
 from preprov.model.reservations import Purpose
-from tests.unit.web.conftest import Client, Site
+from tests.unit.web.conftest import T0, Client, Site
 from tests.unit.web.test_access import is_problem
 
 
@@ -52,7 +53,9 @@ def test_the_same_key_with_the_same_window_makes_one(site: Site, red: Client, bl
         ({"tz": "../../etc/passwd"}, 422),
         ({"request": {}}, 422),
         ({"borrow": True, "reclaim_s": 60}, 422),
-        ({"since": "2026-01-01T00:00:00Z"}, 422),
+        ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-02T00:00:00Z"}, 422),
+        ({"until": "0001-01-01T00:00:00"}, 422),
+        ({"till": "2026-01-01T00:00:00Z"}, 422),
         ({"request": {"cpu": 64}}, 409),
         ({"priority": 4}, 409),
         ({"pool": "nowhere"}, 404),
@@ -91,3 +94,15 @@ def test_its_turns_are_reservations(site: Site, red: Client) -> None:
     keep_turns(ctx, ctx.pool("batch"), (), site.clock.now())
     (turn,) = [r for r in red("GET", "/v1/reservations").json()["reservations"] if r["purpose"] == Purpose.WINDOW]
     assert (turn["count"], turn["segments"][0]["start"]) == (2, "2026-01-05T03:00:00Z")
+
+
+def test_a_window_comes_round_between_two_instants_only(site: Site, red: Client) -> None:
+    more = {"tz": "Europe/Berlin", "since": "2026-01-06T12:00:00", "until": "2026-01-08T21:00:00Z", "borrow": False}
+    made = red.window(start="22:00", end="23:00", **more).json()
+    assert (made["since"], made["until"]) == ("2026-01-06T11:00:00Z", "2026-01-08T21:00:00Z")
+    assert red("GET", f"/v1/windows/{made['window_id']}").json() == made
+    (kept,) = site.app.ctx.ports.windows.windows()
+    starts = [t.start.isoformat() for t in kept.turns(T0 - timedelta(days=3), T0 + timedelta(days=30))]
+    assert starts == ["2026-01-06T21:00:00+00:00", "2026-01-07T21:00:00+00:00"]
+    assert red.window(start="22:00", end="23:00", **more).status_code == 200
+    assert red.window(start="22:00", end="23:00", **{**more, "until": None}).status_code == 409, "it is another window"
