@@ -8,17 +8,22 @@ import pytest
 import preprov_provider
 
 EXAMPLES = Path(preprov_provider.__file__).parent / "example_dags"
+MAPPED = Path(__file__).parent / "dags"
 
 
-@pytest.fixture(scope="module")
-def dags(database):
+def read(folder):
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:
         from airflow.models.dagbag import DagBag
-    bag = DagBag(str(EXAMPLES))  # examples of Airflow's own are off, see conftest
+    bag = DagBag(str(folder))  # examples of Airflow's own are off, see conftest
     assert bag.import_errors == {}
     return bag.dags
+
+
+@pytest.fixture(scope="module")
+def dags(database):
+    return read(EXAMPLES)
 
 
 def test_all_of_them_load(dags):
@@ -48,11 +53,21 @@ def test_they_run_to_their_end_with_preprov_and_without(dags, preprov, dag_id, d
         assert preprov.reservations["r1"]["state"] == ("released" if dag_id == "example_preprov" else "committed")
 
 
+def test_mapped_tasks_have_a_reservation_each(database, preprov):
+    run = read(MAPPED)["mapped"].test()
+    assert str(getattr(run.state, "value", run.state)) == "success"
+    assert [r["asked"]["request"]["cpu"] for r in preprov.made] == [1, 2, 3]
+    assert preprov.states == ["committed"] * 3
+    assert preprov.made[2]["claimant"] == f"mapped/{run.run_id}/reserve[2]"
+
+
 @pytest.mark.parametrize("unknown", ["", "down", "unseen"])
 def test_slots_follow_what_is_warm_and_stay_while_that_is_not_known(dags, preprov, monkeypatch, unknown):
     monkeypatch.setenv("AIRFLOW_CONN_AIRFLOW_API", json.dumps({"conn_type": "http", "host": preprov.url}))
     preprov.airflow_pools, preprov.down = {"warm": 3}, unknown == "down"
-    preprov.seen_at = None if unknown == "unseen" else preprov.seen_at
+    preprov.pool.update(preprov.room(allocatable=9.5, held=6.0, yours=2.0), pool="batch")
+    if unknown == "unseen":
+        preprov.pool["seen_at"] = None
     run = dags["preprov_follow_capacity"].test()
     assert str(getattr(run.state, "value", run.state)) == ("failed" if unknown else "success")
-    assert preprov.airflow_pools == {"warm": 3 if unknown else 5}, "a slot takes a core and a GiB: the memory binds"
+    assert preprov.airflow_pools == {"warm": 3 if unknown else 5}, "others hold 4 of the 9, and a half"
