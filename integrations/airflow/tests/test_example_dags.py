@@ -1,11 +1,15 @@
 """The example DAGs are loaded, and run to their end."""
 
+import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import preprov_provider
+from preprov_provider import listener
+from preprov_provider.policies import tell_of_queued
 
 EXAMPLES = Path(preprov_provider.__file__).parent / "example_dags"
 MAPPED = Path(__file__).parent / "dags"
@@ -59,6 +63,36 @@ def test_mapped_tasks_have_a_reservation_each(database, preprov):
     assert [r["asked"]["request"]["cpu"] for r in preprov.made] == [1, 2, 3]
     assert preprov.states == ["committed"] * 3
     assert preprov.made[2]["claimant"] == f"mapped/{run.run_id}/reserve[2]"
+
+
+@pytest.fixture
+def policy():
+    """A cluster policy that tells of queued runs, as Airflow itself calls it."""
+    from airflow.policies import hookimpl
+    from airflow.settings import get_policy_plugin_manager
+
+    def task_instance_mutation_hook(task_instance):
+        seen.append(task_instance.run_id)
+        tell_of_queued(task_instance)
+
+    seen = []
+    plugin = SimpleNamespace(task_instance_mutation_hook=hookimpl(task_instance_mutation_hook))
+    manager = get_policy_plugin_manager()
+    manager.register(plugin)
+    yield seen
+    manager.unregister(plugin)
+
+
+def test_of_a_queued_run_airflow_itself_lets_tell_once(dags, told, policy):
+    from airflow.models.taskinstance import TaskInstance
+
+    dag = dags["example_preprov_one_task"]
+    if "dag_version_id" in inspect.signature(TaskInstance).parameters:
+        TaskInstance(dag.get_task("work"), dag_version_id=None)
+    run = dag.test()
+    assert None in policy, "it calls it before there is a run, too"
+    assert listener.reporter().flush(30)
+    assert [(e["run_id"], e["task_id"]) for e in told.events if e["kind"] == "queued"] == [(run.run_id, "")]
 
 
 @pytest.mark.parametrize("unknown", ["", "down", "unseen"])
