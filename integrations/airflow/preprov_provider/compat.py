@@ -21,6 +21,12 @@ except ImportError:
     except ImportError:  # Airflow 2.9 does not tell it from other failures of a trigger
         from airflow.exceptions import TaskDeferralError as TaskDeferralTimeout
 
+
+def timed_out(error: Exception) -> bool:
+    """Whether a deferral came to its time-out: Airflow 2.9 has one error for whatever goes wrong with it."""
+    return type(error).__name__ != "TaskDeferralError" or "timeout" in str(error).lower()
+
+
 __all__ = [
     "AirflowException",
     "AirflowSensorTimeout",
@@ -29,4 +35,5 @@ __all__ = [
     "BaseSensorOperator",
     "TaskDeferralTimeout",
     "Variable",
+    "timed_out",
 ]

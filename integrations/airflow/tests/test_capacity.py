@@ -241,8 +241,10 @@ def test_when_the_time_is_over_it_is_as_void(preprov, context):
 
 
 def test_a_trigger_that_fails_is_another_thing(preprov, context):
-    with pytest.raises(AirflowException, match="Trigger failure"):
-        reserve().resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    for waits in (reserve(), sensor(if_void="continue")):
+        with pytest.raises((AirflowException, TaskDeferralTimeout), match="Trigger failure"):
+            waits.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    assert preprov.asked == []
 
 
 def test_a_preprov_that_is_gone_for_good_is_not_waited_for(preprov, context, monkeypatch):

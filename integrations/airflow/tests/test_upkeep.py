@@ -80,21 +80,25 @@ def test_turns_of_timetables_of_ones_own_are_published(capsys):
 
 def test_turns_of_events_and_of_what_stands_beside_assets_are_published():
     import pendulum
-    from airflow.timetables.assets import AssetOrTimeSchedule
     from airflow.timetables.events import EventsTimetable
     from airflow.timetables.trigger import CronTriggerTimetable
 
     try:
         from airflow.sdk import Asset
+        from airflow.timetables.assets import AssetOrTimeSchedule
+
+        named = "assets"
     except ImportError:
         from airflow.datasets import Dataset as Asset
+        from airflow.timetables.datasets import DatasetOrTimeSchedule as AssetOrTimeSchedule
 
+        named = "datasets"
     now = pendulum.now("UTC")
     events = [now.add(hours=h) for h in (-5, 3, 7, 100)]
     cron, asset = CronTriggerTimetable("0 2 * * *", timezone="UTC"), [Asset("s3://made")]
     beside = {"cron": cron, "events": EventsTimetable(events), "own": TwiceADay()}
     dags = [Dag("events", EventsTimetable(events))]
-    dags += [Dag(f"assets or {n}", AssetOrTimeSchedule(timetable=t, assets=asset)) for n, t in beside.items()]
+    dags += [Dag(f"assets or {n}", AssetOrTimeSchedule(timetable=t, **{named: asset})) for n, t in beside.items()]
     assert [d.dag_id for d in dags if timetables.is_own(d)] == ["events", "assets or events", "assets or own"]
     found = timetables.collect(dags[:3], now, timedelta(days=3))
     assert found == {n: [e.isoformat() for e in events[1:3]] for n in ("events", "assets or events")}

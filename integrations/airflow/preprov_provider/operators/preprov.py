@@ -10,7 +10,7 @@ from airflow.configuration import conf
 
 from preprov_provider import client, reserving
 from preprov_provider.client import PreprovError, PreprovUnavailable
-from preprov_provider.compat import AirflowException, BaseOperator, TaskDeferralTimeout
+from preprov_provider.compat import AirflowException, BaseOperator, TaskDeferralTimeout, timed_out
 from preprov_provider.hooks.preprov import PreprovHook
 from preprov_provider.naming import short
 from preprov_provider.reserving import OVER
@@ -127,7 +127,9 @@ class ReserveCapacityOperator(BaseOperator):
         """As Airflow does; where `timeout` is over, the reservation is looked at once more."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
+        except TaskDeferralTimeout as error:
+            if not timed_out(error):
+                raise
             claimant = self._claimant(context)
             try:
                 ask = PreprovHook(self.preprov_conn_id).client

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.configuration import conf
 
 from preprov_provider.client import PreprovUnavailable
-from preprov_provider.compat import AirflowException, AirflowSensorTimeout, BaseSensorOperator, TaskDeferralTimeout
+from preprov_provider.compat import (
+    AirflowException,
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    TaskDeferralTimeout,
+    timed_out,
+)
 from preprov_provider.hooks.preprov import PreprovHook
 from preprov_provider.operators.preprov import OUTAGE_S, REST_S, is_none, reservation_of
 from preprov_provider.reserving import OVER
@@ -97,6 +103,8 @@ class WarmCapacitySensor(BaseSensorOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (AirflowSensorTimeout, TaskDeferralTimeout) as error:
+            if not timed_out(error):
+                raise
             try:
                 if not self._is_ready():
                     self._timed_out(error)
