@@ -158,9 +158,10 @@ class Client:
         """Whether it can serve."""
         return self.call("GET", "/v1/ready")
 
-    def reservations(self, pool: str = "") -> dict[str, Any]:
-        """Live ones of this token's tenant, of one pool or of all."""
-        return self.call("GET", "/v1/reservations", params={"pool": pool} if pool else None)
+    def reservations(self, pool: str = "", after: str = "") -> dict[str, Any]:
+        """Live ones of this token's tenant, of one pool or of all: a page, and where the `next` one goes on."""
+        asked = {"pool": pool, "after": after}
+        return self.call("GET", "/v1/reservations", params={k: v for k, v in asked.items() if v})
 
     def capacity(self) -> dict[str, Any]:
         """What is there of each pool that this token's tenant may see."""

@@ -19,7 +19,7 @@ class Asked(Protocol):
     def reserve(self, body: Mapping[str, Any], key: str) -> dict[str, Any]: ...  # noqa: D102
     def look(self, reservation_id: str) -> dict[str, Any]: ...  # noqa: D102
     def release(self, reservation_id: str, reason: str) -> dict[str, Any]: ...  # noqa: D102
-    def reservations(self, pool: str = "") -> dict[str, Any]: ...  # noqa: D102
+    def reservations(self, pool: str = "", after: str = "") -> dict[str, Any]: ...  # noqa: D102
 
 
 def reserve(
@@ -76,5 +76,11 @@ def live(
     Raises:
         PreprovUnavailable: preprov does not answer. PreprovError: it refuses.
     """
-    known = client.reservations(pool).get("reservations", ())
-    return next((r for r in known if r["claimant"] == claimant and is_ours(r)), None)
+    after = ""
+    while True:
+        page = client.reservations(pool, after)
+        known = page.get("reservations", ())
+        found = next((r for r in known if r["claimant"] == claimant and is_ours(r)), None)
+        after = page.get("next") or ""
+        if found is not None or not after:
+            return found

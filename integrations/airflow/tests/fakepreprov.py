@@ -33,6 +33,8 @@ class FakePreprov:
         self.down: bool | int | str = False
         """True or a status: it fails so; a text: a proxy answers with this page in its place."""
         self.refuse_events = False
+        self.page = 1000
+        """Reservations at once, of those that are listed."""
         self.pool: dict[str, Any] = {"pool": "batch", "seen_at": "2025-03-01T02:00:00+00:00", **self.room()}
         self._looks: dict[str, int] = {}
 
@@ -70,10 +72,18 @@ class FakePreprov:
         if path == "/v1/reservations" and method == "POST":
             return self._made(body, key)
         if path == "/v1/reservations":
-            (pool,) = parse_qs(split.query).get("pool", [""])
-            live = [r for r in self.reservations.values() if r["state"] in _LIVE and pool in ("", r["pool"])]
-            return 200, {"reservations": [self._looked(r) for r in live]}
+            return 200, self._listed(**{k: v[0] for k, v in parse_qs(split.query).items()})
         return self._of_one(method, unquote(path.split("/")[3]))
+
+    def _listed(self, pool: str = "", after: str = "") -> dict[str, Any]:
+        """A page of what is live."""
+        live = [r for r in self.reservations.values() if r["state"] in _LIVE and pool in ("", r["pool"])]
+        page = [r for r in live if not after or int(r["reservation_id"][1:]) > int(after[1:])][: self.page]
+        more = bool(page) and page[-1] is not live[-1]
+        return {
+            "reservations": [self._looked(r) for r in page],
+            "next": page[-1]["reservation_id"] if more else None,
+        }
 
     def _told(self, body: Any) -> tuple[int, Any]:
         """All or none of them."""

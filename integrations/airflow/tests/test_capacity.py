@@ -240,6 +240,14 @@ def test_when_the_time_is_over_it_is_as_void(preprov, context):
         timed_out(reserve(if_unavailable="fail"), context)
 
 
+def test_it_is_found_among_many(preprov, context):
+    preprov.patience, preprov.page = 1000, 2
+    for index in range(5):
+        reserve(wait_for_ready=False).execute(at(map_index=index))
+    asked = deferred_by(reserve(deferrable=True), context).kwargs["reservation"]["reservation_id"]
+    assert timed_out(reserve(if_void="continue"), context)["reservation_id"] == asked
+
+
 def test_a_trigger_that_fails_is_another_thing(preprov, context):
     for waits in (reserve(), sensor(if_void="continue")):
         with pytest.raises((AirflowException, TaskDeferralTimeout), match="Trigger failure"):
