@@ -32,6 +32,10 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "url": _option("Address of `preprov serve`. Without it the listener tells nothing.", ""),
                     "token": _option("A token with scope report.", "", sensitive=True),
+                    "verify": _option(
+                        "Whose certificates are trusted: True, False, or the path of a file or folder of authorities'.",
+                        "True",
+                    ),
                     "source": _option("How this Airflow is called there.", "airflow"),
                     "tasks": _option("Tell of tasks too, not of DAG runs alone.", "False", kind="boolean"),
                 },

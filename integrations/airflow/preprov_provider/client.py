@@ -1,6 +1,8 @@
 """preprov's HTTP API as the provider needs it: a few calls, asked in a thread or in an event loop."""
 
+import ssl
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -8,16 +10,19 @@ import httpx
 
 TIMEOUT_S = 15.0
 """Of any call; waiting for a reservation may take so much longer."""
+_LATER = (408, 425, 429)
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class PreprovError(Exception):
-    """preprov refused what it was asked."""
+    """preprov refused what it was asked. `where`: what stands in the way, if it names something."""
 
-    def __init__(self, status: int, detail: str, hint: str = "") -> None:
+    def __init__(self, status: int, detail: str, hint: str = "", where: str = "") -> None:
         super().__init__(f"preprov: {detail}" + (f" ({hint})" if hint else ""))
         self.status = status
         self.detail = detail
         self.hint = hint
+        self.where = where
 
 
 class PreprovUnavailable(PreprovError):
@@ -30,20 +35,40 @@ class PreprovUnavailable(PreprovError):
 def answered(response: httpx.Response) -> dict[str, Any]:
     """What a good answer holds.
 
+    Whatever went wrong over there, and whatever preprov cannot have said (a page of a proxy's), is no refusal of its.
+
     Raises:
-        PreprovUnavailable: it cannot serve now. PreprovError: it will not.
+        PreprovUnavailable: it does not serve now, or is not preprov. PreprovError: it will not.
     """
-    if response.status_code in (429, 502, 503, 504):
+    if response.status_code in _LATER or response.is_server_error:
         raise PreprovUnavailable(f"HTTP {response.status_code}")
     try:
         body = response.json()
     except ValueError:
-        body = {}
-    if response.is_success and isinstance(body, dict):
+        body = None
+    if not isinstance(body, dict):
+        raise PreprovUnavailable(f"HTTP {response.status_code}, and not as preprov answers: is this `preprov serve`?")
+    if response.is_success:
         return body
-    problem: Mapping[str, Any] = body if isinstance(body, dict) else {}
-    detail = str(problem.get("detail") or f"HTTP {response.status_code}")
-    raise PreprovError(response.status_code, detail, str(problem.get("hint") or ""))
+    detail = str(body.get("detail") or f"HTTP {response.status_code}")
+    raise PreprovError(response.status_code, detail, str(body.get("hint") or ""), str(body.get("where") or ""))
+
+
+def _is_reservation(body: dict[str, Any]) -> dict[str, Any]:
+    if not {"reservation_id", "state", "ready", "nodes"} <= set(body):
+        raise PreprovUnavailable("what it says is no reservation: is this `preprov serve`?")
+    return body
+
+
+def trusting(verify: object) -> "bool | ssl.SSLContext":
+    """Which certificates are taken: those of public authorities, any (False), or those in a file or a folder."""
+    if verify in (None, "", True, False):
+        return verify is not False
+    if str(verify).lower() in _WORDS:
+        return _WORDS[str(verify).lower()]
+    place = str(verify)
+    folder = Path(place).is_dir()
+    return ssl.create_default_context(cafile=None if folder else place, capath=place if folder else None)
 
 
 def headers(token: str, key: str = "") -> dict[str, str]:
@@ -86,11 +111,11 @@ class Client:
     """Calls in this thread."""
 
     def __init__(
-        self, url: str, token: str, *, verify: bool | str = True, transport: httpx.BaseTransport | None = None
+        self, url: str, token: str, *, verify: object = True, transport: httpx.BaseTransport | None = None
     ) -> None:
-        """Call nobody yet."""
+        """Call nobody yet. `verify`: as `trusting` takes it."""
         self._token = token
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, verify=verify, transport=transport)
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, verify=trusting(verify), transport=transport)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -110,20 +135,20 @@ class Client:
 
     def reserve(self, body: Mapping[str, Any], key: str) -> dict[str, Any]:
         """Ask for capacity; the same key gives the same reservation."""
-        return self.call("POST", "/v1/reservations", key=key, json=dict(body))
+        return _is_reservation(self.call("POST", "/v1/reservations", key=key, json=dict(body)))
 
     def look(self, reservation_id: str) -> dict[str, Any]:
         """A reservation as it is."""
-        return self.call("GET", f"/v1/reservations/{quote(reservation_id, safe='')}")
+        return _is_reservation(self.call("GET", _path(reservation_id)))
 
     def wait(self, reservation_id: str, seconds: float) -> dict[str, Any]:
         """A reservation once it is ready or over, at the latest after so long (60 s at the most)."""
-        path = f"/v1/reservations/{quote(reservation_id, safe='')}/wait"
-        return self.call("GET", path, params={"seconds": seconds}, timeout=TIMEOUT_S + seconds)
+        path, more = f"{_path(reservation_id)}/wait", {"seconds": seconds}
+        return _is_reservation(self.call("GET", path, params=more, timeout=TIMEOUT_S + seconds))
 
     def release(self, reservation_id: str, reason: str) -> dict[str, Any]:
         """Give a reservation back; again changes nothing."""
-        return self.call("DELETE", f"/v1/reservations/{quote(reservation_id, safe='')}", params={"reason": reason})
+        return _is_reservation(self.call("DELETE", _path(reservation_id), params={"reason": reason}))
 
     def tell(self, source: str, told: Sequence[Mapping[str, Any]], *, timeout: float = TIMEOUT_S) -> dict[str, Any]:
         """Say what happened; again changes nothing."""
@@ -133,9 +158,10 @@ class Client:
         """Whether it can serve."""
         return self.call("GET", "/v1/ready")
 
-    def reservations(self) -> dict[str, Any]:
-        """Those of this token's tenant."""
-        return self.call("GET", "/v1/reservations")
+    def reservations(self, pool: str = "", after: str = "") -> dict[str, Any]:
+        """Live ones of this token's tenant, of one pool or of all: a page, and where the `next` one goes on."""
+        asked = {"pool": pool, "after": after}
+        return self.call("GET", "/v1/reservations", params={k: v for k, v in asked.items() if v})
 
     def capacity(self) -> dict[str, Any]:
         """What is there of each pool that this token's tenant may see."""
@@ -144,11 +170,24 @@ class Client:
 
 async def wait_async(http: httpx.AsyncClient, token: str, reservation_id: str, seconds: float) -> dict[str, Any]:
     """As `Client.wait`, in an event loop."""
-    path = f"/v1/reservations/{quote(reservation_id, safe='')}/wait"
+    path, more = f"{_path(reservation_id)}/wait", {"seconds": seconds}
+    return await _call_async(http, token, "GET", path, more, TIMEOUT_S + seconds)
+
+
+async def release_async(http: httpx.AsyncClient, token: str, reservation_id: str, reason: str) -> dict[str, Any]:
+    """As `Client.release`, in an event loop."""
+    return await _call_async(http, token, "DELETE", _path(reservation_id), {"reason": reason}, TIMEOUT_S)
+
+
+async def _call_async(
+    http: httpx.AsyncClient, token: str, method: str, path: str, params: Mapping[str, Any], timeout: float
+) -> dict[str, Any]:
     try:
-        response = await http.get(
-            path, params={"seconds": seconds}, headers=headers(token), timeout=TIMEOUT_S + seconds
-        )
+        response = await http.request(method, path, params=params, headers=headers(token), timeout=timeout)
     except httpx.HTTPError as error:
         raise PreprovUnavailable(str(error) or type(error).__name__) from error
-    return answered(response)
+    return _is_reservation(answered(response))
+
+
+def _path(reservation_id: str) -> str:
+    return f"/v1/reservations/{quote(reservation_id, safe='')}"

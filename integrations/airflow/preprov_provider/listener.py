@@ -1,4 +1,4 @@
-"""Airflow's listener: tells preprov of runs (and tasks) as they begin and end, without ever raising or waiting.
+"""Airflow's listener: tells preprov of runs (and tasks) as they begin and end; it never raises, no run waits for it.
 
 Airflow has no hook for a run that is queued: it is told of when the scheduler sets it running, or earlier where the
 cluster policy of `preprov_provider.policies` is installed. preprov reads the queue itself; this makes it quicker.
@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 
 from airflow.listeners import hookimpl
 
+from preprov_provider.naming import MOST, short
 from preprov_provider.reporter import TIMEOUT_S, PermanentError, Reporter
 
 log = logging.getLogger(__name__)
 
+_ONE_OF_THEM = (400, 413, 422)
+"""Refusals that may be due to one event of a batch."""
 _STATES = {"success": "succeeded", "failed": "failed", "skipped": "skipped", "upstream_failed": "skipped"}
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -38,13 +41,13 @@ def reporter() -> "Reporter | None":
 def _send(url: str, batch: list[Mapping[str, Any]]) -> None:
     from preprov_provider.client import Client, PreprovError, PreprovUnavailable
 
-    client = Client(url, _setting("token"))
+    client = Client(url, _setting("token"), verify=_setting("verify"))
     try:
         client.tell(_setting("source", "airflow"), batch, timeout=TIMEOUT_S)
     except PreprovUnavailable:
         raise
     except PreprovError as error:
-        raise PermanentError(str(error)) from error
+        raise PermanentError(str(error), of_one=error.status in _ONE_OF_THEM) from error
     finally:
         client.close()
 
@@ -69,18 +72,20 @@ def tell(kind: str, what: Any, *, at: datetime | None, state: str = "", task_id:
     :param state: how it ended, in Airflow's word.
     """
     to = reporter()
-    if to is None:
+    if to is None or not what.dag_id or not what.run_id:
         return
-    at = at or datetime.now(timezone.utc)
-    attempt = details.get("try_number", "")
+    named = [what.dag_id, what.run_id, task_id, details.get("try_number", ""), kind]
+    if kind != "queued":  # the same run may be told of as queued by several processes: once is enough
+        at = at or datetime.now(timezone.utc)
+        named.append(at.timestamp())
     event: dict[str, Any] = {
-        "event_id": "/".join(str(p) for p in (what.dag_id, what.run_id, task_id, attempt, kind, at.timestamp()))[:250],
+        "event_id": short("/".join(map(str, named))),
         "kind": kind,
-        "at": at.isoformat(),
+        "at": (at or datetime.now(timezone.utc)).isoformat(),
         "dag_id": what.dag_id,
         "run_id": what.run_id,
-        "task_id": task_id,
-        "details": {k: str(v)[:250] for k, v in details.items() if v not in (None, "")},
+        "task_id": short(task_id),
+        "details": {k: str(v)[:MOST] for k, v in details.items() if v not in (None, "")},
     }
     if kind == "finished":
         event["state"] = _STATES.get(state, "failed")
@@ -147,15 +152,15 @@ def on_task_instance_success(previous_state: Any, task_instance: Any) -> None:
 
 @hookimpl
 @quietly
-def on_task_instance_failed(previous_state: Any, task_instance: Any, error: Any) -> None:
-    """A task failed."""
+def on_task_instance_failed(previous_state: Any, task_instance: Any) -> None:
+    """A task failed; with what error, Airflow 2.9 does not say."""
     _task("finished", task_instance, "failed")
 
 
 @hookimpl
 @quietly
 def before_stopping(component: Any) -> None:
-    """A process of Airflow ends: what waits to be told is told, for a moment."""
+    """A process of Airflow ends: what waits to be told is told, for a moment, unless preprov is known to be silent."""
     to = reporter()
     if to is not None:
-        to.flush(1.0)
+        to.leave()

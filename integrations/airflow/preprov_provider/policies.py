@@ -22,6 +22,7 @@ from typing import Any
 from preprov_provider import listener
 
 DEFAULT_POOL = "default_pool"
+_NOT_BEGUN = (None, "scheduled")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,13 @@ def _once(dag_id: str, run_id: str) -> list[bool]:
 
 @listener.quietly
 def tell_of_queued(task_instance: Any) -> None:
-    """Tell preprov of a run as its task instances are made: Airflow has no other hook for a run that is queued."""
+    """Tell preprov of a run as its task instances are made: Airflow has no other hook for a run that is queued.
+
+    Airflow calls the policy at other times too: for a task instance that has no run yet, and wherever one is loaded
+    again, be it on a worker that runs it or in a page that shows it.
+    """
+    if not task_instance.run_id or getattr(task_instance, "state", None) not in _NOT_BEGUN:
+        return
     first = _once(task_instance.dag_id, task_instance.run_id)
     if first:
         first.clear()

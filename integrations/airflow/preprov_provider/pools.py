@@ -1,7 +1,8 @@
 """Slots of an Airflow pool that follow warm capacity, so that no more tasks start than there is room for.
 
-A pool's slots are a number that somebody typed in; nodes come and go. `follow` sets them to what is warm, over
-Airflow's own REST API, and never below what tasks hold now; `follow_capacity` does so for a task, by connections.
+A pool's slots are a number that somebody typed in; nodes come and go, and others have work on them too. `follow` sets
+them to what there is room for, over Airflow's own REST API, and never below what tasks hold now; `follow_capacity` does
+so for a task, by connections.
 """
 
 import math
@@ -17,7 +18,7 @@ TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class Slots:
-    """What was decided. :param was: before. :param held: by tasks that run. :param wanted: by what is warm."""
+    """What was decided. :param was: before. :param held: by tasks that run. :param wanted: by the room there is."""
 
     pool: str
     was: int
@@ -26,17 +27,48 @@ class Slots:
     now: int
 
 
-def decide(warm: Mapping[str, float], per_slot: Mapping[str, float], held: int, floor: int, ceiling: int) -> int:
-    """Slots for so much warm capacity: as many as fit of every resource, within bounds, never below what is held."""
-    fits = [warm.get(kind, 0.0) / amount for kind, amount in per_slot.items() if amount > 0]
-    wanted = math.floor(min(fits) + 1e-9) if fits else floor
-    return max(min(max(wanted, floor), ceiling), held)
+@dataclass(frozen=True)
+class Room:
+    """Of warm nodes, by resource.
+
+    :param free: what nobody has but this Airflow, by its reservations. :param whole: the same with what runs on the
+        nodes and was not started by preprov: this Airflow's own tasks are among that, or may be.
+    """
+
+    free: Mapping[str, float]
+    whole: Mapping[str, float]
+
+    @classmethod
+    def of(cls, seen: Mapping[str, Any]) -> "Room":
+        """Of a pool as preprov's `/v1/capacity` tells it: what others hold is no room, what this tenant holds is."""
+        free, whole, yours, held = seen["free"], seen["allocatable"], seen["held_by_you"], seen["held"]
+        return cls(
+            {kind: amount + yours.get(kind, 0.0) for kind, amount in free.items()},
+            {kind: max(a - held.get(kind, 0.0) + yours.get(kind, 0.0), 0.0) for kind, a in whole.items()},
+        )
+
+
+def fits(room: Mapping[str, float], per_slot: Mapping[str, float]) -> "int | None":
+    """So many slots as fit of every resource; None: a slot stands for nothing."""
+    found = [room.get(kind, 0.0) / amount for kind, amount in per_slot.items() if amount > 0]
+    return math.floor(min(found) + 1e-9) if found else None
+
+
+def decide(room: Room, per_slot: Mapping[str, float], running: int, floor: int, ceiling: int) -> int:
+    """Slots for so much room: as many as fit beside what runs, within bounds.
+
+    :param running: tasks of the Airflow pool that run: where they are among what runs on the nodes, their room is
+        theirs already.
+    """
+    free, whole = fits(room.free, per_slot), fits(room.whole, per_slot)
+    wanted = floor if free is None or whole is None else min(free + running, max(whole, free))
+    return min(max(wanted, floor), ceiling)
 
 
 def follow(
     airflow: httpx.Client,
     airflow_pool: str,
-    warm: Mapping[str, float],
+    room: Room,
     per_slot: Mapping[str, float],
     *,
     floor: int = 0,
@@ -45,20 +77,20 @@ def follow(
     """Set the slots of an Airflow pool.
 
     :param airflow: with the base address of its API (…/api/v2, or …/api/v1) and credentials.
-    :param warm: what is allocatable on nodes that are ready. :param per_slot: what a slot stands for.
+    :param room: of the nodes that are ready. :param per_slot: what a slot stands for.
     """
     path = f"pools/{quote(airflow_pool, safe='')}"
     pool = _json(airflow.get(path, timeout=TIMEOUT_S))
-    held = int(pool.get("occupied_slots", 0))
-    now = decide(warm, per_slot, held, floor, ceiling)
-    was = int(pool["slots"])
+    held, running = int(pool.get("occupied_slots", 0)), int(pool.get("running_slots", 0))
+    wanted = decide(room, per_slot, running, floor, ceiling)
+    now, was = max(wanted, held), int(pool["slots"])
     if now != was:
         body: dict[str, Any] = {"slots": now}
         if not airflow.base_url.path.rstrip("/").endswith("/v1"):
             # Airflow 3 refuses a part of a pool, though the mask says that no more of it is to change.
             body |= {"pool": airflow_pool, "include_deferred": bool(pool.get("include_deferred", False))}
         _json(airflow.patch(path, params={"update_mask": "slots"}, json=body, timeout=TIMEOUT_S))
-    return Slots(airflow_pool, was, held, decide(warm, per_slot, 0, floor, ceiling), now)
+    return Slots(airflow_pool, was, held, wanted, now)
 
 
 def follow_capacity(
@@ -71,7 +103,9 @@ def follow_capacity(
     preprov_conn_id: str = "preprov_default",
     airflow_conn_id: str = "airflow_api",
 ) -> Slots:
-    """Set the slots of an Airflow pool to what is warm of a pool of preprov's. If either does not answer it is left.
+    """Set an Airflow pool's slots to the room on warm nodes of a pool of preprov's; if either is silent they stay.
+
+    What others' reservations hold, and other work on the nodes, is no room; what this tenant has reserved is.
 
     :param floor: slots that stay while nothing is warm, so that what waits is seen to wait for a node.
     :param airflow_conn_id: a connection of type http to Airflow's API server, with a user that may change pools; see
@@ -86,7 +120,7 @@ def follow_capacity(
     if seen["seen_at"] is None:
         raise ValueError(f"preprov has not looked at pool {preprov_pool!r} lately: is `preprov up` running?")
     with airflow_api(airflow_conn_id) as http:
-        return follow(http, airflow_pool, seen["allocatable"], per_slot, floor=floor, ceiling=ceiling)
+        return follow(http, airflow_pool, Room.of(seen), per_slot, floor=floor, ceiling=ceiling)
 
 
 def airflow_api(conn_id: str) -> httpx.Client:

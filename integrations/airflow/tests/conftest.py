@@ -1,10 +1,14 @@
 """A preprov that answers on loopback, with reservations in memory; and an Airflow of our own to try things in."""
 
+import ipaddress
 import json
 import os
+import shutil
+import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,36 +16,31 @@ from urllib.parse import unquote, urlsplit
 
 # Before anything imports Airflow, for it reads its settings once.
 _home = tempfile.mkdtemp(prefix="preprov-provider-")
-_examples = Path(__file__).resolve().parents[1] / "preprov_provider" / "example_dags"
+_here = Path(__file__).resolve().parent
+for _folder in (_here.parent / "preprov_provider" / "example_dags", _here / "dags"):
+    shutil.copytree(_folder, f"{_home}/dags", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 os.environ.update(
     AIRFLOW_HOME=_home,
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
-    AIRFLOW__CORE__DAGS_FOLDER=str(_examples),
+    AIRFLOW__CORE__DAGS_FOLDER=f"{_home}/dags",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_home}/airflow.db",
 )
 
 import pytest  # noqa: E402
+from fakepreprov import TOKEN, FakePreprov  # noqa: E402
 
-TOKEN = "preprov_secret"
 
-
-class FakePreprov:
-    """What `preprov serve` answers to the provider. A reservation is ready after it was asked for `patience` times."""
+class World(FakePreprov):
+    """preprov on loopback, and as much of Airflow's own API as sets the slots of a pool."""
 
     def __init__(self) -> None:
-        self.patience = 0
-        self.reservations: dict[str, dict[str, Any]] = {}
-        self.keys: dict[str, str] = {}
-        self.events: list[dict[str, Any]] = []
-        self.asked: list[tuple[str, str]] = []
-        self.down = False
-        self.refuse_events = False
-        self.seen_at: str | None = "2025-03-01T02:00:00+00:00"
+        super().__init__()
         self.airflow_pools: dict[str, int] = {}
-        """Slots of pools; as much of Airflow's own API is here too."""
-        self._looks: dict[str, int] = {}
+        """Slots by pool."""
+        self.airflow_runs = 0
+        """Tasks that run in each."""
         world = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,9 +52,9 @@ class FakePreprov:
                 body = json.loads(self.rfile.read(length) or b"{}")
                 key = self.headers.get("idempotency-key") or ""
                 status, told = world.answer(self.command, self.path, body, key, self.headers.get("authorization"))
-                data = json.dumps(told).encode()
+                data = told.encode() if isinstance(told, str) else json.dumps(told).encode()
                 self.send_response(status)
-                self.send_header("content-type", "application/json")
+                self.send_header("content-type", "text/html" if isinstance(told, str) else "application/json")
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -64,28 +63,24 @@ class FakePreprov:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
+
+    def secured(self, context: ssl.SSLContext) -> str:
+        """Its address, from now on with TLS."""
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        return self.url.replace("http:", "https:")
 
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
 
     def answer(self, method: str, path: str, body: Any, key: str, authorization: str | None) -> tuple[int, Any]:
-        path = urlsplit(path).path
-        self.asked.append((method, path))
-        if self.down:
-            return 503, {"title": "Unavailable", "status": 503, "detail": "the store does not answer"}
-        if path == "/v1/ready":
-            return 200, {"status": "ready", "store": "sqlite", "pools": 1}
-        if path.startswith(("/auth/", "/api/")):
-            return self._of_airflow(path, body, authorization)
-        if authorization != f"Bearer {TOKEN}":
-            return 401, {"status": 401, "detail": "a token is needed", "hint": "Authorization: Bearer …"}
-        return self._work(method, path, body, key)
+        if path.startswith(("/auth/", "/api/")) and not self.down:
+            return self._of_airflow(urlsplit(path).path, body, authorization)
+        return super().answer(method, path, body, key, authorization)
 
     def _of_airflow(self, path: str, body: Any, authorization: str | None) -> tuple[int, Any]:
         if path == "/auth/token":
@@ -95,64 +90,16 @@ class FakePreprov:
             return 404, {"detail": "there is none"}
         if body and set(body) != {"pool", "slots", "include_deferred"}:
             return 422, {"detail": "a field is missing"}
-        self.airflow_pools[name] = body.get("slots", self.airflow_pools[name])
-        return 200, {"name": name, "slots": self.airflow_pools[name], "occupied_slots": 0, "include_deferred": False}
-
-    def _work(self, method: str, path: str, body: Any, key: str) -> tuple[int, Any]:
-        if path == "/v1/capacity":
-            allocatable = {"cpu": 6.0, "memory": 5.5, "gpu": 0.0}
-            return 200, {"pools": [{"pool": "batch", "seen_at": self.seen_at, "allocatable": allocatable}]}
-        if path == "/v1/events":
-            if self.refuse_events:
-                return 422, {"status": 422, "detail": "malformed"}
-            self.events += body["events"]
-            return 200, {"accepted": len(body["events"]), "duplicates": 0}
-        if path == "/v1/reservations":
-            return (
-                self._made(body, key) if method == "POST" else (200, {"reservations": list(self.reservations.values())})
-            )
-        reservation_id = unquote(path.split("/")[3])
-        found = self.reservations.get(reservation_id)
-        if found is None:
-            return 404, {"status": 404, "detail": f"there is no reservation {reservation_id}"}
-        if method == "DELETE":
-            found.update(state="released", ready=False)
-        return 200, self._looked(found)
-
-    def _made(self, body: Any, key: str) -> tuple[int, Any]:
-        if key in self.keys:
-            return 200, self._looked(self.reservations[self.keys[key]])
-        if body["pool"] == "nowhere":
-            return 404, {"status": 404, "detail": "there is no pool nowhere"}
-        reservation_id = f"r{len(self.reservations) + 1}"
-        self.keys[key] = reservation_id
-        self.reservations[reservation_id] = {
-            "reservation_id": reservation_id,
-            "pool": body["pool"],
-            "claimant": body["claimant"],
-            "state": "soft",
-            "ready": False,
-            "count": body["count"],
-            "nodes": [None] * body["count"],
-            "reason": "",
-            "asked": body,
-        }
-        return 201, self._looked(self.reservations[reservation_id])
-
-    def _looked(self, found: dict[str, Any]) -> dict[str, Any]:
-        number = self._looks[found["reservation_id"]] = self._looks.get(found["reservation_id"], 0) + 1
-        if found["state"] == "soft" and number > self.patience:
-            found.update(state="committed", ready=True, nodes=[f"node-{i}" for i in range(found["count"])])
-        return found
-
-    def expire(self, reservation_id: str) -> None:
-        self.reservations[reservation_id].update(state="expired", ready=False, reason="nobody took it up")
+        slots = self.airflow_pools[name] = body.get("slots", self.airflow_pools[name])
+        held = {"occupied_slots": self.airflow_runs, "running_slots": self.airflow_runs}
+        return 200, {"name": name, "slots": slots, **held, "include_deferred": False}
 
 
 @pytest.fixture
-def preprov(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePreprov]:
+def preprov(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A preprov, and the connection to it."""
-    fake = FakePreprov()
+    fake = World()
+    threading.Thread(target=fake.server.serve_forever, args=(0.02,), daemon=True).start()
     host = json.dumps({"conn_type": "preprov", "host": fake.url, "password": TOKEN})
     monkeypatch.setenv("AIRFLOW_CONN_PREPROV_DEFAULT", host)
     yield fake
@@ -180,3 +127,40 @@ class Instance:
 def context() -> dict[str, Any]:
     """As much of a context."""
     return {"ti": Instance()}
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
+    """A context of TLS for 127.0.0.1, and the file of the authority that nobody else knows."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    now = datetime.now(timezone.utc)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    there = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = made.add_extension(there, False).add_extension(x509.BasicConstraints(True, None), True)
+    pem = serialization.Encoding.PEM
+    authority, both = tmp_path / "ca.pem", tmp_path / "both.pem"
+    authority.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    both.write_bytes(plain + authority.read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    return context, authority
+
+
+@pytest.fixture
+def told(preprov: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A preprov that the listener tells."""
+    from preprov_provider import listener
+    from preprov_provider.policies import _once
+
+    monkeypatch.setenv("AIRFLOW__PREPROV__URL", preprov.url)
+    monkeypatch.setenv("AIRFLOW__PREPROV__TOKEN", "preprov_secret")
+    monkeypatch.setenv("AIRFLOW__PREPROV__SOURCE", "airflow-test")
+    listener.reporter.cache_clear()
+    _once.cache_clear()
+    yield preprov
+    listener.reporter.cache_clear()

@@ -1,7 +1,9 @@
 """Telling preprov what runs: never an error, never a wait."""
 
+import inspect
 import os
 import threading
+import time
 from datetime import datetime, timezone
 
 import pytest
@@ -16,21 +18,11 @@ class Run:
     """As much of a run as the listener looks at."""
 
     dag_id, run_id, run_type, start_date, end_date = "etl", "scheduled__1", "scheduled", AT, AT
+    state = None
 
 
 class Task(Run):
     task_id, map_index, queue, pool, hostname, try_number = "load", 3, "batch", "default_pool", "node-1", 2
-
-
-@pytest.fixture
-def told(preprov, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__PREPROV__URL", preprov.url)
-    monkeypatch.setenv("AIRFLOW__PREPROV__TOKEN", "preprov_secret")
-    monkeypatch.setenv("AIRFLOW__PREPROV__SOURCE", "airflow-test")
-    listener.reporter.cache_clear()
-    _once.cache_clear()
-    yield preprov
-    listener.reporter.cache_clear()
 
 
 def test_runs_are_told_as_they_begin_and_end(told):
@@ -69,7 +61,7 @@ def test_tasks_are_told_where_that_is_asked_for(told, monkeypatch):
     monkeypatch.setenv("AIRFLOW__PREPROV__TASKS", "True")
     listener.on_task_instance_running(None, Task())
     listener.on_task_instance_success(None, Task())
-    listener.on_task_instance_failed(None, Task(), "boom")
+    listener.on_task_instance_failed(None, of(Task, try_number=3))
     assert listener.reporter().flush(10)
     assert [(e["kind"], e["task_id"], e.get("state")) for e in told.events] == [
         ("started", "load[3]", None),
@@ -85,6 +77,85 @@ def test_without_an_address_nothing_is_told(monkeypatch):
     listener.on_dag_run_running(Run(), "")
     assert listener.reporter() is None
     listener.reporter.cache_clear()
+
+
+def of(kind=Run, **changes):
+    """Another one of them."""
+    return type("O", (kind,), changes)()
+
+
+def test_long_names_do_not_make_events_look_alike(told, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__PREPROV__TASKS", "True")
+    long = {"dag_id": "d" * 250, "run_id": "r" * 250, "task_id": "t" * 250}
+    listener.on_dag_run_running(of(**long), "")
+    listener.on_dag_run_success(of(**long), "")
+    for index in (1, 2):
+        listener.on_task_instance_running(None, of(Task, **long, map_index=index))
+    assert listener.reporter().flush(10)
+    assert [e["kind"] for e in told.events] == ["started", "finished", "started", "started"]
+    assert all(len(e["event_id"]) <= 250 and len(e["task_id"]) <= 250 for e in told.events)
+    assert len({e["task_id"] for e in told.events[2:]}) == 2
+
+
+def test_one_event_that_is_refused_costs_no_other(told):
+    gate, send = threading.Event(), listener.reporter()._send
+    to = reporter.Reporter(lambda batch: (gate.wait(30), send(batch)))
+    for i in range(100):
+        event = {"event_id": f"e{i}", "kind": "started", "dag_id": "etl", "run_id": "" if i in (3, 50) else f"r{i}"}
+        to.tell(event)
+    gate.set()
+    assert to.flush(30)
+    assert [e["event_id"] for e in told.events] == [f"e{i}" for i in range(100) if i not in (3, 50)], "in their order"
+    assert len([a for a in told.asked if a[1] == "/v1/events"]) < 40
+
+
+@pytest.mark.parametrize("component", [None, "scheduler"])
+def test_a_process_that_ends_does_not_wait_for_a_preprov_that_is_down(told, component):
+    told.down = True
+    listener.on_dag_run_running(Run(), "")
+    began = time.monotonic()
+    listener.before_stopping(component)
+    listener.reporter().leave(60.0)
+    assert time.monotonic() - began < 30, "no longer than the first answer takes"
+
+
+def test_it_waits_once_for_one_that_hangs_and_else_until_all_is_told(told):
+    gate = threading.Event()
+    hangs = reporter.Reporter(lambda batch: gate.wait(60))
+    hangs.tell({"n": 1})
+    hangs.leave(0.01)
+    began = time.monotonic()
+    hangs.leave(60.0)
+    assert time.monotonic() - began < 30
+    gate.set()
+    for i in range(300):
+        listener.on_dag_run_running(of(run_id=f"r{i}"), "")
+    listener.reporter().leave(60.0)
+    assert len(told.events) == 300
+
+
+def test_the_hooks_take_no_more_than_the_oldest_airflow_names():
+    """pluggy refuses a plugin of which a hook names an argument that the specification lacks: these are of 2.9."""
+    named = {
+        "on_dag_run": {"dag_run", "msg"},
+        "on_task_instance": {"previous_state", "task_instance", "session"},
+        "before_stopping": {"component"},
+    }
+    hooks = {n: f for n, f in vars(listener).items() if n.startswith(("on_", "before_"))}
+    assert len(hooks) == 7
+    for name, hook in hooks.items():
+        (known,) = (v for k, v in named.items() if name.startswith(k))
+        assert set(inspect.signature(hook).parameters) <= known, name
+
+
+@pytest.mark.parametrize(("trust", "heard"), [("ca", True), ("False", True), ("True", False), ("", False)])
+def test_the_listener_can_be_told_which_certificates_to_trust(told, monkeypatch, certified, trust, heard):
+    context, authority = certified
+    monkeypatch.setenv("AIRFLOW__PREPROV__URL", told.secured(context))
+    monkeypatch.setenv("AIRFLOW__PREPROV__VERIFY", str(authority) if trust == "ca" else trust)
+    listener.on_dag_run_running(Run(), "")
+    listener.reporter().leave(30.0)
+    assert [e["kind"] for e in told.events] == (["started"] if heard else [])
 
 
 @pytest.mark.parametrize("thing", [None, object(), 5, type("R", (), {"dag_id": "x"})()])
@@ -149,9 +220,19 @@ def test_a_forked_process_tells_by_itself(told):
 
 def test_a_run_that_is_queued_is_told_once_by_the_cluster_policy(told):
     for _ in range(5):
-        tell_of_queued(Task())
+        tell_of_queued(of(Task))
+    _once.cache_clear()  # as in another scheduler, or after it began anew
+    tell_of_queued(of(Task, state="scheduled"))
     assert listener.reporter().flush(10)
     assert [(e["kind"], e["task_id"]) for e in told.events] == [("queued", "")]
+
+
+def test_nor_is_it_told_before_there_is_a_run_or_after_it_has_begun(told):
+    for changes in ({"run_id": None}, *({"state": s} for s in ("queued", "running", "success", "up_for_retry"))):
+        tell_of_queued(of(Task, **changes))
+    tell_of_queued(of(Task))
+    assert listener.reporter().flush(10)
+    assert [(e["kind"], e["run_id"]) for e in told.events] == [("queued", "scheduled__1")]
 
 
 class Operator:

@@ -63,6 +63,18 @@ def test_a_wrong_token_and_a_preprov_that_is_down_are_told(preprov, monkeypatch)
 
 
 @pytest.mark.parametrize(
+    ("trust", "taken"), [("ca", True), ("folder", False), (False, True), (True, False), (None, False)]
+)
+def test_a_connection_says_which_certificates_it_trusts(preprov, monkeypatch, certified, tmp_path, trust, taken):
+    context, authority = certified
+    places = {"ca": str(authority), "folder": str(tmp_path)}  # a folder of authorities has names of its own
+    extra = {} if trust is None else {"verify": places.get(trust, trust)}
+    said = {"conn_type": "preprov", "host": preprov.secured(context), "password": "preprov_secret", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_PREPROV_DEFAULT", json.dumps(said))
+    assert PreprovHook().test_connection()[0] is taken
+
+
+@pytest.mark.parametrize(
     ("connection", "url"),
     [
         ({"host": "https://p.example.com/"}, "https://p.example.com"),

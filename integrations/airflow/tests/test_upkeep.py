@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from airflow.timetables.base import DagRunInfo, Timetable
+from fakepreprov import FakePreprov
 
 from preprov_provider import celery, pools, timetables
 
@@ -79,38 +80,59 @@ def test_turns_of_timetables_of_ones_own_are_published(capsys):
 
 def test_turns_of_events_and_of_what_stands_beside_assets_are_published():
     import pendulum
-    from airflow.timetables.assets import AssetOrTimeSchedule
     from airflow.timetables.events import EventsTimetable
     from airflow.timetables.trigger import CronTriggerTimetable
 
     try:
         from airflow.sdk import Asset
+        from airflow.timetables.assets import AssetOrTimeSchedule
+
+        named = "assets"
     except ImportError:
         from airflow.datasets import Dataset as Asset
+        from airflow.timetables.datasets import DatasetOrTimeSchedule as AssetOrTimeSchedule
 
+        named = "datasets"
     now = pendulum.now("UTC")
     events = [now.add(hours=h) for h in (-5, 3, 7, 100)]
     cron, asset = CronTriggerTimetable("0 2 * * *", timezone="UTC"), [Asset("s3://made")]
     beside = {"cron": cron, "events": EventsTimetable(events), "own": TwiceADay()}
     dags = [Dag("events", EventsTimetable(events))]
-    dags += [Dag(f"assets or {n}", AssetOrTimeSchedule(timetable=t, assets=asset)) for n, t in beside.items()]
+    dags += [Dag(f"assets or {n}", AssetOrTimeSchedule(timetable=t, **{named: asset})) for n, t in beside.items()]
     assert [d.dag_id for d in dags if timetables.is_own(d)] == ["events", "assets or events", "assets or own"]
     found = timetables.collect(dags[:3], now, timedelta(days=3))
     assert found == {n: [e.isoformat() for e in events[1:3]] for n in ("events", "assets or events")}
 
 
+def room(free, whole=None):
+    return pools.Room(free, free if whole is None else whole)
+
+
 @pytest.mark.parametrize(
-    ("warm", "held", "wanted"),
+    ("free", "whole", "running", "wanted"),
     [
-        ({"cpu": 16, "memory": 64}, 0, 8),
-        ({"cpu": 16, "memory": 10}, 0, 2),
-        ({}, 0, 1),
-        ({}, 5, 5),
-        ({"cpu": 1e6, "memory": 1e6}, 0, 100),
+        ({"cpu": 16, "memory": 64}, None, 0, 8),
+        ({"cpu": 16, "memory": 10}, None, 0, 2),
+        ({}, None, 0, 1),
+        ({"cpu": 1e6, "memory": 1e6}, None, 0, 100),
+        ({"cpu": 16, "memory": 64}, None, 5, 8),  # what runs is not seen on the nodes: it has no room there
+        ({"cpu": 6, "memory": 64}, {"cpu": 16, "memory": 64}, 5, 8),  # all that runs on the nodes is its own
+        ({"cpu": 6, "memory": 64}, {"cpu": 16, "memory": 64}, 2, 5),  # two of those five are
+        ({"cpu": 6, "memory": 64}, {"cpu": 16, "memory": 64}, 0, 3),
     ],
 )
-def test_slots_are_as_many_as_fit_and_never_fewer_than_are_held(warm, held, wanted):
-    assert pools.decide(warm, {"cpu": 2, "memory": 4}, held, floor=1, ceiling=100) == wanted
+def test_slots_are_as_many_as_fit_beside_what_others_have(free, whole, running, wanted):
+    assert pools.decide(room(free, whole), {"cpu": 2, "memory": 4}, running, floor=1, ceiling=100) == wanted
+
+
+def test_a_slot_that_stands_for_nothing_follows_nothing():
+    assert pools.decide(room({"cpu": 16}), {"cpu": 0}, 3, floor=2, ceiling=100) == 2
+
+
+def test_room_is_what_is_free_and_what_this_tenant_has_reserved():
+    seen = FakePreprov.room(allocatable=16.0, held=6.0, yours=4.0, foreign=5.0)
+    found = pools.Room.of(seen)
+    assert (found.free["cpu"], found.whole["cpu"]) == (5.0 + 4.0, 16.0 - 2.0)
 
 
 @pytest.mark.parametrize(
@@ -122,16 +144,17 @@ def test_slots_are_set_over_airflows_own_api(version, sent):
 
     def airflow(request: httpx.Request) -> httpx.Response:
         asked.append((request.method, request.url.path, request.content))
-        told = {"name": "warm pool", "slots": 3, "occupied_slots": 2, "include_deferred": True}
+        told = {"name": "warm pool", "slots": 3, "occupied_slots": 2, "running_slots": 1, "include_deferred": True}
         return httpx.Response(200, json=told)
 
     http = httpx.Client(base_url=f"http://af/api/{version}/", transport=httpx.MockTransport(airflow))
-    done = pools.follow(http, "warm pool", {"cpu": 8}, {"cpu": 1})
+    done = pools.follow(http, "warm pool", room({"cpu": 7}, {"cpu": 9}), {"cpu": 1})
     assert (done.was, done.held, done.now) == (3, 2, 8)
     assert [a[0] for a in asked] == ["GET", "PATCH"]
     assert json.loads(asked[1][2]) == sent
-    assert pools.follow(http, "warm pool", {"cpu": 3}, {"cpu": 1}).now == 3
+    assert pools.follow(http, "warm pool", room({"cpu": 3}), {"cpu": 1}).now == 3
     assert len(asked) == 3, "what is right is not written"
+    assert pools.follow(http, "warm pool", room({}), {"cpu": 1}).now == 2, "nor fewer than are held"
 
 
 class Celery:

@@ -5,8 +5,10 @@ import functools
 import hashlib
 import inspect
 import logging
+import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -32,6 +34,10 @@ from prefect_preprov.credentials import PreprovCredentials
 F = TypeVar("F")
 _held: ContextVar[Reservation | None] = ContextVar("prefect_preprov", default=None)
 _AT_END = "its run has ended"
+_RUNS = 10_000
+_blocks: OrderedDict[tuple[str, ...], int] = OrderedDict()
+"""Run and claimant -> blocks of it that this process has entered; of so many runs, the latest."""
+_counting = threading.Lock()
 
 
 def reservation() -> Reservation | None:
@@ -109,7 +115,12 @@ def warm_capacity(
     transport: Any = None,
     **more: Any,
 ) -> Iterator[Reservation | None]:
-    """Hold warm room within a `with`; `more` as in `Wish`. None: the code goes on without."""
+    """Hold warm room within a `with`; `more` as in `Wish`. None: the code goes on without.
+
+    Each block has room of its own, also where several of a run are nested or go on side by side.
+
+    :param claimant: for what; by default the run. Further blocks of a run add `#2`, `#3` … to it.
+    """
     with _held_sync(Wish(pool, claimant, request, **more), credentials, transport) as held:
         yield held
 
@@ -255,14 +266,26 @@ def _told(found: Reservation | None, wish: Wish) -> Reservation | None:
 
 
 def _named(wish: Wish) -> tuple[Wish, str]:
-    """For whom it is, and a key that a second try of the same run has again."""
+    """For whom it is, and a key that another process which tries the same run has again for the same block of it."""
     from prefect.runtime import flow_run, task_run
 
     flow_id, task_id = str(flow_run.id or ""), str(task_run.id or "")
     names = [str(flow_run.flow_name or ""), flow_id, task_id] if flow_id or task_id else [uuid.uuid4().hex]
-    claimant = wish.claimant or "/".join(["prefect", *(n for n in names if n)])
-    text = "\x1f".join([*names, wish.claimant, wish.pool])
+    digest = wish.digest()
+    claimant = wish.claimant or "/".join(["prefect", *(n for n in names if n), digest[:8]])
+    number = _number(*names, claimant)
+    claimant = claimant if number == 1 else f"{claimant}#{number}"
+    text = "\x1f".join([*names, claimant, digest])
     return replace(wish, claimant=claimant), f"prefect-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+def _number(*block: str) -> int:
+    """Which of a run's blocks of one claimant this is, from 1 on, as they are entered in this process."""
+    with _counting:
+        number = _blocks[block] = _blocks.pop(block, 0) + 1
+        while len(_blocks) > _RUNS:
+            _blocks.popitem(last=False)
+    return number
 
 
 def _place(credentials: Any) -> PreprovCredentials:

@@ -1,6 +1,9 @@
 """preprov's HTTP API as a flow needs it: what is asked next is decided here, and asked in a thread or an event loop."""
 
+import hashlib
+import json
 import time
+import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +19,9 @@ AGAIN_S = 2.0
 """After so long it is asked again where it did not answer."""
 OVER = ("released", "expired")
 _TRIES = 100
-"""Of one run, each with a reservation of its own."""
+"""Of one run, each with a reservation of its own; the key of a further one is made up."""
+_LATER = (408, 425, 429)
+_LONGEST = 250
 
 
 class PreprovError(Exception):
@@ -74,7 +79,7 @@ class Wish:
         """As it is sent. What is not warm by the time-out is void, even if nobody is left to give it back."""
         body: dict[str, Any] = {
             "pool": self.pool,
-            "claimant": self.claimant[:250],
+            "claimant": short(self.claimant),
             "request": {k: float(v) for k, v in self.request.items() if v},
             "count": self.count,
             "seconds": self.seconds + self.timeout,
@@ -82,6 +87,17 @@ class Wish:
             "reason": self.reason,
         }
         return body if self.priority is None else {**body, "priority": self.priority}
+
+    def digest(self) -> str:
+        """The same for the same request, whoever claims it."""
+        body = {k: v for k, v in self.body().items() if k != "claimant"}
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def short(name: str) -> str:
+    """A name as preprov takes it; of one that is too long the end gives way to a digest of all of it."""
+    tail = hashlib.sha256(name.encode()).hexdigest()[:20]
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 21]}~{tail}"
 
 
 @dataclass(frozen=True)
@@ -108,10 +124,11 @@ def asking(wish: Wish, key: str) -> Talk:
     began = time.monotonic()
     until = began + wish.timeout
     found: Answer = yield Call("POST", "/v1/reservations", {"json": wish.body()}, key)
-    for _ in range(_TRIES):
+    for number in range(_TRIES + 1):
         if isinstance(found, PreprovUnavailable) or found["state"] not in OVER:
             break
-        again = f"{key}-{found['reservation_id']}"[:200]  # that was an earlier try of this run
+        after = found["reservation_id"] if number < _TRIES else uuid.uuid4().hex  # that was an earlier try of this run
+        again = f"{key}-{after}"[:200]
         found = yield Call("POST", "/v1/reservations", {"json": wish.body()}, again)
     while isinstance(found, PreprovUnavailable):
         if wish.if_unavailable == "continue":
@@ -159,21 +176,24 @@ def _path(reservation_id: str) -> str:
 
 
 def answered(response: httpx.Response) -> Answer:
-    """What an answer holds.
+    """What an answer about a reservation holds. What preprov cannot have said (a page of a proxy's) is no refusal.
 
     :raises PreprovError: it is a refusal.
     """
-    if response.status_code in (429, 502, 503, 504):
-        return PreprovUnavailable(f"it does not answer: HTTP {response.status_code}", status=response.status_code)
+    status = response.status_code
+    if status in _LATER or response.is_server_error:
+        return PreprovUnavailable(f"it does not answer: HTTP {status}", status=status)
     try:
         body = response.json()
     except ValueError:
-        return PreprovUnavailable(f"its answer is not JSON: HTTP {response.status_code}", "is this `preprov serve`?")
-    if response.is_success and isinstance(body, dict):
-        return body
-    problem: Mapping[str, Any] = body if isinstance(body, dict) else {}
-    detail = str(problem.get("detail") or f"HTTP {response.status_code}")
-    raise PreprovError(detail, str(problem.get("hint") or ""), response.status_code)
+        body = None
+    told = isinstance(body, dict)
+    if not told or (response.is_success and not {"reservation_id", "state", "ready", "nodes"} <= set(body)):
+        return PreprovUnavailable(f"HTTP {status}, and not as preprov answers", "is this `preprov serve`?")
+    if response.is_success:
+        return dict(body)
+    detail = str(body.get("detail") or f"HTTP {status}")
+    raise PreprovError(detail, str(body.get("hint") or ""), status)
 
 
 def headers(token: str, key: str) -> dict[str, str]:

@@ -37,6 +37,8 @@ except ImportError:  # Airflow 2
     from airflow import DAG
     from airflow.operators.bash import BashOperator
 
+from preprov_provider.operators.preprov import ReserveCapacityOperator
+
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
 ASKS = {"KubernetesExecutor": {"request_cpu": "1", "request_memory": "256Mi"}}
 with DAG("busy", schedule=None, start_date=START, max_active_runs=1) as busy:
@@ -48,8 +50,17 @@ with DAG("again", schedule=None, start_date=START):
 with DAG("often", schedule="*/10 * * * *", start_date=START, catchup=False, max_active_runs=1):
     for i in range(4):
         BashOperator(task_id=f"beside_{i}", bash_command="true", executor_config=ASKS)
+with DAG("spread", schedule=None, start_date=START):
+    ReserveCapacityOperator.partial(task_id="reserve", preprov_pool="batch").expand(cpu=[0.5, 1])
 with DAG("resting", schedule="* * * * *", start_date=START, catchup=False, is_paused_upon_creation=True):
     BashOperator(task_id="only", bash_command="true")
+"""
+POLICY = """
+from preprov_provider.policies import tell_of_queued
+
+
+def task_instance_mutation_hook(task_instance):
+    tell_of_queued(task_instance)
 """
 POOL = """
 [[pool]]
@@ -292,7 +303,9 @@ class Airflow:
 def standalone(
     programs: Path, home: Path, preprov: Preprov, settings: Mapping[str, str], log: Path, dags: str = DAGS
 ) -> Iterator[None]:
-    """Airflow's `standalone` on SQLite, with the provider, our DAGs and the examples, connected to preprov."""
+    """Airflow's `standalone` on SQLite, with the provider, our DAGs, a policy and the examples, and preprov beside."""
+    (home / "config").mkdir()
+    (home / "config" / "airflow_local_settings.py").write_text(POLICY)
     (home / "dags").mkdir()
     (home / "dags" / "ours.py").write_text(dags)
     for example in (PROVIDER / "preprov_provider" / "example_dags").glob("example_preprov*.py"):

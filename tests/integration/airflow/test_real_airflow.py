@@ -35,10 +35,15 @@ def read(airflow: Airflow, preprov: Preprov) -> str:
     return airflow.trigger("again")
 
 
-def told(preprov: Preprov, run: str) -> list[tuple[str, str]]:
-    """(kind, state) of what the listener told of a DAG run."""
+def all_told(preprov: Preprov, run: str) -> list[tuple[str, str]]:
+    """(kind, state) of what was told of a DAG run."""
     with closing(open_store("", preprov.folder / "home")) as store:
         return [(e.kind, e.state or "") for _, e in store.ports().events.events(run_id=run) if not e.task_id]
+
+
+def told(preprov: Preprov, run: str) -> list[tuple[str, str]]:
+    """The same of what the listener told: that it was queued, the cluster policy tells."""
+    return [(kind, state) for kind, state in all_told(preprov, run) if kind != "queued"]
 
 
 @pytest.mark.usefixtures("read")
@@ -124,11 +129,12 @@ def test_slots_of_an_airflow_pool_follow_what_is_warm(airflow: Airflow, preprov:
     held = preprov("reservation", "create", *words)["reservation"]
 
     def room() -> tuple[float, float]:
-        """Cores and GiB of the nodes that are ready."""
+        """Cores and GiB that are free or ours, of the nodes that are ready."""
         headers = {"Authorization": f"Bearer {preprov.token}"}
         told = httpx.get(f"http://127.0.0.1:{preprov.port}/v1/capacity", headers=headers).raise_for_status().json()
-        (pool,) = (p["allocatable"] for p in told["pools"] if p["pool"] == "batch")
-        return pool["cpu"], pool["memory"]
+        (pool,) = (p for p in told["pools"] if p["pool"] == "batch")
+        cpu, memory = (pool["free"][kind] + pool["held_by_you"][kind] for kind in ("cpu", "memory"))
+        return cpu, memory
 
     def followed() -> bool:
         before = room()
@@ -157,6 +163,25 @@ def test_a_run_is_told_of_as_it_begins_and_ends(airflow: Airflow, preprov: Prepr
     wait_for("its beginning is told", lambda: ("started", "") in told(preprov, run))
     assert airflow.ended("busy", run) == "success", airflow.log.read_text()[-3000:]
     wait_for("its end is told", lambda: told(preprov, run) == [("started", ""), ("finished", "succeeded")])
+
+
+def test_a_queued_run_is_told_of_once_and_no_event_is_refused(airflow: Airflow, preprov: Preprov) -> None:
+    run = airflow.trigger("busy")
+    wait_for("it is told of", lambda: ("queued", "") in all_told(preprov, run))
+    assert airflow.ended("busy", run) == "success", airflow.log.read_text()[-3000:]
+    wait_for("its end is told", lambda: ("finished", "succeeded") in told(preprov, run))
+    assert all_told(preprov, run).count(("queued", "")) == 1
+    assert "preprov refuses" not in airflow.log.read_text()
+
+
+def test_mapped_tasks_have_a_reservation_each(airflow: Airflow, preprov: Preprov) -> None:
+    run = airflow.trigger("spread")
+    assert airflow.ended("spread", run) == "success", airflow.log.read_text()[-3000:]
+    held = preprov("reservation", "list")["reservations"]
+    mine = {r["claimant"]: r["reservation_id"] for r in held if r["claimant"].startswith("spread/")}
+    assert sorted(mine) == [f"spread/{run}/reserve[{i}]" for i in range(2)]
+    for name in mine.values():
+        preprov("reservation", "release", name)
 
 
 def test_dags_run_while_preprov_is_down_and_are_told_of_later(airflow: Airflow, preprov: Preprov) -> None:

@@ -1,8 +1,13 @@
 """A flow waits for its reservation: against the real API, in this process."""
 
 import asyncio
+import importlib.util
+import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +30,8 @@ from pydantic import SecretStr
 from preprov.control import reserving
 from preprov.model.resources import Resources
 from tests.unit.web.conftest import T0, Site
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Way(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -102,7 +109,7 @@ def test_a_function_waits_runs_on_its_node_and_gives_the_room_back(
     assert work(1, y=2) == 3
     assert seen[0] == ("n1",)
     assert len(seen[1]) == 1
-    assert seen[2] == f"prefect/etl/{run_id}"
+    assert seen[2].startswith(f"prefect/etl/{run_id}/")
     assert held(site) == []
     assert reservation() is None
     assert work.__name__ == "work"
@@ -131,16 +138,37 @@ def test_an_async_function_waits_too(site: Site, token: PreprovCredentials, run_
     assert held(site) == []
 
 
+def another_process() -> Any:
+    """The module as another process has it: what this one remembers of its runs it does not know."""
+    spec = importlib.util.find_spec("prefect_preprov.capacity")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_a_run_that_is_tried_again_has_a_reservation_of_its_own_each_time(
     site: Site, token: PreprovCredentials, run_id: str
 ) -> None:
-    way = Way(site, handed_over(site))
-    work = on_warm_capacity("batch", cpu=2, credentials=token, transport=way)(lambda: reservation())
-    first, second, third = work(), work(), work()
-    assert len({first.reservation_id, second.reservation_id, third.reservation_id}) == 3
+    way, found = Way(site, handed_over(site)), []
+    for _ in range(3):
+        work = another_process().on_warm_capacity("batch", cpu=2, credentials=token, transport=way)
+        found.append(work(lambda: sum(1 for _ in held(site)))())
+    assert found == [1, 1, 1]
     assert len(set(way.keys)) == 3, "the same keys in the same order: a repeated request reserves nothing twice"
     assert way.keys[0] == way.keys[1] == way.keys[3]
     assert held(site) == []
+
+
+def test_not_even_the_hundredth_try_is_one_too_many(
+    site: Site, token: PreprovCredentials, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_TRIES", 2)
+    way = Way(site, handed_over(site))
+    for _ in range(6):
+        with another_process().warm_capacity("batch", {"cpu": 2}, credentials=token, transport=way) as found:
+            assert found is not None
 
 
 def test_a_second_process_of_the_same_run_finds_the_reservation_that_the_first_made(
@@ -148,11 +176,93 @@ def test_a_second_process_of_the_same_run_finds_the_reservation_that_the_first_m
 ) -> None:
     way = Way(site, handed_over(site))
     again = {"credentials": token, "transport": way}
-    with warm_capacity("batch", {"cpu": 2}, **again) as first, warm_capacity("batch", {"cpu": 2}, **again) as second:
-        assert first is not None
-        assert second is not None
-        assert (second.reservation_id, second.nodes) == (first.reservation_id, ("n1",))
+    first, second = (p.warm_capacity("batch", {"cpu": 2}, **again) for p in (another_process(), another_process()))
+    with first as one, second as other:
+        assert (other.reservation_id, other.nodes) == (one.reservation_id, ("n1",))
         assert len(held(site)) == 1
+
+
+@pytest.mark.parametrize("claimant", ["", "etl"])
+@pytest.mark.parametrize("cores", [(2, 2), (1, 3)])
+def test_blocks_within_one_another_have_room_of_their_own(
+    site: Site, token: PreprovCredentials, run_id: str, claimant: str, cores: tuple[float, float]
+) -> None:
+    more: dict[str, Any] = {"credentials": token, "transport": Way(site, handed_over(site)), "claimant": claimant}
+    outer, inner = cores
+    with warm_capacity("batch", {"cpu": outer}, **more) as first:
+        assert first is not None
+        with warm_capacity("batch", {"cpu": inner}, **more) as second:
+            assert second is not None
+            assert sorted(held(site)) == sorted([first.reservation_id, second.reservation_id])
+            assert reservation() == second
+        assert held(site) == [first.reservation_id], "what the outer one holds is not the inner one's to give back"
+        assert reservation() == first
+    assert held(site) == []
+
+
+@pytest.mark.parametrize("claimant", ["", "etl"])
+def test_blocks_after_one_another_may_want_different_things(
+    site: Site, token: PreprovCredentials, run_id: str, claimant: str
+) -> None:
+    lost: list[str] = []
+
+    def before(request: httpx.Request) -> None:
+        if request.method == "DELETE" and not lost:
+            lost.append(request.url.path)
+            raise httpx.ConnectError("gone")
+        handed_over(site)(request)
+
+    more: dict[str, Any] = {"credentials": token, "transport": Way(site, before), "claimant": claimant}
+    for cores in (1, 3, 3, 1):
+        with warm_capacity("batch", {"cpu": cores}, **more) as found:
+            assert found is not None
+            assert found.document["segments"][0]["cpu"] == cores
+    assert [p.endswith(name) for p, name in zip(lost, held(site), strict=True)] == [True], "that one ends by itself"
+
+
+@pytest.mark.parametrize("how", ["threads", "tasks"])
+def test_blocks_side_by_side_have_room_of_their_own(
+    site: Site, token: PreprovCredentials, run_id: str, how: str
+) -> None:
+    more: dict[str, Any] = {"credentials": token, "transport": Way(site, handed_over(site))}
+    inside: list[str] = []
+
+    def in_thread(barrier: threading.Barrier) -> None:
+        with warm_capacity("batch", {"cpu": 1}, **more) as found:
+            inside.append(found.reservation_id if found else "")
+            barrier.wait(30)
+            assert inside[-1] in held(site)
+
+    async def in_task(all_in: asyncio.Barrier) -> None:
+        async with warm_capacity_async("batch", {"cpu": 1}, **more) as found:
+            inside.append(found.reservation_id if found else "")
+            await all_in.wait()
+            assert sorted(held(site)) == sorted(inside)
+            await all_in.wait()
+
+    async def in_tasks() -> None:
+        all_in = asyncio.Barrier(3)
+        await asyncio.gather(*(in_task(all_in) for _ in range(3)))
+
+    if how == "tasks":
+        asyncio.run(in_tasks())
+    else:
+        barrier = threading.Barrier(3)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(in_thread, [barrier] * 3))
+    assert len(set(inside)) == 3
+    assert held(site) == []
+
+
+def test_a_long_name_is_shortened_and_told_apart(site: Site, token: PreprovCredentials) -> None:
+    more: dict[str, Any] = {"credentials": token, "transport": Way(site, handed_over(site))}
+    with (
+        warm_capacity("batch", {"cpu": 1}, claimant="x" * 300 + "a", **more) as one,
+        warm_capacity("batch", {"cpu": 1}, claimant="x" * 300 + "b", **more) as other,
+    ):
+        assert one is not None
+        assert other is not None
+        assert len({one.document["claimant"], other.document["claimant"]}) == 2
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
@@ -195,14 +305,15 @@ def test_it_is_void_by_itself_if_nobody_is_left_to_give_it_back(
     assert held(site) == []
 
 
-@pytest.mark.parametrize("answer", [503, 429, "refused", "html"])
+@pytest.mark.parametrize("answer", [500, 501, 503, 429, "refused", "<html>", "[]", '{"status": "ok"}'])
 def test_work_does_not_stand_still_because_preprov_does_not_answer(
     site: Site, token: PreprovCredentials, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(request: httpx.Request) -> httpx.Response:
         if answer == "refused":
             raise httpx.ConnectError("connection refused")
-        return httpx.Response(200, text="<html>") if answer == "html" else httpx.Response(answer)
+        problem = {"detail": "something went wrong in this server"}
+        return httpx.Response(200, text=answer) if isinstance(answer, str) else httpx.Response(answer, json=problem)
 
     way = Way(site, away)
     more: dict[str, Any] = {"cpu": 2.0, "credentials": token, "transport": way}
@@ -259,6 +370,21 @@ def test_the_async_context_manager_gives_back_when_it_is_cancelled(site: Site, t
 
     asyncio.run(main())
     assert held(site) == []
+
+
+PAGES = [Path("integrations/prefect/README.md"), Path("docs/how-to/serve-prefect.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_what_the_pages_show_runs_while_preprov_is_down(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREPROV_URL", "http://127.0.0.1:9")
+    (shown,) = re.findall(r"^```python\n(.+?)^```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    names["nightly"].fn()
+    assert "on " in capsys.readouterr().out
 
 
 def test_flows_and_tasks_keep_what_they_are() -> None:

@@ -35,7 +35,7 @@ def preprov_publish_timetables():
     tags=["example", "preprov"],
 )
 def preprov_follow_capacity():
-    """Slots of an Airflow pool are as many as fit on the warm nodes of a pool of preprov's."""
+    """Slots of an Airflow pool are as many as there is room for on the warm nodes of a pool of preprov's."""
 
     @task
     def follow(params=None) -> int:

@@ -1,18 +1,20 @@
 """Reserve capacity before the tasks that need it, and give it back after them."""
 
-import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import pendulum
 from airflow.configuration import conf
 
-from preprov_provider import client
-from preprov_provider.client import PreprovUnavailable
-from preprov_provider.compat import AirflowException, BaseOperator, TaskDeferralTimeout
+from preprov_provider import client, reserving
+from preprov_provider.client import PreprovError, PreprovUnavailable
+from preprov_provider.compat import AirflowException, BaseOperator, TaskDeferralTimeout, timed_out
 from preprov_provider.hooks.preprov import PreprovHook
-from preprov_provider.triggers.preprov import OVER, ReservationReadyTrigger
+from preprov_provider.naming import short
+from preprov_provider.reserving import OVER
+from preprov_provider.triggers.preprov import KILLED, ReservationReadyTrigger
 
 if TYPE_CHECKING:
     from airflow.utils.context import Context
@@ -27,15 +29,18 @@ class ReserveCapacityOperator(BaseOperator):
     """Reserve capacity of one of preprov's pools, and wait until it is warm.
 
     Put it before tasks that must not wait for machines; the tasks themselves need no change. Its result is the
-    reservation. A retry of the task finds the reservation that the first try made.
+    reservation. A retry of the task finds the reservation that the first try made; if that is over, a new one is made.
+    One that was edited before it was tried again gives back what it had reserved, and reserves anew. Killed while it
+    waits, it gives the reservation back.
 
     :param preprov_pool: the pool, as preprov.toml names it.
     :param cpu: cores of one instance. :param memory: GiB. :param gpu: devices.
     :param count: instances; all are held together, or none.
-    :param start: an ISO time from which it is wanted; now if not given.
+    :param start: an ISO time from which it is wanted; now if not given. One without a zone is in that of the DAG.
     :param duration: how long it is held, at most.
     :param expires_in: how long after its start it is kept while it is not ready; afterwards it is void.
-    :param claimant: for what; by default DAG, run and task.
+    :param claimant: for what; by default DAG, run and task, with the index of a mapped one. Of a name of your own there
+        is one live reservation at a time: give one to each mapped instance, and to each run.
     :param timeout: how long to wait until it is warm; by default until the reservation would end. After that it is as
         void: see `if_void`.
     :param wait_for_ready: False: reserve and go on, and let a WarmCapacitySensor wait.
@@ -58,10 +63,10 @@ class ReserveCapacityOperator(BaseOperator):
         memory: float = 0.0,
         gpu: float = 0.0,
         count: int = 1,
-        start: str | None = None,
+        start: str | datetime | None = None,
         duration: timedelta = timedelta(hours=1),
         expires_in: timedelta | None = None,
-        claimant: str = "{{ dag.dag_id }}/{{ run_id }}/{{ task.task_id }}",
+        claimant: str | None = None,
         reservation_priority: int | None = None,
         timeout: timedelta | None = None,
         wait_for_ready: bool = True,
@@ -87,11 +92,15 @@ class ReserveCapacityOperator(BaseOperator):
         self.if_void = if_void
         self.preprov_conn_id = preprov_conn_id
         self.deferrable = deferrable
+        self._waits_for: tuple[str, dict[str, Any]] | None = None
 
     def execute(self, context: "Context") -> dict[str, Any] | None:
         """Reserve, and wait here or in the triggerer."""
+        start = starting(self.start, context)
         try:
-            found = self._reserve(context)
+            found = reserving.reserve(
+                PreprovHook(self.preprov_conn_id).client, self._body(context, start), names_of(context), is_of(context)
+            )
         except PreprovUnavailable as error:
             return self._unavailable(str(error), None)
         self.log.info("reservation %s of pool %s: %s", found["reservation_id"], self.preprov_pool, found["state"])
@@ -99,12 +108,12 @@ class ReserveCapacityOperator(BaseOperator):
             return found
         if self.deferrable:
             self.defer(
-                trigger=ReservationReadyTrigger(found["reservation_id"], self.preprov_conn_id, OUTAGE_S),
+                trigger=ReservationReadyTrigger(found["reservation_id"], self.preprov_conn_id, OUTAGE_S, owned=True),
                 method_name="execute_complete",
                 kwargs={"reservation": found},
-                timeout=self._patience(),
+                timeout=self._patience(start),
             )
-        return self._waited(found)
+        return self._waited(found, self._patience(start).total_seconds())
 
     def execute_complete(
         self, context: "Context", event: Mapping[str, Any], reservation: dict[str, Any] | None = None
@@ -118,45 +127,55 @@ class ReserveCapacityOperator(BaseOperator):
         """As Airflow does; where `timeout` is over, the reservation is looked at once more."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
+        except TaskDeferralTimeout as error:
+            if not timed_out(error):
+                raise
+            claimant = self._claimant(context)
             try:
-                found = self._reserve(context, anew=False)
+                ask = PreprovHook(self.preprov_conn_id).client
+                found = reserving.live(ask, self.preprov_pool, claimant, is_of(context))
             except PreprovUnavailable as error:
                 return self._unavailable(str(error), None)
+            if found is None:
+                return self._void(f"the reservation of {claimant} is over", None)
             return self._ended(found)
 
-    def _patience(self) -> timedelta:
+    def on_kill(self) -> None:
+        """Somebody ended the task while it waited: nobody will take up what it reserved."""
+        if self._waits_for is None:
+            return
+        reservation_id, settings = self._waits_for  # a handler of a signal had better not ask Airflow for a connection
+        try:
+            client.Client(**settings).release(reservation_id, KILLED)
+        except PreprovError as error:
+            self.log.warning("%s. Reservation %s ends by itself.", error, reservation_id)
+
+    def _patience(self, start: datetime | None) -> timedelta:
         if self.timeout is not None:
             return self.timeout
-        begins = datetime.fromisoformat(self.start.replace("Z", "+00:00")) if self.start else None
-        if begins is None:
-            return self.duration
-        now = datetime.now(begins.tzinfo or timezone.utc)
-        return self.duration + max(begins.replace(tzinfo=now.tzinfo) - now, timedelta(0))
+        now = datetime.now(timezone.utc)
+        return self.duration + max((start or now) - now, timedelta(0))
 
-    def _reserve(self, context: "Context", *, anew: bool = True) -> dict[str, Any]:
-        """The reservation of this task; `anew`: another one if that is over."""
-        body = client.reservation(
+    def _claimant(self, context: "Context") -> str:
+        return short(self.claimant or label_of(context))
+
+    def _body(self, context: "Context", start: datetime | None) -> dict[str, Any]:
+        return client.reservation(
             self.preprov_pool,
-            self.claimant,
+            self._claimant(context),
             {"cpu": float(self.cpu), "memory": float(self.memory), "gpu": float(self.gpu)},
             count=int(self.count),
-            start=self.start,
+            start=start.isoformat() if start else None,
             seconds=self.duration.total_seconds(),
             expires_in=self.expires_in.total_seconds() if self.expires_in else None,
             priority=self.reservation_priority,
+            reason=reason_of(context),
         )
-        hook = PreprovHook(self.preprov_conn_id)
-        ti = context["ti"]
-        name = (ti.dag_id, ti.run_id, ti.task_id, str(getattr(ti, "map_index", -1)))
-        found = hook.client.reserve(body, key_of(*name))
-        if anew and found["state"] in OVER:  # of an earlier try, or of the run before it was cleared
-            found = hook.client.reserve(body, key_of(*name, found["reservation_id"]))
-        return found
 
-    def _waited(self, found: dict[str, Any]) -> dict[str, Any] | None:
+    def _waited(self, found: dict[str, Any], patience_s: float) -> dict[str, Any] | None:
         hook, answered = PreprovHook(self.preprov_conn_id), time.monotonic()
-        until = answered + self._patience().total_seconds()
+        until = answered + patience_s
+        self._waits_for = found["reservation_id"], hook.settings
         while not found["ready"] and found["state"] not in OVER and (left := until - time.monotonic()) > 0:
             try:
                 found = hook.client.wait(found["reservation_id"], min(ASK_S, left))
@@ -166,6 +185,7 @@ class ReserveCapacityOperator(BaseOperator):
                     return self._unavailable(str(error), found)
                 self.log.warning("%s; asked again in %.0f s", error, REST_S)
                 time.sleep(REST_S)
+        self._waits_for = None
         return self._ended(found)
 
     def _unavailable(self, why: str, found: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -182,6 +202,9 @@ class ReserveCapacityOperator(BaseOperator):
         why = f"reservation {found['reservation_id']} is {found['state']}: {found.get('reason') or 'no reason given'}"
         if found["state"] not in OVER:
             why = f"reservation {found['reservation_id']} was not ready in time"
+        return self._void(why, found)
+
+    def _void(self, why: str, found: dict[str, Any] | None) -> dict[str, Any] | None:
         if self.if_void == "fail":
             raise AirflowException(why)
         self.log.warning("%s. Going on without it.", why)
@@ -236,9 +259,42 @@ def reservation_of(event: Mapping[str, Any]) -> dict[str, Any]:
     return dict(event["reservation"])
 
 
-def key_of(*parts: str) -> str:
-    """A key by which preprov knows a request again."""
-    return f"airflow-{hashlib.sha256(chr(31).join(parts).encode()).hexdigest()[:40]}"
+def names_of(context: "Context") -> tuple[str, ...]:
+    """What tells a task instance from all others of this Airflow."""
+    ti = context["ti"]
+    index = getattr(ti, "map_index", None)
+    return ti.dag_id, ti.run_id, ti.task_id, str(-1 if index is None else index)
+
+
+def label_of(context: "Context") -> str:
+    """The same for people: DAG, run, task, and the index of a mapped one."""
+    dag_id, run_id, task_id, index = names_of(context)
+    return f"{dag_id}/{run_id}/{task_id}" + (f"[{index}]" if int(index) >= 0 else "")
+
+
+def reason_of(context: "Context") -> str:
+    """What is written down of why there is a reservation: the task instance that asked for it."""
+    return short(f"for Airflow's task {label_of(context)}")
+
+
+def is_of(context: "Context") -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a live reservation is of this task instance: it says so, or has the name that nobody else has."""
+    reason, claimant = reason_of(context), short(label_of(context))
+    return lambda found: found.get("reason") == reason or found.get("claimant") == claimant
+
+
+def starting(start: str | datetime | None, context: "Context") -> datetime | None:
+    """When a reservation begins; None = now. A time without a zone is in that of the DAG.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    if start in (None, "", "None"):
+        return None
+    zone = getattr(context.get("dag"), "timezone", None) or pendulum.UTC
+    if isinstance(start, datetime):
+        return start if start.tzinfo is not None else pendulum.instance(start, tz=zone)
+    return cast("datetime", pendulum.parse(str(start), tz=zone, exact=False))
 
 
 def is_none(reservation_id: object) -> bool:
