@@ -14,6 +14,7 @@ from preprov.model.signature import Signature
 from preprov.model.waits import Cause, limit_key
 from preprov.model.work import Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
+from preprov.sources.airflow.clocks import reads_in
 from preprov.sources.airflow.facts import RunFacts, TaskFacts
 from preprov.sources.airflow.shapes import DagShape, TaskShape, edges
 from preprov.sources.instants import NAN
@@ -276,7 +277,7 @@ def _takes_nothing(one: Seen, t: TaskFacts) -> bool:
 def shape_of(shape: DagShape, how: Telling, tenant: str, cron: str) -> Seen:
     """A run of a DAG that never ran, to foresee its first one by."""
     run = RunFacts(shape.dag_id, "as declared", "scheduled", "queued", how.now, NAN, NAN, NAN, NAN, shape.version)
-    return Seen(run, (), shape, False, cron, shape.zone, tenant, how.now)
+    return Seen(run, (), shape, False, cron, reads_in(shape) or "UTC", tenant, how.now)
 
 
 # --------------------------------------------------------------------------- edges

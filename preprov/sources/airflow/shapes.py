@@ -45,6 +45,7 @@ class DagShape:
         code: version of its code as task instances name it, "" = not told.
         ran: task -> digest of what it ran when it last did (`TaskFacts.looks`).
         waits_for: JSON of the condition of assets on which it begins, "" = not told.
+        clock: zone its crons are read in, where its next run betrays another than `zone` (`clocks`); "" = none does.
     """
 
     dag_id: str
@@ -60,6 +61,7 @@ class DagShape:
     code: str = ""
     ran: Mapping[str, str] = field(default_factory=dict)
     waits_for: str = ""
+    clock: str = ""
 
     def looks(self, task: TaskShape) -> str:
         """Digest of what a task that has not begun is going to run: what it last ran, else what is declared of it."""
@@ -72,7 +74,8 @@ class DagShape:
         tasks = [
             [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight] for t in self.tasks
         ]
-        head = [self.version, self.read_at, self.zone, self.ends, self.since, self.timetable, self.code, self.waits_for]
+        times = [self.read_at, self.zone, self.ends, self.since, self.timetable]
+        head = [self.version, *times, self.code, self.waits_for, self.clock]
         seen = [dict(self.widths), sorted(self.asleep), dict(self.ran)]
         return json.dumps([head, tasks, *seen], separators=(",", ":"), ensure_ascii=False)
 

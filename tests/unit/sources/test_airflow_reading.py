@@ -288,6 +288,41 @@ def test_schedules_come_with_zone_limit_and_next_run(world):
     ]
 
 
+def test_a_cron_with_a_zone_of_its_own_is_read_in_that_and_it_is_said_once(world):
+    """T0 is noon of the first of March in UTC, 13:00 in Zurich."""
+    cron = {"__type": "CronExpression", "value": "0 6 * * *"}
+    at_five, no_turn = T0.timestamp() + 17 * HOUR, T0.timestamp() + 17.1 * HOUR
+    world.dag(("a", (), {}), dag_id="usual", timetable="0 6 * * *", interval=cron, zone="Europe/Zurich")
+    own = world.dag(("a", (), {}), dag_id="own", timetable="0 6 * * *", interval=cron, next_run=at_five)
+    world.dag(("a", (), {}), dag_id="odd", timetable="0 6 * * *", interval=cron, next_run=no_turn)
+    (told,) = [b for b in world.reader.changes(world.ports.sources.state("prod"), world.now()) if b.schedules]
+    assert sorted(n.split(":")[0] for n in told.notes) == ["odd", "own"]
+    assert any("read in Europe/Zurich" in n for n in told.notes)
+    world.read()
+    found = {s.dag_id: s for s in world.ports.work.schedules(POOL)}
+    assert (found["own"].cron, found["own"].zone) == ("0 6 * * *", "Europe/Zurich")
+    assert [t.timestamp() for t in found["odd"].turns] == [no_turn]
+    assert found["odd"].cron == ""
+    world.airflow.start_run("own", "r")
+    own.next_run = None  # none before a run of it has ended
+    world.clock.sleep(61)
+    passing = world.reader.changes(world.ports.sources.state("prod"), world.now())
+    assert not [n for b in passing for n in b.notes]
+    world.reader = world.source()
+    world.read()
+    found = {s.dag_id: s for s in world.ports.work.schedules(POOL)}
+    assert found["own"].zone == "Europe/Zurich", "a new process remembers"
+    assert world.ports.work.work(POOL).runs["zone"].tolist() == ["Europe/Zurich"]
+
+
+def test_a_dag_with_a_zone_that_is_an_offset_has_runs_and_shapes_in_a_zone_there_is(world):
+    world.dag(("a", (), {}), zone='FixedTimezone(3600, name="+01:00")', timetable="0 6 * * *")
+    world.airflow.start_run("d", "r")
+    world.read()
+    assert world.ports.work.work(POOL).runs["zone"].tolist() == ["Etc/GMT-1"]
+    assert world.ports.sources.shapes(POOL, ["d"]).runs["zone"].tolist() == ["Etc/GMT-1"]
+
+
 def test_dags_that_assets_trigger_follow_the_tasks_that_make_these(world):
     both, made, outside = (
         FakeAsset("s3://both", (("load", "a"), ("load2", "a")), ("either", "each")),
@@ -355,6 +390,7 @@ def test_rights_that_are_nice_to_have_are_missed_once_and_in_words(world):
     world.clock.sleep(61)
     assert not notes()
     own.timetable, own.interval = "0 2 * * *", {"__type": "CronExpression", "value": "0 2 * * *"}
+    own.next_run = T0.timestamp() + 14 * HOUR
     world.reader = world.source()
     assert len(notes()) == 2, "who has no timetable of their own misses nothing"
 
