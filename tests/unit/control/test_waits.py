@@ -15,7 +15,7 @@ from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.waits import Cause
 from preprov.sources.airflow import AirflowSettings, AirflowSource
-from preprov.sources.airflow.credentials import exchanged
+from preprov.sources.airflow.credentials import basic, exchanged
 from preprov.testing.fake_airflow import FakeAirflow
 from preprov.testing.fake_airflow_world import FakeDag
 from tests.unit.control.world import START, World, make_world
@@ -54,9 +54,9 @@ def a_night(airflow: FakeAirflow) -> None:
 
 
 def read(world: World, airflow: FakeAirflow, *routes: Route) -> WaitReport:
-    settings = AirflowSettings(
-        "prod", "http://af", exchanged("http://af", "me", lambda: "pw"), requests_per_second=1e6, history_days=2.0
-    )
+    tokens = exchanged("http://af", "me", lambda: "pw")
+    credential = tokens if airflow.version == "v2" else basic("me", lambda: "pw")
+    settings = AirflowSettings("prod", "http://af", credential, requests_per_second=1e6, history_days=2.0)
     source = AirflowSource(settings, world.clock, transport=airflow.transport())
     sync(world.ctx, source, Router(routes, default="p"))
     stages = {"allocate": 10.0, "boot": 20.0, "image": 25.0, "data": 4.0, "join": 1.0}
@@ -151,3 +151,20 @@ def test_a_try_that_failed_waited_too_and_held_the_slot_that_others_waited_for(
     assert slots.hours * 3600 == pytest.approx((113 - 12) + (214 - 150))
     assert found.hours * 3600 == pytest.approx(3 + 3 + 105 + 66)
     assert found.unknown == 0
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_tasks_without_parents_wait_for_their_run_and_then_for_a_slot(world: World, version: str) -> None:
+    """The run is let in after 5 s; `a` has the only slot from then on for 400 s, `b` after it."""
+    airflow = FakeAirflow(world.clock, version=version)
+    airflow.pools = {"dwh": 1}
+    slots = {"pool": "dwh"}
+    airflow.add_dag(FakeDag("etl", [("a", (), slots), ("b", (), slots)]))
+    run = airflow.start_run("etl", "r1", at=AGO)
+    airflow.begin_run(run, at=AGO + 5)
+    goes(airflow, run, "a", 5, 6, 6, 406)
+    goes(airflow, run, "b", 5, 407, 407, 450)
+    airflow.end_run(run, at=AGO + 450)
+    found = read(world, airflow)
+    told = {c.cause: c.hours * 3600 for c in found.causes}
+    assert told == {Cause.AIRFLOW_POOL: pytest.approx(400.0), Cause.SCHEDULER: pytest.approx(5 + 1 + 5 + 1 + 1)}

@@ -111,6 +111,39 @@ def test_a_mapped_task_has_as_many_instances_as_it_had_last_time_until_it_is_exp
     assert by_run["d/r1"]["signature"].nunique() == 3, "instances of a mapped task are one kind of task"
 
 
+def test_a_task_without_parents_could_start_when_its_run_was_let_in(world):
+    """Its pool had a slot for it 300 s later; of the others Airflow 2 tells nothing but that."""
+    world.dag(("root", ("child",), {}), ("child", (), {}), ("again", (), {}), ("early", (), {}))
+    run = world.airflow.start_run("d", "r")
+    world.clock.sleep(60)
+    world.airflow.begin_run(run)
+    world.airflow.set_task(run, "early", "queued", at=T0.timestamp() + 50)  # as of before a clear
+    for task_id in ("root", "again"):
+        world.airflow.set_task(run, task_id, "scheduled")
+    world.clock.sleep(1)
+    world.read()
+    ready = world.tasks()["ready_at"]
+    assert ready["root"] == T0.timestamp() + 60
+    world.clock.sleep(299)
+    for state in ("queued", "running", "up_for_retry"):
+        world.airflow.set_task(run, "again", state)
+    for task_id in ("again", "root"):
+        for state in ("scheduled", "queued", "running")[task_id == "root" :]:
+            world.airflow.set_task(run, task_id, state, at=world.airflow.now() + 40 * (task_id == "again"))
+    world.clock.sleep(100)
+    world.airflow.set_task(run, "root", "success")
+    world.airflow.set_task(run, "child", "scheduled")
+    world.clock.sleep(50)
+    for state in ("queued", "running"):
+        world.airflow.set_task(run, "child", state)
+    world.read()
+    after = (world.tasks()["ready_at"] - T0.timestamp()).round().to_dict()
+    assert (after["root"], after["early"]) == (60, 50)
+    assert after["again@1"] == 60
+    assert after["again"] == 400
+    assert after["child"] == (460 if world.airflow.version == "v2" else 510)
+
+
 def test_a_wide_mapped_pair_has_a_bounded_number_of_edges():
     world = World()
     world.dag(("a", ("b",), {}), ("b", (), {}))
