@@ -3,12 +3,12 @@
 Three instants part it: when its orchestrator saw that it could start (`ready_at`), when it had its slot (`slot_at`),
 and when it began. Before the first it waits for the scheduler or for its run to be let in; before the second for a
 limit, if that was full just then; before the third for its node: for what that went through on its way to ready, if it
-came up meanwhile, else for others on it to end. A place that says when it gave the task a node that was up (`placed_at`)
-parts this once more: until then there was no room, from then on the node fetched its image.
+came up meanwhile, else for others on it to end. A place that says when it gave the task a node that was up
+(`placed_at`) parts this once more: until then there was no room, from then on the node fetched its image.
 
-What is left of a part without any of these is the scheduler's up to `PROMPT_S`, and unknown beyond: nobody has seen that
-it was the scheduler. How many tasks a worker takes, or all of them, nobody says either: the most that was ever seen
-counts as that only where tasks that waited beside it began as one of these ended (`_workers`).
+What is left of a part without any of these is the scheduler's up to `PROMPT_S`, and unknown beyond: nobody has seen
+that it was the scheduler. How many tasks a worker takes, or all of them, nobody says either: the most that was ever
+seen counts as that only where tasks that waited beside it began as one of these ended (`_shown`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from preprov.demand.waiting.nodes import Warming, node_waits
 from preprov.demand.waiting.occupancy import NEVER, Floats, Ints, When
 from preprov.demand.waiting.past import Past, groups
-from preprov.model.waits import Cause, SlotLimit, limit_key, of_key
+from preprov.model.waits import Cause, SlotLimit, of_key
 from preprov.model.worktable import WorkTable
 
 CAUSES: Final = tuple(Cause)

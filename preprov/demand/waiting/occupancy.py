@@ -62,9 +62,7 @@ class When:
 
     def closed(self, gap_s: float) -> "When":
         """With what is no longer than that between two stretches."""
-        if len(self.at) < 2:  # noqa: PLR2004
-            return self
-        return When(self.at, self.on | self._between(gap_s))
+        return When(self.at, self.on | self._between(gap_s)) if len(self.at) else self
 
     def _between(self, gap_s: float) -> NDArray[np.bool_]:
         """(N,) True where it is off, was on before and is on again within so long."""

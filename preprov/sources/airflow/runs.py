@@ -174,7 +174,7 @@ def _planned(shape: DagShape, t: TaskShape) -> TaskFacts:
     times = (NAN, NAN, NAN, NAN)
     asks = (NAN, NAN, NAN)
     return TaskFacts(
-        t.task_id, -1, "none", *times, 0, "", 1, t.queue, t.weight, t.operator, *asks, looks=shape.looks(t)
+        t.task_id, -1, "none", *times, 0, t.pool, t.slots, t.queue, t.weight, t.operator, *asks, looks=shape.looks(t)
     )
 
 

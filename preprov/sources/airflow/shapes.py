@@ -20,6 +20,7 @@ class TaskShape:
 
     Attributes:
         children: ids of tasks that follow it. rule: its trigger rule. mapped: how many instances is decided by a run.
+        pool, slots: Airflow pool, and how many of its slots; "" = not told.
     """
 
     task_id: str
@@ -29,6 +30,8 @@ class TaskShape:
     operator: str
     mapped: bool
     weight: int
+    pool: str = ""
+    slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class DagShape:
     def dump(self) -> str:
         """As text."""
         tasks = [
-            [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight] for t in self.tasks
+            [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight, t.pool, t.slots]
+            for t in self.tasks
         ]
         times = [self.read_at, self.zone, self.ends, self.since, self.timetable]
         head = [self.version, *times, self.code, self.waits_for, self.clock]
@@ -86,11 +90,13 @@ class DagShape:
             head, tasks, widths, asleep, ran = json.loads(text)
             version, read_at, zone, ends, since, timetable, code, *more = head
             shapes = tuple(
-                TaskShape(task_id, tuple(children), rule, queue, operator, bool(mapped), int(weight))
-                for task_id, children, rule, queue, operator, mapped, weight in tasks
+                TaskShape(task_id, tuple(children), rule, queue, operator, bool(mapped), int(weight), *place)
+                for task_id, children, rule, queue, operator, mapped, weight, *place in tasks
             )
         except (ValueError, TypeError):
             return None
+        if any(not t.pool for t in shapes):
+            version = ""  # of an earlier preprov: it is asked for again within a day
         seen = (widths, frozenset(asleep), code, ran, *more)
         return cls(dag_id, version, read_at, zone, shapes, ends, since, timetable, *seen)
 
@@ -130,6 +136,8 @@ def _task(t: Mapping[str, Any]) -> TaskShape:
         operator=clean(t.get("operator_name") or kind.get("class_name")),
         mapped=bool(t.get("is_mapped")),
         weight=int(t.get("priority_weight") or 0),
+        pool=clean(t.get("pool")),
+        slots=int(t.get("pool_slots") or 1),
     )
 
 

@@ -92,7 +92,7 @@ def dag(timetable, next_run=None, **more):
 
 
 def shape(zone="UTC", **more):
-    return DagShape("d", "1", 0.0, zone, (TaskShape("t", (), "all_success", "", "", False, 1),), **more)
+    return DagShape("d", "1", 0.0, zone, (TaskShape("t", (), "all_success", "", "", False, 1, "dwh", 2),), **more)
 
 
 def all_turns(found, days=3):
@@ -299,5 +299,7 @@ def test_a_shape_comes_back_from_the_notebook():
     assert [getattr(again, n) for n in ("widths", "asleep", "zone", "tasks", "clock")] == [
         *(known.widths, known.asleep, known.zone, known.tasks, "UTC")
     ]
+    before = DagShape.load("d", known.dump().replace(',"dwh",2]', "]").replace(',"UTC"]', "]"))
+    assert (before.version, before.tasks[0].pool, before.clock) == ("", "", ""), "it is asked for again"
     assert DagShape.load("d", "[]") is None
     assert DagShape.load("d", "not json") is None
