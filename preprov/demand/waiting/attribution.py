@@ -53,8 +53,8 @@ class Waits:
 
     def of(self, rows: NDArray[np.bool_]) -> "Waits":
         """Some of them."""
-        columns = (self.task, self.could, self.started, self.seconds, self.limit)
-        return Waits(*(c[rows] for c in columns))
+        times = (self.could[rows], self.started[rows], self.seconds[rows])
+        return Waits(self.task[rows], *times, self.limit[rows])
 
 
 @dataclass
@@ -171,7 +171,8 @@ def _slots(past: Past, t: _Tasks, book: Mapping[str, SlotLimit]) -> None:
     short = np.flatnonzero(gap <= _SHORT_S)
     t.rest(short, np.maximum(gap[short], 0.0))
     left = np.zeros(len(gap))
-    for (key, need), rows in groups([(t.key[i], float(t.need[i])) for i in waiting], waiting).items():
+    alike = groups([(str(t.key[i]), float(t.need[i])) for i in waiting], waiting)
+    for (key, need), rows in alike.items():
         cause, _, _ = of_key(key)
         if cause in _WHOLE:
             t.add(cause, rows, gap[rows])
@@ -179,7 +180,7 @@ def _slots(past: Past, t: _Tasks, book: Mapping[str, SlotLimit]) -> None:
         left[rows] = gap[rows]
         limit = book.get(key)
         full = NEVER
-        if cause in _WITH_SLOTS and cause is not None and limit is not None:
+        if cause is not None and cause in _WITH_SLOTS and limit is not None:
             full = past.taken(key).over(limit.slots - need)
             left[rows] -= _held(t, cause, rows, full, t.ready[rows], t.slot[rows])
         left[rows] -= _dag_tasks(past, t, rows, full.closed(PROMPT_S), book)
@@ -203,12 +204,11 @@ def _dag_tasks(past: Past, t: _Tasks, rows: Ints, full: When, book: Mapping[str,
     lanes = past.lanes(len(wanted))
     lane_of_run = np.clip(np.searchsorted(wanted, scope), 0, len(wanted) - 1)
     there = np.flatnonzero((wanted[lane_of_run] == scope)[past.run])
-    since, until = past.since[there], past.until[there]
-    taken = lanes.taken(lane_of_run[past.run[there]], since, until, np.ones(len(there)))
-    asked = [lanes.on_axis(lane, x[rows[some]]) for x in (t.ready, t.slot)]
+    taken = lanes.taken(lane_of_run[past.run[there]], past.since[there], past.until[there], np.ones(len(there)))
+    since, until = (lanes.on_axis(lane, x[rows[some]]) for x in (t.ready, t.slot))
     busy = lanes.over(taken, limit - 1)
-    waited = busy.seconds_without(full, *asked, real=lanes.real)
-    between = busy.closed(PROMPT_S).seconds_without(full, *asked, real=lanes.real) - waited
+    waited = busy.seconds_without(full, since, until, lanes.real)
+    between = busy.closed(PROMPT_S).seconds_without(full, since, until, lanes.real) - waited
     t.add(Cause.MAX_ACTIVE_TASKS, rows[some], waited)
     t.add(Cause.SCHEDULER, rows[some], between)
     out[some] = waited + between
@@ -217,7 +217,7 @@ def _dag_tasks(past: Past, t: _Tasks, rows: Ints, full: When, book: Mapping[str,
 
 def _all_slots(past: Past, t: _Tasks, waiting: Ints, left: Floats) -> None:
     """Of what no limit explains: all tasks that an orchestrator ever had at once were active. Taken off `left`."""
-    for source, rows in groups([of_key(t.key[i]) for i in waiting], waiting, by=lambda k: k[1]).items():
+    for source, rows in groups([of_key(str(t.key[i]))[1] for i in waiting], waiting).items():
         mine = np.array([of_key(k)[0] in _WITH_SLOTS for k in t.key[rows]], dtype=bool)
         rows = rows[mine & (left[rows] > PROMPT_S)]
         if not source or not len(rows):
@@ -279,7 +279,7 @@ def _on_nodes_that_were_up(t: _Tasks, rows: Ints, cause: NDArray[np.object_], *f
     late = all_of > PROMPT_S
     t.add(Cause.ROOM, given[late], all_of[late])
     t.add(Cause.SCHEDULER, given[~late], all_of[~late])
-    for source, some in groups([of_key(k)[1] for k in t.key[rows]], rows).items():
+    for source, some in groups([of_key(str(k))[1] for k in t.key[rows]], rows).items():
         shown = some[_shown(busy[some], after[some])]
         workers = np.isin(cause[shown], list(_WITH_SLOTS)) if source else np.zeros(len(shown), dtype=bool)
         t.add(Cause.WORKERS, shown[workers], busy[shown[workers]])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,11 @@ from preprov.model.worktable import WorkTable
 K = TypeVar("K", bound=Hashable)
 
 
-def groups(keys: Sequence[Any], rows: Ints, by: Callable[[Any], K] | None = None) -> dict[K, Ints]:
-    """Rows by key, or by what `by` makes of it."""
+def groups(keys: Sequence[K], rows: Ints) -> dict[K, Ints]:
+    """Rows by key."""
     out: dict[K, list[int]] = {}
     for key, row in zip(keys, rows.tolist(), strict=True):
-        out.setdefault(by(key) if by else key, []).append(row)
+        out.setdefault(key, []).append(row)
     return {key: np.array(found, dtype=np.int64) for key, found in out.items()}
 
 
@@ -62,8 +62,10 @@ class Past:
         run = t["run"].to_numpy()
         ended = t["ended_at"].to_numpy()
         told = np.full(len(work.runs), "", dtype=object)
-        with_source = np.flatnonzero(np.array([bool(n) for n in names], dtype=bool)[source]) if len(names) else []
-        told[run[with_source]] = np.array(names, dtype=object)[source[with_source]] if len(names) else ""
+        if len(names):
+            told_by = np.array(names, dtype=object)[source]
+            known = np.flatnonzero(told_by != "")
+            told[run[known]] = told_by[known]
         dags, dag_of_run = _numbered(list(zip(told.tolist(), work.runs["dag_id"].tolist(), strict=True)))
         until = np.fmin(t["freed_at"].to_numpy(), ended)
         held = (t["slot_at"].to_numpy(), until, t["slots"].to_numpy())
