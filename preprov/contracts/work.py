@@ -51,11 +51,14 @@ class WorkStore(Protocol):
         ...
 
     def work(self, pool: str, *, since: datetime | None = None, until: datetime | None = None) -> WorkTable:
-        """Runs of the pool submitted in [since, until] with their tasks, by submit time. Unknown pool = empty."""
+        """Runs of the pool submitted in [since, until] with their tasks, by submit time. Unknown pool = empty.
+
+        Of UNROUTED those that are under a limit of their place, for some weeks: others wait for what they hold.
+        """
         ...
 
     def schedules(self, pool: str) -> tuple[Schedule, ...]:
-        """Declared schedules of the pool."""
+        """Declared schedules of the pool; of UNROUTED, of DAGs with tasks that no route takes."""
         ...
 
     def has_template(self, pool: str, dag_id: str) -> bool:

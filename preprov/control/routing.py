@@ -105,9 +105,9 @@ class Router:
         )
 
     def _schedules(self, schedule: Schedule, queues: Sequence[str]) -> Iterator[Schedule]:
-        """The schedule in each pool that tasks of its DAG go to."""
+        """The schedule in each pool that tasks of its DAG go to; in none, whose slots others may wait for, too."""
         pools = {self.route(schedule.dag_id, q, schedule.tenant).pool for q in queues or ("",)}
-        return (replace(schedule, pool=p) for p in sorted(pools) if p != UNROUTED)
+        return (replace(schedule, pool=p) for p in sorted(pools))
 
     def parts(self, seen: SeenRuns) -> dict[str, PoolRuns]:
         """Pool -> the runs that have tasks there. A run without tasks goes where its DAG does."""

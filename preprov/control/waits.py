@@ -9,7 +9,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
+from preprov.contracts import UNROUTED
 from preprov.control.context import Context
+from preprov.control.waited import gathered, over
+from preprov.demand.unseen import shapes_of
 from preprov.demand.waiting.attribution import CAUSES, COLUMN, Waits, attribute
 from preprov.demand.waiting.nodes import Warming
 from preprov.demand.waiting.tonight import foresee
@@ -21,6 +24,8 @@ from preprov.planning.leads import once
 
 _MARGIN: Final = timedelta(days=1)
 """Runs that were submitted so long before may still hold slots, or begin tasks, within the days in question."""
+_OF_LATE: Final = timedelta(days=7)
+"""What the coming hours are compared with, whatever period is asked for."""
 _AHEAD_H: Final = 24
 _WORTH_S: Final = 60.0
 """An hour in which all tasks together wait for less has no bottleneck."""
@@ -68,7 +73,8 @@ class Bottleneck:
 
     Attributes:
         limit: what makes tasks wait most, None = nothing that limits will. limit_hours: for how long, together.
-        node_hours: what tasks waited in this hour of the day for nodes, a day, of late.
+        node_hours: what tasks waited in this hour of the day for nodes, a day: in the last week, as far as that is on
+            record.
     """
 
     at: datetime
@@ -134,16 +140,19 @@ def report(ctx: Context, pools: Sequence[str], since: datetime, *, zone: str = "
         since: begin. zone: whose hours of the day the coming hours are compared with.
     """
     now = ctx.clock.now()
-    work, pool_of = _gathered(ctx, set(pools), since - _MARGIN, now)
+    begin = min(since, now - _OF_LATE)
+    past = gathered(ctx, set(pools), begin - _MARGIN, now)
+    work, pool_of = past.work, past.pool_of
     limits, served = _limits(ctx)
-    warmings = _warmings(ctx, since - _MARGIN)
-    found = _for_nodes(attribute(work, (*limits, *served), warmings, epoch(since), epoch(now)), served)
-    kept = np.array([pool_of[i] in pools for i in found.task], dtype=bool)
-    found = Waits(found.task[kept], found.could[kept], found.started[kept], found.seconds[kept], found.limit[kept])
+    warmings = _warmings(ctx, begin - _MARGIN)
+    whole = _for_nodes(attribute(work, (*limits, *served), warmings, epoch(begin), epoch(now)), served)
+    whole = whole.of(np.isin(pool_of[whole.task], list(pools)))
+    found = whole.of(whole.started >= epoch(since))
     names = _names(work, pool_of, found)
     starts, timeline = _timeline(found, since, now)
     waiting = _waiting(work, pool_of, set(pools), now)
-    schedules = [s for pool in ctx.ports.work.pools() for s in ctx.ports.work.schedules(pool)]
+    late = whole.of(whole.started >= epoch(now - _OF_LATE))
+    usual = _node_hours(late, max(past.since(set(pools), now), epoch(now - _OF_LATE)), epoch(now), zone)
     return WaitReport(
         since,
         now,
@@ -156,7 +165,7 @@ def report(ctx: Context, pools: Sequence[str], since: datetime, *, zone: str = "
         timeline,
         len(waiting),
         float(waiting.sum()) / 3600.0,
-        _tonight(found, work, _once(schedules), limits, now, since, zone),
+        _tonight(_foreseen(ctx, work, limits, now), usual, limits, now, zone),
     )
 
 
@@ -201,37 +210,6 @@ def _for_nodes(found: Waits, served: Sequence[SlotLimit]) -> Waits:
         seconds[row, CAUSES.index(Cause.ROOM)] += seconds[row, column]
         seconds[row, column] = 0.0
     return Waits(found.task, found.could, found.started, seconds, found.limit)
-
-
-def _gathered(ctx: Context, asked: set[str], since: datetime, now: datetime) -> tuple[WorkTable, Array]:
-    """Work of all pools, each task once, as known now; and the pool each belongs to ("" = none that we know)."""
-    parts, owners = [], []
-    for pool in sorted(ctx.ports.work.pools().keys() | asked):
-        work = ctx.ports.work.work(pool, since=since, until=now).as_of(now).with_waits()
-        asks = (work.tasks["cpu"].to_numpy() > 0) | (work.tasks["memory"].to_numpy() > 0)
-        own = (work.tasks["attempt"].to_numpy() > 0) | asks
-        parts.append(work)
-        owners.append(np.where(own, pool, ""))
-    if not parts:
-        return WorkTable.empty().with_waits(), np.empty(0, dtype=object)
-    return _each_once(WorkTable.concat(parts).with_waits(), np.concatenate(owners).astype(object))
-
-
-def _each_once(work: WorkTable, pool_of: Array) -> tuple[WorkTable, Array]:
-    """A run that goes to several pools stands in each of them whole: its tasks are put together into the first."""
-    same = ["run_id", "dag_id", "submit"]  # run ids are unique within their source only
-    doubled = work.runs.duplicated(same, keep="first").to_numpy()
-    if not doubled.any():
-        return work, pool_of
-    run = work.tasks["run"].to_numpy()
-    group = work.runs.groupby(same, sort=False).ngroup().to_numpy()
-    names = list(zip(group[run].tolist(), work.tasks["task_id"].tolist(), strict=True))
-    attempts = work.tasks["attempt"].tolist()
-    owner = {n: (p, max(a, 1)) for n, p, a in zip(names, pool_of.tolist(), attempts, strict=True) if p}
-    kept = [owner.get(n, ("", 0)) for n, double in zip(names, doubled[run].tolist(), strict=True) if not double]
-    one = work.select_runs(~doubled)
-    tasks = one.tasks.assign(attempt=np.array([a for _, a in kept], dtype=np.int64))
-    return replace(one, tasks=tasks), np.array([p for p, _ in kept], dtype=object)
 
 
 def _warmings(ctx: Context, since: datetime) -> list[Warming]:
@@ -331,18 +309,21 @@ def _timeline(found: Waits, since: datetime, now: datetime) -> tuple[tuple[datet
     return tuple(from_epoch(first + 3600 * i) for i in range(count)), out
 
 
+def _foreseen(ctx: Context, work: WorkTable, limits: Sequence[SlotLimit], now: datetime) -> Mapping[str, Array]:
+    """`waits.limit_key` -> (hours,) seconds to be waited; of DAGs without a run that ended, by the shape told."""
+    pools = [*ctx.ports.work.pools(), UNROUTED]
+    schedules = _once([s for pool in pools for s in ctx.ports.work.schedules(pool)])
+    new = sorted({s.dag_id for s in schedules} - set(work.runs["dag_id"][over(work)]))
+    told = [ctx.ports.sources.shapes(pool, new) for pool in pools] if new else []
+    submitted = [shapes_of(ctx.ports.work.specs(pool, new), now) for pool in pools] if new else []
+    shapes = WorkTable.concat([t for t in (*submitted, *told) if t is not None])
+    return foresee(work, schedules, limits, now, _AHEAD_H, shapes=shapes)
+
+
 def _tonight(
-    found: Waits,
-    work: WorkTable,
-    schedules: Sequence[Schedule],
-    limits: Sequence[SlotLimit],
-    now: datetime,
-    since: datetime,
-    zone: str,
+    waits: Mapping[str, Array], usual: Array, limits: Sequence[SlotLimit], now: datetime, zone: str
 ) -> tuple[Bottleneck, ...]:
-    waits = foresee(work, schedules, limits, now, _AHEAD_H)
     slots = {f.key: f.slots for f in limits}
-    usual = _node_hours(found, max((now - since) / timedelta(days=1), 1.0), zone)
     out = []
     for h in range(_AHEAD_H):
         at = now + timedelta(hours=h)
@@ -354,10 +335,17 @@ def _tonight(
     return tuple(out)
 
 
-def _node_hours(found: Waits, days: float, zone: str) -> Array:
-    """(24,) hours that tasks wait for nodes in each hour of the day, a day."""
+def _node_hours(found: Waits, first: float, now: float, zone: str) -> Array:
+    """(24,) hours that tasks wait for nodes in each hour of the day, a day: of those on record, from `first` on."""
     helped = [i for i, c in enumerate(CAUSES) if FAMILY[c] in NODES_HELP]
     seconds = found.seconds[:, helped].sum(axis=1)
-    hour = np.array([from_epoch(t).astimezone(ZoneInfo(zone)).hour for t in found.started], dtype=int)
-    out: Array = np.bincount(hour, weights=seconds, minlength=24) / 3600.0 / days
+    edges = np.unique([min(first, now), *np.arange(np.ceil(first / 3600.0) * 3600.0, now, 3600.0), now])
+    recorded = np.bincount(_hours_of_day(edges[:-1], zone), weights=np.diff(edges) / 3600.0, minlength=24)
+    total = np.bincount(_hours_of_day(found.started, zone), weights=seconds / 3600.0, minlength=24)
+    out: Array = total / np.maximum(recorded, 1.0)
     return out
+
+
+def _hours_of_day(at: Array, zone: str) -> Array:
+    """(N,) of instants."""
+    return np.array([from_epoch(t).astimezone(ZoneInfo(zone)).hour for t in at.tolist()], dtype=np.int64)

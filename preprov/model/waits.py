@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -72,7 +73,7 @@ class SlotLimit:
         return limit_key(self.cause, self.source, self.name)
 
 
-_CAUSES: Final = frozenset(str(c) for c in Cause)
+_CAUSES: Final = {str(c): c for c in Cause}
 
 
 def limit_key(cause: Cause, source: str, name: str) -> str:
@@ -80,8 +81,9 @@ def limit_key(cause: Cause, source: str, name: str) -> str:
     return f"{cause}/{source}/{name}"
 
 
+@lru_cache(maxsize=65_536)
 def of_key(key: str) -> tuple[Cause | None, str, str]:
     """(cause, source, name) of a key; no cause if it is none."""
     cause, _, rest = key.partition("/")
     source, _, name = rest.partition("/")
-    return (Cause(cause), source, name) if cause in _CAUSES else (None, "", "")
+    return (_CAUSES[cause], source, name) if cause in _CAUSES else (None, "", "")

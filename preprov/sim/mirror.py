@@ -182,12 +182,9 @@ class MemorySourceStore:
         return any(p == pool for held in self._counted().values() for _, p in held.runs)
 
     def work(self, pool: str) -> WorkTable:
-        """All runs of a pool."""
-        if pool == UNROUTED:
-            return WorkTable.empty()
-        return WorkTable.concat(
-            [part.runs.work for held in self._counted().values() for (_, p), part in held.runs.items() if p == pool]
-        )
+        """All runs of a pool; of those that no route takes, the ones that are under a limit of their place."""
+        found = [part.runs.work for held in self._counted().values() for (_, p), part in held.runs.items() if p == pool]
+        return WorkTable.concat([w for w in found if pool != UNROUTED or (w.tells_waits and any(w.tasks["slot_of"]))])
 
     def schedules(self, pool: str) -> dict[str, Schedule]:
         """DAG -> schedule that a source declares."""
@@ -202,6 +199,8 @@ class MemorySourceStore:
         before, held.schedules = held.schedules, {}
         for s in sorted(schedules, key=lambda s: (s.pool, s.dag_id)):
             place = (s.pool, s.dag_id)
+            if place in taken and s.pool == UNROUTED:
+                continue
             if place in taken:
                 by = f"source {taken[place]}" if taken[place] else "a submission or a file"
                 notes.append(f"the schedule of {s.dag_id} in pool {s.pool} was declared by {by} before: left as it is")

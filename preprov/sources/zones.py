@@ -143,6 +143,11 @@ def infer_zone(turns: Iterable[tuple[str, datetime]], likely: Sequence[str] = ()
     return ZoneGuess(clocks[winners[0]][0], best / len(pairs), len(clocks[winners[0]]), len(winners) > 1)
 
 
+def is_turn(cron: str, at: datetime, zone: str) -> bool:
+    """True if the instant is a turn of the cron (five fields) in that zone, as its wall clock goes just then."""
+    return _is_turn(cron, at.astimezone(UTC) + (at.astimezone(ZoneInfo(zone)).utcoffset() or timedelta()))
+
+
 def _sample(turns: Iterable[tuple[str, datetime]]) -> list[tuple[str, datetime]]:
     """A few turns of each cron, spread over the whole time, seconds cut off; in order of time."""
     by_cron: dict[str, list[datetime]] = {}

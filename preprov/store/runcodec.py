@@ -20,6 +20,7 @@ _SHORT: Final = 6
 """Parts of a run of which nobody told what it waited on."""
 _SINCE: Final = {"placed_at": 6, "constraint": 7, "freed_at": 8, "priority": 9, "images": 10, "known_as": 11}
 """Columns that an earlier preprov did not write, in the order in which they came, and how many there were with each."""
+_SLOT_OF: Final = list(WAIT_COLUMNS).index("slot_of")
 _TASK_NAMES: Final = tuple(c for c in TASK_COLUMNS if c != "run")
 
 
@@ -30,6 +31,7 @@ class KeptRun:
     Attributes:
         submit, ended: epoch seconds; `ended` is the last thing known to have happened.
         claims: (queue, tasks that ran, core seconds) of the pool's own tasks.
+        holds: any of its tasks names a limit that it is under.
     """
 
     run_id: str
@@ -41,6 +43,7 @@ class KeptRun:
     task_count: int
     claims: tuple[tuple[str, int, float], ...]
     content: str
+    holds: bool
 
 
 def dump_runs(part: PoolRuns) -> Iterator[KeptRun]:
@@ -78,6 +81,7 @@ def dump_runs(part: PoolRuns) -> Iterator[KeptRun]:
             task_count=b - a,
             claims=_claims(queues[a:b], own[a:b], held[a:b]),
             content=json.dumps(content, separators=(",", ":"), ensure_ascii=False),
+            holds=any(waits[_SLOT_OF][a:b]) if waits else False,
         )
 
 

@@ -22,6 +22,8 @@ from preprov.store.runcodec import KeptRun, dump_runs, load_runs
 FOLD_TASKS: Final = 5_000
 SETTLED_S: Final = 3_600.0
 """A run is folded when nothing has happened in it for so long: until then it may be begun anew at no cost."""
+UNROUTED_S: Final = 36 * 86_400.0
+"""Work that no route takes is kept for so long."""
 _SOME: Final = 500
 
 
@@ -123,7 +125,7 @@ def _values(source: str, pool: str, run: KeptRun) -> dict[str, Any]:
         "task_count": run.task_count,
         "fingerprint": hashlib.sha256(run.content.encode("utf-8", "surrogatepass")).hexdigest()[:16],
         "claims": _claims_text(run.claims),
-        "content": "" if pool == UNROUTED else run.content,
+        "content": run.content if pool != UNROUTED or run.holds else "",
         "block": None,
     }
 
@@ -211,7 +213,17 @@ def fold(db: Database, now: float) -> int:
             .group_by(col(SourceRunRow.pool))
             .having(func.sum(col(SourceRunRow.task_count)) >= FOLD_TASKS)
         ).all()
-    return sum(_fold_pool(db, pool, now) for pool in pools)
+    done = sum(_fold_pool(db, pool, now) for pool in pools)
+    if UNROUTED in pools:
+        _forget_unrouted(db, now - UNROUTED_S)
+    return done
+
+
+def _forget_unrouted(db: Database, before: float) -> None:
+    """What belongs to no pool is looked at only for whom its slots kept waiting."""
+    with db.write(f"work:{UNROUTED}") as session:
+        table = HistoryBlockRow.__table__  # type: ignore[attr-defined]
+        session.connection().execute(delete(table).where(table.c.pool == UNROUTED, table.c.last_submit < before))
 
 
 def _settled(now: float) -> tuple[ColumnElement[bool], ...]:

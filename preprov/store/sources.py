@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert
 from sqlmodel import Session, col, select
 
 from preprov.contracts import (
+    UNROUTED,
     Applied,
     Claimed,
     OpenRun,
@@ -230,7 +231,7 @@ def _replace_schedules(
         owner = held.get(place, source)
         if owner == source or owner in aside:
             history.declare(session, schedule.pool, schedule, source)
-        else:
+        elif schedule.pool != UNROUTED:
             by = f"source {owner}" if owner else "a submission or a file"
             notes.append(f"the schedule of {place[1]} in pool {place[0]} was declared by {by} before: left as it is")
     return tuple(notes)

@@ -223,6 +223,7 @@ class FakeAirflow(AirflowWorld):
             "trigger_rule": "all_success",
             "queue": settings.get("queue", "default"),
             "pool": settings.get("pool", "default_pool"),
+            "pool_slots": float(settings.get("pool_slots", 1)),
             "priority_weight": float(settings.get("priority_weight", 1)),
             "is_mapped": False,
             "class_ref": {"class_name": operator},

@@ -177,6 +177,10 @@ class AirflowWorld:
         """A try is over, and there will be another."""
         task.before.append(replace(task, state=state, before=[]))
 
+    def begin_run(self, run: FakeRun, at: float | None = None) -> None:
+        """A run is let in: its DAG has few enough of them active."""
+        run.state, run.start = "running", self.now() if at is None else at
+
     def expand(self, run: FakeRun, task_id: str, width: int) -> None:
         """A mapped task gets its instances."""
         first = run.tasks.pop((task_id, -1))

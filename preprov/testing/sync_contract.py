@@ -404,6 +404,20 @@ class SyncContract(PortsContract):
         assert sum(c.tasks for c in ports.sources.claimed(since)) <= 5
         assert epoch(since) > work.runs["submit"].iloc[1998]
 
+    def test_work_that_no_route_takes_is_kept_where_it_held_slots(self, ports: Ports) -> None:
+        """Others waited for these; it is no work of any pool, and what held none is not kept; folded or not."""
+        told = with_waits(history(2000))
+        for first, until in ((0, 1500), (1500, 2000)):
+            some = told.select_runs((np.arange(2000) >= first) & (np.arange(2000) < until))
+            ports.sources.apply(SOURCE, batch((some, True), pool=""), T0 + timedelta(days=9))
+        ports.sources.apply(SOURCE, batch((history(10, first=5000), True), pool=""), T0 + timedelta(days=9))
+        assert "" not in ports.work.pools()
+        assert_same_work(ports.work.work(""), told)
+        assert len(ports.work.work("", since=T0 + minutes(1990)).runs) == 10
+        assert sum(c.tasks for c in ports.sources.claimed(T0)) > len(told)
+        ports.sources.apply(SOURCE, batch((told, True)), T0)
+        assert len(ports.work.work("").runs) == 0, "it has a pool now"
+
     def test_a_run_without_tasks_is_a_run(self, ports: Ports) -> None:
         """It is read again as well."""
         runs = history(2).runs

@@ -54,11 +54,21 @@ def _core(timetable: Any) -> Any:
 
 
 def is_own(dag: Any) -> bool:
-    """Whether the REST API does not say by which rule its timetable goes; of one beside assets, by which that does."""
+    """Whether the REST API does not say by which rule its timetable goes; of one beside assets, by which that does.
+
+    It does not say in which zone a cron is read, if that is not the DAG's.
+    """
     timetable = dag.timetable
     while _is_known(timetable) and hasattr(timetable, "timetable"):
         timetable = timetable.timetable
-    return not _is_known(timetable)
+    return not _is_known(timetable) or bool(_zones(timetable) - {str(getattr(dag, "timezone", "UTC"))})
+
+
+def _zones(timetable: Any) -> set[str]:
+    """In which zones it reads its crons, by name; none if it has none. As a DAG is written, and as it is scheduled."""
+    parts = getattr(timetable, "timetables", None) or getattr(timetable, "_timetables", None) or [timetable]
+    found = (getattr(part, "timezone", None) or getattr(part, "_timezone", None) for part in parts)
+    return {str(zone) for zone in found if zone is not None}
 
 
 def _is_known(timetable: Any) -> bool:

@@ -108,6 +108,49 @@ def room(free, whole=None):
     return pools.Room(free, free if whole is None else whole)
 
 
+def test_turns_of_a_cron_in_another_zone_than_its_dags_are_published():
+    """The REST API tells the cron, and the zone of the DAG."""
+    import pendulum
+    from airflow.timetables.assets import AssetOrTimeSchedule
+    from airflow.timetables.interval import CronDataIntervalTimetable
+    from airflow.timetables.trigger import CronTriggerTimetable, DeltaTriggerTimetable
+
+    try:
+        from airflow.sdk import DAG, Asset
+    except ImportError:
+        from airflow import DAG
+        from airflow.datasets import Dataset as Asset
+
+    def made(dag_id: str, zone: Any, schedule: Any) -> Any:
+        return DAG(dag_id, schedule=schedule, start_date=pendulum.datetime(2025, 1, 1, tz=zone))
+
+    zurich = CronTriggerTimetable("0 6 * * *", timezone="Europe/Zurich")
+    dags = [
+        made("own", "UTC", zurich),
+        made("own_intervals", "UTC", CronDataIntervalTimetable("0 6 * * *", timezone="Europe/Zurich")),
+        made("own_beside_assets", "UTC", AssetOrTimeSchedule(timetable=zurich, assets=[Asset("s3://made")])),
+        made("in_utc", "Europe/Zurich", CronTriggerTimetable("0 6 * * *", timezone="UTC")),
+        made("same", "Europe/Zurich", zurich),
+        made("same_plain", "Europe/Zurich", "0 6 * * *"),
+        made("offset", pendulum.FixedTimezone(3600), "0 6 * * *"),
+        made("no_cron", "Europe/Zurich", DeltaTriggerTimetable(timedelta(days=1))),
+        made("none", "Europe/Zurich", None),
+    ]
+    try:
+        from airflow.sdk import MultipleCronTriggerTimetable
+    except ImportError:
+        pass
+    else:
+        several = MultipleCronTriggerTimetable("0 6 * * *", "0 7 * * *", timezone="Europe/Zurich")
+        dags += [made("own_several", "UTC", several), made("same_several", "Europe/Zurich", several)]
+    wanted = {d.dag_id for d in dags if d.dag_id.startswith(("own", "in_utc"))}
+    assert {d.dag_id for d in dags if timetables.is_own(d)} == wanted
+    found = timetables.collect(dags, pendulum.now("UTC"), timedelta(days=3))
+    assert set(found) == wanted
+    local = [pendulum.parse(t).in_timezone("Europe/Zurich") for t in found["own"]]
+    assert {t.hour for t in local} == {6}
+
+
 @pytest.mark.parametrize(
     ("free", "whole", "running", "wanted"),
     [

@@ -140,7 +140,11 @@ DAGS: Final = ("DAG", "tasks", "hours", "limits", "scheduler", "node", "image", 
 
 
 def _told(found: "WaitReport") -> str:
-    return f"they waited {found.hours:.2f} h together, {found.unknown:.1%} of it nobody knows for what"
+    supposed = found.of_family("scheduler") / found.hours if found.hours > 0 else 0.0
+    return (
+        f"they waited {found.hours:.2f} h together: {found.unknown:.1%} of it nobody knows for what, "
+        f"{supposed:.1%} probably for their scheduler"
+    )
 
 
 def _cause_rows(found: "WaitReport", top: int) -> list[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """From a task's slot to its start: what became of its node meanwhile."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -7,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.demand.waiting.occupancy import NEVER, Floats, Taken, When
+from preprov.demand.waiting.occupancy import Floats, Ints
+from preprov.demand.waiting.past import Past
 from preprov.model.waits import Cause
-from preprov.model.worktable import WorkTable
 
 _STAGES: Final = (Cause.ALLOCATE, Cause.BOOT, Cause.IMAGE, Cause.DATA, Cause.JOIN)
 _SKEW_S: Final = 5.0
@@ -44,74 +45,79 @@ class Warming:
             at += seconds
 
 
-@dataclass(frozen=True, slots=True)
-class NodeWait:
-    """A wait that ended on a node, in seconds.
+@dataclass(frozen=True)
+class NodeWaits:
+    """(N,) waits that ended on a node, each of them in seconds.
 
     Attributes:
-        before_s: until its way to ready began. stages: of that way. busy_s: it was as full as it ever was.
+        came: its node came up for it. before_s: until its way to ready began. stages: of that way.
+        busy_s: its node was as full as it ever was; after_s: it began so long after the last of that.
+        rest_s: neither.
     """
 
-    before_s: float = 0.0
-    stages: Mapping[Cause, float] = field(default_factory=dict)
-    busy_s: float = 0.0
-    rest_s: float = 0.0
+    came: NDArray[np.bool_]
+    before_s: Floats
+    stages: Mapping[Cause, Floats]
+    busy_s: Floats
+    after_s: Floats
+    rest_s: Floats
 
 
 def node_waits(
-    work: WorkTable,
-    node: NDArray[np.object_],
-    key: NDArray[np.object_],
-    since: Floats,
-    until: Floats,
-    warmings: Sequence[Warming],
-) -> Iterator[tuple[int, NodeWait]]:
-    """(row, its wait) for each row that waited at all: (N,) nodes they began on, from their slot to their start."""
-    gap = until - since
+    past: Past, node: NDArray[np.object_], since: Floats, until: Floats, warmings: Sequence[Warming]
+) -> NodeWaits:
+    """(N,) nodes that tasks began on, from their slot to their start."""
+    n, gap = len(node), np.maximum(until - since, 0.0)
+    out = NodeWaits(
+        np.zeros(n, dtype=bool),
+        np.zeros(n),
+        {cause: np.zeros(n) for cause in _STAGES},
+        np.zeros(n),
+        np.full(n, np.inf),
+        gap.copy(),
+    )
     ways: dict[str, list[Warming]] = {}
     for w in sorted(warmings, key=lambda w: w.ready):
         ways.setdefault(w.node, []).append(w)
-    full = _Full(work)
-    for row in np.flatnonzero(gap > 0).tolist():
-        name, a, b = str(node[row]), float(since[row]), float(until[row])
-        way = _way(ways.get(name) or ways.get(name.split(".")[0], []), a, b)
+    waited = np.flatnonzero(gap > 0)
+    for row in waited.tolist() if ways else ():
+        name = str(node[row])
+        way = _way(ways.get(name) or ways.get(name.split(".")[0], []), float(since[row]), float(until[row]))
         if way is not None:
-            yield row, _along(way, a, b)
-            continue
-        busy = float(full.of(name).seconds(since[row : row + 1], until[row : row + 1])[0]) if name else 0.0
-        yield row, NodeWait(busy_s=busy, rest_s=float(gap[row]) - busy)
+            _along(out, row, way, float(since[row]), float(until[row]))
+    _busy(past, out, waited[~out.came[waited]], node, since, until)
+    return out
 
 
 def _way(known: Sequence[Warming], since: float, until: float) -> Warming | None:
     """The last way to ready that ended within the wait."""
-    return next((w for w in reversed(known) if since < w.ready <= until + _SKEW_S), None)
+    last = bisect_right(known, until + _SKEW_S, key=lambda w: w.ready) - 1
+    return known[last] if last >= 0 and known[last].ready > since else None
 
 
-def _along(way: Warming, since: float, until: float) -> NodeWait:
-    stages: dict[Cause, float] = {}
+def _along(out: NodeWaits, row: int, way: Warming, since: float, until: float) -> None:
+    out.came[row] = True
+    explained = out.before_s[row] = max(min(way.began, until) - since, 0.0)
     for stage, a, b in way.parts():
-        overlap = min(b, until) - max(a, since)
-        if overlap > 0:
-            stages[stage] = stages.get(stage, 0.0) + overlap
-    before = max(min(way.began, until) - since, 0.0)
-    return NodeWait(before, stages, 0.0, max(until - since - before - sum(stages.values()), 0.0))
+        overlap = max(min(b, until) - max(a, since), 0.0)
+        out.stages[stage][row] += overlap
+        explained += overlap
+    out.rest_s[row] = max(until - since - explained, 0.0)
 
 
-class _Full:
+def _busy(past: Past, out: NodeWaits, rows: Ints, node: NDArray[np.object_], since: Floats, until: Floats) -> None:
     """When each node had as many tasks as it ever had at once: the only sign of how many it takes."""
-
-    def __init__(self, work: WorkTable) -> None:
-        tasks = work.tasks
-        self._node = tasks["node"].to_numpy(dtype=object)
-        self._since, self._until = tasks["started_at"].to_numpy(), tasks["ended_at"].to_numpy()
-        self._made: dict[str, When] = {"": NEVER}
-        self._rows: dict[str, list[int]] = {}
-        for row, name in enumerate(self._node.tolist()):
-            self._rows.setdefault(name, []).append(row)
-
-    def of(self, name: str) -> When:
-        if name not in self._made:
-            rows = np.array(self._rows.get(name, []), dtype=np.int64)
-            taken = Taken.of(self._since[rows], self._until[rows], np.ones(len(rows)))
-            self._made[name] = taken.over(max(taken.most - 1, 0.0))
-        return self._made[name]
+    rows = rows[np.array([bool(n) for n in node[rows]], dtype=bool)]
+    if not len(rows):
+        return
+    place = {name: i for i, name in enumerate(dict.fromkeys(node[rows].tolist()))}
+    lane = np.array([place[n] for n in node[rows].tolist()], dtype=np.int64)
+    lanes = past.lanes(len(place))
+    lane_of_task = np.array([place.get(n, -1) for n in past.node.tolist()], dtype=np.int64)
+    there = np.flatnonzero(lane_of_task >= 0)
+    taken = lanes.taken(lane_of_task[there], past.started[there], past.ended[there], np.ones(len(there)))
+    full = lanes.over(taken, np.maximum(lanes.most(taken) - 1, 0.0))
+    begin, end = (lanes.on_axis(lane, x[rows]) for x in (since, until))
+    out.busy_s[rows] = np.minimum(full.closed(_SKEW_S).seconds(begin, end), out.rest_s[rows])
+    out.after_s[rows] = full.over_for(end)
+    out.rest_s[rows] -= out.busy_s[rows]

@@ -61,7 +61,13 @@ class _Run:
 
 
 def foresee(
-    seen: WorkTable, schedules: Sequence[Schedule], limits: Sequence[SlotLimit], at: datetime, hours: int
+    seen: WorkTable,
+    schedules: Sequence[Schedule],
+    limits: Sequence[SlotLimit],
+    at: datetime,
+    hours: int,
+    *,
+    shapes: WorkTable | None = None,
 ) -> Mapping[str, Floats]:
     """`waits.limit_key` -> (hours,) seconds that tasks will wait for that limit within each hour from `at` on.
 
@@ -70,9 +76,11 @@ def foresee(
 
     Args:
         seen: work as known at `at`.
+        shapes: a run of each DAG that never ended any, to play it by; nothing of it has begun.
     """
     book = {f.key: f for f in limits}
-    past = _Past.of(seen.with_waits(), book, epoch(at))
+    seen = seen.with_waits()
+    past = _Past.of(WorkTable.concat([seen, shapes or WorkTable.empty()]).with_waits(), book, len(seen.runs))
     night = _Night(book, epoch(at), hours)
     for number in past.open_runs():
         night.add(past, number, max(float(past.due[number]), night.now), live=True)
@@ -113,12 +121,13 @@ class _Past:
     awake: Floats
     asleep: NDArray[np.bool_]
     edges: Mapping[int, Sequence[tuple[int, int]]]
+    real: int
 
     @classmethod
-    def of(cls, work: WorkTable, book: Mapping[str, SlotLimit], now: float) -> "_Past":
+    def of(cls, work: WorkTable, book: Mapping[str, SlotLimit], real: int) -> "_Past":
         """`runtime`, `awake`: as usual of tasks of the same signature, the latter the share of it that needs slots.
 
-        `book`: limits by key.
+        `book`: limits by key. `real`: so many runs are some, those after them merely shapes.
         """
         import pandas as pd
 
@@ -138,10 +147,11 @@ class _Past:
             t["slots"].to_numpy(),
             t["started_at"].to_numpy(),
             t["ended_at"].to_numpy(),
-            np.where(pd.isna(middle), _USUAL_S, middle),
+            np.where(pd.isna(middle), t["hint_s"].fillna(_USUAL_S), middle),
             np.where(pd.isna(awake), 1.0, awake),
             np.isfinite(t["freed_at"].to_numpy()),
             edges,
+            real,
         )
 
     def tasks_of(self, run: int) -> range:
@@ -151,13 +161,13 @@ class _Past:
     def open_runs(self) -> list[int]:
         """Runs with anything left to do."""
         run = np.searchsorted(self.first, np.flatnonzero(np.isnan(self.ended)), side="right") - 1
-        found: list[int] = np.unique(run).tolist()
+        found: list[int] = np.unique(run[run < self.real]).tolist()
         return found
 
     def last_of_dags(self) -> Mapping[str, int]:
-        """DAG -> the last of its runs that is over."""
+        """DAG -> the last of its runs that is over, else its shape."""
         still = set(self.open_runs())
-        order = np.argsort(self.due, kind="stable").tolist()
+        order = [*range(self.real, len(self.due)), *np.argsort(self.due[: self.real], kind="stable").tolist()]
         return {self.dag[r]: r for r in order if r not in still and len(self.tasks_of(r))}
 
 

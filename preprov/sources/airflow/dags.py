@@ -1,6 +1,7 @@
 """The DAGs of an Airflow: which there are, what they look like, when they are due; asked for seldom, remembered."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +12,7 @@ from preprov.model.errors import SourceError
 from preprov.model.time import epoch
 from preprov.model.waits import Cause, SlotLimit
 from preprov.model.work import Schedule
-from preprov.sources.airflow import shapes, timetables
+from preprov.sources.airflow import clocks, shapes, timetables
 from preprov.sources.airflow.assets import Assets
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.airflow.facts import DagFacts, RunFacts, TaskFacts
@@ -46,6 +47,7 @@ class Dags:
         self._listed_at = self._assets_at = float("-inf")
         self._denied: dict[str, str] = {}
         self._denied_told: dict[str, str] = {}
+        self._clocks_told: dict[str, str] = {}
         self._unwritten: dict[str, str | None] = {}
         self._told: tuple[Schedule, ...] | None = None
         self._slots: tuple[SlotLimit, ...] = ()
@@ -63,7 +65,7 @@ class Dags:
     def tell_again(self) -> None:
         """Whatever was told last, nobody may have kept it."""
         self._told, self._limits_told, self._new_shapes = None, None, True
-        self._denied_told = {}
+        self._denied_told, self._clocks_told = {}, {}
         self._unwritten = {PREFIX + d: s.dump() for d, s in self._shapes.items()} | {
             k: v for k, v in self._unwritten.items() if v is None
         }
@@ -150,12 +152,23 @@ class Dags:
         return tuple(out)
 
     def _watch_timetables(self, now: float) -> None:
-        """A timetable that changed, and one that was taken up again after a pause, holds from now on."""
+        """A timetable that changed, and one that was taken up again after a pause, holds from now on.
+
+        In which zone its crons are read is seen anew at each next run.
+        """
+        zones = Counter(z for s in self._shapes.values() if (z := clocks.reads_in(s)))
+        likely = [z for z, _ in sorted(zones.items(), key=lambda z: (-z[1], z[0]))]
         for dag_id, dag in self._listed.items():
             shape = self._shapes.get(dag_id)
-            key = f"{'paused' if dag.paused else ''} {timetables.parse(dag.timetable).key}"
-            if shape is not None and shape.timetable != key:
-                self._keep(replace(shape, timetable=key, since=now if shape.timetable else shape.since))
+            if shape is None:
+                continue
+            table = timetables.parse(dag.timetable)
+            key = f"{'paused' if dag.paused else ''} {table.key}"
+            if shape.timetable != key:
+                shape = replace(shape, timetable=key, since=now if shape.timetable else shape.since)
+            shape = replace(shape, clock=clocks.settled(table.plain_crons, dag.next_run, shape, likely))
+            if shape != self._shapes[dag_id]:
+                self._keep(shape)
 
     def learn(self, now: float, runs: Iterable[RunFacts]) -> None:
         """Ask what DAGs look like, a few of them at each pass: first those that run, then by when they are due."""
@@ -171,7 +184,8 @@ class Dags:
             if shape is not None and before is not None:
                 ran = before.ran if before.code == shape.code else {}
                 kept = {"widths": before.widths, "asleep": before.asleep, "ran": ran}
-                shape = replace(shape, since=before.since, timetable=before.timetable, **kept)  # type: ignore[arg-type]
+                held = {"since": before.since, "timetable": before.timetable, "clock": before.clock}
+                shape = replace(shape, **held, **kept)  # type: ignore[arg-type]
             if shape is not None:
                 self._keep(shape)
                 self._new_shapes = True
@@ -260,7 +274,7 @@ class Dags:
         told, self._told = self._shapes_told(how), found
         slots = self.limits()
         limits, self._limits_told = None if slots == self._limits_told else slots, slots
-        notes = self._refusals()
+        notes = (*self._refusals(), *self._remarks())
         if schedules is None and told is None and limits is None and not self._unwritten and not notes:
             return None
         queues = {d: tuple(sorted({t.queue for t in s.tasks})) or ("",) for d, s in self._shapes.items()}
@@ -273,6 +287,15 @@ class Dags:
         fresh = {k: v for k, v in self._denied.items() if k not in self._denied_told}
         self._denied_told = dict(self._denied)
         return tuple(f"{what} ({hint})" if hint else what for what, hint in fresh.items())
+
+    def _remarks(self) -> tuple[str, ...]:
+        """Of crons that are not read in their DAG's zone, if that is not what was last told."""
+        found = {
+            d: s.clock for d, s in self._shapes.items() if s.clock and d in self._listed and d not in self._exported
+        }
+        fresh = {d: clock for d, clock in found.items() if self._clocks_told.get(d) != clock}
+        self._clocks_told = found
+        return clocks.notes(fresh)
 
     def _schedule(self, dag: DagFacts, now: datetime, how: Telling) -> Schedule:
         exported = [t for t in self._exported.get(dag.dag_id, ()) if epoch(t) > epoch(now) - 86400]

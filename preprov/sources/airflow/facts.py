@@ -153,6 +153,7 @@ class DagFacts:
     Attributes:
         timetable: JSON of API v1's schedule interval, or the summary of API v2.
         next_run: when its next run is made; NaN = none, or not before one of its runs has ended.
+        lag_s: so long before that the time it is about begins: its end date is compared with that.
     """
 
     dag_id: str
@@ -162,6 +163,7 @@ class DagFacts:
     max_active_runs: int | None
     max_active_tasks: int | None
     owner: str
+    lag_s: float = 0.0
 
     @classmethod
     def of(cls, j: Json) -> "DagFacts":
@@ -171,15 +173,17 @@ class DagFacts:
             ValueError: it has no name.
         """
         owners = j.get("owners") or ()
-        after = j.get("next_dagrun_run_after") or j.get("next_dagrun_create_after")
+        after = seconds(j.get("next_dagrun_run_after") or j.get("next_dagrun_create_after"))
+        lag = after - seconds(j.get("next_dagrun_data_interval_start"))
         return cls(
             dag_id=_name(j, "dag_id"),
             paused=bool(j.get("is_paused")),
             timetable=j["timetable_summary"] if "timetable_summary" in j else j.get("schedule_interval"),
-            next_run=seconds(after),
+            next_run=after,
             max_active_runs=_positive(j.get("max_active_runs")),
             max_active_tasks=_positive(j.get("max_active_tasks")),
             owner=clean(owners[0]) if owners else "",
+            lag_s=max(lag, 0.0) if lag == lag else 0.0,
         )
 
 

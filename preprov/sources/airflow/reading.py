@@ -6,7 +6,7 @@ from typing import Final
 
 from preprov.contracts import Clock, OpenRun, Progress, SeenRuns, SourceState, SyncBatch
 from preprov.model.time import epoch, from_epoch
-from preprov.sources.airflow import timetables
+from preprov.sources.airflow import clocks
 from preprov.sources.airflow.client import AirflowClient
 from preprov.sources.airflow.cursor import OVERLAP_S, Cursor
 from preprov.sources.airflow.dags import Dags
@@ -175,7 +175,7 @@ class Reading:
             shape=shape,
             paused=dag is not None and dag.paused,
             cron=self._dags.cron(run.dag_id),
-            zone=timetables.known_zone(shape.zone) if shape else "UTC",
+            zone=clocks.reads_in(shape) or "UTC",
             tenant=self._dags.tenant(run.dag_id),
             submit=self._submits.get(run_name(run), NAN),
             keeping=self._dags.keeping,

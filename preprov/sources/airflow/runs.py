@@ -14,6 +14,7 @@ from preprov.model.signature import Signature
 from preprov.model.waits import Cause, limit_key
 from preprov.model.work import Trigger
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WAIT_COLUMNS, WorkTable
+from preprov.sources.airflow.clocks import reads_in
 from preprov.sources.airflow.facts import RunFacts, TaskFacts
 from preprov.sources.airflow.shapes import DagShape, TaskShape, edges
 from preprov.sources.instants import NAN
@@ -100,8 +101,9 @@ def table(seen: Sequence[Seen], how: Telling) -> SeenRuns:
         submit = _submit(one, how)
         rows = _instances(one)
         first = len(tasks)
+        let_in = _let_in(one)
         for t in rows:
-            tasks.append({"run": number, **_task(one, t, submit, how)})
+            tasks.append({"run": number, **_task(one, t, submit, let_in.get(t.task_id, NAN), how)})
             queues.append(t.queue)
         for p, c in _edges(one, rows):
             parents.append(first + p)
@@ -172,15 +174,31 @@ def _planned(shape: DagShape, t: TaskShape) -> TaskFacts:
     times = (NAN, NAN, NAN, NAN)
     asks = (NAN, NAN, NAN)
     return TaskFacts(
-        t.task_id, -1, "none", *times, 0, "", 1, t.queue, t.weight, t.operator, *asks, looks=shape.looks(t)
+        t.task_id, -1, "none", *times, 0, t.pool, t.slots, t.queue, t.weight, t.operator, *asks, looks=shape.looks(t)
     )
 
 
-def _task(one: Seen, t: TaskFacts, submit: float, how: Telling) -> dict[str, Any]:
+def _let_in(one: Seen) -> dict[str, float]:
+    """Task without parents -> when it could start at the earliest: as its run was let in."""
+    if one.shape is None:
+        return {}
+    follow = {c for t in one.shape.tasks for c in t.children}
+    return {t.task_id: one.run.started for t in one.shape.tasks if t.task_id not in follow}
+
+
+def _ready_at(t: TaskFacts, submit: float, let_in: float, how: Telling) -> float:
+    """When its scheduler saw that it could start; API v1 does not say, so that of a first try its run has to."""
+    if t.state in ("none", "up_for_retry"):
+        return NAN
+    told = (t.scheduled, let_in, t.queued) if t.scheduled != t.scheduled and t.tries <= 1 else (t.scheduled, t.queued)
+    ready = min((x for x in told if x == x), default=NAN) + how.shift_s
+    return max(ready, submit) if ready == ready else NAN
+
+
+def _task(one: Seen, t: TaskFacts, submit: float, let_in: float, how: Telling) -> dict[str, Any]:
     started, ended, runtime = _times(one, t, submit, how)
     cpu, memory, gpu = (0.0, 0.0, 0.0) if _takes_nothing(one, t) else (t.cpu, t.memory, t.gpu)
     width = one.shape.widths.get(t.task_id, 1) if one.shape and t.map_index < 0 and t.state in _WAITING else 1
-    ready = min((x for x in (t.scheduled, t.queued) if x == x), default=NAN) + how.shift_s
     return {
         "task_id": t.name,
         "signature": _signature(one, t, how.source),
@@ -192,7 +210,7 @@ def _task(one: Seen, t: TaskFacts, submit: float, how: Telling) -> dict[str, Any
         "gpu": 0.0 if gpu != gpu else gpu,
         "gang": False,
         "hint_s": NAN,
-        "ready_at": max(ready, submit) if ready == ready and t.state not in ("none", "up_for_retry") else NAN,
+        "ready_at": _ready_at(t, submit, let_in, how),
         "started_at": started,
         "ended_at": ended,
         "runtime_s": runtime,
@@ -276,7 +294,7 @@ def _takes_nothing(one: Seen, t: TaskFacts) -> bool:
 def shape_of(shape: DagShape, how: Telling, tenant: str, cron: str) -> Seen:
     """A run of a DAG that never ran, to foresee its first one by."""
     run = RunFacts(shape.dag_id, "as declared", "scheduled", "queued", how.now, NAN, NAN, NAN, NAN, shape.version)
-    return Seen(run, (), shape, False, cron, shape.zone, tenant, how.now)
+    return Seen(run, (), shape, False, cron, reads_in(shape) or "UTC", tenant, how.now)
 
 
 # --------------------------------------------------------------------------- edges

@@ -20,6 +20,7 @@ class TaskShape:
 
     Attributes:
         children: ids of tasks that follow it. rule: its trigger rule. mapped: how many instances is decided by a run.
+        pool, slots: Airflow pool, and how many of its slots; "" = not told.
     """
 
     task_id: str
@@ -29,6 +30,8 @@ class TaskShape:
     operator: str
     mapped: bool
     weight: int
+    pool: str = ""
+    slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class DagShape:
         code: version of its code as task instances name it, "" = not told.
         ran: task -> digest of what it ran when it last did (`TaskFacts.looks`).
         waits_for: JSON of the condition of assets on which it begins, "" = not told.
+        clock: zone its crons are read in, where its next run betrays another than `zone` (`clocks`); "" = none does.
     """
 
     dag_id: str
@@ -60,6 +64,7 @@ class DagShape:
     code: str = ""
     ran: Mapping[str, str] = field(default_factory=dict)
     waits_for: str = ""
+    clock: str = ""
 
     def looks(self, task: TaskShape) -> str:
         """Digest of what a task that has not begun is going to run: what it last ran, else what is declared of it."""
@@ -70,9 +75,11 @@ class DagShape:
     def dump(self) -> str:
         """As text."""
         tasks = [
-            [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight] for t in self.tasks
+            [t.task_id, list(t.children), t.rule, t.queue, t.operator, int(t.mapped), t.weight, t.pool, t.slots]
+            for t in self.tasks
         ]
-        head = [self.version, self.read_at, self.zone, self.ends, self.since, self.timetable, self.code, self.waits_for]
+        times = [self.read_at, self.zone, self.ends, self.since, self.timetable]
+        head = [self.version, *times, self.code, self.waits_for, self.clock]
         seen = [dict(self.widths), sorted(self.asleep), dict(self.ran)]
         return json.dumps([head, tasks, *seen], separators=(",", ":"), ensure_ascii=False)
 
@@ -83,11 +90,13 @@ class DagShape:
             head, tasks, widths, asleep, ran = json.loads(text)
             version, read_at, zone, ends, since, timetable, code, *more = head
             shapes = tuple(
-                TaskShape(task_id, tuple(children), rule, queue, operator, bool(mapped), int(weight))
-                for task_id, children, rule, queue, operator, mapped, weight in tasks
+                TaskShape(task_id, tuple(children), rule, queue, operator, bool(mapped), int(weight), *place)
+                for task_id, children, rule, queue, operator, mapped, weight, *place in tasks
             )
         except (ValueError, TypeError):
             return None
+        if any(not t.pool for t in shapes):
+            version = ""  # of an earlier preprov: it is asked for again within a day
         seen = (widths, frozenset(asleep), code, ran, *more)
         return cls(dag_id, version, read_at, zone, shapes, ends, since, timetable, *seen)
 
@@ -127,6 +136,8 @@ def _task(t: Mapping[str, Any]) -> TaskShape:
         operator=clean(t.get("operator_name") or kind.get("class_name")),
         mapped=bool(t.get("is_mapped")),
         weight=int(t.get("priority_weight") or 0),
+        pool=clean(t.get("pool")),
+        slots=int(t.get("pool_slots") or 1),
     )
 
 

@@ -1,15 +1,16 @@
 """Timetables as the API tells them, into schedules: it names one next run, and the horizon has many."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from itertools import count, islice, takewhile
 from typing import Any, Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from preprov.model.time import from_epoch
 from preprov.model.work import Schedule
+from preprov.sources.airflow.clocks import reads_in
 from preprov.sources.airflow.facts import DagFacts
 from preprov.sources.airflow.shapes import DagShape
 
@@ -17,7 +18,15 @@ AHEAD: Final = timedelta(days=15)
 """How far turns are worked out one by one."""
 _MOST_TURNS: Final = 2_000
 _UNITS: Final = frozenset({"years", "months", "weeks", "days", "hours", "minutes", "seconds"})
-_ALIASES: Final = frozenset({"@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"})
+_ALIASES: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 _NO_RULE: Final = frozenset({"@once", "@continuous"})
 """These may name a next run, and no other follows from a rule."""
 _QUARTERLY: Final = "0 0 1 */3 *"
@@ -36,6 +45,11 @@ class Timetable:
     crons: tuple[str, ...] = ()
     every_s: float | None = None
     steps: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def plain_crons(self) -> tuple[str, ...]:
+        """Its crons, five fields each."""
+        return tuple(_ALIASES.get(c, c) for c in self.crons)
 
     @property
     def key(self) -> str:
@@ -94,12 +108,6 @@ def _cron(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=256)
-def known_zone(name: str) -> str:
-    """An IANA zone as Airflow names it; UTC where it names none that exists."""
-    return name if name in available_timezones() else "UTC"
-
-
 def schedule(
     dag: DagFacts, shape: DagShape | None, exported: Sequence[datetime], now: datetime, tenant: str, shift_s: float
 ) -> Schedule:
@@ -109,29 +117,24 @@ def schedule(
         shape: None = its zone is not known yet; then only the next run is.
         exported: turns that its own Airflow worked out and published (see the provider).
         now: ours.
+        shift_s: added to Airflow's times, to have ours.
     """
-    zone = known_zone(shape.zone) if shape else "UTC"
-    table = parse(dag.timetable)
-    ended = shape is not None and shape.ends == shape.ends and from_epoch(shape.ends) < now
-    cron, every, anchor, turns = "", None, None, tuple(exported)
-    next_run = None if dag.next_run != dag.next_run else from_epoch(dag.next_run)
-    if ended:
-        turns = ()
-    elif exported:
-        pass
-    elif shape is not None and len(table.crons) == 1:
-        cron = table.crons[0]
-    elif shape is not None and table.crons:
-        turns = _several(table.crons, zone, now)
-    elif table.every_s and next_run:
-        every, anchor = table.every_s, _anchor(next_run, table.every_s)
-    elif next_run:
-        turns = _stepping(next_run, table.steps, now)
+    table, zone = parse(dag.timetable), reads_in(shape)
+    cron, every, anchor = "", None, None
+    turns = tuple(exported)
+    if not exported:
+        rule = _Rule(table, zone, _next_run(dag), _last(dag, shape), now - timedelta(seconds=shift_s))
+        if rule.bounded:
+            turns = rule.turns()
+        elif len(table.crons) == 1 and zone:
+            cron = table.crons[0]
+        else:
+            every, anchor = table.every_s, _anchor(rule.next_run, table.every_s)
     return Schedule(
         dag_id=dag.dag_id,
         pool="",
         cron=cron,
-        zone=zone,
+        zone=zone or "UTC",
         tenant=tenant,
         since=None if shape is None or shape.since != shape.since else from_epoch(shape.since),
         paused=dag.paused,
@@ -142,23 +145,89 @@ def schedule(
     )
 
 
-def _anchor(turn: datetime, every_s: float) -> datetime:
+def _next_run(dag: DagFacts) -> datetime | None:
+    return None if dag.next_run != dag.next_run else from_epoch(dag.next_run)
+
+
+def _last(dag: DagFacts, shape: DagShape | None) -> datetime | None:
+    """No run is made after this instant; None = they go on."""
+    return None if shape is None or shape.ends != shape.ends else from_epoch(shape.ends + dag.lag_s)
+
+
+def _anchor(turn: datetime | None, every_s: float | None) -> datetime | None:
     """The same instant for all turns of a series."""
-    return from_epoch(turn.timestamp() % every_s)
+    return from_epoch(turn.timestamp() % every_s) if turn and every_s else None
 
 
-def _several(crons: Sequence[str], zone: str, now: datetime) -> tuple[datetime, ...]:
-    """All turns of several crons from the beginning of the day on, so that the list changes once a day."""
+@dataclass(frozen=True)
+class _Rule:
+    """A timetable with what Airflow says beside it; all by its clock.
+
+    Attributes:
+        zone: "" = none that is known. next_run: None = none, or nobody knows yet. last: no run after this.
+    """
+
+    table: Timetable
+    zone: str
+    next_run: datetime | None
+    last: datetime | None
+    now: datetime
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its turns have to be named one by one: they begin late, end soon, or follow from no one rule."""
+        one = (len(self.table.crons) == 1 and self.zone) or (self.table.every_s and self.next_run)
+        return not one or self._ends_soon or self._first is not None
+
+    def turns(self) -> tuple[datetime, ...]:
+        """From the beginning of the day on, so that the list changes once a day; none before the next run."""
+        day = self.now.astimezone(ZoneInfo(self.zone or "UTC")).replace(hour=0, minute=0, second=0, microsecond=0)
+        first = self._first or day
+        found = [t for t in self._some(day, max(first, day)) if t >= first and (self.last is None or t <= self.last)]
+        return tuple(sorted(set(found)))[:_MOST_TURNS]
+
+    @property
+    def _ends_soon(self) -> bool:
+        return self.last is not None and self.last < self.now + AHEAD
+
+    @property
+    def _first(self) -> datetime | None:
+        """The next run, where its rule has turns between now and then that will not be."""
+        if self.next_run is None or self.next_run <= self.now or (self.last and self.last < self.now):
+            return None
+        if self.table.every_s:
+            return self.next_run if self.next_run - self.now > timedelta(seconds=self.table.every_s) else None
+        between = (t for c in self._crons for t in islice(_walk(c, self.now, self.next_run, self.zone), 1))
+        return self.next_run if any(t < self.next_run for t in between) else None
+
+    @property
+    def _crons(self) -> tuple[str, ...]:
+        return self.table.plain_crons if self.zone else ()
+
+    def _some(self, day: datetime, first: datetime) -> Iterator[datetime]:
+        """Turns from `first` on, those of the rule and the next run itself."""
+        until = day + AHEAD
+        if self._first:
+            yield self._first
+        if self._crons:
+            for cron in self._crons:
+                yield from islice(_walk(cron, first - timedelta(seconds=1), until, self.zone), _MOST_TURNS)
+        elif self.table.every_s and self.next_run:
+            step = timedelta(seconds=self.table.every_s)
+            evenly = (self.next_run + k * step for k in count(-((self.next_run - first) // step)))
+            yield from islice(takewhile(lambda t: t <= until, evenly), _MOST_TURNS)
+        elif self.next_run and (self.last is None or self.last >= self.now):
+            yield from _stepping(self.next_run, self.table.steps, self.now)
+
+
+def _walk(cron: str, after: datetime, until: datetime, zone: str) -> Iterator[datetime]:
+    """Turns of a cron (five fields) later than `after`, up to `until`, in UTC."""
     from cronsim import CronSim
 
-    local = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0)
-    found: set[datetime] = set()
-    for cron in crons:
-        for turn in CronSim(cron, local - timedelta(seconds=1)):
-            if turn > local + AHEAD or len(found) >= _MOST_TURNS:
-                break
-            found.add(turn.astimezone(UTC))
-    return tuple(sorted(found))
+    for turn in CronSim(cron, after.astimezone(ZoneInfo(zone))):
+        if turn > until:
+            return
+        yield turn.astimezone(UTC)
 
 
 def _stepping(first: datetime, steps: Sequence[tuple[str, int]], now: datetime) -> tuple[datetime, ...]:

@@ -261,6 +261,8 @@ def test_waits_are_told_drawn_and_written(preprov, tmp_path):
     assert len(document["tonight"]) == 24
     told = preprov(*words, "--picture", "w.svg", "--report", "w.html")
     assert (told.code, "The next hours" in told.out) == (0, True)
+    assert "nobody knows for what" in told.out
+    assert "probably for their scheduler" in told.out
     assert (tmp_path / "w.svg").read_text().startswith("<?xml")
     page = (tmp_path / "w.html").read_text()
     assert "<svg" in page

@@ -15,7 +15,7 @@ from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.waits import Cause
 from preprov.sources.airflow import AirflowSettings, AirflowSource
-from preprov.sources.airflow.credentials import exchanged
+from preprov.sources.airflow.credentials import basic, exchanged
 from preprov.testing.fake_airflow import FakeAirflow
 from preprov.testing.fake_airflow_world import FakeDag
 from tests.unit.control.world import START, World, make_world
@@ -38,10 +38,10 @@ def airflow(world: World) -> FakeAirflow:
     return made
 
 
-def goes(airflow: FakeAirflow, run: object, task: str, *times: float, host: str = "w1") -> None:
+def goes(airflow: FakeAirflow, run: object, task: str, *times: float, host: str = "w1", ago: float = AGO) -> None:
     """A task is scheduled, queued, running, done, so many seconds after the run was made."""
     for state, at in zip(("scheduled", "queued", "running", "success"), times, strict=True):
-        airflow.set_task(run, task, state, at=AGO + at).hostname = host
+        airflow.set_task(run, task, state, at=ago + at).hostname = host
 
 
 def a_night(airflow: FakeAirflow) -> None:
@@ -53,12 +53,12 @@ def a_night(airflow: FakeAirflow) -> None:
     airflow.end_run(run, at=AGO + 500)
 
 
-def read(world: World, airflow: FakeAirflow, *routes: Route) -> WaitReport:
-    settings = AirflowSettings(
-        "prod", "http://af", exchanged("http://af", "me", lambda: "pw"), requests_per_second=1e6, history_days=2.0
-    )
+def read(world: World, airflow: FakeAirflow, *routes: Route, default: str = "p") -> WaitReport:
+    tokens = exchanged("http://af", "me", lambda: "pw")
+    credential = tokens if airflow.version == "v2" else basic("me", lambda: "pw")
+    settings = AirflowSettings("prod", "http://af", credential, requests_per_second=1e6, history_days=30.0)
     source = AirflowSource(settings, world.clock, transport=airflow.transport())
-    sync(world.ctx, source, Router(routes, default="p"))
+    sync(world.ctx, source, Router(routes, default=default))
     stages = {"allocate": 10.0, "boot": 20.0, "image": 25.0, "data": 4.0, "join": 1.0}
     ready = START - timedelta(seconds=3600 - 61)
     world.ctx.ports.leads.add(
@@ -151,3 +151,123 @@ def test_a_try_that_failed_waited_too_and_held_the_slot_that_others_waited_for(
     assert slots.hours * 3600 == pytest.approx((113 - 12) + (214 - 150))
     assert found.hours * 3600 == pytest.approx(3 + 3 + 105 + 66)
     assert found.unknown == 0
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_tasks_without_parents_wait_for_their_run_and_then_for_a_slot(world: World, version: str) -> None:
+    """The run is let in after 5 s; `a` has the only slot from then on for 400 s, `b` after it."""
+    airflow = FakeAirflow(world.clock, version=version)
+    airflow.pools = {"dwh": 1}
+    slots = {"pool": "dwh"}
+    airflow.add_dag(FakeDag("etl", [("a", (), slots), ("b", (), slots)]))
+    run = airflow.start_run("etl", "r1", at=AGO)
+    airflow.begin_run(run, at=AGO + 5)
+    goes(airflow, run, "a", 5, 6, 6, 406)
+    goes(airflow, run, "b", 5, 407, 407, 450)
+    airflow.end_run(run, at=AGO + 450)
+    found = read(world, airflow)
+    told = {c.cause: c.hours * 3600 for c in found.causes}
+    assert told == {Cause.AIRFLOW_POOL: pytest.approx(400.0), Cause.SCHEDULER: pytest.approx(5 + 1 + 5 + 1 + 1)}
+
+
+SINCE = (timedelta(minutes=30), timedelta(hours=2), timedelta(days=1), timedelta(days=7), timedelta(days=30))
+
+
+def nights_ahead(world: World) -> list[tuple[Bottleneck, ...]]:
+    """What is told of the coming hours, by the period that is asked for."""
+    return [report(world.ctx, ["p"], START - back).tonight for back in SINCE]
+
+
+def rounded(night: tuple[Bottleneck, ...]) -> list[tuple[str, float, float]]:
+    return [(b.words(), round(b.node_hours, 6), round(b.limit_hours, 6)) for b in night]
+
+
+def test_what_the_coming_hours_are_like_does_not_depend_on_the_period_that_is_asked_for(
+    world: World, airflow: FakeAirflow
+) -> None:
+    """On record is one hour of one day, in which tasks waited a minute for a node: it is that much a day."""
+    a_night(airflow)
+    read(world, airflow)
+    first, *others = nights_ahead(world)
+    assert all(rounded(night) == rounded(first) for night in others)
+    assert first[23].node_hours * 3600 == pytest.approx(60.0 - 1.0)
+    assert sum(b.node_hours for b in first) == pytest.approx(first[23].node_hours)
+
+
+def test_a_week_on_record_is_told_by_the_day(world: World, airflow: FakeAirflow) -> None:
+    """Twice within it, and once before, an hour of the day had such a wait."""
+    for days in (0, 3, 20):
+        begin = AGO - days * 86_400
+        run = airflow.start_run("etl", f"r{days}", at=begin)
+        goes(airflow, run, "extract", 1, 2, 62, 162, host=f"node-{days}", ago=begin)
+        goes(airflow, run, "a", 163, 164, 165, 166, ago=begin)
+        goes(airflow, run, "b", 163, 167, 168, 169, ago=begin)
+        airflow.end_run(run, at=begin + 169)
+        up = START - timedelta(seconds=3600 - 61, days=days)
+        world.ctx.ports.leads.add(
+            LeadObservation(up, "p", "sim", "g", "", "m", "", Standby.COLD, 60.0, f"node-{days}", {"boot": 60.0})
+        )
+    read(world, airflow)
+    first, *others = nights_ahead(world)
+    assert all(rounded(night) == rounded(first) for night in others)
+    assert first[23].node_hours * 3600 == pytest.approx(2 * 59.0 / 7, rel=0.02)
+
+
+def test_a_dag_that_last_ran_a_week_ago_is_played_tonight(world: World, airflow: FakeAirflow) -> None:
+    airflow.dags["etl"].timetable = "0 3 * * 1"
+    a_week_ago = AGO - 6.9 * 86_400
+    run = airflow.start_run("etl", "r1", at=a_week_ago)
+    for task, begin, end in (("extract", 1, 100), ("a", 101, 400), ("b", 401, 700)):
+        goes(airflow, run, task, begin, begin, begin, end, ago=a_week_ago)
+    airflow.end_run(run, at=a_week_ago + 700)
+    read(world, airflow)
+    for night in nights_ahead(world):
+        assert night[2].words() == "the bottleneck is Airflow pool dwh (1 slots); nodes will not help"
+
+
+def test_a_dag_that_never_ran_is_played_tonight_by_its_shape(world: World, airflow: FakeAirflow) -> None:
+    slots = {"pool": "dwh", "pool_slots": 1}
+    airflow.add_dag(FakeDag("new", [(t, (), slots) for t in "abc"], timetable="0 5 * * *"))
+    read(world, airflow)
+    for night in nights_ahead(world):
+        assert night[4].words() == "the bottleneck is Airflow pool dwh (1 slots); nodes will not help"
+        assert night[4].limit_hours * 3600 == pytest.approx(60 + 120), "at a minute each, as nothing else is known"
+
+
+def test_a_run_that_has_been_open_for_days_holds_its_slot(world: World, airflow: FakeAirflow) -> None:
+    airflow.add_dag(FakeDag("long", [("a", (), {"pool": "dwh"})]))
+    run = airflow.start_run("long", "r1", at=AGO - 4 * 86_400)
+    for state in ("scheduled", "queued", "running"):
+        airflow.set_task(run, "a", state, at=AGO - 4 * 86_400)
+    waits = airflow.start_run("long", "r2", at=AGO)
+    airflow.begin_run(waits, at=AGO)
+    airflow.set_task(waits, "a", "scheduled", at=AGO)
+    read(world, airflow)
+    airflow.set_task(run, "a", "success", at=AGO + 3000)
+    airflow.end_run(run, at=AGO + 3000)
+    for state, at in (("queued", 3001), ("running", 3002)):
+        airflow.set_task(waits, "a", state, at=AGO + at)
+    found = read(world, airflow)
+    (pool,) = [c for c in found.causes if c.cause is Cause.AIRFLOW_POOL]
+    assert pool.hours * 3600 == pytest.approx(3000)
+
+
+def test_slots_that_work_without_a_pool_holds_are_seen_now_and_tonight(world: World, airflow: FakeAirflow) -> None:
+    """What no route takes has the only slot for 300 s, and will have it again when `etl` wants it."""
+    airflow.add_dag(FakeDag("foreign", [("a", (), {"pool": "dwh"})], timetable="0 3 * * *"))
+    foreign = airflow.start_run("foreign", "r1", at=AGO)
+    goes(airflow, foreign, "a", 0, 1, 1, 1000)
+    airflow.end_run(foreign, at=AGO + 1000)
+    run = airflow.start_run("etl", "r1", at=AGO + 690)
+    goes(airflow, run, "extract", 691, 691, 692, 700)
+    goes(airflow, run, "a", 700, 1001, 1001, 1031)
+    goes(airflow, run, "b", 700, 1031, 1032, 1062)
+    airflow.end_run(run, at=AGO + 1062)
+    found = read(world, airflow, Route("p", dag="etl"), default="")
+    assert found.tasks == 3
+    assert {d.dag_id for d in found.dags} == {"etl"}
+    told = {c.cause: c.hours * 3600 for c in found.causes}
+    assert told[Cause.AIRFLOW_POOL] == pytest.approx(300 + 330)
+    assert Cause.UNKNOWN not in told
+    assert found.tonight[2].words() == "the bottleneck is Airflow pool dwh (1 slots); nodes will not help"
+    assert found.tonight[2].limit_hours * 3600 > 900

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.demand.schedules import turns
+from preprov.sources.airflow.clocks import settled
 from preprov.sources.airflow.facts import DagFacts, requests
 from preprov.sources.airflow.shapes import DagShape, TaskShape
 from preprov.sources.airflow.timetables import parse, schedule
@@ -91,7 +92,7 @@ def dag(timetable, next_run=None, **more):
 
 
 def shape(zone="UTC", **more):
-    return DagShape("d", "1", 0.0, zone, (TaskShape("t", (), "all_success", "", "", False, 1),), **more)
+    return DagShape("d", "1", 0.0, zone, (TaskShape("t", (), "all_success", "", "", False, 1, "dwh", 2),), **more)
 
 
 def all_turns(found, days=3):
@@ -107,8 +108,120 @@ def test_a_cron_is_read_in_the_zone_of_its_dag():
     ]
 
 
-def test_a_zone_that_is_none_is_utc():
-    assert schedule(dag("@daily"), shape("+01:00"), (), NOW, "t", 0.0).zone == "UTC"
+@pytest.mark.parametrize(
+    ("told", "zone"),
+    [
+        ("+01:00", "Etc/GMT-1"),
+        ('FixedTimezone(3600, name="+01:00")', "Etc/GMT-1"),
+        ("UTC-03:00", "Etc/GMT+3"),
+        ('FixedTimezone(19800, name="+05:30")', "Asia/Kolkata"),
+    ],
+)
+def test_a_zone_that_is_a_fixed_offset_is_one_that_is_always_so_far_off(told, zone):
+    found = schedule(dag("@daily"), shape(told), (), NOW, "t", 0.0)
+    assert (found.cron, found.zone) == ("@daily", zone)
+
+
+@pytest.mark.parametrize("told", ["+00:17", "Mars/Base"])
+def test_of_a_zone_that_is_none_only_the_next_run_is_known(told):
+    found = schedule(dag("0 6 * * *", "2025-03-30T05:43:00Z"), shape(told), (), NOW, "t", 0.0)
+    assert [f"{t:%d %H:%M}" for t in all_turns(found, 10)] == ["30 05:43"]
+    assert schedule(dag("0 6 * * *"), shape(told), (), NOW, "t", 0.0).tells_turns is False
+
+
+WINTER = datetime(2025, 1, 10, 20, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("crons", "next_run", "zone", "likely", "clock"),
+    [
+        (("0 6 * * *",), "2025-01-11T05:00:00Z", "UTC", ("Europe/Zurich",), "Europe/Zurich"),
+        (("0 6 * * *",), "2025-01-11T06:00:00Z", "UTC", ("Europe/Zurich",), ""),
+        (("0 6 * * *",), "2025-01-11T05:00:00Z", "Europe/Zurich", (), ""),
+        (("0 6 * * *",), "2025-01-11T06:00:00Z", "Europe/Zurich", (), "UTC"),
+        (("0 6 * * *",), "2025-01-11T11:00:00Z", "UTC", (), "America/New_York"),
+        (("0 1 * * *", "0 6 * * *"), "2025-01-11T05:00:00Z", "UTC", ("Europe/Zurich",), "Europe/Zurich"),
+        (("0 * * * *",), "2025-01-11T05:00:00Z", "UTC", ("Europe/Zurich",), ""),
+        (("0 6 * * *",), "2025-01-11T05:03:00Z", "UTC", ("Europe/Zurich",), "?"),
+        (("0 6 * * *",), "2025-01-11T05:00:07Z", "UTC", ("Europe/Zurich",), "?"),
+        (("30 2 * * *",), "2025-03-30T01:30:00Z", "Europe/Zurich", (), ""),
+        (("0 6 * * *",), None, "UTC", (), ""),
+        ((), "2025-01-11T05:00:00Z", "UTC", (), ""),
+    ],
+)
+def test_the_next_run_betrays_the_zone_of_a_timetable(crons, next_run, zone, likely, clock):
+    assert settled(crons, seconds(next_run), shape(zone), likely) == clock
+
+
+def test_a_zone_that_was_betrayed_is_kept_until_a_next_run_is_no_turn_there():
+    known = shape("UTC", clock="Europe/Zurich")
+    for next_run, clock in [
+        (None, "Europe/Zurich"),
+        ("2025-07-11T04:00:00Z", "Europe/Zurich"),
+        ("2025-07-11T05:00:00Z", "Europe/London"),
+        ("2025-07-11T06:00:00Z", ""),
+    ]:
+        assert settled(("0 6 * * *",), seconds(next_run), known, ("Europe/London",)) == clock
+
+
+def test_a_cron_is_read_in_the_zone_that_its_next_run_betrays():
+    known = shape("UTC", clock="Europe/Zurich")
+    found = schedule(dag("0 6 * * *", "2025-01-11T05:00:00Z"), known, (), WINTER, "t", 0.0)
+    assert (found.cron, found.zone) == ("0 6 * * *", "Europe/Zurich")
+
+
+def turns_after(found, at, days):
+    return [f"{t:%m-%d %H:%M}" for t in turns(replace(found, pool="p"), at, at + timedelta(days=days))]
+
+
+LATE = "2025-01-14T06:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("timetable", "zone", "wanted"),
+    [
+        ("0 6 * * *", "UTC", ["01-14 06:00", "01-15 06:00", "01-16 06:00"]),
+        ("@daily", "Etc/GMT+6", ["01-14 06:00", "01-15 06:00", "01-16 06:00"]),
+        ("0 6 * * *, 0 18 * * *", "UTC", ["01-14 06:00", "01-14 18:00", "01-15 06:00", "01-15 18:00", "01-16 06:00"]),
+        ("1 day, 0:00:00", "UTC", ["01-14 06:00", "01-15 06:00", "01-16 06:00"]),
+    ],
+)
+def test_a_dag_that_begins_later_has_no_turn_before_its_next_run(timetable, zone, wanted):
+    found = schedule(dag(timetable, LATE), shape(zone), (), WINTER, "t", 0.0)
+    assert turns_after(found, WINTER, 6)[: len(wanted)] == wanted
+    begun = schedule(dag(timetable, LATE), shape(zone), (), datetime(2025, 1, 14, 5, tzinfo=UTC), "t", 0.0)
+    assert (begun.cron or begun.every_s or begun.turns) != found.turns, "then it goes by its rule"
+
+
+@pytest.mark.parametrize("timetable", ["0 6 * * *", "0 6 * * *, 0 18 * * *", "12:00:00", "relativedelta(hours=+12)"])
+def test_no_turn_comes_after_the_end_of_its_dag(timetable):
+    ends = seconds("2025-01-12T06:00:00Z")
+    found = schedule(dag(timetable, "2025-01-11T06:00:00Z"), shape(ends=ends), (), WINTER, "t", 0.0)
+    told = turns_after(found, WINTER, 10)
+    assert told[0] == "01-11 06:00"
+    assert told[-1] == "01-12 06:00"
+    later = schedule(
+        dag(timetable, "2025-01-11T06:00:00Z"), shape(ends=ends), (), WINTER + timedelta(hours=1), "t", 0.0
+    )
+    assert later == found, "the list changes once a day"
+
+
+def test_an_interval_that_began_before_the_end_of_its_dag_has_its_run_after_it():
+    told = {"next_dagrun_data_interval_start": "2025-01-10T06:00:00Z"}
+    facts = dag("0 6 * * *", "2025-01-11T06:00:00Z", **told)
+    found = schedule(facts, shape(ends=seconds("2025-01-12T00:00:00Z")), (), WINTER, "t", 0.0)
+    assert turns_after(found, WINTER, 10) == ["01-11 06:00", "01-12 06:00"]
+
+
+@given(st.integers(0, 40 * 24), st.integers(0, 30 * 24), st.sampled_from(["0 6 * * *", "0 */5 * * 1-5", "8:00:00"]))
+def test_all_turns_are_between_the_next_run_and_the_end(begin, length, timetable):
+    first = WINTER.replace(hour=6) + timedelta(hours=8 * begin)
+    ends = (first + timedelta(hours=length)).timestamp()
+    declared = schedule(dag(timetable, first.isoformat()), shape(ends=ends), (), WINTER, "t", 0.0)
+    found = turns(replace(declared, pool="p"), WINTER, WINTER + timedelta(days=15))
+    assert all(t.timestamp() <= ends for t in found)
+    if first > WINTER:
+        assert all(t >= first for t in found)
 
 
 def test_before_the_zone_is_known_only_the_next_run_is():
@@ -117,8 +230,8 @@ def test_before_the_zone_is_known_only_the_next_run_is():
 
 
 def test_even_distances_go_on_from_the_next_run_and_stay_the_same_schedule():
-    one = schedule(dag("6:00:00", "2025-03-30T05:30:00Z"), shape(), (), NOW, "t", 0.0)
-    other = schedule(dag("6:00:00", "2025-03-30T11:30:00Z"), shape(), (), NOW, "t", 0.0)
+    one = schedule(dag("6:00:00", "2025-03-29T23:30:00Z"), shape(), (), NOW, "t", 0.0)
+    other = schedule(dag("6:00:00", "2025-03-30T05:30:00Z"), shape(), (), NOW + timedelta(hours=4), "t", 0.0)
     assert one == other
     assert [(t.hour, t.minute) for t in all_turns(one, 1)] == [(23, 30), (5, 30), (11, 30), (17, 30)]
 
@@ -180,14 +293,13 @@ def test_text_is_fit_to_be_kept(text, longest):
 
 
 def test_a_shape_comes_back_from_the_notebook():
-    known = shape("Europe/Zurich", widths={"m": 4}, asleep=frozenset({"w"}), since=1.5, timetable="x")
+    known = shape("Europe/Zurich", widths={"m": 4}, asleep=frozenset({"w"}), since=1.5, timetable="x", clock="UTC")
     again = DagShape.load("d", known.dump())
     assert again.dump() == known.dump()
-    assert (again.widths, again.asleep, again.zone, again.tasks) == (
-        known.widths,
-        known.asleep,
-        known.zone,
-        known.tasks,
-    )
+    assert [getattr(again, n) for n in ("widths", "asleep", "zone", "tasks", "clock")] == [
+        *(known.widths, known.asleep, known.zone, known.tasks, "UTC")
+    ]
+    before = DagShape.load("d", known.dump().replace(',"dwh",2]', "]").replace(',"UTC"]', "]"))
+    assert (before.version, before.tasks[0].pool, before.clock) == ("", "", ""), "it is asked for again"
     assert DagShape.load("d", "[]") is None
     assert DagShape.load("d", "not json") is None

@@ -111,6 +111,39 @@ def test_a_mapped_task_has_as_many_instances_as_it_had_last_time_until_it_is_exp
     assert by_run["d/r1"]["signature"].nunique() == 3, "instances of a mapped task are one kind of task"
 
 
+def test_a_task_without_parents_could_start_when_its_run_was_let_in(world):
+    """Its pool had a slot for it 300 s later; of the others Airflow 2 tells nothing but that."""
+    world.dag(("root", ("child",), {}), ("child", (), {}), ("again", (), {}), ("early", (), {}))
+    run = world.airflow.start_run("d", "r")
+    world.clock.sleep(60)
+    world.airflow.begin_run(run)
+    world.airflow.set_task(run, "early", "queued", at=T0.timestamp() + 50)  # as of before a clear
+    for task_id in ("root", "again"):
+        world.airflow.set_task(run, task_id, "scheduled")
+    world.clock.sleep(1)
+    world.read()
+    ready = world.tasks()["ready_at"]
+    assert ready["root"] == T0.timestamp() + 60
+    world.clock.sleep(299)
+    for state in ("queued", "running", "up_for_retry"):
+        world.airflow.set_task(run, "again", state)
+    for task_id in ("again", "root"):
+        for state in ("scheduled", "queued", "running")[task_id == "root" :]:
+            world.airflow.set_task(run, task_id, state, at=world.airflow.now() + 40 * (task_id == "again"))
+    world.clock.sleep(100)
+    world.airflow.set_task(run, "root", "success")
+    world.airflow.set_task(run, "child", "scheduled")
+    world.clock.sleep(50)
+    for state in ("queued", "running"):
+        world.airflow.set_task(run, "child", state)
+    world.read()
+    after = (world.tasks()["ready_at"] - T0.timestamp()).round().to_dict()
+    assert (after["root"], after["early"]) == (60, 50)
+    assert after["again@1"] == 60
+    assert after["again"] == 400
+    assert after["child"] == (460 if world.airflow.version == "v2" else 510)
+
+
 def test_a_wide_mapped_pair_has_a_bounded_number_of_edges():
     world = World()
     world.dag(("a", ("b",), {}), ("b", (), {}))
@@ -288,6 +321,41 @@ def test_schedules_come_with_zone_limit_and_next_run(world):
     ]
 
 
+def test_a_cron_with_a_zone_of_its_own_is_read_in_that_and_it_is_said_once(world):
+    """T0 is noon of the first of March in UTC, 13:00 in Zurich."""
+    cron = {"__type": "CronExpression", "value": "0 6 * * *"}
+    at_five, no_turn = T0.timestamp() + 17 * HOUR, T0.timestamp() + 17.1 * HOUR
+    world.dag(("a", (), {}), dag_id="usual", timetable="0 6 * * *", interval=cron, zone="Europe/Zurich")
+    own = world.dag(("a", (), {}), dag_id="own", timetable="0 6 * * *", interval=cron, next_run=at_five)
+    world.dag(("a", (), {}), dag_id="odd", timetable="0 6 * * *", interval=cron, next_run=no_turn)
+    (told,) = [b for b in world.reader.changes(world.ports.sources.state("prod"), world.now()) if b.schedules]
+    assert sorted(n.split(":")[0] for n in told.notes) == ["odd", "own"]
+    assert any("read in Europe/Zurich" in n for n in told.notes)
+    world.read()
+    found = {s.dag_id: s for s in world.ports.work.schedules(POOL)}
+    assert (found["own"].cron, found["own"].zone) == ("0 6 * * *", "Europe/Zurich")
+    assert [t.timestamp() for t in found["odd"].turns] == [no_turn]
+    assert found["odd"].cron == ""
+    world.airflow.start_run("own", "r")
+    own.next_run = None  # none before a run of it has ended
+    world.clock.sleep(61)
+    passing = world.reader.changes(world.ports.sources.state("prod"), world.now())
+    assert not [n for b in passing for n in b.notes]
+    world.reader = world.source()
+    world.read()
+    found = {s.dag_id: s for s in world.ports.work.schedules(POOL)}
+    assert found["own"].zone == "Europe/Zurich", "a new process remembers"
+    assert world.ports.work.work(POOL).runs["zone"].tolist() == ["Europe/Zurich"]
+
+
+def test_a_dag_with_a_zone_that_is_an_offset_has_runs_and_shapes_in_a_zone_there_is(world):
+    world.dag(("a", (), {}), zone='FixedTimezone(3600, name="+01:00")', timetable="0 6 * * *")
+    world.airflow.start_run("d", "r")
+    world.read()
+    assert world.ports.work.work(POOL).runs["zone"].tolist() == ["Etc/GMT-1"]
+    assert world.ports.sources.shapes(POOL, ["d"]).runs["zone"].tolist() == ["Etc/GMT-1"]
+
+
 def test_dags_that_assets_trigger_follow_the_tasks_that_make_these(world):
     both, made, outside = (
         FakeAsset("s3://both", (("load", "a"), ("load2", "a")), ("either", "each")),
@@ -355,6 +423,7 @@ def test_rights_that_are_nice_to_have_are_missed_once_and_in_words(world):
     world.clock.sleep(61)
     assert not notes()
     own.timetable, own.interval = "0 2 * * *", {"__type": "CronExpression", "value": "0 2 * * *"}
+    own.next_run = T0.timestamp() + 14 * HOUR
     world.reader = world.source()
     assert len(notes()) == 2, "who has no timetable of their own misses nothing"
 

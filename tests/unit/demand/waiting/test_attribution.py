@@ -1,5 +1,6 @@
 """Waits are put down to what really caused them, in nights whose every delay is known."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from preprov.demand.waiting.nodes import Warming
 from preprov.demand.waiting.occupancy import Taken
 from preprov.model.waits import Cause, SlotLimit, limit_key
 from preprov.model.worktable import WorkTable
+from tests.unit.demand.waiting import crowds
 from tests.unit.demand.waiting.nights import LIMITS, NOON, SOURCE, STAGES, Night, play
 
 INJECTED = (
@@ -114,7 +116,85 @@ def test_a_worker_is_known_by_the_first_part_of_its_name() -> None:
 
 def test_a_node_that_was_ready_before_explains_nothing() -> None:
     got = parts(only_task(node="n"), Warming("n", NOON - 100, NOON - 10))
-    assert got == {Cause.SCHEDULER: 30, Cause.UNKNOWN: 70}
+    assert got == {Cause.SCHEDULER: 10, Cause.UNKNOWN: 90}
+
+
+def test_what_nothing_explains_is_the_schedulers_for_ten_seconds_of_each_part_and_unknown_beyond() -> None:
+    """Let in after 40 s, its slot after another 30, its start after another 30, of a pool that was never full."""
+    pool = limit_key(Cause.AIRFLOW_POOL, SOURCE, "default_pool")
+    times = {"ready_at": NOON + 40, "slot_at": NOON + 70.0}
+    assert parts(only_task(slot_of=pool, node="n", **times)) == {Cause.SCHEDULER: 30, Cause.UNKNOWN: 70}
+    quick = {"ready_at": NOON + 5, "slot_at": NOON + 9.0, "started_at": NOON + 17, "ended_at": NOON + 117}
+    assert parts(only_task(slot_of=pool, node="n", **quick)) == {Cause.SCHEDULER: 17}
+
+
+def beside(*spans: tuple[float, float, float, float], node: str = "w1", pool: str = "default_pool") -> WorkTable:
+    """Tasks of one run by when each was ready, had its slot, began and ended."""
+    first = play(1, 1).work
+    rows = first.tasks.iloc[[0] * len(spans)].reset_index(drop=True)
+    ready, slot, started, ended = (NOON + np.array(c) for c in zip(*spans, strict=True))
+    told = {"slot_of": limit_key(Cause.AIRFLOW_POOL, SOURCE, pool), "node": node, "runtime_s": ended - started}
+    tasks = rows.assign(ready_at=ready, slot_at=slot, started_at=started, ended_at=ended, **told)
+    none = np.empty(0, dtype=np.int64)
+    return WorkTable(first.runs.iloc[:1].assign(due=NOON, submit=NOON), tasks, none, none)
+
+
+def waits_of(work: WorkTable, *limits: SlotLimit) -> dict[Cause, float]:
+    found = attribute(work, limits or LIMITS, (), NOON - 1, NOON + 1e6)
+    return {c: pytest.approx(total(found, c), abs=1e-3) for c in CAUSES if total(found, c) > 0}
+
+
+def test_a_worker_that_never_had_two_tasks_is_not_full_because_it_has_one() -> None:
+    """The second waits beside it for 60 s, and begins long before it ends; so did it another night, and another."""
+    nights = [(n * 1e4, n * 1e4, n * 1e4, n * 1e4 + 300) for n in range(4)]
+    others = [(a + 330, a + 330, a + 400, a + 500) for a, *_ in nights]
+    causes = waits_of(beside(*nights, *others))
+    assert Cause.WORKERS not in causes
+    waited = sum(b - a for a, _, b, _ in (*nights, *others))
+    let_in = sum(a for a, *_ in (*nights, *others))
+    assert causes[Cause.UNKNOWN] == waited - 4 * 10 + let_in - 7 * 10
+
+
+def test_a_worker_is_full_where_tasks_that_wait_begin_as_another_ends() -> None:
+    line = [(0.0, 0.0, n * 100.0 + 1, n * 100.0 + 100) for n in range(6)]
+    assert waits_of(beside(*line)) == {Cause.WORKERS: 100 + 200 + 300 + 400 + 500, Cause.SCHEDULER: 6}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_that_began_as_another_ended_prove_nothing(count: int) -> None:
+    line = [(0.0, 0.0, n * 100.0 + 1, n * 100.0 + 100) for n in range(count + 1)]
+    assert Cause.WORKERS not in waits_of(beside(*line))
+
+
+def test_all_slots_of_an_orchestrator_are_taken_only_where_its_tasks_go_on_as_others_end() -> None:
+    """Two at once on nodes of their own, though its pool has 64 slots: the third of four waits for any of them."""
+    pairs = [(n * 100.0, n * 100.0, n * 100.0, n * 100.0 + 99) for n in (0, 0, 1, 1, 2, 2, 3, 3)]
+    capped = [(max(a - 90, 0.0), *rest) for a, *rest in pairs]
+    assert waits_of(beside(*capped, node=""))[Cause.WORKERS] == 6 * 89
+    alone = [(a, a + 60, a + 60, a + 99) for a, *_ in pairs[::2]]
+    assert Cause.WORKERS not in waits_of(beside(*pairs[::2], *alone, node=""))
+
+
+def test_moments_in_which_a_slot_is_free_between_two_that_have_it_are_the_schedulers() -> None:
+    """One slot, that three have one after the other, three seconds apart each; the fourth waits for all of them."""
+    line = [(0.0, n * 60.0 + 3 * n, n * 60.0 + 3 * n, (n + 1) * 60.0 + 3 * n) for n in range(4)]
+    one = SlotLimit(Cause.AIRFLOW_POOL, "one", 1, source=SOURCE)
+    causes = waits_of(beside(*line, pool="one"), one)
+    assert causes == {Cause.AIRFLOW_POOL: 60 + 120 + 180, Cause.SCHEDULER: 3 + 6 + 9}
+    slow = [(0.0, n * 90.0, n * 90.0, n * 90.0 + 60) for n in range(4)]
+    causes = waits_of(beside(*slow, pool="one"), one)
+    assert causes == {Cause.AIRFLOW_POOL: 360, Cause.SCHEDULER: 3 * 10, Cause.UNKNOWN: 30 + 60 + 90 - 3 * 10}
+
+
+def test_a_day_of_sixty_thousand_tasks_is_taken_apart_in_moments() -> None:
+    """Anything that looks at all tasks for each that waited takes a minute."""
+    work = crowds.crowd(60_000, 1.0)
+    limits, warmings = crowds.limits(), crowds.warmings(work)
+    began = time.perf_counter()
+    found = attribute(work, limits, warmings, crowds.BEGIN, crowds.BEGIN + 1e6)
+    assert time.perf_counter() - began < 10.0
+    assert len(found.task) == len(work)
+    np.testing.assert_allclose(found.seconds.sum(axis=1), found.started - found.could, atol=1e-3)
 
 
 def test_what_came_before_a_second_attempt_is_not_waiting() -> None:
