@@ -177,7 +177,8 @@ def for_nodes(ctx: Context, pool: str, since: datetime, until: datetime) -> Mapp
     Returns:
         (run, task) -> (seconds, instances).
     """
-    work, pool_of = _gathered(ctx, {pool}, since - _MARGIN, until)
+    past = gathered(ctx, {pool}, since - _MARGIN, until)
+    work, pool_of = past.work, past.pool_of
     limits, served = _limits(ctx)
     warmings = _warmings(ctx, since - _MARGIN)
     found = _for_nodes(attribute(work, (*limits, *served), warmings, epoch(since), epoch(until)), served)

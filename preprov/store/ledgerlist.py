@@ -13,9 +13,9 @@ from preprov.store.ledgercodec import TABLE, reservation
 _C: Final = TABLE.c
 _E: Final = TABLE.alias("e")
 # As text: databases use a partial index only where they see that its condition holds.
-_LIVE: Final = literal_column("'soft'"), literal_column("'committed'")
-_FINAL: Final = literal_column("'released'"), literal_column("'expired'")
-_TASK: Final = literal_column("'task'")
+_LIVE: Final[tuple[ColumnElement[str], ...]] = literal_column("'soft'"), literal_column("'committed'")
+_FINAL: Final[tuple[ColumnElement[str], ...]] = literal_column("'released'"), literal_column("'expired'")
+_TASK: Final[ColumnElement[str]] = literal_column("'task'")
 
 
 def page(
