@@ -250,6 +250,8 @@ def test_what_is_put_off_stands_and_is_given_when_there_is_room(tmp_path: Path) 
         run = s.submit("etl", seconds=3000)
         s.run(120, lambda: run.run_id in s.claims() and bool(s.limits(run)))
         stranger = s.fake.work("stranger", cpu="2500m", memory="1Gi")
+        # What is on a node because the node is there, is no work that is counted.
+        stranger["metadata"]["ownerReferences"] = [{"kind": "DaemonSet", "name": "stranger", "uid": "u"}]
         assert stranger["status"]["phase"] == "Running"
         s.run(120)
         (row,) = s.rows(run, "skipped")
