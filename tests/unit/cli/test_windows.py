@@ -41,7 +41,7 @@ def test_a_window_may_have_a_first_and_a_last_day(preprov):
     preprov("init")
     more = ("--tz", "Europe/Berlin", "--since", "2026-07-01T00:00", "--until", "2026-08-01T00:00")
     made = valid(preprov(*WINDOW, "add", *EOD, *more, "-o", "json").json)["window"]
-    assert (made["since"], made["until"]) == ("2026-06-30T22:00:00Z", "2026-07-31T22:00:00Z")
+    assert (made["since"], made["until"]) == ("2026-06-30T22:00:00+00:00", "2026-07-31T22:00:00+00:00")
     assert "since 2026-07-01 00:00 until 2026-08-01 00:00" in " ".join(preprov(*WINDOW, "list").out.split())
     back = preprov(*WINDOW, "add", *EOD, "--since", "2026-07-01", "--until", "2026-06-01")
     assert (back.code, "over before it begins" in back.err) == (2, True)
