@@ -21,8 +21,8 @@ def test_a_booking_is_handed_over_beside_no_users_job(world: SlurmWorld) -> None
     full, idle = sorted(world.provider.launch(request))
     for name in (full, idle):
         world.wait(name, Phase.READY)
-    words = ("--parsable", "--partition=batch", f"--nodelist={full}", "-n1", "-c2", "--mem=100M", "--wrap=sleep 600")
-    world.cluster.run("sbatch", *words)
+    asks = ("--partition=batch", f"--nodelist={full}", "-n1", "-c2", "--mem=100M", "--output=/dev/null", "--chdir=/")
+    world.cluster.run("sbatch", "--parsable", *asks, "--wrap=sleep 600")
 
     def held(name: str) -> Resources:
         return sum_of(f.amount for f in world.node(name).foreign or ())
