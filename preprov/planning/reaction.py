@@ -158,10 +158,10 @@ class _Reacting:
     def __init__(self, inputs: ReactionInputs) -> None:
         self.i = inputs
         pool = inputs.pool
-        self.ranked = _reference(inputs)
+        self.ranked = _ranked(inputs)
         self.reference = self.ranked[0][1]
         self.usd = inputs.prices.usd_per_hour(self.reference, inputs.now)
-        self.level = service_level(pool, self.usd, self.reference.allocatable.cpu, inputs.late_usd)
+        self.level = _level_for(inputs, self.reference)
         # Who does not mind waiting need not pay for being early.
         self.in_time = min(max(self.level, 0.5), 0.95)
         self.kinds = Kinds(pool, inputs.now, inputs.leads, inputs.prices, self.ranked, self.in_time)
@@ -402,12 +402,14 @@ def _hold_s(back: Return) -> float:
 
 def level_of(inputs: ReactionInputs) -> float:
     """The service level that a reaction goes by: of what would be launched."""
-    _, offering = _reference(inputs)[0]
-    usd = inputs.prices.usd_per_hour(offering, inputs.now)
-    return service_level(inputs.pool, usd, offering.allocatable.cpu, inputs.late_usd)
+    return _level_for(inputs, _ranked(inputs)[0][1])
 
 
-def _reference(i: ReactionInputs) -> list[tuple[Group, Offering]]:
+def _level_for(i: ReactionInputs, offering: Offering) -> float:
+    return service_level(i.pool, i.prices.usd_per_hour(offering, i.now), offering.allocatable.cpu, i.late_usd)
+
+
+def _ranked(i: ReactionInputs) -> list[tuple[Group, Offering]]:
     """What is launched: the cheapest per core of what can be had first; as configured where no price is known."""
     every = [(g, o) for g in i.pool.groups for o in g.offerings]
     good = [(g, o) for g, o in every if i.leads.available(g.name, o)] or every
