@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from preprov.kube.labels import CLAIMANT
 from preprov.model.errors import PoolError
 from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
 from preprov.model.resources import Resources
@@ -72,7 +73,7 @@ class KubernetesWorld:
         raise AssertionError(f"waited in vain for {what}")
 
     def occupy(self, node: Node) -> str:
-        """Somebody's pod comes to the node whose room the unit holds; preprov passed over the pool before."""
+        """A task's pod comes to the node whose room the unit holds; preprov passed over the pool before."""
         self.provider.tend(self.pool, [node.node_id])
         name = f"etl-{next(self._numbers)}"
         pod = self.fake.work(name, nodeSelector={"kubernetes.io/hostname": node.address})
@@ -80,6 +81,7 @@ class KubernetesWorld:
             del self.fake.objects["pods"][pod["metadata"]["uid"]]
             raise PoolError("nothing is placed there", where=node.node_id)
         self._works[node.node_id] = pod
+        pod["metadata"].setdefault("annotations", {})[CLAIMANT] = f"work/{name}"
         return f"work/{name}"
 
     def free(self, node: Node) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ ENDED: Final = "ended"
 
 def write_json(path: Path, value: Json, *, durable: bool = True) -> None:
     """Replace the file by the value in one step; if `durable`, it is on the disk before this returns."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{threading.get_native_id()}")
     with part.open("w") as f:
         json.dump(value, f, separators=(",", ":"))
         if durable:

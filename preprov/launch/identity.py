@@ -2,8 +2,10 @@
 
 import base64
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 from preprov.model.notes import CONTROLLER, spread
@@ -55,12 +57,9 @@ def _make(file: Path) -> None:
     text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
     text += certificate.public_bytes(serialization.Encoding.PEM)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-        f.write(text)
-    try:
-        os.link(part, file)  # whoever was first keeps it
-    except FileExistsError:
-        pass
-    finally:
-        part.unlink()
+    # Each caller's own file, threads of one process among them; readable for this user alone.
+    with NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.") as part:
+        part.write(text)
+        part.flush()
+        with suppress(FileExistsError):  # whoever was first keeps it
+            os.link(part.name, file)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -287,7 +288,7 @@ def read_json(path: Path) -> Json | None:
 
 def write_json(path: Path, value: Json) -> None:
     """Replace the file in one step, on disk before this returns."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{threading.get_native_id()}")
     with part.open("w") as f:
         json.dump(value, f, indent=1)
         f.flush()
