@@ -87,5 +87,6 @@ def test_an_end_killed_at_any_point_leaves_nothing(home: Path, seed: int) -> Non
     world.provider.terminate(world.pool, [n.node_id for n in left])
     assert world.provider.observe(world.pool).nodes == ()
     wait_until(lambda: not processes(home))
+    assert world.provider.observe(world.pool).nodes == (), "whoever looks next clears what the last of them left"
     assert world.provider.launch(world.request(3, "token")) == (), "what was ended stays ended"
     assert not list(home.glob("nodes/batch/[!.]*"))
