@@ -33,6 +33,7 @@ def test_past_runs_size_what_waits_and_slurm_has_the_last_word(world: SlurmWorld
     ran = [world.cluster.submit(*COMMON, "--time=60", script=HOLDS) for _ in range(4)]
     world.until(lambda: all(of(world, j).is_over for j in ran), "past runs")
     with open_app(Settings(home=world.home), pools={pool.name: pool}) as app:
+        app.ctx.ports.sources.count_only(["cluster"])  # as where `preprov.toml` names it
         reader = SlurmReader(world.slurm, RequestBudget(100.0, app.ctx.clock))
         source = SlurmSource(SlurmSettings("cluster", history_s=3600.0), reader, app.ctx.clock)
 
