@@ -3,9 +3,8 @@
 PYTHON ?= python3
 WORKERS ?= 2
 # Clouds' providers pass their suite in `make test-integration`, which shows what each of them declares and skips.
-SUITES := $(filter-out %/__pycache__ %/pools %/terraform,$(wildcard tests/contract/*))
-SUITES += $(wildcard tests/contract/pools/test_local.py tests/contract/pools/test_recall.py tests/contract/terraform/test_apply.py)
-TESTS ?= $(wildcard tests/unit) $(SUITES)
+CLOUDS := $(filter-out %/test_local.py %/test_recall.py,$(wildcard tests/contract/pools/test_*.py)) tests/contract/terraform/test_provider.py
+TESTS ?= $(wildcard tests/unit) $(filter-out $(CLOUDS),$(wildcard tests/contract/test_*.py tests/contract/*/test_*.py))
 ARGS ?=
 
 BIN := .venv/bin
