@@ -45,6 +45,10 @@ def _clean_environment() -> None:
 
 _clean_environment()
 
+# Suites that are shipped assert as the tests do: a failure shows what was compared.
+_suites = [f.stem for f in (ROOT / "preprov" / "testing").glob("*_contract.py")]
+pytest.register_assert_rewrite(*(f"preprov.testing.{name}" for name in (*_suites, "pool_tiers", "pool_world")))
+
 # The same examples on every machine and in every run; CI looks at more of them.
 settings.register_profile(
     "dev",

@@ -55,6 +55,7 @@ class Marks:
         pool: whose it is; "" = nobody's yet. token: of the launch that asked for it; "" = Slurm did by itself.
         past: tokens of earlier launches of this name, newest first: they never launch it again.
         asked_at: epoch seconds of the order it is warming by. to: the state it is suspended to; None = as configured.
+        going_at: epoch seconds of the last order to power it down, or of its SuspendProgram's.
         tags: of the launch. failed: its last boot, if that came to nothing.
         others: what somebody else keeps in the field.
     """
@@ -67,6 +68,7 @@ class Marks:
     tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     others: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     failed: Failed | None = None
+    going_at: float | None = None
 
     @classmethod
     def read(cls, extra: str) -> "Marks":
@@ -81,7 +83,7 @@ class Marks:
         others = {k: v for k, v in whole.items() if k != _OURS}
         if not isinstance(raw, dict):
             return cls(others=others)
-        to, asked = raw.get("to"), raw.get("at")
+        to, asked, going = raw.get("to"), raw.get("at"), raw.get("going")
         return cls(
             pool=str(raw.get("pool", "")),
             token=str(raw.get("token", "")),
@@ -91,6 +93,7 @@ class Marks:
             tags={str(k): str(v) for k, v in dict(raw.get("tags", {})).items()},
             others=others,
             failed=Failed.read(raw.get("failed")),
+            going_at=float(going) if isinstance(going, int | float) else None,
         )
 
     def write(self) -> str:
@@ -102,6 +105,8 @@ class Marks:
             raw["at"] = round(self.asked_at, 3)
         if self.to is not None:
             raw["to"] = str(self.to)
+        if self.going_at is not None:
+            raw["going"] = round(self.going_at, 3)
         if self.tags:
             raw["tags"] = dict(self.tags)
         if self.failed is not None:
@@ -115,4 +120,4 @@ class Marks:
 
     def woken(self, pool: str, at: float) -> "Marks":
         """After an order to power up that keeps its token."""
-        return replace(self, pool=pool, asked_at=at, to=None, failed=None)
+        return replace(self, pool=pool, asked_at=at, to=None, failed=None, going_at=None)

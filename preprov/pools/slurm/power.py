@@ -286,7 +286,7 @@ class PowerPrograms:
         marks = next((Marks.read(n.extra) for n in slurm.nodes() if n.name == place.name), place.marks)
         if marks.token != place.marks.token:
             return
-        after = replace(marks, asked_at=None, to=None, failed=failed)
+        after = replace(marks, asked_at=None, to=None, failed=failed, going_at=time.time())
         if to is Standby.COLD and marks.token:
             after = replace(after, token="", tags={}, past=(marks.token, *marks.past)[:8])
         if after != marks:

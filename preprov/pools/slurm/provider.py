@@ -261,7 +261,7 @@ class SlurmProvider:
         slurm = self._connect(group.conf)
         with as_pool_errors(group.where):
             for p in going:
-                marks = replace(p.marks, to=to)
+                marks = replace(p.marks, to=to, going_at=time.time())
                 slurm.update_nodes([p.name], extra=marks.write(), state="power_down_asap", **_weight(group, p))
             # One that has not come yet waits for itself; now that it is drained no job can be given to it.
             names = {p.name for p in going}

@@ -30,6 +30,8 @@ _GIVEN_UP: Final = "ResumeTimeout"
 """How the reason begins that Slurm itself gives a node that did not come in time."""
 _CLEARED_S: Final = 60.0
 """So long after that its ResumeFailProgram has ended the machine, if it ever does."""
+_SUSPENDED_S: Final = 60.0
+"""So long after a node was ordered down its SuspendProgram has come to its machine, if it ever does."""
 _KEPT: Final = {Phase.STOPPED: Standby.STOPPED, Phase.HIBERNATED: Standby.HIBERNATED}
 
 
@@ -73,7 +75,16 @@ class Place:
     def is_leaving(self) -> bool:
         """True if it is on its way out and nothing holds it: no capacity any more."""
         s = self.slurm
-        return s is not None and not s.is_gone and s.is_going and not s.is_used and not self.jobs
+        if s is None or s.is_used or self.jobs:
+            return False
+        return self._is_suspended(s) if s.is_gone else s.is_going
+
+    def _is_suspended(self, s: SlurmNode) -> bool:
+        """True if its SuspendTimeout has run off, and a SuspendProgram that is slower is still at its machine."""
+        if self.machine is None or self.machine.phase in _KEPT or s.is_coming or s.is_down:
+            return False
+        ordered = self.marks.going_at
+        return ordered is not None and time.time() - ordered < _SUSPENDED_S
 
     @property
     def running(self) -> tuple[str, ...] | None:

@@ -1,6 +1,7 @@
 """What Slurm calls to have nodes and to be rid of them: ResumeProgram, SuspendProgram, ResumeFailProgram."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,25 @@ def test_a_node_that_slurm_holds_for_up_is_not_suspended(world: FakeSlurmWorld) 
     (node,) = world.ready()
     assert "left alone" in world.programs.suspend(node.node_id).failed[node.node_id]
     assert len(world.vendor.machines) == 1
+
+
+@pytest.mark.parametrize("verb", ["stop", "terminate"])
+def test_a_suspend_program_slower_than_the_suspend_timeout_brings_no_node_back(
+    world: FakeSlurmWorld, verb: str
+) -> None:
+    (node,) = world.ready()
+    slow = world.slurm.nodes[node.node_id]
+    world.slurm.suspend = None
+    getattr(world.provider, verb)(world.pool, [node.node_id])
+    world.until(lambda: "POWERED_DOWN" in slow.flags, "it to be powered down")
+    assert len(world.vendor.machines) == 1
+    assert [n.phase for n in world.nodes().values()] == ([Phase.DRAINING] if verb == "stop" else [])
+    marks = Marks.read(slow.extra)
+    assert marks.going_at is not None
+    slow.extra = replace(marks, going_at=marks.going_at - 61.0).write()  # so long ago was it ordered
+    assert [n.phase for n in world.nodes().values()] == [Phase.FAILED]
+    assert not world.programs.suspend(node.node_id).failed
+    assert [n.phase for n in world.nodes().values()] == ([Phase.STOPPED] if verb == "stop" else [])
 
 
 def test_whoever_powers_a_name_up_anew_keeps_his_marks(world: FakeSlurmWorld) -> None:
