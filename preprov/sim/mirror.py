@@ -11,7 +11,6 @@ from preprov.contracts import (
     Applied,
     Claimed,
     OpenRun,
-    PoolRuns,
     RoutedBatch,
     SourceState,
     SourceStatus,
@@ -21,7 +20,8 @@ from preprov.model.errors import StoreError
 from preprov.model.time import epoch
 from preprov.model.waits import SlotLimit
 from preprov.model.work import Schedule
-from preprov.model.worktable import WorkTable
+from preprov.model.worktable import Array, WorkTable
+from preprov.sim.heldruns import HeldRuns
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Source:
     error: str = ""
     pools: set[str] = field(default_factory=set)
     notebook: dict[str, str] = field(default_factory=dict)
-    runs: dict[tuple[str, str], PoolRuns] = field(default_factory=dict)  # (run id, pool) -> that run alone
+    runs: HeldRuns = field(default_factory=HeldRuns)
     schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
     shapes: Mapping[str, WorkTable] = field(default_factory=dict)
     limits: tuple[SlotLimit, ...] = ()
@@ -59,18 +59,19 @@ class MemorySourceStore:
     def state(self, source: str) -> SourceState:
         """What is known of a source."""
         held = self._sources.get(source, _Source())
-        open_ = {
-            OpenRun(run_id, part.runs.work.runs["dag_id"][0], float(part.runs.work.runs["submit"][0]))
-            for (run_id, _), part in held.runs.items()
-            if not part.runs.over[0]
-        }
+        open_ = set()
+        for part in held.runs.parts.values():
+            runs = part.runs.work.runs[~part.runs.over.astype(bool)]
+            open_ |= {
+                OpenRun(*run) for run in zip(runs["run_id"], runs["dag_id"], runs["submit"].astype(float), strict=True)
+            }
         return SourceState(held.cursor, tuple(sorted(open_, key=lambda r: (r.submit, r.run_id))), dict(held.notebook))
 
     def apply(self, source: str, batch: RoutedBatch, at: datetime) -> Applied:
         """Keep a batch."""
         held = self._of(source)
         notes = self._schedules_of(source, batch.schedules) if batch.schedules is not None else ()
-        counts = _replace_runs(held, batch)
+        counts = held.runs.apply(batch)
         held.zone = batch.zone
         held.pools |= ({*batch.parts, *(batch.shapes or ())} | {p for p, _ in held.schedules}) - {UNROUTED}
         held.cursor = held.cursor if batch.cursor is None else batch.cursor
@@ -84,8 +85,7 @@ class MemorySourceStore:
 
     def held(self, source: str, run_ids: Sequence[str]) -> frozenset[str]:
         """Which of these runs the source has spoken of."""
-        known = {run_id for run_id, _ in self._sources.get(source, _Source()).runs}
-        return frozenset(known & set(run_ids))
+        return frozenset(self._sources.get(source, _Source()).runs.run_ids() & set(run_ids))
 
     def began(self, source: str, at: datetime) -> None:
         """A pass begins."""
@@ -111,7 +111,7 @@ class MemorySourceStore:
 
     def forget(self, source: str) -> int:
         """Drop all that a source told."""
-        return len({run_id for run_id, _ in self._sources.pop(source, _Source()).runs})
+        return len(self._sources.pop(source, _Source()).runs.run_ids())
 
     def rename(self, old: str, new: str) -> None:
         """Give all that a source told another name."""
@@ -135,7 +135,8 @@ class MemorySourceStore:
         """Every source that was ever read."""
         out = []
         for name, held in sorted(self._sources.items()):
-            over = {run_id: bool(part.runs.over[0]) for (run_id, _), part in held.runs.items()}
+            parts = held.runs.parts.values()
+            over = {run: bool(o) for p in parts for run, o in zip(p.runs.work.runs["run_id"], p.runs.over, strict=True)}
             done = sum(over.values())
             times = (held.read_at, held.tried_at, held.error)
             counts = (len(over) - done, done, tuple(sorted(held.pools)))
@@ -159,16 +160,20 @@ class MemorySourceStore:
         """What runs submitted since then held."""
         total: dict[tuple[str, str, str, str, str], tuple[int, float]] = {}
         for name, held in self._counted().items():
-            for (_, pool), part in held.runs.items():
-                run, tasks = part.runs.work.runs.iloc[0], part.runs.work.tasks
-                if run["submit"] < epoch(since):
-                    continue
-                hours = (tasks["ended_at"] - tasks["started_at"]) * tasks["cpu"] * tasks["instances"] / 3600
-                for queue, value in zip(part.runs.queues[part.own], hours[part.own], strict=True):
-                    key = (name, pool, run["dag_id"], queue, run["tenant"])
+            for pool, part in held.runs.parts.items():
+                runs, tasks = part.runs.work.runs, part.runs.work.tasks
+                hours = (
+                    (tasks["ended_at"] - tasks["started_at"]) * tasks["cpu"] * tasks["instances"]
+                ).to_numpy() / 3600
+                of = tasks["run"].to_numpy()
+                mine = np.flatnonzero(part.own.astype(bool) & (runs["submit"].to_numpy()[of] >= epoch(since)))
+                dags, tenants = runs["dag_id"].to_numpy(object), runs["tenant"].to_numpy(object)
+                for i in mine:
+                    key = (name, pool, dags[of[i]], part.runs.queues[i], tenants[of[i]])
                     count, so_far = total.get(key, (0, 0.0))
+                    value = float(hours[i])
                     ran = value == value
-                    total[key] = (count + ran, so_far + (max(float(value), 0.0) if ran else 0.0))
+                    total[key] = (count + ran, so_far + (max(value, 0.0) if ran else 0.0))
         return tuple(Claimed(*key, tasks=n, core_hours=hours) for key, (n, hours) in sorted(total.items()))
 
     # ------------------------------------------------------------------ for the work store
@@ -179,12 +184,15 @@ class MemorySourceStore:
 
     def serves(self, pool: str) -> bool:
         """True if runs of the pool come from here."""
-        return any(p == pool for held in self._counted().values() for _, p in held.runs)
+        return any(pool in held.runs.pools() for held in self._counted().values())
 
     def work(self, pool: str) -> WorkTable:
         """All runs of a pool; of those that no route takes, the ones that are under a limit of their place."""
-        found = [part.runs.work for held in self._counted().values() for (_, p), part in held.runs.items() if p == pool]
-        return WorkTable.concat([w for w in found if pool != UNROUTED or (w.tells_waits and any(w.tasks["slot_of"]))])
+        parts = [held.runs.parts[pool] for held in self._counted().values() if pool in held.runs.parts]
+        found = [part.runs.work for part in parts]
+        if pool == UNROUTED:
+            found = [w.select_runs(_under_a_limit(w)) for w in found if w.tells_waits]
+        return WorkTable.concat(found)
 
     def schedules(self, pool: str) -> dict[str, Schedule]:
         """DAG -> schedule that a source declares."""
@@ -228,49 +236,8 @@ def _since(schedule: Schedule, before: Schedule | None) -> Schedule:
     return schedule
 
 
-def _replace_runs(held: _Source, batch: RoutedBatch) -> Applied:
-    wanted = {(run_id, pool): one for pool, part in batch.parts.items() for run_id, one in _one_by_one(part)}
-    seen, gone = set(batch.seen), set(batch.gone) - set(batch.seen)
-    before = {run_id for run_id, _ in held.runs}
-    touched = set()
-    for place in [p for p in held.runs if p[0] in gone or (p[0] in seen and p not in wanted)]:
-        del held.runs[place]
-        touched.add(place[0])
-    for place, one in wanted.items():
-        if place not in held.runs or not _equal(held.runs[place], one):
-            held.runs[place] = one
-            touched.add(place[0])
-    return Applied(
-        new=len((seen & touched) - before),
-        changed=len(seen & touched & before),
-        same=len(seen - touched),
-        gone=len(gone & before),
-    )
-
-
-def _one_by_one(part: PoolRuns) -> list[tuple[str, PoolRuns]]:
-    out = []
-    run = part.runs.work.tasks["run"].to_numpy()
-    for i, run_id in enumerate(part.runs.work.runs["run_id"]):
-        keep = np.arange(len(part.runs)) == i
-        mine = run == i
-        seen = replace(
-            part.runs,
-            work=part.runs.work.select_runs(keep),
-            over=part.runs.over[keep],
-            queues=part.runs.queues[mine],
-        )
-        out.append((run_id, PoolRuns(seen, part.own[mine])))
+def _under_a_limit(work: WorkTable) -> Array:
+    """(R,) bool."""
+    out = np.zeros(len(work.runs), dtype=bool)
+    out[work.tasks["run"].to_numpy()[work.tasks["slot_of"].to_numpy(object) != ""]] = True
     return out
-
-
-def _equal(a: PoolRuns, b: PoolRuns) -> bool:
-    return (
-        bool(a.runs.over[0]) == bool(b.runs.over[0])
-        and a.runs.work.runs.equals(b.runs.work.runs)
-        and a.runs.work.tasks.equals(b.runs.work.tasks)
-        and bool(np.array_equal(a.runs.work.parents, b.runs.work.parents))
-        and bool(np.array_equal(a.runs.work.children, b.runs.work.children))
-        and bool(np.array_equal(a.own, b.own))
-        and list(a.runs.queues) == list(b.runs.queues)
-    )
