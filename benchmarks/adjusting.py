@@ -37,8 +37,10 @@ from preprov.contracts import LaunchRequest
 from preprov.control.passes import pool_pass
 from preprov.control.submitting import submit
 from preprov.model.adjusting import Adjusting
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Mode, Offering, Phase, Pool, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, State, TaskSpec
 from preprov.settings import Settings

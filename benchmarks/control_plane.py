@@ -57,7 +57,9 @@ def observe_local(nodes: int, repeat: int) -> dict[str, object]:
     """Wall milliseconds to observe so many real local nodes: what each pass pays before it thinks."""
     from preprov.clocks import WallClock
     from preprov.contracts import LaunchRequest
-    from preprov.model.pools import Group, Mode, Offering, Phase, Pool, Preload, Standby
+    from preprov.model.nodes import Phase
+    from preprov.model.offerings import Offering, Preload, Standby
+    from preprov.model.pools import Group, Mode, Pool
     from preprov.model.resources import Resources
     from preprov.pools.local import LocalProvider
     from preprov.testing.local_nodes import cleared

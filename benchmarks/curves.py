@@ -22,7 +22,8 @@ import structlog
 
 from benchmarks.machine import machine
 from preprov.model.curved import CurvePacking
-from preprov.model.pools import Group, Guards, LeadTime, Offering, Standby, Within
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Guards, Within
 from preprov.model.resources import Resources
 from preprov.model.work import TaskRun, TaskSpec
 from preprov.sim.adjustable import AdjustableSim

@@ -29,7 +29,9 @@ from preprov.control.context import Context
 from preprov.control.passes import PassResult
 from preprov.control.running import Runner
 from preprov.control.submitting import submit
-from preprov.model.pools import Group, Guards, LeadTime, Mode, Offering, Phase, Pool, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import LeadTime, Offering, Preload, Standby
+from preprov.model.pools import Group, Guards, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, TaskSpec
 from preprov.planning.prices import TablePriceBook

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from preprov.model.demand import DemandCurve
-from preprov.model.pools import Group, LeadTime, Mode, Node, Offering, Phase, Pool, PoolObservation, Standby
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.planning.leads import Leads
 from preprov.planning.optimise import optimise

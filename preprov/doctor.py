@@ -15,8 +15,9 @@ from preprov.control.baking import forgotten_benches
 from preprov.control.context import Context
 from preprov.control.preflight import preflight
 from preprov.model.errors import PreprovError
+from preprov.model.nodes import Node
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Node, Pool
+from preprov.model.pools import Pool
 
 State = Literal["ok", "warn", "bad"]
 

@@ -10,7 +10,8 @@ from preprov import clocks, configfile
 from preprov.configfile.serving import CeleryServeSection, PrefectServeSection, ServeSection, checked
 from preprov.contracts import Clock, LeavesNotes, LimitsJobs, PoolProvider, Scheduler, Serves, Service
 from preprov.model.errors import ConfigError, PreprovError
-from preprov.model.pools import Group, Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.model.waits import Cause
 from preprov.settings import Settings

@@ -11,7 +11,9 @@ import pytest
 
 from preprov.contracts import LaunchRequest
 from preprov.model.errors import PoolError
-from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.pools.aws.clients import Clients

@@ -15,8 +15,10 @@ from preprov.control import passes
 from preprov.control.context import Context
 from preprov.control.passes import PassResult, pool_pass
 from preprov.model.demand import DemandCurve
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Guards, LeadTime, Mode, Node, Phase, Pool, Standby
+from preprov.model.pools import Guards, Mode, Pool
 from preprov.model.resources import ZERO, Resources
 from preprov.model.time import floor_to
 from preprov.model.work import DatasetRef

@@ -8,7 +8,9 @@ from pathlib import Path
 from preprov.contracts import Clock, LeavesNotes
 from preprov.launch.identity import Identity
 from preprov.launch.remote import RemoteScheduler
-from preprov.model.pools import Node, Pool, Preload
+from preprov.model.nodes import Node
+from preprov.model.offerings import Preload
+from preprov.model.pools import Pool
 from preprov.model.work import DatasetRef, State, TaskRun, TaskSpec
 from preprov.testing.waiting import wait_until
 

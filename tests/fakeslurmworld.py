@@ -9,8 +9,10 @@ from preprov.clocks import WallClock
 from preprov.contracts import Capabilities, LaunchRequest
 from preprov.launch.slurm import SlurmScheduler
 from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError, ThrottledError
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.notes import SLURM_NODE
-from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.pools.slurm.boots import Boots

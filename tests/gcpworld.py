@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from preprov.model.errors import PoolError
-from preprov.model.pools import Group, Node, Offering, Pool, Preload, Standby
+from preprov.model.nodes import Node
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.pools.gcp.provider import GcpProvider

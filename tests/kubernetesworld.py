@@ -9,7 +9,9 @@ from pathlib import Path
 
 from preprov.kube.labels import CLAIMANT
 from preprov.model.errors import PoolError
-from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.pools.kubernetes.provider import KubernetesProvider
 from preprov.pools.kubernetes.rights import Rule

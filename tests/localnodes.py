@@ -17,7 +17,9 @@ from preprov.clocks import WallClock
 from preprov.contracts import Clock, LaunchRequest
 from preprov.launch.local import LocalScheduler
 from preprov.model.agent import task_folder
-from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef, State, TaskRun, TaskSpec
 from preprov.pools.local import LocalProvider

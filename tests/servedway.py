@@ -7,7 +7,8 @@ from typing import Protocol
 from preprov.contracts import Clock
 from preprov.control.adopting import release
 from preprov.control.observing import observe
-from preprov.model.pools import Mode, Node, Override
+from preprov.model.nodes import Node
+from preprov.model.pools import Mode, Override
 from preprov.model.work import TaskRun
 from preprov.sim.scheduler import SimScheduler
 from preprov.testing.serves_contract import ServesWorld

@@ -12,7 +12,9 @@ from preprov import configfile
 from preprov.clocks import WallClock
 from preprov.contracts import Clock, PoolProvider
 from preprov.launch.slurm import SlurmScheduler
-from preprov.model.pools import Node, Phase, Pool, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
+from preprov.model.pools import Pool
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.pools.local import LocalProvider
 from preprov.pools.slurm.config import fragment

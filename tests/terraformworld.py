@@ -11,7 +11,9 @@ from typing import Any
 
 from preprov.contracts import Capabilities, LaunchRequest
 from preprov.model.errors import PoolError
-from preprov.model.pools import Group, Node, Offering, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.pools.terraform import TerraformProvider
 from preprov.sim.clock import VirtualClock

@@ -6,7 +6,9 @@ from typing import Any
 
 from preprov.contracts import Clock, LaunchRequest
 from preprov.control.context import Context
-from preprov.model.pools import Node, Phase, Pool, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, Segment, WantedVolume
 from preprov.model.resources import ZERO
 from preprov.planning.prices import TablePriceBook

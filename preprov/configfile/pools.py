@@ -15,18 +15,8 @@ from preprov.configfile.planning import (
 )
 from preprov.model.adoption import Gate
 from preprov.model.limits import Deadline
-from preprov.model.pools import (
-    FAILURE_PRICE,
-    CapacityType,
-    Group,
-    Guards,
-    LeadTime,
-    Mode,
-    Offering,
-    Pool,
-    Preload,
-    Standby,
-)
+from preprov.model.offerings import CapacityType, LeadTime, Offering, Preload, Standby
+from preprov.model.pools import FAILURE_PRICE, Group, Guards, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
 

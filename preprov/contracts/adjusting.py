@@ -6,7 +6,8 @@ from typing import Protocol, runtime_checkable
 
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Bounds
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.resources import Resources
 
 

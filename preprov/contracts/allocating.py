@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
 
 

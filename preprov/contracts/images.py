@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
 from preprov.contracts.pools import LaunchRequest
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 
 
 @dataclass(frozen=True, slots=True)

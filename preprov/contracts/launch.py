@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from preprov.model.agent import Bounds, Usage
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.work import TaskRun
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from preprov.model.demand import DemandCurve
 from preprov.model.learning import BacktestRecord, ForecastScore, Promotion, QuarantinedDay
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.promises import Promise
 
 

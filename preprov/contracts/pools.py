@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, Protocol, runtime_checkable
 
-from preprov.model.pools import Offering, Pool, PoolObservation, Preload, Standby
+from preprov.model.nodes import PoolObservation
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Pool
 from preprov.model.prices import Found, PriceRow
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from preprov.model.pools import Offering, Pool
+from preprov.model.offerings import Offering
+from preprov.model.pools import Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from preprov.model.pools import Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import Resources
 from preprov.model.waits import Cause
 from preprov.model.work import TaskRun

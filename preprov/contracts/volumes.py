@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from preprov.control.context import Context
 from preprov.control.sharing import last_seen, spent_today
 from preprov.model.limits import Account
+from preprov.model.offerings import Offering
 from preprov.model.plans import Action, ActionKind, ActionRecord
-from preprov.model.pools import Offering, Pool
+from preprov.model.pools import Pool
 
 _EPS = 1e-9
 

@@ -12,8 +12,9 @@ from preprov.control.context import Context
 from preprov.control.outlooks import Curves
 from preprov.model.agent import Underway
 from preprov.model.errors import NotFoundError, PoolError, RefusedError
+from preprov.model.nodes import Node
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Node, Pool
+from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
 from preprov.model.resources import Resources
 from preprov.model.work import TaskRun

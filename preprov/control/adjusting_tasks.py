@@ -24,8 +24,9 @@ from preprov.control.trust import ACTS, in_force
 from preprov.control.underway import booked, settled
 from preprov.model.adjusting import Adjusting
 from preprov.model.errors import NotFoundError, PoolError, RefusedError, ReservationError
+from preprov.model.nodes import Phase, PoolObservation
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Mode, Phase, Pool, PoolObservation
+from preprov.model.pools import Mode, Pool
 from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources
 from preprov.model.time import epoch

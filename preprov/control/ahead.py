@@ -11,8 +11,10 @@ from preprov.control.context import Context
 from preprov.control.demanding import runtime_model, templates
 from preprov.demand.ahead import ComingRun, coming_runs
 from preprov.model.demand import DemandCurve
+from preprov.model.nodes import Phase, PoolObservation
+from preprov.model.offerings import Standby
 from preprov.model.plans import CapacityPlan
-from preprov.model.pools import Phase, Pool, PoolObservation, Standby
+from preprov.model.pools import Pool
 from preprov.model.worktable import Array
 from preprov.planning.deadlines import (
     Capacity,

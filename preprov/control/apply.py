@@ -25,8 +25,10 @@ from preprov.model.errors import (
     StalePlanError,
     UnfinishedError,
 )
+from preprov.model.nodes import PoolObservation
+from preprov.model.offerings import Preload, Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan, stable_id
-from preprov.model.pools import Mode, Pool, PoolObservation, Preload, Standby
+from preprov.model.pools import Mode, Pool
 from preprov.planning.plan import fingerprint
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,8 @@ import structlog
 from preprov.contracts import LeadObservation, RecallsLeads, Warmed
 from preprov.control.context import Context
 from preprov.model.errors import PoolError
-from preprov.model.pools import Group, Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Group, Pool
 from preprov.planning.leads import KEPT, Telling, once
 
 log = structlog.get_logger(__name__)

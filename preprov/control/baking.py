@@ -18,8 +18,10 @@ from preprov.control.guarding import check_guards
 from preprov.control.observing import observe
 from preprov.model.adoption import image_needed
 from preprov.model.errors import ConfigError, ConflictError, GuardError, LeaseHeldError, PoolError
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Group, Node, Phase, Pool, Preload
+from preprov.model.pools import Group, Pool
 
 log = structlog.get_logger(__name__)
 

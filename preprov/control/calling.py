@@ -19,8 +19,9 @@ from preprov.control.observing import UNLISTED
 from preprov.control.trust import may_act
 from preprov.model.access import Scope, Token
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.notes import CALLBACK, spread
-from preprov.model.pools import Node, Phase, Pool, PoolObservation
+from preprov.model.pools import Pool
 
 log = structlog.get_logger(__name__)
 

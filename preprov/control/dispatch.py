@@ -22,8 +22,9 @@ from preprov.control.reclaiming import reclaim
 from preprov.control.retrying import climb
 from preprov.control.soon import note_parts
 from preprov.control.starting import Start, remember, soft, start_all
+from preprov.model.nodes import Phase, PoolObservation
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Phase, Pool, PoolObservation
+from preprov.model.pools import Pool
 from preprov.model.reservations import ReservationState, most
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec

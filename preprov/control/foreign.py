@@ -10,7 +10,8 @@ from typing import Final
 
 from preprov.control.context import Context
 from preprov.model.foreign import Foreign
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 
 SERVES: Final = "preprov:serve:"
 """Begins the run ids of workers that preprov starts for the places it serves; no reservation is theirs."""

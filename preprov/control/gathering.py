@@ -19,8 +19,9 @@ from preprov.control.remembering import remembered
 from preprov.control.sharing import counts_money, shared_rooms, spent_today
 from preprov.control.trust import ACTS, in_force, writers
 from preprov.model.demand import DemandCurve
+from preprov.model.nodes import PoolObservation
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Pool, PoolObservation
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.leads import Leads, Telling

@@ -11,8 +11,10 @@ from preprov.control.lately import lately
 from preprov.control.preflight import preflight_caps
 from preprov.control.sharing import shared_rooms, spent_today
 from preprov.model.errors import GuardError
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Offering, Standby
 from preprov.model.plans import Action, ActionKind
-from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation, Standby
+from preprov.model.pools import Pool
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.room import nodes_left
 

@@ -10,8 +10,10 @@ from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
 from preprov.control.workers import hosts_worker
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Mode, Phase, Pool, Standby
+from preprov.model.pools import Mode, Pool
 
 log = structlog.get_logger(__name__)
 

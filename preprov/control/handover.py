@@ -11,7 +11,8 @@ from preprov.control.context import Context
 from preprov.control.reserving import quota_of
 from preprov.control.turns import Hold, keep_turns
 from preprov.model.errors import ReservationError
-from preprov.model.pools import Pool, PoolObservation
+from preprov.model.nodes import PoolObservation
+from preprov.model.pools import Pool
 from preprov.model.reservations import STAYS, Binding, Purpose, Reservation, ReservationState
 from preprov.model.resources import sum_of
 from preprov.planning.fairness import fair_order

@@ -6,8 +6,9 @@ from preprov.contracts import GivesNotice, Notice
 from preprov.control.context import Context
 from preprov.control.trust import may_act
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Node, PoolObservation
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Node, Pool, PoolObservation
+from preprov.model.pools import Pool
 
 log = structlog.get_logger(__name__)
 

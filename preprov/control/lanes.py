@@ -21,7 +21,8 @@ from preprov.demand.learnt import expected_otherwise
 from preprov.demand.runtimes import RuntimeModel
 from preprov.demand.seen import live
 from preprov.model.demand import DemandCurve
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.worktable import Array, WorkTable
 from preprov.planning.features import CONSTRAINT, differ

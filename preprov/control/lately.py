@@ -6,8 +6,9 @@ from typing import Final
 
 from preprov.control.context import Context
 from preprov.model.errors import GuardError
+from preprov.model.nodes import Phase, PoolObservation
 from preprov.model.plans import Action, ActionKind, ActionRecord
-from preprov.model.pools import Phase, Pool, PoolObservation
+from preprov.model.pools import Pool
 from preprov.planning.lately import SPAN_S, Lately, disruption_budget
 
 _SPAN: Final = timedelta(seconds=SPAN_S)

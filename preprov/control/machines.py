@@ -10,7 +10,8 @@ import numpy as np
 from preprov.control.context import Context
 from preprov.control.instances import instances
 from preprov.control.remembering import remembered
-from preprov.model.pools import Offering, Pool
+from preprov.model.offerings import Offering
+from preprov.model.pools import Pool
 from preprov.model.usage import UsageRun
 from preprov.model.worktable import WorkTable
 from preprov.profiles.machines import Machines, moved

@@ -13,8 +13,9 @@ from preprov.contracts import TaskReport
 from preprov.control.context import Context
 from preprov.control.lifecycle import Live
 from preprov.control.observing import of_tasks
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.plans import stable_id
-from preprov.model.pools import Node, Phase, Pool, PoolObservation
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun

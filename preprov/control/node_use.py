@@ -6,7 +6,7 @@ from typing import Final
 
 from preprov.contracts import SampleStore
 from preprov.model.agent import Usage
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 
 FRESH_S: Final = 900.0
 """What a machine used longer ago says nothing of now."""

@@ -12,8 +12,9 @@ from preprov.control.lifecycle import Live
 from preprov.control.machines import as_on, largest
 from preprov.control.measuring import usage_runs
 from preprov.control.phased import note
+from preprov.model.nodes import PoolObservation
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Pool, PoolObservation
+from preprov.model.pools import Pool
 from preprov.model.work import State, TaskRun
 from preprov.profiles.oddities import DRIFT, SortedOut, sort_out
 

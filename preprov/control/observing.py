@@ -10,8 +10,10 @@ from preprov.control.context import Context
 from preprov.control.foreign import with_foreign
 from preprov.control.workers import without_workers
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Node, Phase, Pool, PoolObservation, Standby
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources, sum_of
 from preprov.planning.held import foreign_by_node

@@ -14,8 +14,10 @@ from preprov.control.observing import committed_by_node
 from preprov.control.remembering import remembered
 from preprov.control.trust import in_force
 from preprov.model.errors import NodeBusyError, PoolError
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation, Standby
+from preprov.model.pools import Mode, Pool
 
 log = structlog.get_logger(__name__)
 

@@ -29,8 +29,10 @@ from preprov.control.thinking import thinking
 from preprov.control.vanishing import note_vanished
 from preprov.control.waiting_requests import ask_anew
 from preprov.model.demand import DemandCurve
+from preprov.model.nodes import PoolObservation
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import Pool, PoolObservation, Standby
+from preprov.model.pools import Pool
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.optimum import Optimum
 from preprov.planning.packing import Kind

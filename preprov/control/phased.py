@@ -18,8 +18,10 @@ from preprov.control.measuring import usual_runs
 from preprov.control.moving import is_larger
 from preprov.control.observing import of_tasks
 from preprov.model.curved import CurvePacking
+from preprov.model.nodes import Node
+from preprov.model.offerings import Offering
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Node, Offering, Pool
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, most
 from preprov.model.resources import Resources
 from preprov.model.room import Claim, claim_of, fits, micros, spans_of

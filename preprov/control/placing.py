@@ -8,7 +8,8 @@ from typing import TypeAlias
 from preprov.control.context import Tenant
 from preprov.control.handover import Books
 from preprov.control.readying import wanted_keys
-from preprov.model.pools import Phase, Pool, PoolObservation
+from preprov.model.nodes import Phase, PoolObservation
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, ReservationState
 from preprov.model.resources import ZERO, Resources
 from preprov.model.work import TaskRun

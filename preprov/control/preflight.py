@@ -12,8 +12,9 @@ from preprov.control.accounting import Cap
 from preprov.control.context import Context
 from preprov.control.remembering import remembered
 from preprov.model.errors import PoolError
+from preprov.model.offerings import Offering, Preload
 from preprov.model.plans import Action, ActionKind
-from preprov.model.pools import Group, Offering, Pool, Preload
+from preprov.model.pools import Group, Pool
 
 log = structlog.get_logger(__name__)
 

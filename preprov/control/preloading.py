@@ -10,8 +10,9 @@ from preprov.control.assets import Readings
 from preprov.control.context import Context
 from preprov.control.gathering import current_leads
 from preprov.model.images import is_unpinned
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, ActionKind
-from preprov.model.pools import Pool, Standby
+from preprov.model.pools import Pool
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.planning.preload import Advice, Asset, Site, assets_of, plan_preload
 

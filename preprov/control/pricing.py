@@ -12,7 +12,8 @@ from preprov.contracts import Clock, ExplainsPrices, PriceStore, Quote, Quotes
 from preprov.control.context import Context
 from preprov.control.planning_facts import task_sizes
 from preprov.model.errors import ConfigError, PoolError
-from preprov.model.pools import CapacityType, Offering, Pool, Standby
+from preprov.model.offerings import CapacityType, Offering, Standby
+from preprov.model.pools import Pool
 from preprov.model.prices import Commitment, Found, PriceRow
 from preprov.planning.leads import Leads
 from preprov.planning.offers import risk_usd

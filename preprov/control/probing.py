@@ -24,8 +24,9 @@ from preprov.control.observing import of_tasks
 from preprov.control.phased import UNKNOWN_RUNTIME_S
 from preprov.model.curved import Probing
 from preprov.model.errors import PoolError, ReservationError
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Node, Phase, Pool, PoolObservation
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import Resources
 from preprov.model.usage import UsageRun

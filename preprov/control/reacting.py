@@ -23,8 +23,10 @@ from preprov.control.sharing import limits_held
 from preprov.control.soon import rises_soon
 from preprov.control.trust import in_force
 from preprov.model.errors import ForecastError
+from preprov.model.nodes import PoolObservation
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind, ActionRecord, CapacityPlan, stable_id
-from preprov.model.pools import Mode, Pool, PoolObservation, Standby
+from preprov.model.pools import Mode, Pool
 from preprov.model.reservations import Reservation
 from preprov.model.resources import KINDS, ZERO, Resources, sum_of
 from preprov.model.worktable import Array

@@ -17,8 +17,8 @@ from preprov.control.observing import of_tasks
 from preprov.control.phased import Curves, note, seen_in
 from preprov.model.curved import CurvePacking
 from preprov.model.errors import OverbookedError, ReservationError
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Node, Phase, PoolObservation
 from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import Resources
 from preprov.model.time import epoch

@@ -15,8 +15,9 @@ from preprov.control.lifecycle import Live
 from preprov.control.moving import claim_next, is_larger
 from preprov.control.observing import of_tasks
 from preprov.control.phased import note
+from preprov.model.nodes import PoolObservation
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Pool, PoolObservation
+from preprov.model.pools import Pool
 from preprov.model.reservations import ReservationState
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun

@@ -13,7 +13,8 @@ from preprov.control.context import Context
 from preprov.control.landing import landed_share
 from preprov.control.waits import for_nodes
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Phase, Pool
+from preprov.model.nodes import Phase
+from preprov.model.pools import Pool
 from preprov.model.promises import Promise
 
 _DAY: Final = timedelta(days=1)

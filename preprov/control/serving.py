@@ -14,8 +14,9 @@ from preprov.control.trust import in_force
 from preprov.control.workers import GONE_FOR, Memory, have_worker, memory_of, others_on, say_farewell
 from preprov.model.adoption import Adoption
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Mode, Node, Phase, Pool, PoolObservation
+from preprov.model.pools import Mode, Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.slots import Room, limit, slots, slots_of

@@ -13,8 +13,9 @@ from preprov.control.allocating.tasks import Tasks
 from preprov.control.context import Context
 from preprov.control.phased import flat_segments
 from preprov.model.errors import PoolError, ReservationError
+from preprov.model.nodes import Node
 from preprov.model.plans import stable_id
-from preprov.model.pools import Node, Pool
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, Segment
 from preprov.model.work import DagRun, State, TaskRun
 

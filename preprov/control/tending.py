@@ -10,8 +10,9 @@ from preprov.control.context import Context
 from preprov.control.observing import committed_by_node
 from preprov.control.trust import foreign, in_force, may_act
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Phase, PoolObservation
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Mode, Phase, Pool, PoolObservation
+from preprov.model.pools import Mode, Pool
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,9 @@ import structlog
 from preprov.contracts import KeepsNodes
 from preprov.control.context import Context
 from preprov.control.trust import may_act, writers
+from preprov.model.nodes import PoolObservation
 from preprov.model.plans import Action, ActionKind, ActionRecord, stable_id
-from preprov.model.pools import Pool, PoolObservation
+from preprov.model.pools import Pool
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,8 @@ from preprov.control.context import Context
 from preprov.control.foreign import SERVES
 from preprov.model.errors import NodeBusyError, PoolError
 from preprov.model.foreign import Foreign
-from preprov.model.pools import Node, Phase, Pool
+from preprov.model.nodes import Node, Phase
+from preprov.model.pools import Pool
 from preprov.model.resources import Resources, sum_of
 from preprov.planning.slots import slots_of
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from preprov.contracts import Clock
 from preprov.demo.scene import LEADS, POOL, Nodes
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 
 CLOUDS: Final = ("aws", "gcp", "azure")
 _EVERY_S: Final = {"aws": 0.4, "gcp": 0.25, "azure": 0.25}

@@ -15,7 +15,8 @@ from preprov.demo.live import PLAN_S
 from preprov.demo.recorder import Recorder
 from preprov.demo.scene import POOL, Scene
 from preprov.demo.workload import PlannedRun, work_table
-from preprov.model.pools import Group, LeadTime, Pool, Standby
+from preprov.model.offerings import LeadTime, Standby
+from preprov.model.pools import Group, Pool
 from preprov.model.work import task_of
 from preprov.model.worktable import WorkTable
 from preprov.replay.engine import replay

@@ -17,7 +17,7 @@ import numpy as np
 from preprov.demo import program
 from preprov.demo.company import DagShape
 from preprov.demo.workload import PlannedRun, TaskMaker
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.model.work import DatasetRef, ImageRef
 
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}

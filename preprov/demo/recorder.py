@@ -11,8 +11,10 @@ from preprov.contracts import Clock, Scheduler, TaskReport
 from preprov.control.passes import PassResult
 from preprov.figures import Busy, Level, Stretch
 from preprov.model.demand import DemandCurve
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering, Standby
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Node, Offering, Phase, Pool, Standby
+from preprov.model.pools import Pool
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.work import TaskRun, task_of

@@ -14,7 +14,7 @@ from preprov.demo.company import Company, retailer
 from preprov.demo.kit import Kit, make_kit
 from preprov.demo.workload import PlannedRun, Workload, build_specs, instant
 from preprov.model.errors import ConfigError
-from preprov.model.pools import LeadTime, Standby
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.work import DagSpec
 
 POOL: Final = "demo"

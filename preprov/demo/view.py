@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from preprov.demo.live import Play
 from preprov.demo.recorder import Instance
+from preprov.model.nodes import Node, Phase
 from preprov.model.plans import ActionRecord
-from preprov.model.pools import Node, Phase
 from preprov.model.resources import ZERO, Resources
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 
 from preprov.contracts import PoolSnapshot
 from preprov.figures.canvas import ACTUAL, DEMAND, INK, QUIET, drawing, legend, numbers, span, time_axis
-from preprov.model.pools import Phase
+from preprov.model.nodes import Phase
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

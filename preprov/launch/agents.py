@@ -14,7 +14,7 @@ from preprov.contracts import Clock, TaskReport
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Bounds, TaskStatus, Usage, bounds_of, task_status
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, RefusedError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import Resources
 from preprov.model.time import Timescale, epoch
 from preprov.model.work import TaskRun

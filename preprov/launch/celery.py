@@ -11,7 +11,7 @@ from typing import Final
 
 from preprov.contracts import PlaceSeen, Service
 from preprov.model.errors import ConflictError, PoolError, SourceError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import ZERO
 from preprov.model.work import State, TaskRun, TaskSpec
 

@@ -26,7 +26,8 @@ from preprov.launch.kubernetes_resize import CAN, KubernetesAdjuster, PodRef, mi
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Usage
 from preprov.model.errors import ConflictError, NotFoundError, PoolError
-from preprov.model.pools import Group, Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import TaskRun
 

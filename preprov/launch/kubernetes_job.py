@@ -15,7 +15,7 @@ from preprov.kube.reading import annotations, finished, instant
 from preprov.launch.kubernetes_resize import ASKED, PodRef, bounds
 from preprov.model.agent import Usage
 from preprov.model.errors import PoolError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.quantity import quantity
 from preprov.model.work import TaskRun
 

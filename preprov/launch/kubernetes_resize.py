@@ -24,7 +24,7 @@ from preprov.model.errors import (
     RefusedError,
     ThrottledError,
 )
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.quantity import quantity
 from preprov.model.resources import Resources
 

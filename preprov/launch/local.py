@@ -11,7 +11,7 @@ from preprov.contracts import Clock
 from preprov.launch.agents import AgentScheduler
 from preprov.model.agent import exchange, task_folder
 from preprov.model.errors import NotFoundError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 
 _ANSWER_S: Final = 5.0
 _SCHEME: Final = "unix:"

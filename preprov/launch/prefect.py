@@ -16,7 +16,7 @@ from urllib.parse import quote
 from preprov.contracts import PlaceSeen, Service
 from preprov.launch.prefect_lease import PrefectLease, path_of_pool, path_of_queue
 from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, PoolError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import ZERO
 from preprov.model.work import State, TaskRun, TaskSpec
 

@@ -22,7 +22,7 @@ from preprov.launch.agents import AgentScheduler
 from preprov.launch.identity import Identity
 from preprov.model.agent import exchange
 from preprov.model.errors import ConflictError, PoolError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.work import TaskRun
 
 _ANSWER_S: Final = 10.0

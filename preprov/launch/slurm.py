@@ -19,7 +19,8 @@ from preprov.launch.slurm_usage import Rates
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Bounds, Usage, task_folder
 from preprov.model.errors import ConflictError, NotFoundError, RefusedError
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.resources import Resources
 from preprov.model.time import Timescale, epoch, from_epoch
 from preprov.model.work import TaskRun

@@ -10,7 +10,7 @@ from preprov.contracts import LimitsJobs
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Bounds
 from preprov.model.errors import NotFoundError, RefusedError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import Resources
 from preprov.slurm.commands import SlurmCommands
 from preprov.slurm.records import SlurmJob

@@ -144,7 +144,7 @@ class Health:
     """The agent's answer on its health socket.
 
     Attributes:
-        phase: warming, ready, draining, failed (as model.pools.Phase).
+        phase: warming, ready, draining, failed (as model.nodes.Phase).
         limits: how limits are kept: "cgroup1", "cgroup2" or "rlimit".
         stages: seconds spent per stage of warming (allocate, boot, image, data, join).
         gpus: of its machine; None = nobody can tell.

@@ -7,7 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from preprov.model.pools import Mode, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Mode
 
 
 class ActionKind(StrEnum):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import CapacityType, Offering, Standby
+from preprov.model.offerings import CapacityType, Offering, Standby
 
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from preprov.model.pools import CapacityType, Group, Guards, LeadTime, Mode, Objective, Offering, Pool, Standby
+from preprov.model.offerings import CapacityType, LeadTime, Offering, Standby
+from preprov.model.pools import Group, Guards, Mode, Objective, Pool
 from preprov.model.resources import Resources
 
 INSTANCE_TYPE: Final = "m7i.4xlarge"

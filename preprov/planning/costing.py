@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.nodes import Node
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind, Alternative
-from preprov.model.pools import Node, Standby
 from preprov.planning.need import window_max
 from preprov.planning.situation import Move, Situation
 from preprov.planning.trajectory import Owners

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import LeadTime, Standby
+from preprov.model.offerings import LeadTime, Standby
 from preprov.planning.levels import COLD, REFUSED, RUN, STATES, Levels
 from preprov.planning.offers import Choice
 

@@ -8,8 +8,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.nodes import Node
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import LeadTime, Mode, Node, Standby
+from preprov.model.pools import Mode
 from preprov.planning.caps import Allowance
 from preprov.planning.offers import Choice
 from preprov.planning.scaledown import Fate, fate

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from preprov.model.nodes import Node
+from preprov.model.offerings import Offering, Standby
 from preprov.model.plans import Action
-from preprov.model.pools import Group, Node, Offering, Pool, Standby
+from preprov.model.pools import Group, Pool
 from preprov.planning.ahead import Ahead
 from preprov.planning.instead import Course, End, Explained, Figures, Launch, Raise, explain_ends, explain_raises
 from preprov.planning.kinds import Kinds

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from preprov.model.foreign import Foreign
-from preprov.model.pools import PoolObservation
+from preprov.model.nodes import PoolObservation
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import ZERO, Resources, sum_of
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from preprov.contracts import PriceBook
 from preprov.model.demand import DemandCurve
 from preprov.model.limits import SharedLimit
+from preprov.model.nodes import PoolObservation
 from preprov.model.plans import CapacityPlan
-from preprov.model.pools import Mode, Override, Pool, PoolObservation
+from preprov.model.pools import Mode, Override, Pool
 from preprov.model.reservations import Reservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.lately import Lately

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, Alternative
-from preprov.model.pools import Objective, Standby
+from preprov.model.pools import Objective
 from preprov.planning.reasons import WORDS, duration
 
 Array: TypeAlias = NDArray[Any]

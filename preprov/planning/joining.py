@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from preprov.model.offerings import Standby
 from preprov.model.plans import Alternative, Target
-from preprov.model.pools import Standby
 from preprov.planning.situation import Decision, Move, Situation
 
 

@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Final
 
 from preprov.contracts import PriceBook
-from preprov.model.pools import Group, LeadTime, Node, Offering, Pool, Standby
+from preprov.model.nodes import Node
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Pool
 from preprov.planning.leads import Leads
 from preprov.planning.offers import relative_size, standby_price
 from preprov.planning.scaledown import Return

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from preprov.model.limits import SharedLimit
-from preprov.model.pools import Group, Node, Offering, Pool, PoolObservation
+from preprov.model.nodes import Node, PoolObservation
+from preprov.model.offerings import Offering
+from preprov.model.pools import Group, Pool
 from preprov.model.reservations import Reservation
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.inputs import Lane, PlanInputs, SharedRoom

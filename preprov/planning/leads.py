@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.contracts import LeadObservation
-from preprov.model.pools import NO_LEAD, Group, LeadTime, Offering, Pool, Standby
+from preprov.model.offerings import NO_LEAD, LeadTime, Offering, Standby
+from preprov.model.pools import Group, Pool
 
 PRIOR_WEIGHT: Final = 4.0
 """The coarser level counts as this many observations."""

@@ -11,7 +11,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Node, Standby
+from preprov.model.nodes import Node
+from preprov.model.offerings import Standby
 from preprov.planning.need import upper_quantile
 from preprov.planning.situation import Situation
 

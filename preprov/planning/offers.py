@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Final
 
 from preprov.contracts import PriceBook
-from preprov.model.pools import CapacityType, Group, LeadTime, Offering, Pool, Standby
+from preprov.model.offerings import CapacityType, LeadTime, Offering, Standby
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import KINDS, Resources
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.placement import misfit, usable_capacity

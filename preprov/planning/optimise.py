@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.planning.courses import Setting, terms_of
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.lately import SPAN_S

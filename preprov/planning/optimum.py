@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 
 Array: TypeAlias = NDArray[Any]
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Offering
+from preprov.model.offerings import Offering
 from preprov.model.resources import KINDS, Resources
 
 Array: TypeAlias = NDArray[Any]

@@ -8,7 +8,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from preprov.model.pools import Node, Offering, Phase, Pool, PoolObservation
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Offering
+from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
 from preprov.model.resources import KINDS, UNITS, ZERO, Resources
 from preprov.planning.features import CONSTRAINT, meets, offered

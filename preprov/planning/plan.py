@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, ActionKind, CapacityPlan, stable_id
-from preprov.model.pools import Standby
 from preprov.model.resources import Resources
 from preprov.model.time import floor_to
 from preprov.planning.caps import Allowance

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.model.work import DatasetRef, ImageRef, TaskSpec
 
 _HOUR: Final = 3600.0

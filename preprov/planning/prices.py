@@ -7,7 +7,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from preprov.model.pools import CapacityType, Offering, Pool, Standby
+from preprov.model.offerings import CapacityType, Offering, Standby
+from preprov.model.pools import Pool
 from preprov.model.prices import Commitment, Found, PriceRow
 
 _UNKNOWN: Final = Found(None)

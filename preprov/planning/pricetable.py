@@ -14,7 +14,7 @@ from typing import Final
 import pandas as pd
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import CapacityType
+from preprov.model.offerings import CapacityType
 from preprov.model.prices import BEGINNING, PriceRow
 
 _MONTH_H: Final = 730.0

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprov.contracts import PriceBook
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Offering, Standby
 from preprov.model.plans import Action, ActionKind, stable_id
-from preprov.model.pools import Group, Mode, Node, Offering, Override, Phase, Pool, PoolObservation, Standby
+from preprov.model.pools import Group, Mode, Override, Pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.planning.ahead import Ahead
 from preprov.planning.explaining import Decided

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import LeadTime, Standby
 from preprov.model.resources import KINDS
 from preprov.planning.need import upper_quantile
 from preprov.planning.scaledown import Fate

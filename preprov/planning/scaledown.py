@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.planning.offers import Choice
 
 LAMBDA: Final = 0.5

@@ -8,8 +8,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.nodes import Node
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import LeadTime, Node, Offering, Standby
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.need import Horizon, Need, window_max
 from preprov.planning.offers import Choice

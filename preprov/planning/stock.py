@@ -8,7 +8,9 @@ run in a moment, so that it sleeps lightly once what was planned to sleep deeply
 from collections.abc import Iterable
 from datetime import datetime
 
-from preprov.model.pools import Node, Pool, PoolObservation, Standby
+from preprov.model.nodes import Node, PoolObservation
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.planning.optimum import Optimum
 
 

@@ -8,7 +8,8 @@ from math import log
 from statistics import NormalDist
 from typing import Final
 
-from preprov.model.pools import LeadTime, Node, Offering, Phase, PoolObservation, Standby
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.reservations import ReservationState
 from preprov.planning.inputs import PlanInputs
 from preprov.planning.offers import relative_size

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Standby
 from preprov.planning.caps import running_cap, within_day
 from preprov.planning.offers import Choice
 from preprov.planning.scaledown import Fate, fate

@@ -13,8 +13,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from preprov.model.nodes import Node
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Node, Standby
+from preprov.model.pools import Mode
 from preprov.planning.caps import Allowance
 from preprov.planning.scaledown import MAX_HOLD_S, MIN_HOLD_S, fate
 from preprov.planning.situation import Decision, Move, Situation

@@ -16,7 +16,9 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
-from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
+from preprov.model.nodes import Node, PoolObservation
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.model.time import Timescale
 from preprov.pools import agents, local_view
 from preprov.pools.local_disk import (

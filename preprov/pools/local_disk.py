@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from preprov.contracts import LaunchRequest
 from preprov.model.errors import PoolError
-from preprov.model.pools import CapacityType, Group, LeadTime, Offering, Preload, Standby
+from preprov.model.offerings import CapacityType, LeadTime, Offering, Preload, Standby
+from preprov.model.pools import Group
 from preprov.model.resources import Resources
 
 Json = dict[str, Any]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from preprov.model.agent import Gpu, Health, decode_health
-from preprov.model.pools import Node, Phase, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Standby
 from preprov.model.time import Timescale
 from preprov.pools.local_disk import NodeFiles, offering_from_json
 

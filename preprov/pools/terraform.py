@@ -13,7 +13,9 @@ import structlog
 
 from preprov.contracts import Capabilities, Finding, GivesNotice, LaunchRequest, Notice, PoolProvider, Tended
 from preprov.model.errors import ConfigError, NodeBusyError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.pools.terraform_command import Plan
 from preprov.pools.terraform_counts import Wanted
 from preprov.pools.terraform_declared import DeclaredCounts, DeclaredPool, declared_in

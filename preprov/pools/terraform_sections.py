@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Group, Phase, Pool, PoolObservation
+from preprov.model.nodes import Phase, PoolObservation
+from preprov.model.pools import Group, Pool
 from preprov.pools.terraform_command import Change
 from preprov.pools.terraform_declared import DeclaredGroup, DeclaredPool
 

@@ -35,7 +35,8 @@ from typing import Final
 
 import numpy as np
 
-from preprov.model.pools import LeadTime, Pool, Standby
+from preprov.model.offerings import LeadTime, Standby
+from preprov.model.pools import Pool
 from preprov.model.time import epoch
 from preprov.model.worktable import Array, WorkTable
 from preprov.replay.load import Load, make_load, screen

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from preprov.model.pools import Phase, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Standby
 from preprov.model.worktable import Array
 from preprov.replay.core import Core
 from preprov.replay.load import UNITS, US, Load

@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Standby
 from preprov.replay.engine import Binding
 from preprov.replay.policy import FloorPolicy, Order, Setting, View, demand_levels
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
-from preprov.model.pools import Phase
+from preprov.model.nodes import Phase
 from preprov.replay.books import Books
 from preprov.replay.load import Load
 from preprov.replay.queue import WaitingLine

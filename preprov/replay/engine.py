@@ -13,8 +13,9 @@ import numpy as np
 
 from preprov.contracts import LaunchRequest, Progress
 from preprov.model.errors import PoolError
+from preprov.model.offerings import Preload, Standby
 from preprov.model.plans import ActionKind, stable_id
-from preprov.model.pools import Group, Mode, Pool, Preload, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.time import epoch, from_epoch
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable

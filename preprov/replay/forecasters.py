@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import from_epoch
 from preprov.model.worktable import Array
 from preprov.replay.policies import fill_up

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from preprov.model.pools import Offering, Pool
+from preprov.model.offerings import Offering
+from preprov.model.pools import Pool
 from preprov.model.resources import KINDS, Resources
 from preprov.model.worktable import Array, WorkTable
 from preprov.planning.lanes import lane_of, lanes_of

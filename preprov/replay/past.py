@@ -12,7 +12,8 @@ from preprov.control.context import Context
 from preprov.control.gathering import current_leads
 from preprov.control.landing import landing_by
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.model.time import epoch, from_epoch
 from preprov.model.work import Schedule
 from preprov.model.worktable import WorkTable, nominal_ready

@@ -2,8 +2,8 @@
 
 import math
 
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Standby
 from preprov.replay.policy import FloorPolicy, Order, Setting, View
 
 

@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import LeadTime, Pool, Standby
+from preprov.model.pools import Pool
 from preprov.model.resources import Resources
 from preprov.model.worktable import Array, WorkTable
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprov.model.pools import Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.replay.books import Books
 from preprov.replay.core import Core
 from preprov.replay.lanes import Place

@@ -8,7 +8,7 @@ from preprov.contracts import TaskReport
 from preprov.model.adjusting import Adjustable
 from preprov.model.agent import Bounds, Usage
 from preprov.model.errors import ConflictError, NotFoundError, RefusedError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.work import TaskRun

@@ -6,7 +6,9 @@ from types import MappingProxyType
 from typing import Final
 
 from preprov.contracts import PriceBook
-from preprov.model.pools import Phase, Pool, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.model.time import from_epoch
 from preprov.sim.machines import FOREVER, RUNNING_PHASES, Machine
 

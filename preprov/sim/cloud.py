@@ -17,7 +17,9 @@ from preprov.model.errors import (
     ThrottledError,
 )
 from preprov.model.foreign import Foreign
-from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.model.time import epoch, from_epoch
 from preprov.sim.billing import Bill, Stretch, make_bill, stretches
 from preprov.sim.machines import FOREVER, RUNNING_PHASES, Machine, drawn_lead_s, uniform

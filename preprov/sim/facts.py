@@ -10,8 +10,8 @@ import numpy as np
 from preprov.contracts import LeadObservation, PoolSnapshot
 from preprov.model.agent import Usage
 from preprov.model.demand import DemandCurve
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionRecord, CapacityPlan, stable_id
-from preprov.model.pools import Standby
 from preprov.model.usage import UsageSummary
 
 

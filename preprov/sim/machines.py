@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Final
 
-from preprov.model.pools import LeadTime, Node, Offering, Phase, Preload, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import LeadTime, Offering, Preload, Standby
 
 FOREVER: Final = float("inf")
 _NORMAL: Final = NormalDist()

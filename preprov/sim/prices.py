@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from preprov.model.pools import CapacityType
+from preprov.model.offerings import CapacityType
 from preprov.model.prices import PriceRow
 
 

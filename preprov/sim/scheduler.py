@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from preprov.contracts import Clock, TaskReport
 from preprov.model.errors import NotFoundError
-from preprov.model.pools import Node, Phase
+from preprov.model.nodes import Node, Phase
 from preprov.model.work import TaskRun
 from preprov.sim.cloud import SimCloud
 

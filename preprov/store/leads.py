@@ -6,7 +6,7 @@ from typing import Final
 from sqlmodel import col, select
 
 from preprov.contracts import LeadObservation
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import aware
 from preprov.store.codec import dump_json, load_json
 from preprov.store.engine import Database

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlmodel import col, select
 
-from preprov.model.pools import CapacityType
+from preprov.model.offerings import CapacityType
 from preprov.model.prices import PriceRow
 from preprov.store.engine import Database
 from preprov.store.rows import OfferingPriceRow

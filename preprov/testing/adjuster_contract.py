@@ -9,7 +9,7 @@ import pytest
 
 from preprov.contracts import ResourceAdjuster
 from preprov.model.errors import NotFoundError, RefusedError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import Resources
 
 LEASE_S = 600.0

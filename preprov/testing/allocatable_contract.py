@@ -12,7 +12,8 @@ import pytest
 
 from preprov.contracts import Allocatable, Clock, Holding
 from preprov.model.errors import OverbookedError, PoolError, RefusedError, ReservationError
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment, WantedUnits, WantedVolume
 from preprov.model.resources import ZERO, Resources
 

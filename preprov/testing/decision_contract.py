@@ -8,8 +8,9 @@ import numpy as np
 
 from preprov.contracts import PoolSnapshot, Ports
 from preprov.model.demand import DemandCurve
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord, Alternative, CapacityPlan, Target
-from preprov.model.pools import Mode, Standby
+from preprov.model.pools import Mode
 from preprov.model.resources import Resources
 from preprov.testing.store_examples import (
     POOL,

@@ -7,7 +7,7 @@ from typing import Any
 from preprov.model.agent import Health, PreloadStatus, TaskStatus
 from preprov.model.errors import PoolError
 from preprov.model.notes import DRAIN, PRELOAD, Report, fenced, gather, report_notes
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.testing.fake_machines import Lead
 
 FOREVER = float("inf")

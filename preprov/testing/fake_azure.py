@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from preprov.contracts import Clock
 from preprov.model.notes import NOTICE, REPORT
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.testing.agents import Agents
 from preprov.testing.fake_azure_account import FakeAzureAccount
 from preprov.testing.fake_azure_gallery import FakeGallery

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.testing.fake_cloud import Answer, ApiError, Call, Json
 from preprov.testing.fake_gcp_parts import (
     COUNTED,

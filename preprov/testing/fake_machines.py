@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from preprov.model.agent import Health, PreloadStatus, TaskStatus
 from preprov.model.errors import PoolError
 from preprov.model.notes import DRAIN, PRELOAD, Report, fenced, gather, report_notes
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import epoch
 
 BOOT_S: Final[Mapping[Standby, float]] = {Standby.COLD: 60.0, Standby.STOPPED: 30.0, Standby.HIBERNATED: 10.0}

@@ -7,7 +7,8 @@ import pytest
 
 from preprov.contracts import BakesImages, Image, LaunchRequest, Preflights
 from preprov.model.errors import ConflictError, NotFoundError, QuotaExceededError
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.testing.pool_world import PoolSuite, PoolWorld
 
 _DIGEST = "0123456789abcdef"

@@ -14,7 +14,7 @@ from preprov.model.errors import (
     UnsafeModelError,
 )
 from preprov.model.learning import DETECTOR, BacktestRecord, ForecastScore, QuarantinedDay
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import epoch
 from preprov.testing.store_examples import (
     POOL,

@@ -19,7 +19,8 @@ from typing import Final
 import pytest
 
 from preprov.model.errors import InsufficientCapacityError, NodeBusyError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.pools import Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload, Standby
 from preprov.testing.image_contract import ImageContract
 from preprov.testing.pool_report import DECLARES, declared
 from preprov.testing.pool_tiers import TierContract

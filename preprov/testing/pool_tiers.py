@@ -12,8 +12,10 @@ import pytest
 
 from preprov.contracts import LaunchRequest, SetsTargets
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering, Preload, Standby
 from preprov.model.plans import Action, ActionKind, CapacityPlan, Target, stable_id
-from preprov.model.pools import Group, Mode, Node, Offering, Phase, Pool, Preload, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.testing.pool_world import PoolSuite, PoolWorld
 
 _KEEPS: Final = {Standby.HIBERNATED: ActionKind.HIBERNATE, Standby.STOPPED: ActionKind.STOP}

@@ -7,7 +7,9 @@ from typing import Protocol
 import pytest
 
 from preprov.contracts import Capabilities, LaunchRequest, PoolProvider
-from preprov.model.pools import Node, Phase, Pool, Preload, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 
 
 class PoolWorld(Protocol):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from preprov.contracts import Ports
-from preprov.model.pools import CapacityType
+from preprov.model.offerings import CapacityType
 from preprov.model.prices import PriceRow
 from preprov.testing.store_examples import T0, PortsContract, minutes
 

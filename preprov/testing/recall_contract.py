@@ -10,7 +10,8 @@ import pytest
 
 from preprov.contracts import RecallsLeads, Recollection
 from preprov.model.errors import PoolError
-from preprov.model.pools import Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 
 STAGES: Final = frozenset({"allocate", "boot", "image", "data", "join"})
 _SOON: Final = timedelta(seconds=1)

@@ -12,7 +12,7 @@ import pytest
 from preprov.contracts import Scheduler, TaskReport
 from preprov.model.agent import Usage
 from preprov.model.errors import NotFoundError, PoolError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.work import State, TaskRun, TaskSpec
 
 

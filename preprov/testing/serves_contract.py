@@ -10,7 +10,8 @@ import pytest
 
 from preprov.contracts import Serves
 from preprov.model.errors import PoolError
-from preprov.model.pools import Node, Offering, Phase
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.testing.store_examples import T0
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from preprov.contracts import LaunchRequest
-from preprov.model.pools import Phase, Preload
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload
 from tests.gcpworld import GcpWorld, gcp_world
 
 pytestmark = [

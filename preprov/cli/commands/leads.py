@@ -9,7 +9,8 @@ from preprov.cli import common
 from preprov.cli.common import AtOption, Output, OutputOption, TzOption
 
 if TYPE_CHECKING:
-    from preprov.model.pools import Group, LeadTime, Offering, Pool, Standby
+    from preprov.model.offerings import LeadTime, Offering, Standby
+    from preprov.model.pools import Group, Pool
     from preprov.planning.leads import Leads
 
 _SHOWN = (0.5, 0.9, 0.95, 0.99)
@@ -36,7 +37,7 @@ def pool_leads(pool: str, at: AtOption = None, tz: TzOption = None, output: Outp
 
 
 def _rows(pool: "Pool", leads: "Leads") -> Iterator[dict[str, Any]]:
-    from preprov.model.pools import Standby
+    from preprov.model.offerings import Standby
 
     for group in pool.groups:
         kept = sorted(group.standby_states - {Standby.RUNNING, Standby.COLD})

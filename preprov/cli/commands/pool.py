@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from preprov.control.context import Context
-    from preprov.model.pools import Node, Pool, PoolObservation
+    from preprov.model.nodes import Node, PoolObservation
+    from preprov.model.pools import Pool
 
 pool_app = typer.Typer(help="Pools and their nodes.", no_args_is_help=True)
 pool_app.add_typer(adopt_app, name="adopt")
@@ -80,7 +81,7 @@ def capabilities_json(ctx: "Context", pool: "Pool", group: str) -> dict[str, obj
     """A group with its provider's capabilities, as JSON."""
     from dataclasses import asdict
 
-    from preprov.model.pools import Standby
+    from preprov.model.offerings import Standby
 
     name = pool.group(group).provider
     able = asdict(ctx.provider(name).capabilities(pool, group))

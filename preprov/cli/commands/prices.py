@@ -57,7 +57,7 @@ def _usd(value: object) -> str:
 
 def _offerings(app: "App", pool: "Pool", at: "datetime") -> "Iterator[dict[str, Any]]":
     from preprov.contracts import ExplainsPrices
-    from preprov.model.pools import Standby
+    from preprov.model.offerings import Standby
     from preprov.model.prices import Found
 
     book = app.ctx.prices

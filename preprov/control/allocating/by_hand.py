@@ -9,8 +9,9 @@ from preprov.control.context import Context
 from preprov.control.observing import observe
 from preprov.control.phased import note
 from preprov.model.errors import RefusedError, ReservationError
+from preprov.model.nodes import Node
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Node, Pool
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.work import run_of
 

@@ -7,7 +7,8 @@ from preprov.contracts import Allocatable, Holding, Unit
 from preprov.control.allocating.machines import Machines, is_on_devices, is_on_room
 from preprov.control.context import Context
 from preprov.model.errors import RefusedError
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
 
 

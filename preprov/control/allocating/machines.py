@@ -8,7 +8,8 @@ from preprov.control.context import Context
 from preprov.control.observing import committed_by_node, observe
 from preprov.control.reserving import limits_of, must_fit_somewhere
 from preprov.model.errors import ConflictError, RefusedError
-from preprov.model.pools import Node, Phase, Pool
+from preprov.model.nodes import Node, Phase
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation
 
 _TAKES: Final = (Phase.READY, Phase.WARMING)

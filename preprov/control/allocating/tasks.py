@@ -7,7 +7,8 @@ from preprov.contracts import Allocatable, Holding, ResourceAdjuster, Scheduler,
 from preprov.control.context import Context
 from preprov.control.observing import observe, of_tasks
 from preprov.model.errors import NotFoundError, PoolError, RefusedError
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.model.resources import Resources
 from preprov.model.work import TaskRun, run_of

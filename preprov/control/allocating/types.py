@@ -15,7 +15,8 @@ from preprov.contracts import Allocatable
 from preprov.control import allocating
 from preprov.control.context import Context
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.reservations import Reservation
 
 GROUP: Final = "preprov.resource_types"

@@ -9,7 +9,8 @@ from preprov.contracts import Allocatable, Holding, KeepsVolumes, NewVolume, Uni
 from preprov.control.allocating.machines import must_take
 from preprov.control.context import Context
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, RefusedError, ReservationError
-from preprov.model.pools import UNLIMITED, Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import UNLIMITED, Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState, WantedVolume
 from preprov.model.resources import KINDS, Resources
 

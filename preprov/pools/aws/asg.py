@@ -15,8 +15,9 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
+from preprov.model.nodes import Phase
 from preprov.model.notes import CAME_FROM, PROTECTED, STARTED
-from preprov.model.pools import CapacityType, Phase, Preload, Standby
+from preprov.model.offerings import CapacityType, Preload, Standby
 from preprov.pools.aws import hooks, scaling, settings, writes
 from preprov.pools.aws.clients import Json, batches, tags_of
 from preprov.pools.aws.errors import calling, typed

@@ -5,7 +5,8 @@ from typing import Final
 
 from preprov.contracts import Finding
 from preprov.model.errors import NotAuthorisedError, PoolError
-from preprov.model.pools import Mode, Phase
+from preprov.model.nodes import Phase
+from preprov.model.pools import Mode
 from preprov.pools.aws import permissions, scaling, settings
 from preprov.pools.aws.actions import OBSERVE, policy
 from preprov.pools.aws.clients import Json

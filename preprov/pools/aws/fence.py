@@ -13,8 +13,8 @@ from typing import Final
 
 from preprov.contracts import Clock
 from preprov.model.errors import ConflictError, NodeBusyError
+from preprov.model.nodes import Phase
 from preprov.model.notes import FENCE, fence
-from preprov.model.pools import Phase
 from preprov.model.time import epoch
 from preprov.pools.aws.clients import Clients, as_tags, batches
 from preprov.pools.aws.errors import calling

@@ -12,7 +12,8 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
-from preprov.model.pools import CapacityType, Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import CapacityType, Preload, Standby
 from preprov.pools.aws import writes
 from preprov.pools.aws.clients import Json, as_tags, batches
 from preprov.pools.aws.errors import calling, typed

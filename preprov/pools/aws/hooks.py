@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from preprov.model.errors import ConflictError, PoolError
-from preprov.model.pools import Phase
+from preprov.model.nodes import Phase
 from preprov.pools.aws.errors import calling
 from preprov.pools.aws.options import AwsGroup
 from preprov.pools.aws.view import Seen

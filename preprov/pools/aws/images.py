@@ -8,8 +8,8 @@ from typing import Any, Final
 from preprov.contracts import Image, LaunchRequest
 from preprov.model.adoption import is_ours
 from preprov.model.errors import ConflictError, NotFoundError, PoolError
+from preprov.model.nodes import Node
 from preprov.model.notes import DRAIN, GROUP, POOL, PREFIX
-from preprov.model.pools import Node
 from preprov.pools.aws import scaling, writes
 from preprov.pools.aws.clients import Json, as_tags, pages, tags_of
 from preprov.pools.aws.errors import calling

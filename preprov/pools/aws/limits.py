@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from preprov.contracts import Headroom
 from preprov.model.errors import NotFoundError
-from preprov.model.pools import CapacityType, Offering
+from preprov.model.offerings import CapacityType, Offering
 from preprov.pools.aws.clients import Json
 from preprov.pools.aws.errors import calling
 from preprov.pools.aws.images import launched_from, version

@@ -7,7 +7,7 @@ from typing import Final
 
 from preprov.contracts import Quote
 from preprov.model.errors import PoolError
-from preprov.model.pools import CapacityType, Offering
+from preprov.model.offerings import CapacityType, Offering
 from preprov.pools.aws.clients import Json, pages
 from preprov.pools.aws.errors import calling
 from preprov.pools.aws.options import AwsGroup, Place

@@ -20,8 +20,10 @@ from preprov.contracts import (
 )
 from preprov.model.adoption import BOOTS_FROM
 from preprov.model.errors import PoolError
+from preprov.model.nodes import Node, PoolObservation
 from preprov.model.notes import GROUP, OWNER, POOL
-from preprov.model.pools import Node, Offering, Pool, PoolObservation, Preload, Standby
+from preprov.model.offerings import Offering, Preload, Standby
+from preprov.model.pools import Pool
 from preprov.pools.aws import doctor, images, limits, notices, prices, recall, settings, volumes, writes
 from preprov.pools.aws.asg import ScalingGroup
 from preprov.pools.aws.clients import Clients, Json, tags_of

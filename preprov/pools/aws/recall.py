@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from preprov.contracts import Recollection, Warmed
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import aware
 from preprov.pools.aws.clients import Json, pages
 from preprov.pools.aws.options import AwsGroup

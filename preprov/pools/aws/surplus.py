@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from preprov.model.nodes import Node, Phase
 from preprov.model.notes import PROTECTED
-from preprov.model.pools import Node, Phase
 from preprov.pools.aws import hooks
 from preprov.pools.aws.clients import Json
 from preprov.pools.aws.options import AwsGroup

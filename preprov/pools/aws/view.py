@@ -8,8 +8,9 @@ from threading import Lock
 from typing import Final
 
 from preprov.model.agent import Health
+from preprov.model.nodes import Node, Phase
 from preprov.model.notes import CAME_FROM, CREATED, DRAIN, OFFERING, PRELOAD, TOKEN, Report, gather, ours, read_report
-from preprov.model.pools import CapacityType, Node, Offering, Phase, Standby
+from preprov.model.offerings import CapacityType, Offering, Standby
 from preprov.model.resources import Resources
 from preprov.model.time import epoch, from_epoch
 from preprov.pools.aws.clients import Json, tags_of

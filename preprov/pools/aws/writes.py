@@ -21,7 +21,7 @@ from preprov.model.notes import (
     gather,
     spread,
 )
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.pools.aws.clients import Clients, as_tags, batches
 from preprov.pools.aws.errors import calling
 from preprov.pools.aws.fence import TAGGED_AT_ONCE, Fences

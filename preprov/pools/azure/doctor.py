@@ -5,7 +5,7 @@ from typing import Final
 
 from preprov.contracts import Finding
 from preprov.model.errors import PoolError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.pools.azure.clients import Json
 from preprov.pools.azure.group import ScaleSet
 

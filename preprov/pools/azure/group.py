@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 from preprov.contracts import Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, InsufficientCapacityError, NotFoundError, PoolError, ThrottledError
 from preprov.model.notes import POOL, PREFIX, STARTED, TOKEN
-from preprov.model.pools import CapacityType, Group, Pool, Standby
+from preprov.model.offerings import CapacityType, Standby
+from preprov.model.pools import Group, Pool
 from preprov.pools.azure.clients import Clients, Json, as_json, pages
 from preprov.pools.azure.errors import calling
 from preprov.pools.azure.options import AzureGroup

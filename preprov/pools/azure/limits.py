@@ -6,7 +6,7 @@ from typing import Final
 
 from preprov.contracts import Headroom
 from preprov.model.errors import NotAuthorisedError
-from preprov.model.pools import CapacityType, Offering
+from preprov.model.offerings import CapacityType, Offering
 from preprov.pools.azure.clients import Clients, Json
 from preprov.pools.azure.group import ScaleSet
 

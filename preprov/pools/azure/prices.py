@@ -6,7 +6,7 @@ from typing import Final
 
 from preprov.contracts import Quote
 from preprov.model.errors import PoolError
-from preprov.model.pools import CapacityType, Offering
+from preprov.model.offerings import CapacityType, Offering
 from preprov.model.time import aware
 from preprov.pools.azure.clients import Json
 from preprov.pools.azure.group import ScaleSet

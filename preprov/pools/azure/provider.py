@@ -5,7 +5,8 @@ from datetime import datetime
 
 from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote, Recollection
 from preprov.model.errors import PoolError
-from preprov.model.pools import Offering, Pool, Standby
+from preprov.model.offerings import Offering, Standby
+from preprov.model.pools import Pool
 from preprov.pools.azure import doctor, limits, permissions, prices, recall, settings
 from preprov.pools.azure.clients import Clients
 from preprov.pools.azure.group import ScaleSet, Tools

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from preprov.model.errors import PoolError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.pools.azure.clients import Clients, Json, as_json, pages
 from preprov.pools.azure.errors import calling
 from preprov.pools.azure.options import AzureGroup

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from preprov.model.notes import CREATED, REPORT, read_report
-from preprov.model.pools import CapacityType
+from preprov.model.offerings import CapacityType
 from preprov.pools.azure.clients import Json
 from preprov.pools.machines.machine import Machine, State, instant
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from preprov.contracts import Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, InsufficientCapacityError, NotFoundError, PoolError
 from preprov.model.notes import POOL
-from preprov.model.pools import CapacityType, Group, Pool, Standby
+from preprov.model.offerings import CapacityType, Standby
+from preprov.model.pools import Group, Pool
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import GcpGroup

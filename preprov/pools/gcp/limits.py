@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from preprov.contracts import Headroom
-from preprov.model.pools import CapacityType, Offering
+from preprov.model.offerings import CapacityType, Offering
 from preprov.pools.gcp.group import ManagedGroup
 from preprov.pools.gcp.view import name_of
 

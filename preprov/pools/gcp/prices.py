@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from preprov.contracts import Quote
 from preprov.model.errors import PoolError
-from preprov.model.pools import CapacityType, Offering
+from preprov.model.offerings import CapacityType, Offering
 from preprov.pools.gcp.errors import calling, typed
 from preprov.pools.gcp.options import GcpGroup
 from preprov.pools.gcp.permissions import read_only_session

@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from preprov.contracts import Clock, Finding, Headroom, Image, Notice, Quote, Recollection
-from preprov.model.pools import Offering, Pool, Standby
+from preprov.model.offerings import Offering, Standby
+from preprov.model.pools import Pool
 from preprov.pools.gcp import doctor, images, limits, notices, permissions, prices, recall, settings
 from preprov.pools.gcp.clients import Clients
 from preprov.pools.gcp.group import ManagedGroup, Tools

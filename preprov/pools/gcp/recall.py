@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from preprov.contracts import Recollection, Warmed
 from preprov.model.errors import InsufficientCapacityError, QuotaExceededError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.pools.gcp.errors import of_operation
 from preprov.pools.gcp.group import ManagedGroup
 from preprov.pools.gcp.view import name_of

@@ -5,7 +5,7 @@ from typing import Final
 
 from preprov.model.adoption import BOOTS_FROM
 from preprov.model.errors import PoolError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.pools.gcp import images
 from preprov.pools.gcp.group import ManagedGroup
 from preprov.pools.machines.giveback import Ends, end_surplus

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from preprov.model.notes import CREATED, NOTICE, PREFIX, Report, read_report
-from preprov.model.pools import CapacityType
+from preprov.model.offerings import CapacityType
 from preprov.pools.machines.machine import Machine, State, instant
 
 NOTES: Final = "preprov-notes"

@@ -15,7 +15,8 @@ from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest
 from preprov.kube.api import Custom, Json
 from preprov.kube.reading import instant
 from preprov.model.errors import NodeBusyError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.pools import Mode, Preload, Standby
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Mode
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.options import KARPENTER, KubernetesGroup
 from preprov.pools.kubernetes.orders import ORDERS, Orders, Slot, SlotRoom, bound, orders_of

@@ -28,7 +28,9 @@ from preprov.contracts import (
 from preprov.kube.api import Json
 from preprov.kube.labels import POOL
 from preprov.model.errors import PoolError, ThrottledError
-from preprov.model.pools import Node, Phase, Pool, Preload, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.manifests import label
 from preprov.pools.kubernetes.options import KubernetesGroup

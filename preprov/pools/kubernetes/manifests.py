@@ -14,7 +14,7 @@ from typing import Final
 from preprov.contracts import LaunchRequest
 from preprov.kube.api import Json
 from preprov.kube.labels import MANAGED_BY, MANAGER, POOL
-from preprov.model.pools import Offering
+from preprov.model.offerings import Offering
 from preprov.pools.kubernetes.options import KubernetesGroup
 
 GROUP: Final = "preprov.io/group"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from preprov.kube.api import Json
 from preprov.kube.reading import annotations, instant
-from preprov.model.pools import Node, Phase
+from preprov.model.nodes import Node, Phase
 from preprov.pools.kubernetes.manifests import KEPT_S
 from preprov.pools.kubernetes.options import KubernetesGroup
 from preprov.pools.kubernetes.units import NO_WORK, Work, is_cordoned_by_us, is_ready

@@ -13,7 +13,7 @@ from preprov.kube.api import Cluster, Json
 from preprov.kube.labels import KIND, MANAGED_BY, MANAGER, NODE_ID, POOL
 from preprov.kube.reading import annotations
 from preprov.model.errors import NotFoundError, QuotaExceededError
-from preprov.model.pools import Preload, Standby
+from preprov.model.offerings import Preload, Standby
 from preprov.pools.kubernetes import manifests
 from preprov.pools.kubernetes.manifests import READY, label
 from preprov.pools.kubernetes.options import KubernetesGroup

@@ -12,7 +12,9 @@ from preprov.contracts import Capabilities, Clock, Finding, LaunchRequest, PoolP
 from preprov.kube.api import Cluster
 from preprov.kube.clusters import Clusters
 from preprov.model.errors import ConfigError, NodeBusyError, NotFoundError, PoolError
-from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
+from preprov.model.nodes import Node, PoolObservation
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.pools.kubernetes import manifests, options
 from preprov.pools.kubernetes.counted import BufferWay, NodePoolWay
 from preprov.pools.kubernetes.draining import Mover

@@ -13,7 +13,8 @@ from preprov.kube.labels import CLAIMANT, MANAGER, holds_room
 from preprov.kube.quantities import requests
 from preprov.kube.reading import annotations, finished, instant
 from preprov.model.foreign import Foreign
-from preprov.model.pools import Node, Offering, Phase
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.model.time import from_epoch
 from preprov.pools.kubernetes.manifests import ENDED, FACTS, NODE, READY

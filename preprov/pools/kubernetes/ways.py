@@ -15,7 +15,8 @@ from typing import Protocol, TypeAlias, TypeVar
 from preprov.contracts import Capabilities, Finding, LaunchRequest
 from preprov.kube.api import Cluster, Json
 from preprov.model.errors import PoolError
-from preprov.model.pools import Node, Preload, Standby
+from preprov.model.nodes import Node
+from preprov.model.offerings import Preload, Standby
 from preprov.pools.kubernetes.options import KubernetesGroup
 from preprov.pools.kubernetes.rights import Rule
 

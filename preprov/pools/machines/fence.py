@@ -13,8 +13,8 @@ from typing import Final
 
 from preprov.contracts import Clock
 from preprov.model.errors import ConflictError, NodeBusyError
+from preprov.model.nodes import Node, Phase
 from preprov.model.notes import FENCE, fence
-from preprov.model.pools import Node, Phase
 from preprov.model.time import epoch
 from preprov.pools.machines.lender import Lender
 from preprov.pools.machines.machine import Heard, Machine, node

@@ -8,8 +8,10 @@ from threading import Lock
 from typing import Final
 
 from preprov.model.agent import Health
+from preprov.model.nodes import Node, Phase
 from preprov.model.notes import CREATED, DRAIN, OFFERING, PRELOAD, STARTED, TOKEN, Report, gather, ours
-from preprov.model.pools import CapacityType, Group, Node, Offering, Phase, Pool, Standby
+from preprov.model.offerings import CapacityType, Offering, Standby
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.model.time import epoch, from_epoch
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from preprov.contracts import LaunchRequest
 from preprov.model.errors import PoolError, UnfinishedError
 from preprov.model.notes import CREATED, EXPIRES, GROUP, OFFERING, POOL, PRELOAD, TOKEN, gather, spread
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 
 Greeting: TypeAlias = Callable[[], Mapping[str, str]]
 

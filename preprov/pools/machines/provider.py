@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from preprov.contracts import ANOTHER_PREPROV, Capabilities, Clock, LaunchRequest
 from preprov.model.errors import ConflictError, NotFoundError, PoolError, QuotaExceededError
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.notes import DRAIN, FENCE, OWNER, STARTED, TOKEN
-from preprov.model.pools import Node, Phase, Pool, PoolObservation, Preload, Standby
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.pools.machines.bench import bench_pool
 from preprov.pools.machines.fence import Fences
 from preprov.pools.machines.lender import Lender

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from preprov.contracts import Clock
-from preprov.model.pools import CapacityType
+from preprov.model.offerings import CapacityType
 
 
 @dataclass

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Pool, Preload
+from preprov.model.offerings import Preload
+from preprov.model.pools import Pool
 from preprov.pools.nodes.package import Package
 
 LIMITS: Final[Mapping[str, int]] = {"aws": 16 * 1024, "gcp": 256 * 1024, "azure": 64 * 1024}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Offering, Pool
+from preprov.model.offerings import Offering
+from preprov.model.pools import Pool
 from preprov.pools.slurm.options import SlurmGroup, slurm_groups
 
 _MIB: Final = 1024.0

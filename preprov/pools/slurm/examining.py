@@ -7,7 +7,8 @@ from typing import Final
 
 from preprov.contracts import Examined, Finding, PoolProvider
 from preprov.model.errors import ConfigError, PoolError
-from preprov.model.pools import Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.pools.slurm.config import PROGRAMS
 from preprov.pools.slurm.options import SlurmGroup, Vendor, slurm_groups
 from preprov.pools.slurm.vendors import gives_back, unfit

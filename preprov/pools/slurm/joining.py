@@ -6,7 +6,7 @@ from typing import Final
 
 from preprov.contracts import Scheduler
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import ZERO
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.pools.slurm.options import SlurmGroup

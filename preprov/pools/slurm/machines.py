@@ -6,8 +6,9 @@ from typing import Final
 
 from preprov.contracts import LaunchRequest, PoolProvider, Scheduler
 from preprov.model.errors import ConfigError, NodeBusyError, PoolError
+from preprov.model.nodes import Node, Phase, PoolObservation
 from preprov.model.notes import SLURM_NODE
-from preprov.model.pools import Node, Phase, PoolObservation, Standby
+from preprov.model.offerings import Standby
 from preprov.pools.slurm import view
 from preprov.pools.slurm.boots import Boot, Boots
 from preprov.pools.slurm.joining import Joiner

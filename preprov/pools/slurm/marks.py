@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 
 _OURS: Final = "preprov"
 _PAST: Final = 8

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 
 from preprov.contracts import PoolProvider
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Group, Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Group, Pool
 from preprov.slurm.errors import SlurmError
 from preprov.slurm.hostlist import expand
 

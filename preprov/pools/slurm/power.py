@@ -15,7 +15,9 @@ import structlog
 
 from preprov.contracts import Scheduler
 from preprov.model.errors import ConfigError, PoolError
-from preprov.model.pools import Node, Phase, Pool, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.pools.slurm import view
 from preprov.pools.slurm.boots import Boots
 from preprov.pools.slurm.machines import ASLEEP, Machines

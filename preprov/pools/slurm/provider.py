@@ -21,7 +21,9 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
-from preprov.model.pools import Node, Pool, PoolObservation, Preload, Standby
+from preprov.model.nodes import Node, PoolObservation
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.model.time import Timescale, from_epoch
 from preprov.pools.slurm import view
 from preprov.pools.slurm.examining import examine

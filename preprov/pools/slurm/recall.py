@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Final
 
 from preprov.contracts import Recollection, Warmed
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import epoch, from_epoch
 from preprov.pools.slurm.options import SlurmGroup
 from preprov.slurm.accounting import AccountedJob

@@ -3,7 +3,7 @@
 from typing import Final
 
 from preprov.contracts import Capabilities, PoolProvider
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.pools.slurm.options import SlurmGroup
 
 _ALWAYS: Final = frozenset({Standby.RUNNING, Standby.COLD})

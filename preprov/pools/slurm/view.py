@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import Final
 
 from preprov.model.foreign import Foreign
+from preprov.model.nodes import Node, Phase
 from preprov.model.notes import SLURM_NODE
-from preprov.model.pools import Node, Offering, Phase, Standby
+from preprov.model.offerings import Offering, Standby
 from preprov.model.resources import Resources, sum_of
 from preprov.model.time import Timescale
 from preprov.pools.slurm.marks import Marks

@@ -17,7 +17,9 @@ from preprov.control.allocating.tasks import Tasks
 from preprov.control.allocating.volumes import Volumes
 from preprov.control.context import Context
 from preprov.control.submitting import submit
-from preprov.model.pools import Group, Node, Offering, Pool, Preload
+from preprov.model.nodes import Node
+from preprov.model.offerings import Offering, Preload
+from preprov.model.pools import Group, Pool
 from preprov.model.reservations import Purpose, Reservation
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, TaskSpec

@@ -22,7 +22,8 @@ from preprov.launch.slurm import SlurmScheduler
 from preprov.model.adjusting import Adjusting
 from preprov.model.agent import Bounds, Underway
 from preprov.model.errors import ConflictError, NotAuthorisedError, NotFoundError, RefusedError, ThrottledError
-from preprov.model.pools import Node, Offering, Phase
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.testing.adjuster_contract import CORES, GIB, AdjusterContract

@@ -18,7 +18,8 @@ from preprov.kube.place import place_of
 from preprov.launch.kubernetes import KubernetesScheduler
 from preprov.launch.kubernetes_job import image_of, job_of
 from preprov.model.errors import ConflictError, NodeBusyError, PoolError
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.quantity import quantity
 from preprov.model.resources import Resources
 from preprov.model.work import ImageRef, State, TaskRun, TaskSpec

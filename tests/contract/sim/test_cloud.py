@@ -7,7 +7,9 @@ import pytest
 
 from preprov.contracts import PoolProvider
 from preprov.model.errors import PoolError
-from preprov.model.pools import Node, Phase, Pool, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
+from preprov.model.pools import Pool
 from preprov.model.reference import reference_pool
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.sim.clock import VirtualClock

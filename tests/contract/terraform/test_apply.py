@@ -16,8 +16,9 @@ from preprov.control.adopting import adopt
 from preprov.control.context import Context
 from preprov.control.passes import pool_pass
 from preprov.model.errors import PoolError
+from preprov.model.offerings import Preload, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Gate, Mode, Pool, Preload, Standby
+from preprov.model.pools import Gate, Mode, Pool
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.prices import TablePriceBook
 from preprov.pools.terraform import TerraformProvider

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from preprov.model.pools import Phase, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Standby
 from tests.awsworld import REGION, AwsWorld, aws_world
 
 AWS = shutil.which("aws")

@@ -22,7 +22,8 @@ from preprov.clocks import WallClock
 from preprov.contracts import LaunchRequest
 from preprov.kube.place import place_of
 from preprov.launch.kubernetes_job import job_of
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.pools.kubernetes.manifests import cordoned, namespace, priority_class, unit

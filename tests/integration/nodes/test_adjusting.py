@@ -15,8 +15,10 @@ from preprov.control.submitting import submit
 from preprov.control.why import why_run
 from preprov.model.adjusting import Adjusting
 from preprov.model.agent import Bounds, task_folder
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Mode, Offering, Phase, Pool, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.reservations import ReservationState
 from preprov.model.resources import Resources, sum_of
 from preprov.model.work import DagRun, DagSpec, State, TaskSpec

@@ -16,7 +16,8 @@ from threading import Thread
 import pytest
 
 from preprov.model.notes import Report, read_report
-from preprov.model.pools import Group, Offering, Pool, Preload
+from preprov.model.offerings import Offering, Preload
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef
 from preprov.pools.nodes.package import agent_package

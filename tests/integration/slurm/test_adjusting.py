@@ -6,7 +6,8 @@ import pytest
 
 from preprov.contracts import LaunchRequest
 from preprov.model.errors import PoolError, RefusedError
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.resources import Resources
 from preprov.slurm.troubles import as_pool_errors
 from preprov.testing.adjuster_contract import CORES, GIB

@@ -10,7 +10,7 @@ from preprov.app import App, open_app
 from preprov.contracts import LaunchRequest, LeadObservation
 from preprov.control.observing import observe
 from preprov.control.passes import pool_pass
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.pools.slurm.view import REFUSED
 from preprov.settings import Settings
 from preprov.slurm.records import SlurmNode

@@ -7,7 +7,8 @@ from preprov.control import reserving
 from preprov.control.context import Context
 from preprov.control.passes import pool_pass
 from preprov.control.reserving import Asked
-from preprov.model.pools import Phase, Preload
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload
 from preprov.model.reservations import Segment
 from preprov.model.resources import Resources, sum_of
 from preprov.planning.prices import TablePriceBook

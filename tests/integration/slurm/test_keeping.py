@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from preprov.contracts import LaunchRequest
-from preprov.model.pools import Phase, Preload
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload
 from preprov.testing.slurm_cluster import SlurmHost
 from tests.integration.slurm.conftest import short_folder
 from tests.slurmworld import SlurmWorld, slurm_world

@@ -7,7 +7,8 @@ import pytest
 
 from preprov.contracts import LaunchRequest
 from preprov.launch.slurm import SlurmScheduler
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.work import TaskSpec
 from preprov.testing.scheduler_contract import SchedulerContract
 from tests.slurmworld import SlurmWorld

@@ -17,8 +17,9 @@ from preprov.control.passes import pool_pass
 from preprov.control.submitting import submit
 from preprov.model.agent import Bounds
 from preprov.model.errors import ConflictError, RefusedError
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Node, Phase, Preload
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, State, TaskSpec
 from preprov.settings import Settings

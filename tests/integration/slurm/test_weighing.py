@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from preprov.contracts import LaunchRequest
-from preprov.model.pools import Phase, Preload
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload
 from preprov.pools.slurm.weighing import BEHIND
 from preprov.testing.slurm_cluster import SlurmHost
 from tests.integration.slurm.conftest import short_folder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.testing.local_nodes import cleared
 from tests.localnodes import LocalWorld
 

@@ -8,7 +8,7 @@ import pytest
 from preprov.agent import bounds
 from preprov.contracts import ResourceAdjuster, TaskReport
 from preprov.model.errors import NotFoundError, RefusedError
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.resources import Resources
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld

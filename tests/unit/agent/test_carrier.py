@@ -21,6 +21,7 @@ from preprov.agent.clouds import CloudError, Machine
 from preprov.launch.identity import Identity
 from preprov.launch.remote import RemoteScheduler
 from preprov.model.errors import ConflictError, PoolError
+from preprov.model.nodes import Node, Phase
 from preprov.model.notes import (
     CALLBACK,
     CREATED,
@@ -35,7 +36,7 @@ from preprov.model.notes import (
     read_report,
     spread,
 )
-from preprov.model.pools import Node, Offering, Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.model.time import from_epoch
 from preprov.model.work import State, TaskRun, TaskSpec

@@ -10,7 +10,7 @@ import pytest
 from preprov.agent import counters, limits, proc
 from preprov.agent.counters import Counters
 from preprov.model.agent import Usage
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld
 

@@ -11,7 +11,8 @@ from preprov.agent import boot
 from preprov.agent.disk import NodeDir
 from preprov.contracts import TaskReport
 from preprov.model.errors import NodeBusyError
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from preprov.agent import disk, gpus, nvml
 from preprov.model.agent import Gpu, Health, TaskStatus, Usage, decode_health, encode
 from preprov.model.errors import ConflictError
+from preprov.model.nodes import Node, Phase
 from preprov.model.notes import Report, read_report, report_notes
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.offerings import Preload
 from preprov.model.resources import Resources
 from preprov.pools import agents
 from preprov.testing import fake_nvml

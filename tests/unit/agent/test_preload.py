@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld, oci_layout, tar_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from preprov.model.agent import Health, PreloadStatus, TaskStatus, Usage, decode_health, encode, task_folder
-from preprov.model.pools import Node, Phase
+from preprov.model.nodes import Node, Phase
 from tests.localnodes import LocalWorld
 
 

@@ -14,7 +14,8 @@ import preprov
 from preprov.contracts import TaskReport
 from preprov.model.agent import Usage
 from preprov.model.errors import ConflictError
-from preprov.model.pools import Node, Phase, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Standby
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.pools import agents

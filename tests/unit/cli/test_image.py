@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from preprov.control.baking import bake
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from tests.clouds import DATASET, Cloud, cloud_of
 
 pytestmark = pytest.mark.slow

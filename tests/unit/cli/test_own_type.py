@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from preprov.app import open_app
 from preprov.contracts import Clock, Holding, Ports, Unit
 from preprov.model.errors import OverbookedError
-from preprov.model.pools import Node, Pool
+from preprov.model.nodes import Node
+from preprov.model.pools import Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState
 from preprov.testing.allocatable_contract import AllocatableContract
 from preprov.testing.local_nodes import cleared

@@ -7,7 +7,8 @@ import pytest
 from preprov.cli.commands import pool as commands
 from preprov.model.agent import Usage
 from preprov.model.errors import StoreError
-from preprov.model.pools import Node, Offering, Phase, PoolObservation
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from tests.unit.cli.test_commands import valid

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from preprov.clocks import WallClock
+from preprov.model.nodes import Phase
 from preprov.model.notes import SLURM_NODE
-from preprov.model.pools import Phase, Standby
+from preprov.model.offerings import Standby
 from preprov.pools.slurm import machines
 from preprov.pools.slurm.marks import Marks
 from preprov.slurm import commands

@@ -10,8 +10,10 @@ from preprov.control import halting
 from preprov.control.passes import pool_pass
 from preprov.control.why import why_node, why_run
 from preprov.model.adjusting import Adjustable, Adjusting
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, LeadTime, Mode, Node, Offering, Phase, Pool, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.reservations import ReservationState
 from preprov.model.resources import Resources, sum_of
 from preprov.model.work import State, TaskRun

@@ -12,8 +12,10 @@ from preprov.control.allocating.gpus import Gpus
 from preprov.model.adjusting import Adjusting
 from preprov.model.agent import Gpu
 from preprov.model.errors import ConfigError, ConflictError, OverbookedError, RefusedError, ReservationError
+from preprov.model.nodes import PoolObservation
+from preprov.model.offerings import Offering
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Offering, PoolObservation
+from preprov.model.pools import Group
 from preprov.model.reservations import ReservationState
 from preprov.model.resources import Resources
 from preprov.sim.adjustable import AdjustableSim

@@ -9,7 +9,7 @@ from preprov.control.assets import not_preloaded
 from preprov.control.preloading import advise
 from preprov.control.routing import Router
 from preprov.control.syncing import sync
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.model.work import ImageRef
 from preprov.sources.prefect import PrefectSettings, PrefectSource
 from preprov.testing.fake_prefect import FakePrefect

@@ -10,7 +10,7 @@ from preprov.contracts import LeadObservation, Recollection, Warmed
 from preprov.control.backfilling import recall
 from preprov.control.gathering import current_leads
 from preprov.model.errors import ConflictError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.planning.leads import KEPT, SAME, learn_leads, once
 from tests.unit.control.world import START, World, make_pool, make_world
 

@@ -13,8 +13,9 @@ from preprov.control.baking import Baked, bake, baking_groups, images_of, prune,
 from preprov.control.context import Context
 from preprov.model.adoption import BOOTS_FROM
 from preprov.model.errors import ConfigError, GuardError, PoolError, PreprovError
+from preprov.model.offerings import Preload, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Guards, Mode, Preload, Standby
+from preprov.model.pools import Group, Guards, Mode
 from preprov.model.work import DatasetRef
 from tests.clouds import CLOUDS, DATASET, Aws, Azure, Cloud, Gcp, cloud_of
 from tests.unit.control.world import make_world

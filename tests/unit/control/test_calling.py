@@ -12,8 +12,9 @@ from preprov.control.passes import pool_pass
 from preprov.control.running import Runner
 from preprov.model.access import Scope
 from preprov.model.errors import AccessError, ThrottledError
+from preprov.model.nodes import Phase, PoolObservation
 from preprov.model.notes import CALLBACK, gather
-from preprov.model.pools import Mode, Phase, PoolObservation
+from preprov.model.pools import Mode
 from preprov.sim.cloud import SimCloud
 from tests.unit.control.world import dag, make_pool, make_world, task
 

@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 
 from preprov.control.adopting import adopt, release
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Guards, Node, Phase, Pool, Preload
+from preprov.model.pools import Guards, Pool
 from tests.clouds import CLOUDS, DATASET, Cloud, cloud_of, launches
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

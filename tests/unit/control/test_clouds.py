@@ -10,8 +10,9 @@ import pytest
 
 from preprov.control.adopting import adopt, release
 from preprov.control.trust import trust
+from preprov.model.nodes import Phase
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Phase
+from preprov.model.pools import Mode
 from tests.clouds import CLOUDS, Cloud, cloud_of, launches
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -83,7 +84,8 @@ from preprov.sim.clock import VirtualClock
 from tests.awsworld import T0, _CLIENTS
 from tests.clouds import Aws, planned
 from preprov.pools.aws.provider import AwsProvider
-from preprov.model.pools import Group, Offering, Pool, Standby
+from preprov.model.offerings import Offering, Standby
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 
 class World:

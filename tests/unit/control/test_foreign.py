@@ -12,7 +12,8 @@ from preprov.control.observing import observe, snapshot
 from preprov.control.passes import pool_pass
 from preprov.control.reserving import Asked, Booking
 from preprov.model.foreign import Foreign
-from preprov.model.pools import Override, Pool, PoolObservation
+from preprov.model.nodes import PoolObservation
+from preprov.model.pools import Override, Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.held import foreign_by_node

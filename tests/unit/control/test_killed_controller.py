@@ -16,7 +16,9 @@ from preprov.app import App, open_app
 from preprov.control.observing import observe
 from preprov.control.running import Runner
 from preprov.control.submitting import submit
-from preprov.model.pools import Group, LeadTime, Mode, Node, Offering, Phase, Pool, Standby
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, State, TaskSpec
 from preprov.settings import Settings

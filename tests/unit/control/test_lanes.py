@@ -8,7 +8,8 @@ from preprov.control.context import Tenant
 from preprov.control.demanding import current_demand
 from preprov.control.lanes import fits_nowhere, parted
 from preprov.control.passes import make_plan_now, pool_pass
-from preprov.model.pools import Group, Guards, LeadTime, Offering, Standby
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Guards
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskSpec
 from tests.unit.control.world import START, dag, make_pool, make_world, task

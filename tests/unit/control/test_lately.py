@@ -18,8 +18,10 @@ from preprov.control.observing import observe
 from preprov.control.passes import pool_pass
 from preprov.control.reacting import reaction
 from preprov.control.running import Runner
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import LeadTime, Mode, Node, Phase, Pool, PoolObservation, Standby, Window, Within
+from preprov.model.pools import Mode, Pool, Window, Within
 from preprov.planning.lately import Lately
 from preprov.sim.cloud import SimCloud
 from preprov.sim.scheduler import SimScheduler

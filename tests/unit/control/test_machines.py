@@ -12,7 +12,8 @@ from preprov.control.measuring import usage_runs, usual_runs
 from preprov.control.outlooks import curves_of
 from preprov.control.rightsizing import show_task
 from preprov.model.agent import Usage
-from preprov.model.pools import Offering, Pool
+from preprov.model.offerings import Offering
+from preprov.model.pools import Pool
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.work import TaskRun, TaskSpec

@@ -11,7 +11,9 @@ from preprov.control.context import Context
 from preprov.control.passes import PassResult
 from preprov.control.running import Runner
 from preprov.model.errors import ThrottledError
-from preprov.model.pools import Pool, PoolObservation, Standby
+from preprov.model.nodes import PoolObservation
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.planning.leads import KEPT, Telling, learn_leads
 from tests.unit.control.world import START, World, make_pool, make_world
 

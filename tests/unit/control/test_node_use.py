@@ -6,7 +6,8 @@ import pytest
 
 from preprov.control.node_use import FRESH_S, amounts, in_use
 from preprov.model.agent import Usage
-from preprov.model.pools import Node, Offering, Phase
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.sim.facts import MemorySamples
 

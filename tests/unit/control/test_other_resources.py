@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from preprov.control.forecasting import issue_forecast
-from preprov.model.pools import Offering
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.model.work import State
 from tests.unit.control.world import dag, make_group, make_pool, make_world, task

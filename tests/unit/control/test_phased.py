@@ -7,8 +7,9 @@ import pytest
 
 from preprov.control.why import why_run
 from preprov.model.curved import CurvePacking
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Guards, LeadTime, Offering, Standby, Within
+from preprov.model.pools import Group, Guards, Within
 from preprov.model.reservations import Reservation, ReservationState
 from preprov.model.resources import Resources
 from preprov.model.room import claim_of, fits, micros

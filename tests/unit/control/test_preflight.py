@@ -9,8 +9,8 @@ from preprov.control.guarding import check_guards
 from preprov.control.observing import observe
 from preprov.control.preflight import fitting, preflight
 from preprov.model.errors import GuardError
+from preprov.model.offerings import Preload
 from preprov.model.plans import Action, ActionKind
-from preprov.model.pools import Preload
 from preprov.model.work import DatasetRef, ImageRef
 from tests.clouds import CLOUDS, Aws, Azure, Cloud, Gcp, cloud_of, launches
 from tests.unit.control.world import make_world

@@ -7,8 +7,9 @@ import pytest
 
 from preprov.contracts import LeadObservation
 from preprov.control.preloading import advise
+from preprov.model.offerings import Preload, Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord
-from preprov.model.pools import Objective, Preload, Standby
+from preprov.model.pools import Objective
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.planning.preload import Placing
 from tests.unit.control.world import START, dag, make_pool, make_world, task

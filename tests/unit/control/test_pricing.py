@@ -9,7 +9,8 @@ from preprov.contracts import Quote
 from preprov.control.passes import make_plan_now
 from preprov.control.pricing import KeptPrices, refresh_due, refresh_prices
 from preprov.model.errors import ThrottledError
-from preprov.model.pools import CapacityType, Pool
+from preprov.model.offerings import CapacityType
+from preprov.model.pools import Pool
 from preprov.model.prices import Commitment, PriceRow
 from preprov.sim.cloud import SimCloud
 from tests.unit.control.world import START, dag, make_pool, make_world, task

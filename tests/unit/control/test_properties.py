@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprov.control.passes import pool_pass
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Guards, LeadTime, Offering, Standby
+from preprov.model.pools import Group, Guards
 from preprov.model.resources import Resources
 from preprov.model.work import State
 from tests.unit.control.world import dag, make_pool, make_world, task

@@ -9,8 +9,9 @@ from preprov.contracts import Capabilities
 from preprov.control.gathering import current_leads, reacts
 from preprov.control.observing import observe
 from preprov.control.reacting import Surprises, reaction
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import LeadTime, Mode, Objective, Pool, Standby, Window
+from preprov.model.pools import Mode, Objective, Pool, Window
 from preprov.sim.cloud import Faults, SimCloud
 from tests.unit.control.world import START, dag, make_pool, make_world, task
 

@@ -12,8 +12,9 @@ from preprov.control.halting import halt, resume
 from preprov.control.observing import observe
 from preprov.model.errors import ConflictError
 from preprov.model.foreign import Foreign
+from preprov.model.nodes import Node
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Node, Override
+from preprov.model.pools import Mode, Override
 from preprov.model.resources import ZERO, Resources
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.sim.scheduler import SimScheduler

@@ -8,7 +8,8 @@ from preprov.control.lanes import fits_nowhere
 from preprov.control.passes import make_plan_now
 from preprov.control.routing import Router
 from preprov.control.syncing import sync
-from preprov.model.pools import Group, Guards, LeadTime, Offering, Standby
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Guards
 from preprov.model.resources import Resources
 from preprov.slurm.commands import SlurmCommands
 from preprov.sources.budget import RequestBudget

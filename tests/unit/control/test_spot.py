@@ -7,8 +7,8 @@ import pytest
 from preprov.control.gathering import current_leads
 from preprov.control.passes import make_plan_now
 from preprov.control.reacting import reaction
+from preprov.model.offerings import CapacityType
 from preprov.model.plans import ActionKind
-from preprov.model.pools import CapacityType
 from preprov.model.prices import PriceRow
 from preprov.model.resources import Resources
 from preprov.planning.prices import TablePriceBook

@@ -8,7 +8,8 @@ import pytest
 from preprov.contracts import StartsSideBySide
 from preprov.launch.agents import AgentScheduler
 from preprov.model.errors import ConflictError
-from preprov.model.pools import Node, Override
+from preprov.model.nodes import Node
+from preprov.model.pools import Override
 from preprov.model.work import State, TaskRun
 from preprov.sim.scheduler import SimScheduler
 from tests.unit.control.world import START, World, dag, make_world, task

@@ -15,8 +15,9 @@ from preprov.control.trust import in_force, trust
 from preprov.model.adoption import Gate
 from preprov.model.errors import PoolError, ThrottledError
 from preprov.model.learning import ForecastScore
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind, ActionRecord
-from preprov.model.pools import Guards, Mode, Pool, Standby
+from preprov.model.pools import Guards, Mode, Pool
 from preprov.model.resources import ZERO
 from preprov.sim.clock import VirtualClock
 from preprov.sim.cloud import SimCloud

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Node, Phase, Standby
 from tests.clouds import CLOUDS, Cloud, cloud_of, in_bursts, planned, uncertain
 from tests.terraformworld import terraform_world
 

@@ -20,8 +20,8 @@ from preprov.model.errors import (
     RefusedError,
     ReservationError,
 )
+from preprov.model.nodes import Node
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Node
 from preprov.model.reservations import Purpose, Reservation, ReservationState, WantedVolume
 from preprov.testing.local_nodes import cleared
 from tests.localnodes import LocalWorld

@@ -10,7 +10,7 @@ from preprov.contracts import LeadObservation, Service
 from preprov.control.routing import Route, Router
 from preprov.control.syncing import sync
 from preprov.control.waits import Bottleneck, CauseTotal, WaitReport, report
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.resources import Resources
 from preprov.model.time import epoch
 from preprov.model.waits import Cause

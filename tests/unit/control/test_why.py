@@ -8,8 +8,9 @@ from preprov.control.forecasting import issue_forecast
 from preprov.control.passes import pool_pass
 from preprov.control.why import why_action, why_node, why_run
 from preprov.model.errors import ConfigError
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Guards, LeadTime, Offering, Standby
+from preprov.model.pools import Guards
 from preprov.model.resources import Resources
 from tests.unit.control.world import dag, make_pool, make_world, task
 

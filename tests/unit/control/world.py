@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from preprov.control.context import Context
 from preprov.control.passes import PassResult, pool_pass
 from preprov.control.submitting import submit
-from preprov.model.pools import Group, Guards, LeadTime, Mode, Offering, Pool, Standby
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Guards, Mode, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DagRun, DagSpec, TaskSpec
 from preprov.planning.prices import TablePriceBook

@@ -19,8 +19,9 @@ from preprov.demo.recorder import Recorder
 from preprov.demo.scene import POOL, Nodes, set_scene, surroundings, wipe
 from preprov.demo.view import LinesView, ScreenView
 from preprov.model.errors import ConfigError
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Standby
+from preprov.model.pools import Mode
 from preprov.settings import Settings
 
 

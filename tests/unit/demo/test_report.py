@@ -18,7 +18,7 @@ from preprov.demo.recorder import Recorder
 from preprov.demo.report import Findings, pictures, render, row, verdict, write
 from preprov.demo.scene import POOL, Scene, set_scene
 from preprov.model.demand import DemandCurve
-from preprov.model.pools import LeadTime, Standby
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.reference import reference_pool
 from preprov.model.resources import Resources
 

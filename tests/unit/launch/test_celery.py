@@ -14,7 +14,8 @@ from preprov.app import open_app
 from preprov.contracts import Service
 from preprov.launch.celery import CeleryWorkers
 from preprov.model.errors import ConfigError, ConflictError
-from preprov.model.pools import Node, Offering, Phase
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.settings import Settings
 from preprov.sim.clock import VirtualClock

@@ -14,7 +14,9 @@ from preprov.kube.connecting import connect
 from preprov.launch.kubernetes import KubernetesScheduler
 from preprov.model.adjusting import Adjusting
 from preprov.model.errors import NotAuthorisedError
-from preprov.model.pools import Node, Offering, Phase, Pool
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering
+from preprov.model.pools import Pool
 from preprov.model.resources import Resources
 from preprov.model.work import State, TaskRun, TaskSpec
 from preprov.pools.kubernetes.options import WAYS, kubernetes_group

@@ -11,7 +11,7 @@ from preprov.clocks import ScaledClock, WallClock
 from preprov.launch.local import LocalScheduler
 from preprov.model.agent import Usage
 from preprov.model.errors import ConflictError, NotFoundError
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.testing.local_nodes import cleared
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld

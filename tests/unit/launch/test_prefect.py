@@ -17,7 +17,8 @@ from preprov.launch.prefect import (
     limit_of_queue,
 )
 from preprov.model.errors import ConfigError, ConflictError, NotAuthorisedError, NotFoundError, PoolError
-from preprov.model.pools import Node, Offering, Phase
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.providing import served
 from preprov.sim.clock import VirtualClock

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from preprov.model.demand import DemandCurve
 from preprov.model.errors import ConfigError, ForecastError, ReservationError, WorkError
-from preprov.model.pools import LeadTime, Window
+from preprov.model.offerings import LeadTime
+from preprov.model.pools import Window
 from preprov.model.reference import reference_pool
 from preprov.model.reservations import Reservation, ReservationState, Segment
 from preprov.model.resources import Resources

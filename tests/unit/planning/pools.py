@@ -5,19 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from preprov.model.demand import DemandCurve
-from preprov.model.pools import (
-    Group,
-    Guards,
-    LeadTime,
-    Mode,
-    Node,
-    Objective,
-    Offering,
-    Phase,
-    Pool,
-    PoolObservation,
-    Standby,
-)
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Guards, Mode, Objective, Pool
 from preprov.model.reservations import Purpose, Reservation, ReservationState, Segment
 from preprov.model.resources import Resources
 from preprov.planning.leads import Leads

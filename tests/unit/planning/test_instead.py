@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preprov.model.offerings import Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Objective, Offering, Standby, Within
+from preprov.model.pools import Objective, Within
 from preprov.model.resources import KINDS, Resources
 from preprov.planning.prices import TablePriceBook
 from preprov.planning.reaction import Soon, react

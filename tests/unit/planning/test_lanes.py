@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Offering
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Guards, Offering, Phase
+from preprov.model.pools import Guards
 from preprov.model.resources import ZERO, Resources
 from preprov.planning.inputs import Lane
 from preprov.planning.lanes import lane_of, lanes_of

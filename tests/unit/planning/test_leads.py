@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from preprov.contracts import LeadObservation
-from preprov.model.pools import LeadTime, Offering, Standby
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.resources import Resources
 from preprov.planning.leads import INSUFFICIENT_S, Leads, learn_leads
 from tests.unit.planning.pools import LADDER, NOW, M, group, pool

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from preprov.contracts import LaunchRequest
 from preprov.model.limits import SharedLimit
+from preprov.model.nodes import Phase
+from preprov.model.offerings import CapacityType, LeadTime, Preload, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import CapacityType, Guards, LeadTime, Objective, Override, Phase, Preload, Standby
+from preprov.model.pools import Guards, Objective, Override
 from preprov.planning import master
 from preprov.planning import plan as planning
 from preprov.planning.courses import cheapest, usage

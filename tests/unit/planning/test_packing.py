@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprov.model.pools import Offering
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.planning.packing import Kind, Mix, coarser, nodes_for_wave, usable_of
 

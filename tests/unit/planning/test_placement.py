@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprov.model.pools import Offering, Phase
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.planning.placement import (
     NodeRoom,

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preprov.model.nodes import Phase
+from preprov.model.offerings import LeadTime, Offering, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Guards, LeadTime, Mode, Objective, Offering, Override, Phase, Standby, Window, Within
+from preprov.model.pools import Guards, Mode, Objective, Override, Window, Within
 from preprov.model.resources import Resources
 from preprov.planning.lately import Lately
 from preprov.planning.plan import fingerprint, make_plan

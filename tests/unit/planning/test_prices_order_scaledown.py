@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.errors import ConfigError, WorkError
-from preprov.model.pools import CapacityType, LeadTime, Offering, Standby
+from preprov.model.offerings import CapacityType, LeadTime, Offering, Standby
 from preprov.model.prices import Commitment, PriceRow
 from preprov.model.resources import Resources
 from preprov.planning.offers import Choice

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from preprov.contracts import LaunchRequest
 from preprov.model.limits import SharedLimit
+from preprov.model.nodes import Phase
+from preprov.model.offerings import LeadTime, Preload, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Guards, LeadTime, Objective, Override, Phase, Preload, Standby
+from preprov.model.pools import Group, Guards, Objective, Override
 from preprov.planning.inputs import SharedRoom
 from preprov.planning.plan import make_plan, optimise_together
 from preprov.sim.clock import VirtualClock

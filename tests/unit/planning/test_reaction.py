@@ -8,20 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import LeadTime, Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import (
-    Guards,
-    LeadTime,
-    Mode,
-    Node,
-    Objective,
-    Override,
-    Phase,
-    Pool,
-    PoolObservation,
-    Standby,
-    Within,
-)
+from preprov.model.pools import Guards, Mode, Objective, Override, Pool, Within
 from preprov.model.reference import reference_offering, reference_pool
 from preprov.model.resources import KINDS, ZERO, Resources
 from preprov.model.time import from_epoch

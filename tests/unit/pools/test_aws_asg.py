@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.errors import NodeBusyError, PoolError, QuotaExceededError
-from preprov.model.pools import CapacityType, Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import CapacityType, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.pools.aws.warm import at_rest, before_move
 from tests.awsworld import T0, TYPE, AwsWorld, aws_world

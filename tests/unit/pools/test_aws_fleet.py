@@ -14,8 +14,9 @@ from preprov.model.errors import (
     PoolError,
     ThrottledError,
 )
+from preprov.model.nodes import Phase
 from preprov.model.notes import FENCE
-from preprov.model.pools import CapacityType, Phase
+from preprov.model.offerings import CapacityType
 from tests.awsworld import T0, TYPE, ZONE, AwsWorld, aws_world
 from tests.clouds import pauses_on
 

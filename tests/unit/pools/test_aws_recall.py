@@ -7,7 +7,7 @@ import pytest
 
 from preprov.contracts import Warmed
 from preprov.model.errors import PoolError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import epoch, from_epoch
 from preprov.testing.fake_aws_groups import Activity
 from tests.awsworld import T0, TYPE, ZONE, AwsWorld, aws_world

@@ -10,7 +10,9 @@ import pytest
 
 from preprov.contracts import Finding, NewVolume
 from preprov.model.errors import ConflictError, PoolError
-from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import CapacityType, Preload, Standby
+from preprov.model.pools import Mode
 from preprov.pools.aws.actions import ACT, OBSERVE, SAME_RIGHT, policy
 from tests.awsworld import T0, ZONE, AwsWorld, aws_world
 

@@ -17,7 +17,7 @@ from preprov.model.errors import (
     RefusedError,
     ThrottledError,
 )
-from preprov.model.pools import Node
+from preprov.model.nodes import Node
 from preprov.model.reservations import ReservationState, WantedVolume
 from preprov.pools.aws import volumes as ebs
 from tests.awsworld import REGION, ZONE, AwsWorld, aws_world

@@ -14,8 +14,10 @@ from preprov.control.heeding import heed
 from preprov.control.passes import pool_pass
 from preprov.doctor import examine
 from preprov.model.errors import ConfigError
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Offering
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Group, Mode, Offering, Override, Phase, Pool
+from preprov.model.pools import Group, Mode, Override, Pool
 from preprov.model.resources import Resources
 from preprov.pools.aws.options import aws_group
 from preprov.settings import Settings

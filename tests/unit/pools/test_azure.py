@@ -21,8 +21,10 @@ from preprov.model.errors import (
     ThrottledError,
     UnfinishedError,
 )
+from preprov.model.nodes import Phase
 from preprov.model.notes import NOTICE
-from preprov.model.pools import CapacityType, Mode, Phase, Pool, Preload, Standby
+from preprov.model.offerings import CapacityType, Preload, Standby
+from preprov.model.pools import Mode, Pool
 from preprov.model.resources import Resources
 from preprov.pools.azure.options import azure_group
 from preprov.pools.rights import AZURE

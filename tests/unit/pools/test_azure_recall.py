@@ -7,7 +7,7 @@ import pytest
 
 from preprov.contracts import LaunchRequest, Recollection
 from preprov.model.errors import PoolError
-from preprov.model.pools import Preload, Standby
+from preprov.model.offerings import Preload, Standby
 from tests.azureworld import SIZE, T0, AzureWorld, azure_world
 
 pytestmark = pytest.mark.slow

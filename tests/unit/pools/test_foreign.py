@@ -12,7 +12,8 @@ from preprov.control.context import Context
 from preprov.control.passes import pool_pass
 from preprov.control.reserving import Asked
 from preprov.model.foreign import Foreign
-from preprov.model.pools import Node, Phase, Preload
+from preprov.model.nodes import Node, Phase
+from preprov.model.offerings import Preload
 from preprov.model.reservations import Segment
 from preprov.model.resources import ZERO, Resources, sum_of
 from preprov.model.time import from_epoch

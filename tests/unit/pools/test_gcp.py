@@ -18,8 +18,10 @@ from preprov.model.errors import (
     QuotaExceededError,
     ThrottledError,
 )
+from preprov.model.nodes import Phase
 from preprov.model.notes import NOTICE
-from preprov.model.pools import CapacityType, Mode, Phase, Preload, Standby
+from preprov.model.offerings import CapacityType, Preload, Standby
+from preprov.model.pools import Mode
 from preprov.model.resources import Resources
 from preprov.pools.gcp.errors import typed
 from preprov.pools.gcp.options import gcp_group

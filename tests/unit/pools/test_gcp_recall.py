@@ -8,7 +8,8 @@ import pytest
 
 from preprov.contracts import LaunchRequest, Recollection
 from preprov.model.errors import PoolError
-from preprov.model.pools import Offering, Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Offering, Preload, Standby
 from preprov.model.resources import Resources
 from preprov.pools.gcp import recall
 from tests.gcpworld import T0, GcpWorld, gcp_world

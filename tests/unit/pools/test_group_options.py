@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Group, Offering, Pool
+from preprov.model.offerings import Offering
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.pools.aws.options import aws_group
 from preprov.pools.azure.options import azure_group

@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from preprov.contracts import LaunchRequest, SetsTargets, Tended
 from preprov.model.errors import NotFoundError
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.model.reference import reference_pool
 from preprov.pools.aws.provider import AwsProvider
 from preprov.pools.instrument import VERBS, PrometheusMeter, instrumented

@@ -19,8 +19,10 @@ from preprov.control.adopting import adopt, release
 from preprov.control.context import Context
 from preprov.control.passes import pool_pass
 from preprov.model.errors import ConfigError, ConflictError, NodeBusyError, NotAuthorisedError, ThrottledError
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Mode, Phase, Pool, Preload
+from preprov.model.pools import Mode, Pool
 from preprov.model.resources import Resources
 from preprov.planning.prices import TablePriceBook
 from preprov.pools.kubernetes.manifests import label, namespace, priority_class, unit

@@ -10,7 +10,8 @@ import pytest
 
 from preprov.control.adopting import adopt, release
 from preprov.model.errors import ConfigError, ConflictError, NodeBusyError, NotFoundError, PoolError, QuotaExceededError
-from preprov.model.pools import Mode, Phase
+from preprov.model.nodes import Phase
+from preprov.model.pools import Mode
 from preprov.pools.kubernetes.counted import BufferWay, NodePoolWay
 from preprov.pools.kubernetes.options import kubernetes_group
 from tests.kubernetesworld import KubernetesWorld, counted_world, grants, kubernetes_pool, used

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from preprov.model.errors import ConflictError, NodeBusyError, ThrottledError
-from preprov.model.pools import Phase
+from preprov.model.nodes import Phase
 from preprov.pools.kubernetes.placeholder import PlaceholderWay
 from preprov.pools.kubernetes.rights import MOVES
 from preprov.testing.fake_budgets import budget, service
@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> Iterator[JoinWorld]:
 
 def request(world: JoinWorld) -> Any:
     from preprov.contracts import LaunchRequest
-    from preprov.model.pools import Preload
+    from preprov.model.offerings import Preload
 
     group = world.pool.groups[0]
     return LaunchRequest(world.pool, "g", group.offerings[0], 2, "t", Preload())

@@ -8,7 +8,8 @@ import pytest
 
 from preprov.contracts import LaunchRequest, RecallsLeads, Recollection
 from preprov.model.errors import PoolError
-from preprov.model.pools import Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload, Standby
 from preprov.pools.kubernetes.recall import seconds_of
 from preprov.testing.fake_kubernetes import Json, stamp
 from tests.kubernetesworld import START, KubernetesWorld, counted_world, join_world, kubernetes_world

@@ -15,7 +15,9 @@ import pytest
 from preprov.clocks import ScaledClock
 from preprov.contracts import LaunchRequest
 from preprov.model.errors import ConflictError, InsufficientCapacityError, NodeBusyError, PoolError, QuotaExceededError
-from preprov.model.pools import Group, LeadTime, Offering, Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import LeadTime, Offering, Preload, Standby
+from preprov.model.pools import Group
 from preprov.model.resources import Resources
 from preprov.model.time import Timescale, from_epoch
 from preprov.pools import agents, local_view

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from preprov.model.pools import Phase
+from preprov.model.nodes import Phase
 from preprov.testing.local_nodes import processes
 from preprov.testing.waiting import wait_until
 from tests.localnodes import LocalWorld

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Group, LeadTime, Offering, Pool, Standby
+from preprov.model.offerings import LeadTime, Offering, Standby
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.pools.slurm.config import fragment
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from preprov.contracts import Examined
-from preprov.model.pools import LeadTime, Standby
+from preprov.model.offerings import LeadTime, Standby
 from tests.fakeslurmworld import FakeSlurmWorld, fake_slurm_world
 
 GOOD = "cloud_reg_addrs,idle_on_node_suspend,power_save_interval=1"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from preprov.contracts import KeepsNodes
-from preprov.model.pools import Phase
+from preprov.model.nodes import Phase
 from tests.fakeslurmworld import FakeSlurmWorld, fake_slurm_world
 
 UNTIL = datetime(2030, 1, 1, tzinfo=UTC)

@@ -11,7 +11,8 @@ from preprov.contracts import LaunchRequest
 from preprov.control.context import Context
 from preprov.control.observing import learn_leads, observe
 from preprov.model.errors import ConfigError, ConflictError
-from preprov.model.pools import Phase, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload, Standby
 from preprov.planning.prices import TablePriceBook
 from preprov.pools.slurm.boots import Boots
 from preprov.pools.slurm.marks import Marks

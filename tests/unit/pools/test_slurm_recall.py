@@ -9,7 +9,7 @@ import pytest
 
 from preprov.contracts import RecallsLeads, Recollection
 from preprov.model.errors import PoolError
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.model.time import from_epoch
 from preprov.testing.fake_slurm import FakeJob
 from tests.fakeslurmworld import FakeSlurmWorld, fake_slurm_world

@@ -8,7 +8,7 @@ import pytest
 from preprov.contracts import LaunchRequest
 from preprov.control.observing import within_reach
 from preprov.model.errors import ConflictError, InsufficientCapacityError
-from preprov.model.pools import Phase
+from preprov.model.nodes import Phase
 from preprov.testing.fake_slurm import FakeReservation
 from preprov.testing.waiting import wait_until
 from tests.fakeslurmworld import FakeSlurmWorld, fake_slurm_world

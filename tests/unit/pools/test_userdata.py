@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Group, Offering, Pool, Preload
+from preprov.model.offerings import Offering, Preload
+from preprov.model.pools import Group, Pool
 from preprov.model.resources import Resources
 from preprov.model.work import DatasetRef, ImageRef
 from preprov.pools.nodes.package import Package, agent_package

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprov.figures import frontiers
-from preprov.model.pools import LeadTime, Pool, Standby
+from preprov.model.offerings import LeadTime, Standby
+from preprov.model.pools import Pool
 from preprov.replay.bound import LowerBound, least_expected_s, lower_bound
 from preprov.replay.engine import replay
 from preprov.replay.policies import Reactive, StaticRunning, StaticStopped

@@ -13,7 +13,8 @@ from preprov.control import demanding, reacting
 from preprov.control.ingesting import has_read
 from preprov.model.demand import DemandCurve
 from preprov.model.errors import ForecastError
-from preprov.model.pools import CapacityType, Pool
+from preprov.model.offerings import CapacityType
+from preprov.model.pools import Pool
 from preprov.model.resources import ZERO, Resources
 from preprov.model.worktable import WorkTable
 from preprov.replay.engine import Binding, replay

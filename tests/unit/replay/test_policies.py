@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from preprov.model.errors import ConfigError
+from preprov.model.offerings import Standby
 from preprov.model.plans import ActionKind
-from preprov.model.pools import Standby
 from preprov.replay import registry
 from preprov.replay.clairvoyant import Clairvoyant
 from preprov.replay.engine import history_of, replay

@@ -8,7 +8,8 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from preprov.model.pools import Guards, LeadTime, Mode, Pool, Standby
+from preprov.model.offerings import LeadTime, Standby
+from preprov.model.pools import Guards, Mode, Pool
 from preprov.model.reference import reference_pool
 from preprov.model.resources import Resources
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable, nominal_ready

@@ -16,7 +16,9 @@ from preprov.model.errors import (
     QuotaExceededError,
     ThrottledError,
 )
-from preprov.model.pools import Phase, Pool, Preload, Standby
+from preprov.model.nodes import Phase
+from preprov.model.offerings import Preload, Standby
+from preprov.model.pools import Pool
 from preprov.model.reference import LEADS, ON_DEMAND_USD, STANDBY_USD, reference_pool
 from preprov.model.work import ImageRef
 from preprov.sim.clock import VirtualClock

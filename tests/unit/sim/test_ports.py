@@ -10,8 +10,9 @@ from preprov.contracts import LeadObservation, PoolSnapshot, Ports
 from preprov.model.agent import Usage
 from preprov.model.demand import DemandCurve
 from preprov.model.errors import LeaseHeldError, OverbookedError, ReservationError, StoreError, UnsafeModelError
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord, CapacityPlan
-from preprov.model.pools import Mode, Override, Standby
+from preprov.model.pools import Mode, Override
 from preprov.model.reservations import Reservation, ReservationState, Segment
 from preprov.model.resources import ZERO, Resources
 from preprov.sim.ports import memory_ports

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from preprov.configfile import ConfigFile
 from preprov.model.errors import ConfigError
-from preprov.model.pools import Node, Offering, Phase, PoolObservation
+from preprov.model.nodes import Node, Phase, PoolObservation
+from preprov.model.offerings import Offering
 from preprov.model.resources import Resources
 from preprov.pools.terraform_command import Change, _changes
 from preprov.pools.terraform_declared import DeclaredPool, declared_in, read_state

@@ -8,7 +8,8 @@ import pytest
 from preprov.control.adopting import GivenBack, adopt, release, unrecorded
 from preprov.control.context import Context
 from preprov.model.errors import PoolError
-from preprov.model.pools import Pool, Standby
+from preprov.model.offerings import Standby
+from preprov.model.pools import Pool
 from preprov.planning.prices import TablePriceBook
 from preprov.sim.clock import VirtualClock
 from preprov.sim.ports import memory_ports

@@ -19,7 +19,7 @@ from preprov.model.errors import (
     PoolError,
     QuotaExceededError,
 )
-from preprov.model.pools import Preload, Standby
+from preprov.model.offerings import Preload, Standby
 from tests.unit.terraform.conftest import MODULE, Root
 
 
@@ -212,7 +212,7 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.unit.terraform.conftest import Vendor, make_pool, OFFERING
 from preprov.contracts import LaunchRequest
-from preprov.model.pools import Preload
+from preprov.model.offerings import Preload
 from preprov.pools.terraform import TerraformProvider
 folder = Path({folder!r})
 vendor = Vendor(folder)

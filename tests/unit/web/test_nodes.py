@@ -10,7 +10,7 @@ import pytest
 from preprov.contracts import LeadObservation
 from preprov.control.access import create_node_token, create_token
 from preprov.model.access import Scope
-from preprov.model.pools import Standby
+from preprov.model.offerings import Standby
 from preprov.web.application import Limits
 from preprov.web.listening import Listeners, Pace, Said, stream
 from preprov.web.problems import Problem

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from preprov.contracts import PoolSnapshot
 from preprov.model.access import Scope
 from preprov.model.demand import DemandCurve
+from preprov.model.offerings import Standby
 from preprov.model.plans import Action, ActionKind, ActionRecord, Alternative, CapacityPlan, Target
-from preprov.model.pools import Mode, Standby
+from preprov.model.pools import Mode
 from preprov.model.resources import Resources
 from preprov.model.work import DagSpec, State, TaskSpec
 from preprov.web.routes.past import thinned
