@@ -12,7 +12,6 @@ With --resume FOLDER replays are kept as they are played, and not played again.
 
 import argparse
 import json
-import logging
 import resource
 import subprocess
 import sys
@@ -25,11 +24,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import structlog
 
 from benchmarks.machine import machine, traces
 from preprov import figures
 from preprov.contracts import WorkSource
+from preprov.logs import configure
 from preprov.model.time import from_epoch
 from preprov.model.work import Schedule
 from preprov.model.worktable import RUN_COLUMNS, TASK_COLUMNS, WorkTable, nominal_ready
@@ -218,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if folder is None:
         print("SKIPPED: the public traces are not here (set PREPROV_TRACES)", file=sys.stderr)
         return 1
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    configure("warning")  # on stderr: the document alone is on stdout
     args.knob = dict(args.knob)
     if args.quick:
         args.lead_scale, args.days = [1.0], args.days or 2.0
